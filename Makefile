@@ -1,0 +1,48 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up everything they need in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+DEMO := fixtures/$(shell cat fixtures/DEMO)
+
+.PHONY: demo test lab lint docs bench expected clean
+
+demo: $(VENV)/.installed  ## analyze a real failed run: its cause, the guide's steps, the patched config
+	$(BIN)/lfdoctor analyze $(DEMO) --fail-on never
+
+test: $(VENV)/.installed-dev lint  ## the whole test suite, without torch
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.installed-dev  ## style, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lab: $(VENV)/.installed-dev  ## the real LLaMA-Factory on CPU: faults injected, patches proven (10-20 minutes)
+	$(BIN)/python -m tests.lab.install
+	$(BIN)/python -m tests.lab.run
+
+expected: $(VENV)/.installed-dev  ## rewrite fixtures/*/expected.yaml; the diff is what one reviews
+	$(BIN)/python -m tests.expected
+
+docs: $(VENV)/.installed-dev  ## rewrite docs/rules from the rule files
+	$(BIN)/python docs/make_rules.py
+
+bench: $(VENV)/.installed-dev  ## ratios measured in one run each; see benchmarks/README.md
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/detectors_cost.py
+	$(BIN)/python benchmarks/mutation.py
+	$(BIN)/python benchmarks/memory_accuracy.py
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) .lab dist build
