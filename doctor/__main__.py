@@ -1,0 +1,9 @@
+"""python -m doctor."""
+
+from __future__ import annotations
+
+import sys
+
+from doctor.cli import main
+
+sys.exit(main())

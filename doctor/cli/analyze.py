@@ -1,0 +1,72 @@
+"""lfdoctor analyze: the post-mortem of one run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from doctor import reporters
+from doctor.cli.common import Format, Lang, Output, emit, one_language, one_of, write_file
+from doctor.errors import DoctorError
+
+if TYPE_CHECKING:
+    from doctor.planner import Strategy
+    from doctor.report import Report
+
+FAIL_ON = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
+STRATEGIES: dict[str, Strategy] = {"least-change": "least-change", "guide": "guide"}
+
+
+def analyze(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]...", help="A run folder, a log file, a trainer_*.json(l), an event file, or - for standard input; default: ."
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The training YAML, where it does not lie beside the run.")] = None,
+    kind: Format = "terminal",
+    output: Output = None,
+    patch: Annotated[Path | None, typer.Option("--patch", help="Write the patched training YAML to this new file.", metavar="FILE")] = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="least-change: the cheapest sufficient cure; guide: the guide's order.")
+    ] = "least-change",
+    gpu_memory: Annotated[
+        float | None, typer.Option("--gpu-memory", min=0.1, help="Memory of one GPU in GiB, where the log does not tell it.")
+    ] = None,
+    lang: Lang = "en",
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")
+    ] = "error",
+) -> int:
+    """What went wrong in a run, the evidence, what helps in which order, and a patched config."""
+    one_of(kind, reporters.NAMES, "--format")
+    one_language(lang)
+    chosen = STRATEGIES[one_of(strategy, STRATEGIES, "--strategy")]
+    severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
+    if patch is not None and patch.exists():
+        raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
+    from doctor.fleet.similar import analyze as diagnose
+
+    report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+    if patch is not None:
+        report = _write_patch(report, patch)
+    emit(report, kind, output)
+    return int(any(finding.severity in severities for finding in report.findings))
+
+
+def _write_patch(report: Report, target: Path) -> Report:
+    """Writes the patched config; the report then tells the command with this file."""
+    import msgspec
+
+    if report.patch is None or report.patch.yaml is None:
+        typer.echo(f"lfdoctor: {target} was not written: there is no patched config", err=True)
+        return report
+    write_file(target, report.patch.yaml)
+    typer.echo(f"lfdoctor: patched config written to {target}", err=True)
+    command = re.sub(r"\S+\.(?:ya?ml|json)\b", lambda _: shlex.quote(str(target)), report.patch.command or "", count=1) or None
+    return msgspec.structs.replace(report, patch=msgspec.structs.replace(report.patch, written=str(target), command=command))

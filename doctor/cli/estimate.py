@@ -1,0 +1,116 @@
+"""lfdoctor estimate: will it fit, and what would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from doctor.cli.common import one_of, screen, write_out
+
+if TYPE_CHECKING:
+    from doctor.memory import Estimate
+    from doctor.memory.fit import Fit
+
+
+def estimate(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A training YAML file.")],
+    gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.", min=1, metavar="GIB")] = None,
+    num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.", min=1, metavar="N")] = None,
+    length: Annotated[
+        int | None, typer.Option("--length", help="Tokens of the longest sample, where it is shorter than cutoff_len.", min=1, metavar="N")
+    ] = None,
+    model_config: Annotated[
+        Path | None, typer.Option("--model-config", help="The model's config.json, where the model is not a known one.", metavar="FILE")
+    ] = None,
+    kind: Annotated[str, typer.Option("--format", "-f", help="terminal or json.", metavar="FORMAT")] = "terminal",
+    fit: Annotated[bool, typer.Option("--fit", help="Also search the longest cutoff_len and the largest batch that fit.")] = False,
+) -> int:
+    """The peak memory of one GPU, term by term, before the run; with --fit what would fit."""
+    from doctor.memory import estimate as predict
+    from doctor.memory.estimate import read_config
+    from doctor.memory.fit import fit as search
+    from doctor.memory.names import read_json
+    from doctor.memory.shapes import from_config
+
+    one_of(kind, ("terminal", "json"), "--format")
+    facts: dict[str, Any] = {"config.folder": str(config.parent)}
+    given = {"gpu.total_gib": gpu_memory, "world_size": num_gpus, "length": length}
+    facts.update({name: value for name, value in given.items() if value is not None})
+    values = read_config(config)
+    if model_config is not None:
+        facts["model.config"] = read_json(model_config)
+        from_config(facts["model.config"])  # what is missing in a file that was given is told, not passed over
+    one = predict(values, facts=facts)
+    found = search(values, facts=facts) if fit else None
+    write_out(_json(one, found) if kind == "json" else _table(one, found), encoding=None if kind == "terminal" else "utf-8")
+    return 0
+
+
+def _json(one: Estimate, found: Fit | None) -> str:
+    import json
+
+    return json.dumps({**one.to_dict(), **({"fit": found.to_dict()} if found else {})}, indent=2, ensure_ascii=False) + "\n"
+
+
+VERDICTS = {
+    "fits": "fits",
+    "tight": "tight: the peak is near the card's edge",
+    "no": "does not fit",
+    "unknown": "give --gpu-memory for a verdict",
+}
+
+
+def _table(one: Estimate, found: Fit | None) -> str:
+    """The estimate as people read it: the answer first, then what it is made of, then what it rests on."""
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    look = screen()
+    console = Console(file=StringIO(), width=look.width, force_terminal=look.color, no_color=not look.color, highlight=False)
+    console.print(Text(f"{one.model}: {one.allocated_gib:.1f} GiB at the peak ({one.low_gib:.1f} to {one.high_gib:.1f})", style="bold"))
+    if one.capacity_gib is None:
+        console.print(VERDICTS["unknown"])
+    else:
+        console.print(f"{VERDICTS[one.verdict]}; usable {one.capacity_gib:.1f} GiB, margin {one.margin_gib or 0:+.1f} GiB")
+    console.print(f"the card must have free {one.device_gib:.1f} GiB; nvidia-smi may show up to {one.may_show_gib:.1f} GiB")
+    console.print(
+        f"peak in {one.peak_phase}, next {one.runner_up} at {one.phases.get(one.runner_up or '', 0):.1f} GiB; interval: {one.regime}"
+    )
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in sorted(one.terms.items(), key=lambda item: -item[1]):
+        table.add_row("  " + name.replace("_", " "), f"{value:8.2f} GiB")
+    console.print("terms (not all alive at once):")
+    console.print(table)
+    rest = {name: value for name, value in one.assumed.items() if value is not None and not name.startswith("length")}
+    console.print(Text(f"assumed length: {one.assumed['length']} tokens ({one.assumed['length_source']})"))
+    console.print(Text("assumed: " + ", ".join(f"{name.replace('_', ' ')} {_yaml(value)}" for name, value in rest.items())))
+    for note in one.notes:
+        console.print(Text(f"note: {note}"))
+    for line in _fit_lines(found) if found else ():
+        console.print(Text(line))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO given above
+    return text
+
+
+def _fit_lines(found: Fit) -> list[str]:
+    lines = [
+        f"longest cutoff_len at this batch: {found.cutoff_len or 'none fits'}",
+        f"largest per_device_train_batch_size at this length: {found.batch or 'none fits'}",
+    ]
+    if found.changes is None:
+        return [*lines, "no set of up to three changes known here makes it fit"]
+    if not found.changes:
+        return [*lines, "it fits as it is"]
+    changes = {key: value for step in found.changes for key, value in step.options.items()}
+    kept = "the training stays the same" if all(step.neutral for step in found.changes) else "this changes the training"
+    settings = ", ".join(f"{key}: {_yaml(value)}" for key, value in changes.items())
+    return [*lines, f"cheapest change that fits ({found.after.allocated_gib:.1f} GiB; {kept}): {settings}"]
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,127 @@
+"""lfdoctor explain: a rule as a page: what it means, how it is seen, what helps."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from doctor.cli.common import Lang, screen, write_out
+from doctor.errors import DoctorError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from doctor.rulebook import LineExample, Remedy, Rule, Rulebook
+    from doctor.words import Words
+
+
+def explain(
+    name: Annotated[str, typer.Argument(metavar="RULE", help="A rule (memory/gpu-oom), its name alone, or a cause.")], lang: Lang = "en"
+) -> None:
+    """What a rule means, how it is seen, what helps."""
+    from doctor import words
+    from doctor.cli.rules import load_rules
+    from doctor.reporters.terminal import to_text
+
+    shown = screen()
+    said = words.load(lang)
+    pages = [to_text(Explanation(rule, said).blocks(), shown) for rule in find(load_rules()[0], name)]
+    write_out("\n".join(pages), encoding=None)
+
+
+def find(book: Rulebook, name: str) -> list[Rule]:
+    """The rule of this id, else those of this name or cause. Raises DoctorError with the nearest names if there is none."""
+    exact = [rule for rule in book.rules if rule.id == name]
+    found = exact or [rule for rule in book.rules if name in (rule.id.partition("/")[2], rule.cause)]
+    if found:
+        return found
+    import difflib
+
+    names = {rule.id.partition("/")[2]: rule.id for rule in book.rules} | {rule.id: rule.id for rule in book.rules}
+    near = dict.fromkeys(names[one] for one in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
+    raise DoctorError(f"no rule {name!r}" + (f"; near it: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
+
+
+class Explanation:
+    """A rule's page in one language."""
+
+    def __init__(self, rule: Rule, words: Words) -> None:
+        self.rule = rule
+        self.words = words
+
+    def blocks(self) -> list[RenderableType]:
+        """All parts in reading order."""
+        from rich.text import Text
+
+        rule, words = self.rule, self.words
+        trial = [words("trial")] if rule.status == "trial" else []
+        facts = [rule.id, words.severity[rule.severity], words.how_sure(rule.confidence), rule.cause, *trial]
+        out: list[RenderableType] = [Text(self.open(rule.title.in_language(words.lang)), "bold"), Text("  " + ", ".join(facts), "dim")]
+        out += self.section("means", [f"- {self.open(body.in_language(words.lang))}" for body in rule.body])
+        out += self.section("when_seen", self.seen())
+        out += self.section("refines", [", ".join(rule.refines)] if rule.refines else [])
+        out += self.section("explains", [", ".join(rule.explained_by)] if rule.explained_by else [])
+        if rule.remedies:
+            out += [*self.section("helps", []), self.remedies()]
+        for kind, examples in (("matches", rule.examples.match), ("matches_not", rule.examples.no_match)):
+            out += self.section(kind, [self.example(one) for one in examples])
+        references = [*rule.references, *(link for remedy in rule.remedies for link in remedy.references)]
+        return out + self.section("references", list(dict.fromkeys(references)))
+
+    def open(self, template: str) -> str:
+        """A text with its placeholders shown as <names>."""
+        return re.sub(r"\{([\w./]+)(?::[^{}]*)?\}", lambda found: f"<{self.words.phase.get(found[1], found[1])}>", template)
+
+    def section(self, name: str, lines: list[str]) -> list[RenderableType]:
+        from rich.padding import Padding
+        from rich.text import Text
+
+        if not lines and name != "helps":
+            return []
+        return [Text(f"\n{self.words(name)}", "bold"), *(Padding(Text(line), (0, 0, 0, 2)) for line in lines)]
+
+    def seen(self) -> list[str]:
+        """The detector's own sentence, its parameters (less the literals that only make it fast), and the conditions."""
+        import yaml
+
+        from doctor.detectors import DETECTORS
+
+        detector = DETECTORS.get(self.rule.detector)
+        module = sys.modules[detector.__module__] if detector else None
+        first = (getattr(module, "__doc__", None) or "").strip().split("\n")[0].replace("`", "")
+        params = {name: value for name, value in self.rule.params.items() if name != "contains"}
+        out = [first] if first else []
+        for title, content in ((self.rule.detector, params), (self.words("only_where"), self.rule.where)):
+            if content:
+                text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=10_000).rstrip()
+                out.append(f"{title}:\n" + "\n".join(f"  {line}" for line in text.split("\n")))
+        return out
+
+    def remedies(self) -> RenderableType:
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for remedy in self.rule.remedies:
+            text = Text(self.open(remedy.text.in_language(self.words.lang)))
+            for line in self.about(remedy):
+                text.append(f"\n{line}", "dim")
+            place = remedy.guide_step
+            table.add_row(f"{self.words.section[place[0]]} {place[1]}" if place else self.words("beyond"), text)
+        return Padding(table, (0, 0, 0, 2))
+
+    def about(self, remedy: Remedy) -> list[str]:
+        """What a remedy costs, and what to run."""
+        cost = [self.open(remedy.cost.in_language(self.words.lang))] if remedy.cost else []
+        command = [self.words("command", command=self.open(remedy.command))] if remedy.command else []
+        return [*cost, *command, *([self.words("effect_changes")] if remedy.effect == "changes_training" else [])]
+
+    def example(self, example: LineExample) -> str:
+        parts: list[Any] = [example.line or (example.text or "").strip("\n"), example.series or "", example.config or ""]
+        return "\n".join(str(part) for part in parts if part)

@@ -1,0 +1,104 @@
+"""lfdoctor rules: list them, run a folder's examples, print their JSON Schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from doctor.cli.common import Lang, one_language, one_of, screen, write_out
+from doctor.errors import DoctorError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from doctor.rulebook import Rule, Rulebook
+
+app = typer.Typer(help="The rules: list them, test a folder of them, print their schema.", no_args_is_help=True)
+
+
+def load_rules(folder: Path | None = None) -> tuple[Rulebook, Mapping[str, Any]]:
+    """All rules (shipped, of plugins, and of `folder`) and all detectors. Raises DoctorError for the first bad file."""
+    from doctor import plugins, rulebook
+    from doctor.detectors import DETECTORS
+
+    added = plugins.load()
+    detectors = {**added.detectors, **DETECTORS}
+    folders = [*added.rules, *([folder] if folder else [])]
+    return rulebook.load(folders, detectors=detectors if folders else None), detectors
+
+
+@app.command("list")
+def list_rules(
+    kind: Annotated[str, typer.Option("--format", "-f", help="table or json.", metavar="FORMAT")] = "table",
+    family: Annotated[str, typer.Option("--family", help="Only those of this family (memory, stability, ...).")] = "",
+    lang: Lang = "en",
+) -> None:
+    """All rules: id, severity, cause, title."""
+    one_language(lang)
+    rules = [rule for rule in load_rules()[0].rules if family in ("", rule.family)]
+    if one_of(kind, ("table", "json"), "--format") == "json":
+        keys = ("id", "cause", "symptom", "severity", "status", "confidence")
+        rows = [{**{key: getattr(rule, key) for key in keys}, "title": rule.title.in_language(lang)} for rule in rules]
+        write_out(json.dumps(rows, ensure_ascii=False, indent=2) + "\n")
+    else:
+        write_out(_table(rules, lang), encoding=None)
+
+
+def _table(rules: list[Rule], lang: str) -> str:
+    from rich.table import Table
+    from rich.text import Text
+
+    from doctor.reporters.terminal import COLOURS, to_text
+    from doctor.words import load
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for no_wrap in (True, True, False):
+        table.add_column(no_wrap=no_wrap, overflow="fold")
+    said = load(lang)
+    for rule in rules:
+        table.add_row(Text(rule.id), Text(said.severity[rule.severity], COLOURS[rule.severity]), Text(rule.title.in_language(lang)))
+    return to_text([table], screen())
+
+
+@app.command("test")
+def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>/<name>.yaml.")]) -> int:
+    """Runs the examples inside a folder's rules; exit code 1 if one is not kept."""
+    if not folder.is_dir():
+        raise DoctorError(f"{folder}: no such folder")
+    from doctor.rulebook import rules_folder
+    from doctor.rulecheck import check_rule
+    from doctor.rulefiles import rule_files
+
+    wanted = {f"{path.parent.name}/{path.stem}" for path in rule_files(folder)}
+    if not wanted:
+        raise DoctorError(f"{folder}: no rules here; they stand in <family>/<name>.yaml")
+    own = folder.resolve() == rules_folder().resolve()
+    book, detectors = load_rules(None if own else folder)
+    failures = [f"{rule.id}: {problem}" for rule in book.rules if rule.id in wanted for problem in check_rule(rule, detectors, book)]
+    examples = [rule.examples for rule in book.rules if rule.id in wanted]
+    count = sum(len(one.match) + len(one.no_match) + len(one.fix) for one in examples)
+    write_out(
+        "".join(f"{failure}\n" for failure in failures) + f"{len(wanted)} rules, {count} examples, {len(failures)} not kept\n",
+        encoding=None,
+    )
+    return int(bool(failures))
+
+
+@app.command("schema")
+def schema() -> None:
+    """The JSON Schema of a rule file, for editors."""
+    import msgspec
+
+    from doctor.detectors import DETECTORS
+    from doctor.rulebook import Rule
+
+    (top,), parts = msgspec.json.schema_components([Rule], ref_template="#/$defs/{name}")
+    rule = parts["Rule"]["properties"]
+    use = {"type": "object", "required": ["use"], "properties": {**parts["Remedy"]["properties"], "use": {"type": "string"}}}
+    rule["remedies"] = {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/Remedy"}, use, {"type": "string"}]}}
+    rule["when"] |= {"propertyNames": {"enum": sorted(DETECTORS)}, "minProperties": 1, "maxProperties": 1}
+    full = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A rule of lfdoctor", **top, "$defs": parts}
+    write_out(json.dumps(full, ensure_ascii=False, indent=2) + "\n")

@@ -1,0 +1,124 @@
+"""The one small language in which rules ask about config, facts and findings.
+
+A mapping: every line must hold. A list of mappings: any must hold. `not:`, `any:` and `all:` nest. A path begins with `config.`
+(effective value: given, else LLaMA-Factory's default), `fact.` or `run.`. A wanted value is a scalar (equal), a list (one of),
+or a mapping of the operators lt, le, gt, ge, ne, in, set, matches (regular expression, searched in the text of the value).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Condition = Mapping[str, Any] | list[Any]
+Scope = Mapping[str, Mapping[str, Any]]
+
+MISSING: Any = object()
+ROOTS = ("config", "fact", "run")
+_NESTING = ("not", "any", "all")
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+}
+OPERATORS = (*_ORDER, "ne", "in", "set", "matches")
+
+
+def holds(condition: Condition, scope: Scope) -> bool:
+    """Whether `condition` is true in `scope` ({"config": {...}, "fact": {...}, "run": {...}}); an empty one is."""
+    if isinstance(condition, list):
+        return any(holds(part, scope) for part in condition)
+    return all(_line_holds(key, wanted, scope) for key, wanted in condition.items())
+
+
+def problems(condition: Any) -> Iterator[str]:
+    """What is wrong with the form of a condition, one sentence each; nothing if it is well-formed."""
+    if isinstance(condition, list):
+        for part in condition:
+            yield from problems(part)
+    elif not isinstance(condition, Mapping):
+        yield f"a condition is a mapping or a list of mappings, not {condition!r}"
+    else:
+        for key, wanted in condition.items():
+            yield from _line_problems(str(key), wanted)
+
+
+def paths(condition: Any) -> Iterator[str]:
+    """Every path (`config.lora_rank`) that a condition asks about."""
+    if isinstance(condition, list):
+        for part in condition:
+            yield from paths(part)
+    elif isinstance(condition, Mapping):
+        for key, wanted in condition.items():
+            if key in _NESTING:
+                yield from paths(wanted)
+            else:
+                yield key
+
+
+def look_up(path: str, scope: Scope) -> Any:
+    """The value at `config.x`, `fact.a.b` or `run.y`; MISSING if there is none. Dots after the root belong to the name."""
+    root, _, name = path.partition(".")
+    return scope.get(root, {}).get(name, MISSING)
+
+
+def _line_holds(key: str, wanted: Any, scope: Scope) -> bool:
+    if key == "not":
+        return not holds(wanted, scope)
+    if key == "any":
+        return any(holds(part, scope) for part in wanted)
+    if key == "all":
+        return all(holds(part, scope) for part in wanted)
+    value = look_up(key, scope)
+    if isinstance(wanted, Mapping):
+        return all(_compare(value, operator, argument) for operator, argument in wanted.items())
+    if isinstance(wanted, list):
+        return any(_equal(value, one) for one in wanted)
+    return _equal(value, wanted)
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    """Equality as YAML users mean it: a missing option equals null, and true is not 1."""
+    if wanted is None:
+        return value is MISSING or value is None
+    return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
+
+
+def _compare(value: Any, operator: str, argument: Any) -> bool:
+    absent = value is MISSING or value is None
+    if operator == "set":
+        return absent is not argument
+    if operator == "ne":
+        return not _equal(value, argument)
+    if operator == "in":
+        return any(_equal(value, one) for one in argument)
+    if absent:
+        return False
+    if operator == "matches":
+        return re.search(argument, str(value)) is not None
+    try:
+        return _ORDER[operator](value, argument)
+    except TypeError:
+        return False
+
+
+def _line_problems(key: str, wanted: Any) -> Iterator[str]:
+    if key in _NESTING:
+        yield from problems(wanted)
+    elif key.partition(".")[0] not in ROOTS or "." not in key:
+        yield f"a path begins with config., fact. or run., not {key!r}"
+    elif isinstance(wanted, Mapping):
+        for operator, argument in wanted.items():
+            if operator not in OPERATORS:
+                yield f"unknown operator {operator!r} for {key} (known: {', '.join(OPERATORS)})"
+            elif operator == "matches":
+                yield from _regex_problems(key, argument)
+
+
+def _regex_problems(key: str, pattern: Any) -> Iterator[str]:
+    try:
+        re.compile(str(pattern))
+    except re.error as error:
+        yield f"the pattern for {key} is no regular expression: {error}"

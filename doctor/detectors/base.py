@@ -1,0 +1,67 @@
+"""What every detector is: an incremental observer that turns events into matches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import msgspec
+
+from doctor.events import Event, Where
+from doctor.run import Run
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """One quoted piece of proof: the line (or the metric's words) and where it stands."""
+
+    where: Where
+    text: str
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """A detector's answer: it happened, here, with these facts.
+
+    `evidence` is not empty, the deciding piece first. `steps` are the first and last training step concerned. `facts` are what
+    texts and conditions may use (numbers stay numbers; units stand in the name). `key` tells repeats of one thing (merged over
+    ranks and time) from different things found by the same rule; usually empty.
+    """
+
+    evidence: tuple[Evidence, ...]
+    facts: dict[str, Any] = {}
+    steps: tuple[int, int] | None = None
+    rank: int | None = None
+    attempt: int = 0
+    time: float | None = None
+    key: str = ""
+    confidence: float | None = None
+
+    @property
+    def where(self) -> Where:
+        """The place of the deciding evidence."""
+        return self.evidence[0].where
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Built from the parameters under a rule's `when:`; unknown parameters raise TypeError, impossible ones ValueError.
+
+    A detector takes time only from events, never from the clock, and keeps bounded state. Between the metric lane and the text lane
+    there is no order: a detector reads events of one lane only (plus ConfigSeen and, in `finish`, everything in `run`).
+    One instance serves every rule with the same `when:`.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]]
+    needs: tuple[str, ...]
+    """What it must have seen, else the rule "could not look": series names (`metrics.grad_norm`), `text`, `config`, `steps`, `samples`."""
+    facts: tuple[str, ...]
+    """The names of the facts its matches may carry (checked against the placeholders of the rules' texts)."""
+    literals: tuple[str, ...]
+    """For detectors of text: one of these stands in every line it can match; empty = it must see every event it reads."""
+
+    def feed(self, event: Any, run: Run) -> Iterator[Match]:
+        """Looks at one event."""
+        ...
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        """The run's end, or the end of what is known: what could not be decided before."""
+        ...

@@ -1,0 +1,183 @@
+"""`divergence`: the loss rises well above the best level it had and stays there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, Step
+from doctor.run import Run
+from doctor.windows import SortedWindow, median
+
+NORMAL_ABS_MEDIAN = 0.6745
+NORMAL_ABS_Q90 = 1.6449
+MEDIAN_ERROR = 1.2533
+"""A median of n normal values scatters by 1.2533 sigma / sqrt(n)."""
+
+
+class Divergence:
+    """Compares levels: the median of the last `hold` records with the lowest median of `best` records so far, on log(loss + `offset`).
+
+    It rose by `ratio`, by `z` standard errors of the level (sigma from the differences of `noise` records: trends do not count), and by
+    `lift` times what nine in ten of the levels before rose from one to the next (slow swings of the data).
+    Runs shorter than 12 records are judged at the end: their last third lies above `short_ratio` times their first records.
+    A level that falls back by half of the rise closes the episode.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    needs: tuple[str, ...] = ("metrics.loss",)
+    facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "ratio", "learning_rate", "lr_peak", "after_warmup")
+    literals: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        *,
+        hold: int,
+        best: int,
+        noise: int,
+        z: float,
+        lift: float,
+        ratio: float,
+        short_ratio: float,
+        offset: float = 0.05,
+        floor: float = 0.03,
+    ) -> None:
+        self.hold, self.best_of, self.noise, self.z, self.lift = hold, best, noise, z, lift
+        self.rise, self.short_rise, self.offset, self.floor = math.log(ratio), math.log(short_ratio), offset, floor
+        self._restart(0)
+
+    def _restart(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.signed = False
+        self.count = 0
+        self.best: float | None = None
+        self.level = SortedWindow(self.hold)
+        self.slow = SortedWindow(self.best_of)
+        self.moves = SortedWindow(self.noise)
+        self.lifts = SortedWindow(self.noise // self.hold)
+        self.level_before: float | None = None
+        self.last: float | None = None
+        self.short: list[tuple[Step, float]] = []
+        self.since: Step | None = None
+        self.below = 0
+        self.open = False
+        self.now: Step | None = None
+        self.peak = (0.0, 0)
+        self.first_rate: float | None = None
+
+    def feed(self, event: Step, run: Run) -> Iterator[Match]:
+        loss = event.metrics.get("loss")
+        if loss is None or loss == 0.0 or not math.isfinite(loss):
+            return iter(())
+        ended: list[Match] = []
+        if event.attempt != self.attempt:
+            ended = list(self.finish(run))
+            self._restart(event.attempt)
+        self.signed |= loss < -0.01
+        if self.signed:
+            return iter(ended)
+        return iter(ended + self._take(event, math.log(max(loss, 0.0) + self.offset)))
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        if self.open and self.now is not None and self.best is not None:
+            yield self._match(self.now, self.level.median, self.best, self.since or self.now)
+        elif self.count < 12:
+            yield from self._judge_short()
+
+    def _take(self, event: Step, level: float) -> list[Match]:
+        self.count += 1
+        self.now = event
+        if len(self.short) < 12:
+            self.short.append((event, level))
+        rate = event.metrics.get("learning_rate")
+        if rate is not None:
+            self.first_rate = rate if self.first_rate is None else self.first_rate
+            if rate > self.peak[0]:
+                self.peak = (rate, event.step)
+        if self.last is not None:
+            self.moves.add(abs(level - self.last))
+        self.last = level
+        self.level.add(level)
+        found = self._judge(event, level)
+        if self.count % self.hold == 0 and not self.since:
+            now = self.level.median
+            if self.level_before is not None:
+                self.lifts.add(max(0.0, now - self.level_before))
+            self.level_before = now
+        self.slow.add(level)
+        if self.count % 3 == 0 and len(self.slow) >= min(self.best_of, 12):  # neighbours hardly differ
+            slow = self.slow.median
+            self.best = slow if self.best is None else min(self.best, slow)
+        return found
+
+    def _judge(self, event: Step, level: float) -> list[Match]:
+        if self.best is None or len(self.level) < self.hold or not self._looks(event, level):
+            return []
+        now = self.level.median
+        rise = now - self.best
+        if self.open:
+            if rise >= self.rise / 2:
+                return []
+            self.open = False
+            return [self._match(event, now, self.best, self.since or event)]
+        if rise <= self.rise or rise <= self._noise():
+            return []
+        self.open = True
+        return [self._match(event, now, self.best, self.since or event)]
+
+    def _looks(self, event: Step, level: float) -> bool:
+        """Keeps the record at which the present stretch above half of the rise began; two records below it in a row end the stretch.
+
+        A record below cannot confirm a rise, so only an open episode looks at it.
+        """
+        if self.open:
+            return True
+        if self.best is not None and level > self.best + self.rise / 2:
+            self.below = 0
+            self.since = self.since or event
+            return True
+        self.below += 1
+        if self.below >= 2:
+            self.since = None
+        return False
+
+    def _noise(self) -> float:
+        """How far the level may rise by chance."""
+        moves = self.moves
+        sigma = max(self.floor, moves.median / NORMAL_ABS_MEDIAN / math.sqrt(2), moves.quantile(0.9) / NORMAL_ABS_Q90 / math.sqrt(2))
+        swings = self.lifts.quantile(0.9) if len(self.lifts) else 0.0
+        return max(self.z * sigma * MEDIAN_ERROR / math.sqrt(self.hold), self.lift * swings)
+
+    def _judge_short(self) -> Iterator[Match]:
+        """A run of 5 to 11 records: the last third against the lowest of the first third."""
+        third = len(self.short) // 3
+        if len(self.short) < 5:
+            return
+        levels = [level for _, level in self.short]
+        best, tail = min(levels[: max(third, 1)]), levels[-max(third, 2) :]
+        sigma = max(self.floor, median([abs(b - a) for a, b in pairwise(levels)]) / NORMAL_ABS_MEDIAN / math.sqrt(2))
+        if min(tail) - best <= max(self.short_rise, 2 * sigma):
+            return
+        since = next(event for event, level in self.short if level > best + self.short_rise / 2)
+        yield self._match(self.short[-1][0], median(tail), best, since)
+
+    def _after_warmup(self, since: Step, rate: float) -> bool:
+        """The rise began while the rate was at (or going up to) its peak, in the warm-up or not longer after it than it took."""
+        peak, step = self.peak
+        warmed = self.first_rate is not None and self.first_rate < 0.5 * peak
+        return warmed and rate >= 0.8 * peak and since.step <= 2 * step
+
+    def _match(self, event: Step, level: float, best_level: float, since: Step) -> Match:
+        best = max(math.exp(best_level) - self.offset, 1e-9)
+        value = math.exp(level) - self.offset
+        facts: dict[str, Any] = {"metric": "loss", "step": since.step, "value": value, "baseline": best, "ratio": value / best}
+        rate = since.metrics.get("learning_rate")
+        if rate is not None:
+            facts |= {"learning_rate": rate, "lr_peak": self.peak[0], "after_warmup": self._after_warmup(since, rate)}
+        text = f"loss about {value:.4g} up to step {event.step}; its best level was {best:.4g}"
+        evidence = (Evidence(since.where, text),)
+        steps = (since.step, event.step)
+        return Match(evidence=evidence, facts=facts, steps=steps, rank=event.rank, attempt=self.attempt, time=event.time)

@@ -1,0 +1,34 @@
+"""`fact`: something is known of the run, or of what stands around its configuration, that a rule has words for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, Fact
+from doctor.run import Run
+
+
+class KnownFact:
+    """Parameters: `name`, the fact (told by `doctor.surroundings` or a reader); `key`, the option it concerns, whose place is evidence."""
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Fact,)
+    needs: tuple[str, ...] = ("config",)
+    literals: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ("value", "known", "option")
+
+    def __init__(self, name: str, key: str) -> None:
+        self.name, self.key = name, key
+
+    def feed(self, event: Fact, run: Run) -> Iterator[Match]:
+        return iter(())
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        value = run.facts.get(self.name)
+        if value is None:
+            return
+        where = run.config_where.get(self.key, run.fact_where[self.name])
+        facts = {"value": value, "option": run.config.get(self.key), "known": run.facts.get("datasets_known")}
+        quoted = f"{self.key}: {run.config[self.key]}" if self.key in run.config else str(value)
+        yield Match(evidence=(Evidence(where, quoted),), facts={name: fact for name, fact in facts.items() if fact is not None})

@@ -1,0 +1,112 @@
+"""`log_pattern`: a line of the log, or an exception, matches one of these regular expressions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Crash, Event, LogLine
+from doctor.run import Run
+
+
+class Compiled(NamedTuple):
+    """The compiled forms of a LogPattern's parameters."""
+
+    any_of: tuple[re.Pattern[str], ...]
+    none_of: tuple[re.Pattern[str], ...]
+    exception: re.Pattern[str] | None
+    frames: tuple[re.Pattern[str], ...]
+
+
+class LogPattern:
+    """Parameters:
+
+    `any_of`: regular expressions, searched in the line or in `Exception: message` (which may span lines). Named groups become facts.
+    `contains`: literals of which at least one stands in every text that can match (the cheap gate; needed for speed).
+    `none_of`: regular expressions that forbid a match in the same text.
+    `exception`: regular expression on the exception's name; then only tracebacks match.
+    `frames`: regular expressions of which one must match a frame (`file:function: code`) of the traceback; then only tracebacks match.
+    `phase`: phases in which it may match (load, train, eval, save, ...).
+    `ascending`: named groups that must hold strictly rising numbers ([tokens, features]: fewer tokens than features).
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash)
+    needs: tuple[str, ...] = ("text",)
+    _compiled: Compiled | None = None
+
+    def __init__(
+        self,
+        any_of: Sequence[str],
+        contains: Sequence[str],
+        none_of: Sequence[str] = (),
+        exception: str | None = None,
+        frames: Sequence[str] = (),
+        phase: Sequence[str] = (),
+        ascending: Sequence[str] = (),
+    ) -> None:
+        if isinstance(any_of, str) or isinstance(contains, str):
+            raise ValueError("any_of and contains are lists")
+        self.literals = tuple(contains)
+        self.sources = (tuple(any_of), tuple(none_of), exception, tuple(frames))
+        self.tracebacks_only = exception is not None or bool(frames)
+        self.phases = frozenset(phase)
+        named = {name for pattern in any_of for name in re.findall(r"\(\?P<(\w+)>", pattern)}
+        if not named.issuperset(ascending):
+            raise ValueError("ascending names groups of any_of")
+        self.ascending = tuple(ascending)
+        self.facts = (*sorted(named), "phase", "exception")
+
+    def compiled(self) -> Compiled:
+        """The regular expressions, compiled on first use: hundreds of rules would otherwise cost every start a tenth of a second."""
+        if self._compiled is None:
+            any_of, none_of, exception, frames = self.sources
+            self._compiled = Compiled(
+                any_of=tuple(map(re.compile, any_of)),
+                none_of=tuple(map(re.compile, none_of)),
+                exception=re.compile(exception) if exception else None,
+                frames=tuple(map(re.compile, frames)),
+            )
+        return self._compiled
+
+    def feed(self, event: LogLine | Crash, run: Run) -> Iterator[Match]:
+        if self.phases and event.phase not in self.phases:
+            return
+        if isinstance(event, Crash):
+            if not self._crash_fits(event):
+                return
+        elif self.tracebacks_only:
+            return
+        compiled = self.compiled()
+        for pattern in compiled.any_of:
+            found = pattern.search(event.text)
+            if found and self._rises(found) and not any(bad.search(event.text) for bad in compiled.none_of):
+                yield self._match(event, found)
+                return
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        return iter(())
+
+    def _crash_fits(self, event: Crash) -> bool:
+        compiled = self.compiled()
+        if compiled.exception and not compiled.exception.search(event.exception):
+            return False
+        places = [f"{frame.file}:{frame.function}: {frame.code}" for frame in event.frames]
+        return not compiled.frames or any(pattern.search(place) for pattern in compiled.frames for place in places)
+
+    def _rises(self, found: re.Match[str]) -> bool:
+        texts = [found.groupdict().get(name) for name in self.ascending]
+        numbers = [float(text) for text in texts if text]
+        return len(numbers) == len(texts) and all(low < high for low, high in pairwise(numbers))
+
+    def _match(self, event: LogLine | Crash, found: re.Match[str]) -> Match:
+        facts: dict[str, Any] = {name: value for name, value in found.groupdict().items() if value is not None}
+        if event.phase is not None:
+            facts["phase"] = event.phase
+        if isinstance(event, Crash):
+            facts["exception"] = event.exception
+        return Match(
+            evidence=(Evidence(event.where, event.text[:2000]),), facts=facts, rank=event.rank, attempt=event.attempt, time=event.time
+        )

@@ -1,0 +1,157 @@
+"""`nonfinite`: a loss, gradient norm, reward or eval loss is NaN or infinite, shown or hidden behind a logged 0.0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, Step
+from doctor.run import Run
+
+QUIET: Iterator[Match] = iter(())
+HALVES = (("rewards/chosen", "rewards/rejected"), ("logps/chosen", "logps/rejected"))
+
+
+class Nonfinite:
+    """What stands behind a NaN is told by what else the record says; the facts carry it.
+
+    `kind`: `loss` (NaN logged), `hidden` (logged 0.0 with a non-finite grad_norm or reward: transformers' logging_nan_inf_filter puts
+    0.0 in place of a NaN loss, Trainer._maybe_log_save_evaluate), `grad` (only grad_norm: a skipped step of the fp16 loss scaler),
+    `eval` (eval_loss). `lr_frozen`: the learning rate repeats exactly, so the optimizer did not step. `at_start`: no sound loss before.
+    `one_sided`: KTO's loss is NaN while grad_norm is finite and one class's rewards are NaN: the batch lacked that class.
+
+    Parameters: single records with only grad_norm broken are normal in fp16; `skips` in a row are reported (twice as many at the start
+    of a run, where the scaler searches its scale from 65536 downwards).
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    needs: tuple[str, ...] = ("steps",)
+    facts: tuple[str, ...] = (
+        "kind", "metric", "step", "records", "at_start", "last_good", "last_good_step", "grad_norm", "grad_finite", "learning_rate",
+        "lr_frozen", "lr_moving", "one_sided", "value",
+    )  # fmt: skip
+    literals: tuple[str, ...] = ()
+
+    def __init__(self, *, skips: int) -> None:
+        self.skips = skips
+        self._restart(0)
+
+    def _restart(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.first: Step | None = None
+        self.kind = ""
+        self.records = 0
+        self.streak = 0
+        self.good: Step | None = None
+        self.rate: float | None = None
+        self.trained = False
+        self.frozen = 0
+        self.moving = 0
+        self.last: Step | None = None
+        self.eval_bad: Step | None = None
+        self.eval_records = 0
+
+    def feed(self, event: Step, run: Run) -> Iterator[Match]:
+        found: list[Match] = []
+        if event.attempt != self.attempt:
+            found = list(self.finish(run))
+            self._restart(event.attempt)
+        metrics = event.metrics
+        kind = self._kind(metrics)
+        evaluated = metrics.get("eval_loss")
+        if evaluated is not None and not math.isfinite(evaluated):
+            found += self._eval(event)
+        if kind:
+            return iter([*found, *self._bad(event, kind)])
+        if "loss" in metrics:
+            self.good, self.rate, self.streak, self.trained = event, metrics.get("learning_rate"), 0, True
+            if self.kind == "grad":
+                self.first = None
+        return iter(found) if found else QUIET
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        if self.first is not None and self.last is not None and (self.kind != "grad" or self._enough()) and self.records > 1:
+            yield self._match(self.last)
+        if self.eval_bad is not None and self.eval_records > 1 and self.last is not None:
+            yield self._eval_match(self.last)
+
+    def _kind(self, metrics: dict[str, float]) -> str:
+        loss, grad = metrics.get("loss"), metrics.get("grad_norm")
+        if loss is None:
+            return ""
+        if not math.isfinite(loss):
+            return "loss"
+        broken = grad is not None and not math.isfinite(grad)
+        if loss == 0.0 and (broken or any(not math.isfinite(metrics.get(name, 0.0)) for pair in HALVES for name in pair)):
+            return "hidden"
+        return "grad" if broken else ""
+
+    def _bad(self, event: Step, kind: str) -> list[Match]:
+        if self.first is None:
+            self.first, self.records, self.frozen, self.moving = event, 0, 0, 0
+        worse = self.kind in ("", "grad") or self.records == 0
+        if worse:
+            self.kind = kind
+        self.records += 1
+        self.streak += 1
+        self._follow_rate(event.metrics.get("learning_rate"))
+        self.last = event
+        if kind == "grad":
+            self.trained = True
+            return [self._match(event)] if self.kind == "grad" and self.streak == self._wanted() else []
+        return [self._match(event)] if worse or 2 in (self.frozen, self.moving) else []
+
+    def _follow_rate(self, rate: float | None) -> None:
+        """How often in a row the rate was repeated, or moved."""
+        if rate is not None and self.rate is not None:
+            same = rate == self.rate
+            self.frozen, self.moving = (self.frozen + 1, 0) if same else (0, self.moving + 1)
+        self.rate = rate
+
+    def _wanted(self) -> int:
+        return self.skips * (2 if self.good is None else 1)
+
+    def _enough(self) -> bool:
+        return self.streak >= self._wanted()
+
+    def _eval(self, event: Step) -> list[Match]:
+        self.eval_records += 1
+        if self.eval_bad is not None:
+            return []
+        self.eval_bad = event
+        return [self._eval_match(event)]
+
+    def _eval_match(self, event: Step) -> Match:
+        first = self.eval_bad or event
+        facts = {"kind": "eval", "metric": "eval_loss", "step": first.step, "records": self.eval_records, "at_start": not self.trained}
+        evidence = (Evidence(first.where, f"eval_loss {first.metrics.get('eval_loss')} at step {first.step}"),)
+        return Match(evidence=evidence, facts=facts, steps=(first.step, event.step), attempt=self.attempt, rank=event.rank, key="eval")
+
+    def _match(self, event: Step) -> Match:
+        first = self.first or event
+        shown = first.metrics
+        metric = "grad_norm" if self.kind in ("grad", "hidden") and "grad_norm" in shown else "loss"
+        facts: dict[str, Any] = {
+            "kind": self.kind, "metric": metric, "step": first.step, "records": self.records, "at_start": not self.trained,
+            "lr_frozen": self.frozen >= 2, "lr_moving": self.moving >= 2, "one_sided": _one_sided(event.metrics),
+            "grad_finite": math.isfinite(event.metrics.get("grad_norm", math.nan)),
+        }  # fmt: skip
+        for name, value in (("grad_norm", shown.get("grad_norm")), ("learning_rate", shown.get("learning_rate"))):
+            if value is not None:
+                facts[name] = value
+        if self.good is not None:
+            facts |= {"last_good": self.good.metrics["loss"], "last_good_step": self.good.step}
+        words = ", ".join(f"{name} {shown[name]:.4g}" for name in ("loss", "grad_norm", "learning_rate") if name in shown)
+        steps = (first.step, event.step)
+        evidence = (Evidence(first.where, words),)
+        key = "grad" if self.kind == "grad" else ""
+        return Match(evidence=evidence, facts=facts, steps=steps, attempt=self.attempt, rank=event.rank, time=event.time, key=key)
+
+
+def _one_sided(metrics: dict[str, float]) -> bool:
+    """Whether one class's numbers are missing or NaN while the gradient is sound."""
+    if not math.isfinite(metrics.get("grad_norm", math.nan)) or "kl" not in metrics:
+        return False
+    return any(not math.isfinite(metrics.get(name, math.nan)) for pair in HALVES for name in pair)

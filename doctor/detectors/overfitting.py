@@ -1,0 +1,106 @@
+"""`overfitting`: the eval loss rises above its best value, while the training loss keeps falling or with it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, Step
+from doctor.run import Run
+from doctor.windows import median
+
+QUIET: Iterator[Match] = iter(())
+
+
+class Best(NamedTuple):
+    """The best evaluation of one metric: its value, its step, the training loss then, and how many evaluations came after it."""
+
+    value: float
+    step: int
+    train: float | None
+    after: int
+
+
+class Overfitting:
+    """Per eval loss (`eval_loss`, `eval_<dataset>_loss`): the last `patience` evaluations lie above the best one, the last by the share
+    `margin` and by `rise` of loss. `kind` overfitting: the training loss (median of the last 3 logs then, of 7 now) fell meanwhile by
+    the share `fall`. `kind` diverging: it rose, too, by twice `margin`, and the eval loss by the share `both`.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    needs: tuple[str, ...] = ("metrics.eval_loss",)
+    facts: tuple[str, ...] = (
+        "kind",
+        "metric",
+        "step",
+        "value",
+        "baseline",
+        "ratio",
+        "train_before",
+        "train_now",
+        "evaluations",
+        "learning_rate",
+    )
+    literals: tuple[str, ...] = ()
+
+    def __init__(self, *, margin: float, rise: float, patience: int, fall: float, both: float) -> None:
+        self.margin, self.rise, self.patience, self.fall, self.both = margin, rise, patience, fall, both
+        self.lr_peak = 0.0
+        self.train: deque[float] = deque(maxlen=7)
+        self.best: dict[str, Best] = {}
+
+    def feed(self, event: Step, run: Run) -> Iterator[Match]:
+        loss = event.metrics.get("loss")
+        if loss is not None and math.isfinite(loss):
+            self.train.append(loss)
+            self.lr_peak = max(self.lr_peak, event.metrics.get("learning_rate", 0.0))
+        for name in event.metrics:
+            if name.startswith("eval_"):
+                break
+        else:
+            return QUIET
+        names = [name for name in event.metrics if name.startswith("eval_") and name.endswith("loss")]
+        return iter([match for name in names for match in self._take(event, name, event.metrics[name])])
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        return QUIET
+
+    def _take(self, event: Step, name: str, value: float) -> list[Match]:
+        if not math.isfinite(value) or (name not in self.best and len(self.best) >= 32):
+            return []
+        now = median(list(self.train)) if self.train else None
+        best = self.best.get(name)
+        if best is None or value < best.value:
+            # the last three alone: while the loss falls quickly, older ones would make it look higher than it is
+            self.best[name] = Best(value, event.step, median(list(self.train)[-3:]) if self.train else None, 0)
+            return []
+        if event.step <= best.step:  # a second evaluation of the same step (another data set under one name, a resume)
+            return []
+        # an evaluation back at the best starts the count again
+        after = best.after + 1 if value > best.value * (1 + self.margin / 2) else 0
+        self.best[name] = best = best._replace(after=after)
+        rose = value >= best.value * (1 + self.margin) and value >= best.value + self.rise
+        if not rose or after < self.patience or best.train is None or now is None:
+            return []
+        if now < best.train * (1 - self.fall):
+            return [self._match("overfitting", event, name, value, best, now)]
+        if now > best.train * (1 + 2 * self.margin) and value >= best.value * (1 + self.both):
+            return [self._match("diverging", event, name, value, best, now)]
+        return []
+
+    def _match(self, kind: str, event: Step, name: str, value: float, best: Best, now: float) -> Match:
+        facts: dict[str, Any] = {
+            "kind": kind, "metric": name, "step": best.step, "value": value, "baseline": best.value, "ratio": value / max(best.value, 1e-9),
+            "train_before": best.train, "train_now": now, "evaluations": best.after,
+        }  # fmt: skip
+        if self.lr_peak:
+            facts["learning_rate"] = self.lr_peak
+        text = f"{name} {value:.4g} at step {event.step}, best {best.value:.4g} at step {best.step}; training loss "
+        text += f"{best.train:.4g} -> {now:.4g}"
+        evidence = (Evidence(event.where, text),)
+        return Match(
+            evidence=evidence, facts=facts, steps=(best.step, event.step), attempt=event.attempt, rank=event.rank, key=f"{kind} {name}"
+        )

@@ -1,0 +1,113 @@
+"""`plateau`: the loss does not move: bit-stable (a saturated model), or no lower at the end than at the start."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, Step
+from doctor.run import Run
+from doctor.windows import median
+
+QUIET: Iterator[Match] = iter(())
+BLOCK = 10
+
+
+class Plateau:
+    """`kind` saturated: `same` logs in a row within the share `spread` of each other and above `above` (below it rounding looks the same);
+    the fact `grad_zero` tells whether the logged gradient was 0 meanwhile.
+    `kind` flat: at the run's end, after at least `records` logs, the last third (by medians of 10 logs) is not lower than the first third
+    by the share `gain`. `uniform`: the level is that of guessing among all tokens of a vocabulary (ln of `vocabularies`).
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    needs: tuple[str, ...] = ("metrics.loss",)
+    facts: tuple[str, ...] = ("kind", "metric", "step", "value", "baseline", "records", "grad_zero", "uniform", "lr_peak")
+    literals: tuple[str, ...] = ()
+
+    def __init__(
+        self, *, same: int, same_alone: int, spread: float, above: float, records: int, gain: float, vocabularies: list[int]
+    ) -> None:
+        self.same, self.same_alone, self.spread = same, same_alone, spread
+        self.above, self.records, self.gain = above, records, gain
+        self.uniform = [math.log(size) for size in vocabularies]
+        self._restart(0)
+
+    def _restart(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.count = 0
+        self.first: Step | None = None
+        self.last: Step | None = None
+        self.levels: list[float] = []
+        self.block: deque[float] = deque(maxlen=BLOCK)
+        self.lr_peak = 0.0
+        self.signed = False
+        self._new_stretch(None, 0.0)
+
+    def _new_stretch(self, event: Step | None, loss: float) -> None:
+        self.since, self.low, self.high, self.stretch, self.told = event, loss, loss, 1, False
+        self.grads = abs(event.metrics.get("grad_norm", math.inf)) if event else math.inf
+
+    def feed(self, event: Step, run: Run) -> Iterator[Match]:
+        loss = event.metrics.get("loss")
+        if loss is None or not math.isfinite(loss):
+            return QUIET
+        if event.attempt != self.attempt:
+            self._restart(event.attempt)
+        self.count += 1
+        self.first, self.last = self.first or event, event
+        self.signed |= loss < 0
+        self.block.append(loss)
+        if self.count % BLOCK == 0:
+            self.levels.append(median(list(self.block)))
+            if len(self.levels) > 512:
+                self.levels = self.levels[::2]
+        rate = event.metrics.get("learning_rate")
+        if rate is not None and rate > self.lr_peak:
+            self.lr_peak = rate
+        return self._stretch(event, loss)
+
+    def _stretch(self, event: Step, loss: float) -> Iterator[Match]:
+        low, high = min(self.low, loss), max(self.high, loss)
+        if self.since is None or high - low > self.spread * high or loss <= self.above:
+            told = self._saturated() if self.told else []
+            self._new_stretch(event, loss)
+            return iter(told) if told else QUIET
+        self.low, self.high = low, high
+        self.stretch += 1
+        self.grads = max(self.grads, abs(event.metrics.get("grad_norm", math.inf)))
+        if self.told or self.stretch < (self.same if self.grads == 0 else self.same_alone) or _rounded(loss):
+            return QUIET
+        self.told = True
+        return iter(self._saturated())
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        if self.told:
+            yield from self._saturated()
+        elif self.count >= self.records and self.first is not None and not self.signed and self.lr_peak > 0:
+            third = max(len(self.levels) // 3, 1)
+            start, end = median(self.levels[:third]), median(self.levels[-third:])
+            if end > start * (1 - self.gain):
+                yield self._match("flat", self.first, end, start, self.count)
+
+    def _saturated(self) -> list[Match]:
+        return [self._match("saturated", self.since, self.high, self.low, self.stretch)] if self.since is not None else []
+
+    def _match(self, kind: str, first: Step, value: float, baseline: float, records: int) -> Match:
+        last = self.last or first
+        facts: dict[str, Any] = {
+            "kind": kind, "metric": "loss", "step": first.step, "value": value, "baseline": baseline, "records": records,
+            "uniform": any(abs(value - level) < 0.01 for level in self.uniform),
+            "grad_zero": kind == "saturated" and self.grads == 0.0, "lr_peak": self.lr_peak,
+        }  # fmt: skip
+        evidence = (Evidence(first.where, f"loss {value:.6g} in {records} logs, steps {first.step}-{last.step}"),)
+        steps = (first.step, last.step)
+        return Match(evidence=evidence, facts=facts, steps=steps, rank=last.rank, attempt=last.attempt, time=last.time, key=kind)
+
+
+def _rounded(loss: float) -> bool:
+    """Whether the number was printed with two decimals or fewer."""
+    return abs(loss * 100 - round(loss * 100)) < 1e-6

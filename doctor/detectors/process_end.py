@@ -1,0 +1,159 @@
+"""`process_end`: a process of the run was ended by a signal, told by torchrun, the shell, a launcher, the scheduler or the kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, LogLine, ProcessEnd
+from doctor.run import Run
+
+NAMES = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+WORDS = {
+    "killed": 9,
+    "segmentation fault": 11,
+    "access violation": 11,
+    "bus error": 7,
+    "aborted": 6,
+    "illegal instruction": 4,
+    "floating point exception": 8,
+    "hangup": 1,
+    "terminated": 15,
+}
+WINDOWS = {3221225477: 11, -1073741819: 11, 3221225501: 4, 3221226505: 6, -1073740791: 6}
+"""NTSTATUS of a Windows process: access violation, illegal instruction, fast fail (STATUS_STACK_BUFFER_OVERRUN, used by abort)."""
+
+NUMBERED = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # torchrun, every version: "failed (exitcode: -9) local_rank: 0 (pid: 42)" and "  exitcode  : -9 (pid: 42)"
+        r"exit ?code\s*[:=]\s*-(\d+)\b",
+        # torchrun's block: "traceback : Signal 9 (SIGKILL) received by PID 42"
+        r"Signal (\d+) \(SIG\w+\) received",
+        # torch.distributed.elastic SignalException: "Process 42 got signal: 1"
+        r"got signal: (\d+)",
+        # DeepSpeed's launcher: "exits with return code = -9"; Popen wrappers: "returned -9"
+        r"return(?:ed)? code (?:=|of|:)? ?-(\d+)\b",
+        # subprocess.CalledProcessError
+        r"died with <Signals\.SIG\w+: (\d+)>",
+        # Open MPI, Python's faulthandler by way of mpirun: "Signal: Segmentation fault (11)"
+        r"Signal: [A-Z][\w ]+ \((\d+)\)",
+    )
+)
+SHELL_CODE = re.compile(
+    r"(?i)exit(?:ed|s)?(?: with)?(?: an?)?(?: error)?(?: code| status)?[ :=]{1,3}(1[2-4]\d)\b|non-zero exit status (1[2-4]\d)\b"
+)
+WINDOWS_CODE = re.compile(r"(?i)exit ?(?:code|status)[\s:=]*(-?\d{10})\b|return code[ =:]*(-?\d{10})\b")
+SHELL_WORD = re.compile(
+    # bash: "line 3: 4242 Killed   python ...", a bare "Killed" glued to a progress bar; zsh: "[1]  4242 killed  llamafactory-cli"
+    r"(?:^|[\]\d/:>%|] ?|^\[\d+\]\+?\s+(?:\d+ )?)"
+    r"(Killed|killed|Segmentation fault|segmentation fault|Bus error|bus error|Aborted|aborted|abort|Illegal instruction|"
+    r"Floating point exception|Hangup|Terminated)\s*(?:\(core dumped\)|$|\s{2,}\S)"
+    r"|Fatal Python error: (Segmentation fault|Bus error|Aborted|Illegal instruction|Floating point exception)"
+    r"|Windows fatal exception: (access violation)"
+)
+OOM_KILLER = re.compile(
+    # kernel log; cgroup v1/v2; Slurm; Kubernetes; Ray
+    r"Out of memory: Kill(?:ed)? process|[Mm]emory cgroup out of memory|oom-kill:|oom_reaper|[Dd]etected \d+ oom[-_]kill event|"
+    r"\bOOMKilled\b|OUT_OF_MEMORY|killed due to the node running low on memory|Worker killed due to memory pressure|"
+    r"invoked oom-killer|Exceeded (?:job|step) memory limit"
+)
+STATES = re.compile(
+    # DeepSpeed while it makes the optimizer's states: its CPU Adam, and the marks of see_memory_usage (runtime/zero/stage3.py)
+    r"Time to load cpu_adam op|(?:Before|After) (?:creating|initializing) (?:fp16 partitions|fp32 partitions|optimizer states|optimizer)|"
+    r"Creating (?:fp16|bfloat16) ZeRO"
+)
+FORCED = "forcefully exiting via Signals.SIGKILL"
+"""torch.distributed.elastic ends a rank that does not stop by itself: that SIGKILL is no failure of its own."""
+LITERALS = (
+    "xitcode", "xit code", "xit status", "eturn code", "Signal", "signal", "illed", "OOMKilled", "oom", "Out of memory", "out of memory",
+    "OUT_OF_MEMORY", "memory limit", "exited", "egmentation fault", "access violation", "us error", "bort", "llegal instruction",
+    "oating point exception", "cpu_adam", "creating fp", "optimizer states", "Creating ", "angup", "erminated",
+)  # fmt: skip
+
+
+class ProcessEnds:
+    """Parameters: `signals`, the numbers that count (9 SIGKILL, 11 SIGSEGV, 7 SIGBUS, 6 SIGABRT, 15 SIGTERM, ...); or `exits: true`, the
+    process that a launcher names as the first to fail, if it ended by itself with an exit code.
+
+    Facts: `signal`, `name` (SIGKILL), `code`, `phase` (what the run was doing), `confirmed` (true where the kernel, the container or the
+    scheduler said itself that memory ran out; such a line counts as signal 9), `states` (true once DeepSpeed had begun to make the
+    optimizer's states), `reporter` (torchrun, shell, text), `local_rank`, `first` (the launcher's "first observed failure"). A
+    DataLoader's or dataset's worker is not a process of the run.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (LogLine, ProcessEnd)
+    needs: tuple[str, ...] = ("text",)
+    facts: tuple[str, ...] = ("signal", "name", "code", "phase", "confirmed", "reporter", "local_rank", "first", "states")
+    literals: tuple[str, ...] = LITERALS
+
+    def __init__(self, signals: Sequence[int] = (), exits: bool = False) -> None:
+        if bool(signals) is exits:
+            raise ValueError("give one of signals and exits")
+        unknown = [number for number in signals if number not in NAMES]
+        if unknown or isinstance(signals, str):
+            raise ValueError(f"signals: unknown {unknown} (known: {', '.join(map(str, NAMES))})")
+        self.signals = frozenset(signals)
+        self.exits = exits
+        self._phase: str | None = None
+        self._confirmed = self._states = self._forced = False
+
+    def feed(self, event: LogLine | ProcessEnd, run: Run) -> Iterator[Match]:
+        if event.phase not in (None, "start"):  # `start` tells as little as nothing where a log begins in the middle
+            self._phase = event.phase
+        if isinstance(event, ProcessEnd):
+            signal = event.signal or signal_of_code(event.code)
+            if signal == 9 and self._forced and not event.first:
+                return
+            if signal in self.signals or (self.exits and event.first and signal is None and (event.code or 0) > 0):
+                text = f"{event.reporter}: " + (f"exit code {event.code}" if event.code is not None else f"signal {signal}")
+                yield self._match(event, signal, text, {"reporter": event.reporter, "code": event.code, "local_rank": event.local_rank})
+            return
+        self._confirmed = self._confirmed or OOM_KILLER.search(event.text) is not None
+        self._states = self._states or STATES.search(event.text) is not None
+        self._forced = self._forced or FORCED in event.text
+        signal = signal_of(event.text)
+        if signal in self.signals and not (signal == 9 and self._forced):
+            yield self._match(event, signal, event.text[:2000], {"reporter": "text"})
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        return iter(())
+
+    def _match(self, event: LogLine | ProcessEnd, signal: int | None, text: str, told: dict[str, Any]) -> Match:
+        facts = {"signal": signal, "name": NAMES.get(signal or 0), "phase": self._phase, **told}
+        facts = {name: value for name, value in facts.items() if value is not None}
+        facts["confirmed"] = self._confirmed
+        facts["states"] = self._states
+        facts["first"] = isinstance(event, ProcessEnd) and event.first
+        return Match(evidence=(Evidence(event.where, text),), facts=facts, rank=event.rank, attempt=event.attempt, time=event.time)
+
+
+def signal_of(text: str) -> int | None:
+    """The signal that a line says a process of the run ended by, or None."""
+    if "DataLoader worker" in text or ("subprocess" in text.lower() and "abruptly" in text):
+        return None
+    if OOM_KILLER.search(text):
+        return 9
+    for pattern in NUMBERED:
+        if found := pattern.search(text):
+            return int(found[1]) if int(found[1]) in NAMES else None
+    if found := SHELL_CODE.search(text):
+        return signal_of_code(int(found[1] or found[2]))
+    if found := WINDOWS_CODE.search(text):
+        return WINDOWS.get(int(found[1] or found[2]))
+    if found := SHELL_WORD.search(text):
+        word = next(group for group in found.groups() if group).lower()
+        return WORDS["aborted" if word == "abort" else word]
+    return None
+
+
+def signal_of_code(code: int | None) -> int | None:
+    """The signal in an exit code: Python's -9, the shell's 137, Windows' NTSTATUS; None if there is none."""
+    if code is None:
+        return None
+    if code in WINDOWS:
+        return WINDOWS[code]
+    signal = -code if code < 0 else code - 128
+    return signal if signal in NAMES else None

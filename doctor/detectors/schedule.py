@@ -1,0 +1,107 @@
+"""`schedule`: the learning rate does not follow its schedule: zero for many logs, not moving, or still warming up when the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, Step
+from doctor.run import Run
+
+QUIET: Iterator[Match] = iter(())
+
+
+class Schedule:
+    """`kind` zero: the run's first `zeros` logs (and on) have learning rate 0 while the loss is finite: no optimizer step took place; only
+    the very first log of a warm-up may be 0.
+    `kind` frozen: the same non-zero rate in a stretch of more than `frozen_share` of the planned steps (and `frozen` logs) that began after
+    the rate had moved. Consoles print few digits, so short stretches prove nothing. The fact `scheduler` is the one given, never a default.
+    `kind` warmup: the run ended as planned with its highest rate in the last log, after rising in nearly all of at least `rising` logs.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    needs: tuple[str, ...] = ("metrics.learning_rate",)
+    facts: tuple[str, ...] = ("kind", "metric", "step", "value", "records", "share", "grad_zero", "scheduler")
+    literals: tuple[str, ...] = ()
+
+    def __init__(self, *, zeros: int, frozen: int, frozen_share: float, rising: int) -> None:
+        self.wanted, self.frozen, self.frozen_share, self.rising_wanted = zeros, frozen, frozen_share, rising
+        self._restart(0)
+
+    def _restart(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.count = 0
+        self.zeros = 0
+        self.grads = 0.0
+        self.rising = 0
+        self.moved = 0
+        self.peak = 0.0
+        self.rate: float | None = None
+        self.first: Step | None = None
+        self.last: Step | None = None
+        self.same_since: Step | None = None
+        self.same = 0
+        self.longest: tuple[int, Step, Step] | None = None
+
+    def feed(self, event: Step, run: Run) -> Iterator[Match]:
+        rate = event.metrics.get("learning_rate")
+        if rate is None or "loss" not in event.metrics:
+            return QUIET
+        if event.attempt != self.attempt:
+            self._restart(event.attempt)
+        self.count += 1
+        self.first = self.first or event
+        self.last = event
+        if rate == 0.0 and self.zeros == self.count - 1:
+            self.zeros += 1
+            self.grads = max(self.grads, abs(event.metrics.get("grad_norm", 0.0)))
+            self.rate = rate
+            if self.zeros == self.wanted:
+                return iter([self._match("zero", self.first, event, rate, self.zeros, run.config)])
+            return QUIET
+        self._follow(event, rate)
+        return QUIET
+
+    def _follow(self, event: Step, rate: float) -> None:
+        if self.rate is not None and rate == self.rate:
+            if self.same_since is None:
+                self.same_since = event
+            self.same += 1
+            if self.moved and rate and (self.longest is None or self.same > self.longest[0]):
+                self.longest = (self.same, self.same_since, event)
+        else:
+            self.same_since, self.same = None, 0
+            self.moved += self.rate is not None
+            self.rising += self.rate is not None and rate > self.rate
+        self.peak = max(self.peak, rate)
+        self.rate = rate
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        if self.first is None or self.last is None:
+            return
+        if self.zeros > self.wanted and self.zeros == self.count:
+            yield self._match("zero", self.first, self.last, 0.0, self.zeros, run.config)
+        planned = run.facts.get("steps.planned")
+        if self.longest is not None and isinstance(planned, int) and planned > 0:
+            records, since, until = self.longest
+            share = (until.step - since.step) / planned
+            if records >= self.frozen and share > self.frozen_share:
+                yield self._match("frozen", since, until, since.metrics["learning_rate"], records, run.config, share)
+        if run.completed and self.rising >= self.rising_wanted and self.rising >= 0.95 * (self.count - 1) and self.rate == self.peak:
+            yield self._match("warmup", self.first, self.last, self.peak, self.count, run.config)
+
+    def _match(
+        self, kind: str, first: Step, last: Step, rate: float, records: int, config: Mapping[str, Any], share: float | None = None
+    ) -> Match:
+        facts: dict[str, Any] = {
+            "kind": kind, "metric": "learning_rate", "step": first.step, "value": rate, "records": records,
+            "grad_zero": kind == "zero" and self.grads == 0.0 and "grad_norm" in last.metrics,
+        }  # fmt: skip
+        if share is not None:
+            facts["share"] = 100 * share
+        if "lr_scheduler_type" in config:
+            facts["scheduler"] = config["lr_scheduler_type"]
+        evidence = (Evidence(first.where, f"learning_rate {rate:.4g} in {records} logs, steps {first.step}-{last.step}"),)
+        steps = (first.step, last.step)
+        return Match(evidence=evidence, facts=facts, steps=steps, rank=last.rank, attempt=last.attempt, time=last.time, key=kind)

@@ -1,0 +1,61 @@
+"""`uncaught_exception`: any traceback of a run that did not finish, whatever it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Crash, Event, Frame
+from doctor.run import Run
+
+KINDS_KEPT = 16
+"""Different exceptions that are remembered; a run that throws more kinds is told by its first ones."""
+
+
+class UncaughtException:
+    """Parameters: `ignore`, a regular expression on exception names that are echoes (the launcher's own) or a user's wish (Ctrl-C).
+
+    Only the first exception of a chain counts, and nothing is told of a run that completed: what it printed was caught.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Crash,)
+    needs: tuple[str, ...] = ("text",)
+    facts: tuple[str, ...] = ("exception", "message", "function", "file", "phase")
+    literals: tuple[str, ...] = ()
+
+    def __init__(self, ignore: str = r"^$") -> None:
+        self.ignore = re.compile(ignore)
+        self.kept: dict[str, list[Match]] = {}
+
+    def feed(self, event: Crash, run: Run) -> Iterator[Match]:
+        key = f"{event.exception} {event.message[:80]}"
+        known = self.kept.get(key)
+        if event.chain or self.ignore.search(event.exception) or (known is None and len(self.kept) >= KINDS_KEPT):
+            return iter(())
+        if known is None or len(known) < KINDS_KEPT:
+            self.kept.setdefault(key, []).append(_match(event, key))
+        return iter(())
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        if not run.completed:
+            for matches in self.kept.values():
+                yield from matches
+
+
+def _match(event: Crash, key: str) -> Match:
+    place = _user_frame(event.frames)
+    facts = {"exception": event.exception, "message": event.message.partition("\n")[0][:300]} if event.exception else {}
+    if place:
+        facts |= {"function": place.function, "file": place.file}
+    if event.phase:
+        facts["phase"] = event.phase
+    evidence = (Evidence(event.where, event.text[:2000]),)
+    return Match(evidence=evidence, facts=facts, key=key, rank=event.rank, attempt=event.attempt, time=event.time)
+
+
+def _user_frame(frames: tuple[Frame, ...]) -> Frame | None:
+    """The innermost frame that is not of an installed library: where the run's own code stood."""
+    own = [frame for frame in frames if "site-packages" not in frame.file and not frame.file.startswith("<")]
+    return own[-1] if own else frames[-1] if frames else None

@@ -1,0 +1,67 @@
+"""`utilisation`: tokens per second and GPU, and the share of the GPU's peak that they amount to (MFU)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, Step
+from doctor.run import Run
+
+QUIET: Iterator[Match] = iter(())
+
+
+class Utilisation:
+    """Model FLOPs utilisation after PaLM (arXiv 2204.02311, appendix B) without its attention term: 6 FLOPs per parameter and token, 4
+    where only an adapter is trained (no gradients of the base weights); recomputation does not count as useful work.
+
+    Tokens and seconds are taken between the first and the last log of the latest attempt (the first holds warm-up), padding included as
+    LLaMA-Factory counts it. Told where it is below `below` percent, after at least `seconds`.
+    `peaks`: dense 16-bit TFLOP/s by a regular expression on the GPU's name, first match wins.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    needs: tuple[str, ...] = ("metrics.total_tokens",)
+    facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "mfu", "tokens_per_second", "gpu")
+    literals: tuple[str, ...] = ()
+
+    def __init__(self, *, below: float, seconds: float, peaks: dict[str, float]) -> None:
+        self.below, self.seconds = below, seconds
+        self.peaks = [(re.compile(pattern, re.IGNORECASE), peak) for pattern, peak in peaks.items()]
+        self.first: Step | None = None
+        self.last: Step | None = None
+
+    def feed(self, event: Step, run: Run) -> Iterator[Match]:
+        if event.seconds is None or ("total_tokens" not in event.metrics and "num_input_tokens_seen" not in event.metrics):
+            return QUIET
+        if self.first is None or self.first.attempt != event.attempt:
+            self.first = event
+        self.last = event
+        return QUIET
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        gpu, params = run.facts.get("gpu.name"), run.facts.get("model.params")
+        if self.first is None or self.last is None or not isinstance(gpu, str) or not isinstance(params, int | float):
+            return
+        peak = next((peak for pattern, peak in self.peaks if pattern.search(gpu)), None)
+        seconds = (self.last.seconds or 0.0) - (self.first.seconds or 0.0)
+        if peak is None or seconds < self.seconds:
+            return
+        world = max(int(run.facts.get("world_size") or 1), 1)
+        rate = (_tokens(self.last) - _tokens(self.first)) / seconds / world
+        per_token = (4 if run.config.get("finetuning_type", "lora") in ("lora", "oft") else 6) * params
+        mfu = 100 * rate * per_token / (peak * 1e12)
+        if 0 < mfu < self.below:
+            facts = {"metric": "throughput", "step": self.first.step, "value": rate, "baseline": peak, "mfu": mfu}
+            text = f"{rate:.0f} tokens/s per GPU, {mfu:.1f} % of {peak:g} TFLOP/s"
+            yield Match(
+                evidence=(Evidence(self.first.where, text),),
+                facts={**facts, "tokens_per_second": rate, "gpu": gpu},
+                steps=(self.first.step, self.last.step),
+            )
+
+
+def _tokens(event: Step) -> float:
+    return event.metrics.get("total_tokens", event.metrics.get("num_input_tokens_seen", 0.0))

@@ -1,0 +1,110 @@
+"""`zero_loss`: the logged loss is exactly 0.0 again and again, and was not about to get there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from doctor.detectors.base import Evidence, Match
+from doctor.events import Event, Step
+from doctor.run import Run
+
+QUIET: Iterator[Match] = iter(())
+SAME = 1e-6
+
+
+class ZeroLoss:
+    """`records` logs of exactly 0.0 in a row whose last other loss was above `above` (a memorised run comes down in small steps first).
+
+    A non-finite grad_norm beside it belongs to `nonfinite`. The fact `grad` says what the gradient does meanwhile: `zero`, `stuck`
+    (the same non-zero number: a corrupted or clipped constant, seen under DeepSpeed), `moving`, or `unknown` (not logged: a NaN behind
+    transformers' logging_nan_inf_filter looks the same). `memorised`: preference margins above `margin` with accuracy 1 explain the 0.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    needs: tuple[str, ...] = ("metrics.loss",)
+    facts: tuple[str, ...] = (
+        "metric", "step", "value", "baseline", "records", "grad", "grad_norm", "at_start", "memorised", "margin",
+        "learning_rate", "lr_moving",
+    )  # fmt: skip
+    literals: tuple[str, ...] = ()
+
+    def __init__(self, *, records: int, above: float, margin: float) -> None:
+        self.wanted, self.above, self.margin = records, above, margin
+        self._restart(0)
+
+    def _restart(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.before: float | None = None
+        self.count = 0
+        self.first: Step | None = None
+        self.last: Step | None = None
+        self.grads = (math.inf, -math.inf)
+        self.signed = False
+        self.lr_moving = False
+
+    def feed(self, event: Step, run: Run) -> Iterator[Match]:
+        loss = event.metrics.get("loss")
+        if loss is None:
+            return QUIET
+        found: list[Match] = []
+        if event.attempt != self.attempt:
+            found = list(self.finish(run))
+            self._restart(event.attempt)
+        if loss != 0.0 or not math.isfinite(event.metrics.get("grad_norm", 0.0)):
+            if self.count >= self.wanted:
+                found += self._report()
+            self.before = loss if math.isfinite(loss) and loss != 0.0 else self.before
+            self.signed |= loss < 0
+            self.count, self.first, self.grads = 0, None, (math.inf, -math.inf)
+            return iter(found) if found else QUIET
+        self._zero(event)
+        return iter(found + self._report()) if self.count == self.wanted else iter(found)
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        return iter(self._report() if self.count > self.wanted else [])
+
+    def _zero(self, event: Step) -> None:
+        self.count += 1
+        if self.first is None:
+            self.first = event
+        elif event.metrics.get("learning_rate") != self.first.metrics.get("learning_rate"):
+            self.lr_moving = True
+        self.last = event
+        grad = event.metrics.get("grad_norm")
+        if grad is not None:
+            self.grads = (min(self.grads[0], grad), max(self.grads[1], grad))
+
+    def _report(self) -> list[Match]:
+        """Nothing for losses that go through zero (GRPO) or came down to it."""
+        if self.first is None or self.last is None or self.signed or (self.before is not None and self.before <= self.above):
+            return []
+        shown = self.last.metrics
+        margin = shown.get("rewards/margins")
+        facts: dict[str, Any] = {
+            "metric": "loss", "step": self.first.step, "value": 0.0, "records": self.count, "grad": self._grad(),
+            "at_start": self.before is None, "lr_moving": self.lr_moving,
+            "memorised": margin is not None and margin > self.margin and shown.get("rewards/accuracies", 1.0) >= 0.999,
+        }  # fmt: skip
+        pairs = {
+            "baseline": self.before,
+            "grad_norm": shown.get("grad_norm"),
+            "margin": margin,
+            "learning_rate": shown.get("learning_rate"),
+        }
+        facts |= {name: value for name, value in pairs.items() if value is not None}
+        text = f"loss 0.0 in {self.count} logs in a row" + (f", {self.before:.4g} before" if self.before is not None else "")
+        if "grad_norm" in shown:
+            text += f", grad_norm {shown['grad_norm']:.4g}"
+        steps = (self.first.step, self.last.step)
+        evidence = (Evidence(self.first.where, text),)
+        return [Match(evidence=evidence, facts=facts, steps=steps, attempt=self.attempt, rank=self.last.rank, time=self.last.time)]
+
+    def _grad(self) -> str:
+        low, high = self.grads
+        if low > high:
+            return "unknown"
+        if high == 0.0:
+            return "zero"
+        return "stuck" if high - low <= SAME * high else "moving"

@@ -1,0 +1,1 @@
+"""Many runs: what is similar, what changed."""

@@ -1,0 +1,162 @@
+"""`lfdoctor run` from start to end: folder, child, live warnings, evidence, and the report whatever happened."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from doctor.diagnose import analyze
+from doctor.errors import DoctorError
+from doctor.live.evidence import KillEvidence
+from doctor.live.journal import Journal, encode
+from doctor.live.monitor import Monitor
+from doctor.live.supervise import Supervised
+from doctor.redact import mask
+from doctor.report import Report
+
+_TELLING = re.compile(r"(?:CUDA|NCCL|TORCH|PYTORCH|FORCE_TORCHRUN|NPROC|NNODES|NODE_RANK|OMP|USE_V1|HF_|DISABLE_VERSION_CHECK)\w*")
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a watched run ended: the child's code (negative: a signal), its report (None: none could be made), what was warned of."""
+
+    code: int
+    report: Report | None
+    warned: list[str]
+
+
+def run(
+    command: Sequence[str], folder: Path, *, stop_on_divergence: bool = False, lang: str = "en", analyze: Callable[..., Report] = analyze
+) -> Outcome:
+    """Runs `command` watched; `folder` receives console.log, command.sh, the journals and report.json. Raises DoctorError (2).
+
+    `analyze` makes the report: doctor.diagnose.analyze, or one that adds to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "command.sh").write_text(script(command), encoding="utf-8")
+    except OSError as error:
+        raise DoctorError(f"cannot write {folder}: {error.strerror or error}") from error
+    extra = {"LFDOCTOR_MONITOR": "off", **({"LFDOCTOR_STOP": "1"} if stop_on_divergence else {})}
+    child = Supervised(command, folder.resolve(), extra)
+    evidence = KillEvidence()
+    began = time.time()
+    with Tail(folder / "lfdoctor.jsonl") as tail:
+        code = child.run()
+    _note(folder, code, evidence.lines())
+    return Outcome(code, _report(command, folder, began, partial(analyze, lang=lang)), tail.warned)
+
+
+def script(command: Sequence[str]) -> str:
+    """The command as a shell would take it, with the variables that change a training; secrets masked."""
+    told = [f"{name}={shlex.quote(mask(value))}" for name, value in sorted(os.environ.items()) if _TELLING.fullmatch(name)]
+    return "#!/bin/sh\n" + " ".join([*told, *(shlex.quote(mask(word)) for word in command)]) + "\n"
+
+
+def config_of(command: Sequence[str]) -> Path | None:
+    """The training YAML that the command names, if it is there."""
+    return next((path for word in command if word.endswith((".yaml", ".yml")) and (path := Path(word)).is_file()), None)
+
+
+class Tail:
+    """Follows the journal while it grows and warns on standard error; an error of its own ends the warnings, never the run."""
+
+    def __init__(self, path: Path) -> None:
+        self.warned: list[str] = []
+        self._monitor = Monitor(self._tell, str(path))
+        self._path, self._offset, self._rest = path, _size(path), b""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="lfdoctor-tail", daemon=True)
+
+    def __enter__(self) -> Tail:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join(5)
+
+    def _tell(self, text: str) -> None:
+        self.warned.append(text)
+        print(f"lfdoctor: {text}", file=sys.stderr, flush=True)
+
+    def _follow(self) -> None:
+        try:
+            while not self._done.wait(0.5):
+                self._read()
+            self._read()
+            self._monitor.close()
+        except Exception as error:
+            self._tell(f"no more warnings: {type(error).__name__}: {error}")
+
+    def _read(self) -> None:
+        size = _size(self._path)
+        if size < self._offset:  # rotated
+            self._offset, self._rest = 0, b""
+        if size == self._offset:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read(size - self._offset)
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._monitor.line(line)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _note(folder: Path, code: int, kills: Sequence[str]) -> None:
+    """How the child ended, as events of a journal of our own: the system's words first, for they say why."""
+    now = time.time()
+    events: list[dict[str, Any]] = [{"type": "LogLine", "time": now, "text": text} for text in kills]
+    ended = {"code": code} if code >= 0 else {"signal": -code}
+    journal = Journal(folder / "lfdoctor-run.jsonl")
+    try:
+        journal.write([encode(event) for event in (*events, {"type": "ProcessEnd", "time": now, **ended})])
+        journal.close()
+    except OSError as error:
+        print(f"lfdoctor: {folder}: {error.strerror or error}", file=sys.stderr)
+
+
+def _report(command: Sequence[str], folder: Path, began: float, analyze: Callable[..., Report]) -> Report | None:
+    """The post-mortem of what was captured; without a journal (nothing was hooked) also of what the training left by itself."""
+    paths = sorted(path for path in folder.iterdir() if path.name in ("console.log", "command.sh") or path.name.startswith("lfdoctor"))
+    config = config_of(command)
+    if not (folder / "lfdoctor.jsonl").exists() and config is not None:
+        paths += _left_behind(config, began)
+    try:
+        report = analyze([path for path in paths if _size(path)], config=config)
+        report = msgspec.structs.replace(report, run=msgspec.structs.replace(report.run, path=str(folder)))
+        (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2) + b"\n")
+    except (DoctorError, OSError) as error:
+        print(f"lfdoctor: no report: {error}", file=sys.stderr)
+        return None
+    return report
+
+
+def _left_behind(config: Path, began: float) -> list[Path]:
+    """trainer_log.jsonl of the config's output folder, if this run wrote it."""
+    from doctor import yaml_edit
+
+    try:
+        output = yaml_edit.load(config.read_text(encoding="utf-8", errors="replace")).get("output_dir")
+        log = Path(str(output)) / "trainer_log.jsonl"
+        return [log] if output and log.stat().st_mtime >= began else []
+    except (OSError, yaml_edit.NotReadable):
+        return []

@@ -1,0 +1,153 @@
+"""From a model's name or path to its shape: its own config.json, or the table of known models."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from doctor.errors import DoctorError
+from doctor.memory.shapes import Shape, UnknownShape, from_config
+from doctor.rulebook import rules_folder
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of rules/models.yaml: repositories that share a shape, the published size in billions, where the sizes come from."""
+
+    names: list[str]
+    params_b: float
+    source: str
+    shape: Shape
+
+
+def lookup(name: str) -> Shape:
+    """The shape of a model by `model_name_or_path`: a folder's config.json, else rules/models.yaml.
+
+    A name matches by its repository id, then by its last part, then with what does not change the shape taken off (Instruct, Chat,
+    GPTQ ...), last as a fine-tune named after its base. A size that is not listed is never replaced by a near one. Raises UnknownShape.
+    """
+    local = _local_config(name)
+    if local is not None:
+        return local
+    entry = _listed(name) or base_of(name)
+    if entry is None:
+        raise UnknownShape(
+            f"the shape of model {name!r} is not known: give its config.json with --model-config, or keep it in the model's folder"
+        )
+    quantized = name_quantisation(repository_tail(name))
+    return msgspec.structs.replace(entry.shape, quantized=quantized) if quantized else entry.shape
+
+
+def _listed(name: str) -> Known | None:
+    tail = repository_tail(name)
+    by_name, by_tail, by_family = _index()
+    return by_name.get(name.lower()) or by_tail.get(tail.lower()) or by_family.get(family(tail) or tail)
+
+
+OTHER_SHAPE = re.compile(r"pro|moe|prun|merge|up|layer|expan|franken|depth|vl|vision|audio|omni|speech|mini|small|distill|\d\.?\d*b\b|x\d")
+"""Words in a name that stand for another shape than the base's."""
+
+
+def base_of(name: str) -> Known | None:
+    """The known model that a fine-tune is named after (`Qwen2.5-7B-my-sft`), where nothing in the rest hints at another shape."""
+    tail = repository_tail(name).lower()
+    if _listed(name) is not None:
+        return None
+    for end in range(len(tail) - 1, 0, -1):
+        if tail[end] in "-_." and family(tail[:end]):
+            entry = _listed(tail[:end])
+            if entry is not None:
+                return None if OTHER_SHAPE.search(tail[end:]) else entry
+    return None
+
+
+def repository_tail(name: str) -> str:
+    """The repository's last part of a name or path, also of a cache folder of Hugging Face or ModelScope."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    for part in parts:
+        if part.startswith("models--"):
+            return part.rpartition("--")[2]
+    return parts[-1].replace("___", ".") if parts else name
+
+
+def _local_config(name: str) -> Shape | None:
+    path = Path(name).expanduser()
+    file = path if path.suffix == ".json" else path / "config.json"
+    try:
+        return from_config(read_json(file)) if file.is_file() else None
+    except (OSError, DoctorError):
+        return None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A config.json. Raises DoctorError where it is none, or larger than 4 MB."""
+    try:
+        if file.stat().st_size > 4_000_000:
+            raise DoctorError(f"{file}: too large for a model's config.json")
+        raw = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DoctorError(f"{file}: cannot be read as JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise DoctorError(f"{file}: expected a mapping, found {type(raw).__name__}")
+    return raw
+
+
+SAME_SHAPE = re.compile(
+    r"[-_.](?:instruct|it|chat|base|hf|pt|gptq|awq|int[48]|bnb|4bit|8bit|nf4|g128|bf16|fp16|gguf|unsloth|dpo|sft|preview|thinking|"
+    r"v\d+(?:\.\d+)*|20\d\d|2[3-6]\d\d|0[1-9]\d\d|1[0-2]\d\d)(?=[-_.]|$)",
+    re.IGNORECASE,
+)
+"""Parts of a name that say how a model was trained or stored, not how large it is. Versions are only dropped where no exact name fits."""
+
+
+def family(tail: str) -> str:
+    """A repository's last part without what leaves the shape as it is: `Qwen2.5-7B-Instruct-GPTQ-Int4` -> `qwen2.57b`.
+
+    Empty where no size is left in it (`DeepSeek-V3`): such a name must match exactly.
+    """
+    text = tail.lower().removeprefix("meta-")
+    while (shorter := SAME_SHAPE.sub("", text)) != text:
+        text = shorter
+    return re.sub(r"[^a-z0-9.]", "", text) if re.search(r"\d[bm](?![a-z])", text) else ""
+
+
+def name_quantisation(tail: str) -> str:
+    """How a model's name says its weights are stored: gptq4, gptq8, awq4, nf4, or nothing."""
+    text = tail.lower()
+    if "gptq" in text:
+        return "gptq8" if "int8" in text or "8bit" in text else "gptq4"
+    if "awq" in text:
+        return "awq4"
+    return "nf4" if "bnb-4bit" in text else ""
+
+
+@functools.cache
+def _index() -> tuple[dict[str, Known], dict[str, Known], dict[str, Known]]:
+    by_name: dict[str, Known] = {}
+    by_tail: dict[str, Known] = {}
+    by_family: dict[str, Known] = {}
+    for entry in known_models():
+        for name in entry.names:
+            tail = name.rpartition("/")[2]
+            by_name.setdefault(name.lower(), entry)
+            by_tail.setdefault(tail.lower(), entry)
+            if family(tail):
+                by_family.setdefault(family(tail), entry)
+    return by_name, by_tail, by_family
+
+
+@functools.cache
+def known_models() -> tuple[Known, ...]:
+    """Every entry of rules/models.yaml. Raises DoctorError where the file is not as described."""
+    import yaml
+
+    path = rules_folder() / "models.yaml"
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe loader)
+        return tuple(msgspec.convert(raw, list[Known]))
+    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise DoctorError(f"{path}: cannot be read: {error}") from error

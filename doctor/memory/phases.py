@@ -1,0 +1,107 @@
+"""Terms and phases: what is alive at which moment of a training step; the peak is the highest moment, not the sum of all terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from doctor.memory import activations, static
+from doctor.memory.setup import Setup
+from doctor.memory.shapes import Shape
+
+
+def terms_of(plan: Setup, shape: Shape, trained: static.Trained) -> dict[str, float]:
+    """Every term in bytes on one GPU; not all of them are alive at the same time."""
+    tokens, layers = plan.tokens, plan.trainable_layers
+    kept = activations.checkpoint_per_layer(plan, shape) if plan.checkpointing else activations.saved_per_layer(plan, shape)
+    on_host = plan.checkpointing and plan.checkpoints_on_host
+    return {
+        "weights": static.weights(plan, shape, trained),
+        "adapters": static.adapters(plan, trained),
+        "gradients": static.gradients(plan, shape, trained),
+        "optimizer": static.optimizer(plan, shape, trained),
+        "optimizer_temporary": static.step_temporary(plan, shape, trained),
+        "stray_embedding": static.trained_by_accident(plan, shape),
+        "reference_models": static.reference_model(plan, shape),
+        "gathered_weights": static.gathered(plan, shape),
+        "gathered_layers": static.gathered_layers(plan, shape),
+        "buckets": static.buckets(plan, trained),
+        "checkpoints" if plan.checkpointing else "saved_activations": 0.0 if on_host else tokens * layers * kept,
+        "attention_mask": tokens * activations.mask_per_token(plan),
+        "dora": activations.dora_work(plan, shape),
+        "layer_work": tokens * activations.layer_work(plan, shape),
+        "fsdp_adapter_extra": tokens * activations.fsdp_adapter_extra(plan, shape),
+        "logits": activations.logits(plan, shape),
+        "autocast_copies": _autocast_copies(plan, shape, trained)[0],
+        "dequantised": activations.dequantised(plan, shape),
+        "vision_tower": activations.vision_work(plan, shape),
+    }
+
+
+def _autocast_copies(plan: Setup, shape: Shape, trained: static.Trained) -> tuple[float, float, float]:
+    """16-bit copies that autocast makes of float32 weights, alive in forward, at the loss and in backward.
+
+    The cache keeps every copy until forward ends (autocast_mode.cpp); after that the graph keeps what backward needs: the head's,
+    and a layer's while it is recomputed, or without checkpointing all of them.
+    """
+    if not plan.autocast or plan.sharding not in ("none", "ddp"):
+        return 0.0, 0.0, 0.0
+    head = 2.0 * shape.embedding if plan.method == "full" else 2.0 * trained.copies if "head" in " ".join(plan.additional) else 0.0
+    whole = 2 * trained.own if plan.full and plan.master_bytes == 4 else head
+    if not plan.checkpointing:
+        return whole, whole, whole
+    layer = 2.0 * (trained.own - shape.embedding - shape.head) / shape.layers if plan.method == "full" else 0.0
+    return whole, head, layer
+
+
+def peaks_of(plan: Setup, shape: Shape, trained: static.Trained, terms: Mapping[str, float]) -> dict[str, float]:
+    """The peak of each phase in bytes; the run's peak is the highest, not the sum.
+
+    With accumulation the gradients of earlier micro batches are alive from the second one on.
+    """
+    engine = sum(terms[name] for name in ("weights", "adapters", "optimizer", "reference_models", "stray_embedding", "buckets"))
+    base = engine + terms["gathered_weights"]
+    earlier = terms["gradients"] if plan.accumulates else 0.0
+    kept = terms.get("checkpoints", 0.0) + terms.get("saved_activations", 0.0) + terms["attention_mask"]
+    unpacking = terms["dequantised"] - plan.tokens * activations.work_while_dequantised(shape)
+    work = terms["layer_work"] + terms["dora"] + max(0.0, unpacking) + terms["gathered_layers"]
+    entering = plan.tokens * activations.checkpoint_per_layer(plan, shape) + terms["attention_mask"]
+    late = entering + _gradients_at_first_layer(plan, shape, trained, terms["gradients"])
+    forward_logits = min(10.0 * plan.tokens * shape.vocab, terms["logits"])
+    copies = _autocast_copies(plan, shape, trained)
+    phases = {
+        "forward": base + earlier + copies[0] + kept + max(forward_logits, terms["vision_tower"]),
+        "loss": base + earlier + copies[1] + kept + terms["logits"],
+        "backward": base + max(earlier, _head_gradient(plan, shape)) + copies[2] + kept + work + terms["fsdp_adapter_extra"],
+        "backward_end": base + max(late + copies[2] + work, terms["gradients"] + _tied_sum(plan, shape)),
+        "optimizer": engine + terms["gradients"] + terms["optimizer_temporary"],
+    }
+    if plan.eval_sequences:
+        phases["evaluation"] = base + _evaluation(plan, shape)
+    return phases
+
+
+def _gradients_at_first_layer(plan: Setup, shape: Shape, trained: static.Trained, gradients: float) -> float:
+    """Gradients that exist while the first layer is worked on: its own and an untied embedding's are still to come."""
+    if not plan.optimizer.gradients:
+        return float(plan.master_bytes * shape.largest_linear)
+    if plan.method != "full" or not trained.own:
+        return gradients
+    layer = shape.attention + (shape.matrices - 1) * shape.mlp_params / shape.matrices  # down_proj's is there already
+    missing = layer + (0 if shape.tied else shape.embedding)
+    return gradients * max(0.0, 1 - missing / trained.own)
+
+
+def _head_gradient(plan: Setup, shape: Shape) -> float:
+    """The head's gradient is the first to be there, and stays."""
+    return float(plan.master_bytes * shape.embedding) if plan.method == "full" and plan.sharding in ("none", "ddp") else 0.0
+
+
+def _tied_sum(plan: Setup, shape: Shape) -> float:
+    """A tied embedding has two gradients, and their sum is a third tensor (torch/csrc/autograd/input_buffer.cpp)."""
+    return 2.0 * plan.master_bytes * shape.embedding if plan.method == "full" and shape.tied and not plan.sharded_params else 0.0
+
+
+def _evaluation(plan: Setup, shape: Shape) -> float:
+    tokens = plan.eval_sequences * plan.length
+    cache = activations.generation_cache_per_token(shape) if plan.generates else 0.0
+    return tokens * (activations.evaluation_logits_per_token(plan, shape) + cache)

@@ -1,0 +1,274 @@
+"""What stays on a GPU whatever the batch: weights, adapters, gradients, optimizer states, and the buffers of the sharding engines.
+
+Every function returns bytes on one GPU. Element counts come from `Shape`, widths and sharding from `Setup`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from doctor.memory.setup import Setup
+from doctor.memory.shapes import Shape
+
+BYTES_PER_LINEAR = {
+    "nf4": 0.5 + 1 / 64 + 4 / (64 * 256),
+    "nf4 single": 0.5 + 4 / 64,
+    "int8": 1.02,
+    "gptq4": 0.5 + 2.5 / 128,
+    "gptq8": 1 + 2.5 / 128,
+    "awq4": 0.5 + 2.5 / 128,
+    "hqq8": 1 + 4 / 64,
+    "hqq4": 0.5 + 4 / 64,
+    "hqq3": 0.4 + 4 / 64,
+    "hqq2": 0.25 + 4 / 64,
+    "hqq1": 0.125 + 4 / 64,
+    "eetq8": 1.02,
+    "aqlm": 0.26,
+}
+"""Bytes a quantised parameter: codes and scales. nf4 double quantisation: 4 bits, an 8-bit scale each 64, a float32 each 256 of those
+(QLoRA, arXiv 2305.14314, section 3); int8: 8 bits and a float32 scale a row; GPTQ and AWQ: 4 or 8 bits, a 16-bit scale and a packed
+zero a group of 128; HQQ: 16-bit scale and zero a group of 64."""
+
+
+ONE_QKV = "phi3 chatglm baichuan qwen internlm2 falcon gpt_neox bloom gpt2 gpt_bigcode".split()  # noqa: SIM905
+ONE_GATE_UP = "phi3 glm glm4 chatglm".split()  # noqa: SIM905
+"""Model types whose code has one linear for q, k and v, or for gate and up: `all` adapts it as one."""
+
+
+class Trained:
+    """How many parameters of a setup are trained, in all and by kind. `adapter` counts low-rank matrices, `copies` trained copies of
+    embedding and head (`additional_target`), `own` the model's own weights (full, freeze)."""
+
+    def __init__(self, setup: Setup, shape: Shape) -> None:
+        self.adapter = 0.0 if setup.full else adapter_params(setup, shape)
+        self.copies = 0.0 if setup.full else _copied_params(setup, shape)
+        self.own = _own_params(setup, shape) if setup.full else 0.0
+
+    @property
+    def total(self) -> float:
+        """All trained parameters."""
+        return self.adapter + self.copies + self.own
+
+
+def adapted_linears(setup: Setup, shape: Shape) -> list[tuple[int, int, int]]:
+    """(inputs, outputs, how many of them in one layer) of every linear that gets an adapter."""
+    h, q, kv = shape.hidden, shape.q, shape.kv
+    attention = {"q_proj": [(h, q, 1)], "k_proj": [(h, kv, 1)], "v_proj": [(h, kv, 1)], "o_proj": [(q, h, 1)]}
+    wide, narrow = _mlp_linears(setup, shape)
+    mlp = {"gate_proj": wide if shape.gated else [], "up_proj": wide, "down_proj": narrow}
+    every = {**attention, **mlp}
+    merged = {
+        "qkv_proj": [(h, q + 2 * kv, 1)],
+        "gate_up_proj": [(i, 2 * o, n) for i, o, n in wide],
+        "dense": attention["o_proj"],
+        "wo": attention["o_proj"],
+        "out_proj": attention["o_proj"],
+        "mlp": mlp["gate_proj"] + mlp["up_proj"] + mlp["down_proj"],
+        "w1": wide,
+        "w3": wide,
+        "w2": wide if shape.type == "qwen" else narrow,
+        "c_proj": attention["o_proj"] + narrow,
+        "fc1": wide,
+        "fc2": narrow,
+        "dense_h_to_4h": wide,
+        "dense_4h_to_h": narrow,
+    }
+    merged |= dict.fromkeys(("c_attn", "query_key_value", "W_pack", "wqkv", "Wqkv"), merged["qkv_proj"])
+    if setup.lora_targets[0].startswith("all"):
+        inward = (
+            merged["qkv_proj"] if shape.type in ONE_QKV else [linear for name in ("q_proj", "k_proj", "v_proj") for linear in every[name]]
+        )
+        upward = merged["gate_up_proj"] if shape.type in ONE_GATE_UP else mlp["gate_proj"] + mlp["up_proj"]
+        return [*inward, *attention["o_proj"], *upward, *mlp["down_proj"]]
+    known = {**every, **merged}
+    return [linear for name in setup.lora_targets for linear in known.get(name.rpartition(".")[2], [])]
+
+
+def _mlp_linears(setup: Setup, shape: Shape) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """The linears into and out of the MLP, experts included."""
+    h = shape.hidden
+    if not shape.experts:
+        return [(h, shape.intermediate, 1)], [(shape.intermediate, h, 1)]
+    routed = [] if setup.packed_experts else [(shape.expert_intermediate, shape.experts)]
+    widths = routed + ([(shape.shared_intermediate, 1)] if shape.shared_intermediate else [])
+    return [(h, width, count) for width, count in widths], [(width, h, count) for width, count in widths]
+
+
+def adapter_params(setup: Setup, shape: Shape) -> float:
+    """Parameters of all LoRA matrices: rank x (inputs + outputs) of every adapted linear; a magnitude per output with DoRA."""
+    linears = adapted_linears(setup, shape)
+    one_layer = sum(count * (setup.lora_rank * (i + o) + (o if setup.dora else 0)) for i, o, count in linears)
+    head = setup.lora_rank * (shape.hidden + shape.vocab) if setup.lora_targets[0].endswith("head") else 0
+    return shape.layers * one_layer + head
+
+
+def _copied_params(setup: Setup, shape: Shape) -> float:
+    names = " ".join(setup.additional)
+    embedding = shape.embedding if any(word in names for word in ("embed", "wte")) else 0
+    head = shape.embedding if "head" in names else 0
+    return embedding + (head if head and not (shape.tied and embedding) else 0)
+
+
+def _own_params(setup: Setup, shape: Shape) -> float:
+    if setup.method == "full":
+        return shape.text_params
+    return setup.trainable_layers * (shape.text_params - shape.embedding - shape.head) / shape.layers
+
+
+def quantised_weights(shape: Shape, quantized: str, small_bytes: int, *, double_quant: bool = True, packed: bool = False) -> float:
+    """Bytes of a loaded model: linears inside the layers at the quantised width, embeddings, head, norms at `small_bytes`.
+
+    `packed` experts are not linears: what quantises on loading leaves them at 16 bits.
+    """
+    width = BYTES_PER_LINEAR.get("nf4 single" if quantized == "nf4" and not double_quant else quantized, 2.0)
+    vision = (shape.vision.params if shape.vision else 0) * width
+    passed_by = shape.expert_params if packed and not quantized.startswith(("gptq", "awq")) else 0
+    return (shape.linear - passed_by) * width + 2 * passed_by + (shape.embedding + shape.head + shape.small) * small_bytes + vision
+
+
+def weights(setup: Setup, shape: Shape, trained: Trained) -> float:
+    """The model's own weights. Under full tuning with autocast LLaMA-Factory casts what is trained to float32 (model/adapter.py)."""
+    if setup.quantized:
+        whole = quantised_weights(shape, setup.quantized, setup.small_bytes, double_quant=setup.double_quant, packed=setup.packed_experts)
+        if setup.stack.startswith("litgpt"):  # it quantises every linear, the head too
+            whole -= shape.head * (setup.small_bytes - BYTES_PER_LINEAR["nf4"])
+        return _sharded(whole, setup)
+    if setup.full:
+        frozen = shape.params - trained.own
+        return _sharded(trained.own * setup.master_bytes + frozen * 2, setup)
+    plain = (shape.params - shape.embedding - shape.head - shape.small) * 2
+    return _sharded(plain + (shape.embedding + shape.head + shape.small) * setup.small_bytes, setup)
+
+
+def _sharded(whole: float, setup: Setup) -> float:
+    if not setup.sharded_params:
+        return whole
+    offloaded = setup.zero.offload_params or (setup.offload and setup.sharding in ("fsdp", "zero3"))
+    return 0.0 if offloaded else whole / setup.world
+
+
+def adapters(setup: Setup, trained: Trained) -> float:
+    """LoRA matrices and trained copies: float32 in LLaMA-Factory unless pure_bf16, 2 bytes under DeepSpeed's own mixed precision."""
+    width = 2 if setup.zero_stage else setup.adapter_bytes
+    whole = (trained.adapter + trained.copies) * width
+    return whole / (setup.world if setup.sharded_params else 1)
+
+
+def gradients(setup: Setup, shape: Shape, trained: Trained) -> float:
+    """Gradients when the optimizer steps. ZeRO-1/2 (DeepSpeed, stage_1_and_2.py) hold a float32 copy of their partition at the step."""
+    if setup.optimizer.gradients == 0:
+        return float(max(shape.largest_linear, shape.embedding)) * _width(setup)
+    count = _block(shape, trained) if setup.optimizer.blocks else trained.total
+    match setup.zero_stage:
+        case 1:
+            return 2 * count + (0 if offloads_optimizer(setup) else 4 * count / setup.world)
+        case 2:
+            return (2 if offloads_optimizer(setup) else 6) * count / setup.world
+        case 3:
+            return 0.0 if offloads_optimizer(setup) else 2 * count / setup.world
+    if setup.sharding == "fsdp":
+        return 0.0 if setup.offload else count * _width(setup) / setup.world
+    return count * _width(setup)
+
+
+def optimizer(setup: Setup, shape: Shape, trained: Trained) -> float:
+    """Optimizer states; under ZeRO also the float32 master weights of this rank's partition.
+
+    Paged states are managed memory (bitsandbytes/optim/optimizer.py, get_state_buffer): not PyTorch's, and moved out under pressure.
+    """
+    if offloads_optimizer(setup) or (setup.optimizer.paged and not setup.zero_stage):
+        return 0.0
+    kind = setup.optimizer
+    count = _block(shape, trained) if kind.blocks else trained.total
+    if kind.low_rank:
+        return _low_rank_states(setup, shape, trained)
+    width = 4 if setup.zero_stage or kind.blocks else _width(setup)
+    states = kind.state_bytes if kind.state_bytes is not None else kind.states * width
+    master = 4 if setup.zero_stage or kind.blocks else 0
+    return count * (states + master) / (setup.world if setup.zero_stage or setup.sharding == "fsdp" else 1)
+
+
+def _low_rank_states(setup: Setup, shape: Shape, trained: Trained) -> float:
+    """GaLore and APOLLO: a projector and two states of rank x the longer side a linear (arXiv 2403.03507, table 1), Adam for the rest."""
+    rank, width = setup.optimizer.low_rank, _width(setup)
+    linears = adapted_linears(msgspec.structs.replace(setup, lora_targets=("all",)), shape)
+    one_layer = sum(count * rank * (min(i, o) + 2 * max(i, o)) for i, o, count in linears)
+    rest = max(0.0, trained.total - shape.linear)
+    return width * (setup.trainable_layers * one_layer + 2 * rest)
+
+
+def step_temporary(setup: Setup, shape: Shape, trained: Trained) -> float:
+    """What the optimizer needs on top while it steps."""
+    kind = setup.optimizer
+    if offloads_optimizer(setup):
+        return 0.0
+    largest = kind.largest * 4 * max(shape.largest_linear, shape.embedding if setup.method == "full" else 0)
+    if setup.zero_stage == 3:
+        return 8 * min(trained.total / setup.world, 1e9)
+    if setup.zero_stage:
+        return 4 * trained.total / setup.world
+    if kind.blocks:
+        return 4 * _block(shape, trained)
+    share = setup.world if setup.sharding == "fsdp" else 1
+    return kind.temporary * trained.total * _width(setup) / share + min(largest, 12.0 * trained.total)
+
+
+def offloads_optimizer(setup: Setup) -> bool:
+    """Whether optimizer states live in host memory."""
+    return setup.zero.offload_optimizer or (setup.offload and setup.sharding != "none")
+
+
+def _width(setup: Setup) -> int:
+    """Bytes of one trained parameter."""
+    return setup.master_bytes if setup.full else setup.adapter_bytes
+
+
+def _block(shape: Shape, trained: Trained) -> float:
+    """BAdam trains one layer at a time, then embedding and head (arXiv 2404.02827): the larger of the two."""
+    return min(trained.total, max((shape.text_params - shape.embedding - shape.head) / shape.layers, float(shape.embedding)))
+
+
+def buckets(setup: Setup, trained: Trained) -> float:
+    """DeepSpeed's contiguous gradient buffers, 2 bytes an element, two of them when communication overlaps (ZeRO-1/2).
+
+    DDP's buckets hold every gradient a second time (gradient_as_bucket_view is off in accelerate).
+    """
+    if setup.sharding == "ddp":
+        return trained.total * _width(setup)
+    if setup.zero_stage not in (1, 2):
+        return 0.0
+    return 2 * setup.zero.reduce_bucket * (2 if setup.zero.overlap and setup.world > 1 else 1)
+
+
+def gathered(setup: Setup, shape: Shape) -> float:
+    """Weights put together for as long as the step computes: FSDP's root unit (embedding and head) in 16 bits; under ZeRO-3 what
+    stage3_max_live_parameters allows, at most two layers, the head and one prefetch bucket."""
+    if setup.sharding == "fsdp":
+        return 2.0 * (shape.embedding + shape.head)
+    if setup.zero_stage == 3:
+        return min(2 * setup.zero.max_live, 2 * (shape.head or shape.embedding) + 4 * _layer_params(shape) + 2e8)
+    return 0.0
+
+
+def gathered_layers(setup: Setup, shape: Shape) -> float:
+    """What FSDP gathers in backward on top: the layer at work and the prefetched one, and under full tuning one layer's gradient."""
+    if setup.sharding != "fsdp":
+        return 0.0
+    width = BYTES_PER_LINEAR.get(setup.quantized, 2.0)
+    return _layer_params(shape) * (2 * width + (2 if setup.full else 0))
+
+
+def _layer_params(shape: Shape) -> int:
+    return shape.attention + shape.mlp_params + 2 * shape.hidden
+
+
+def trained_by_accident(setup: Setup, shape: Shape) -> float:
+    """litgpt's QLoRA replaces the embedding by one that requires gradients and keeps the old one: 2 + 2 bytes (finetune/lora.py, main)."""
+    return 4.0 * shape.embedding if setup.stack.startswith("litgpt") and setup.quantized else 0.0
+
+
+def reference_model(setup: Setup, shape: Shape) -> float:
+    """A second model for DPO, KTO or PPO, and PPO's reward model; evaluation copies are loaded in 16 bits, or 4 where asked."""
+    share = setup.world if setup.zero_stage == 3 or setup.sharding == "fsdp" else 1
+    one = quantised_weights(shape, setup.reference_quantized, 2) / share
+    return one * ((setup.reference == "model") + setup.reward_model)

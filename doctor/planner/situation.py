@@ -1,0 +1,109 @@
+"""One remedy in one situation: its status, the reason, and whether LLaMA-Factory would take the result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from doctor.conditions import Scope, holds
+from doctor.options import effective, table, versions_of
+from doctor.patch import Change, Unknown, apply, changes_of
+from doctor.planner import reasons
+from doctor.planner.types import Advice
+from doctor.rulebook import Remedy, Rule, Text
+
+FRESH = {"completed": False, "first_step": None, "last_step": None, "ranks": 0, "attempts": 0}
+"""The shape of a run that has not begun: how the config rules see a patched config."""
+_OF_THE_OLD_RUN = ("text", "compute_dtype")
+"""Facts that say how far the failed run got; the patched config has not been tried yet."""
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """The config as patched so far (given keys only), and what is known of the run; `facts` hold what stands
+    beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
+
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    run_shape: Mapping[str, Any]
+
+    def scope(self, facts: Mapping[str, Any]) -> Scope:
+        """What conditions and placeholders may ask, with a match's facts over the run's."""
+        known = {**self.facts, **facts}
+        values = effective(self.config, known)
+        plan = {"output_dir": next_name(values.get("output_dir") or "saves/run")}
+        return {"config": values, "fact": known, "run": self.run_shape, "plan": plan}
+
+    def after(self, changes: Iterable[Change]) -> Situation:
+        """The same with these changes made."""
+        changes = tuple(changes)
+        beside = {f"{change.target}.{change.key}": change.new for change in changes if change.target != "config"}
+        return Situation(apply(self.config, changes), {**self.facts, **beside}, self.run_shape)
+
+
+def next_name(path: str) -> str:
+    """A folder name that is not in use: `saves/run` -> `saves/run-fix1` -> `saves/run-fix2`."""
+    path = str(path).rstrip("/\\") or "run"
+    found = re.fullmatch(r"(.*)-fix(\d+)", path)
+    return f"{found[1]}-fix{int(found[2]) + 1}" if found else f"{path}-fix1"
+
+
+def objections(rules: Iterable[Rule], config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Rule]:
+    """The config rules of severity error that object to this config, by id: what LLaMA-Factory would refuse or die of."""
+    known = {name: value for name, value in facts.items() if not name.startswith("run.") and name not in _OF_THE_OLD_RUN}
+    scope: Scope = {"config": effective(config, facts), "fact": known, "run": FRESH}
+    return {rule.id: rule for rule in rules if rule.severity == "error" and holds(_condition(rule), scope) and holds(rule.where, scope)}
+
+
+def _condition(rule: Rule) -> Any:
+    params = rule.params
+    return {**(params.get("all") or {}), **({"any": params["any"]} if params.get("any") is not None else {})}
+
+
+def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule]) -> Advice:
+    """Whether the remedy can be applied here, what it would change, and if not, why not."""
+    scope = situation.scope(facts)
+    told = remedy.reasons
+    if remedy.harmful_if is not None and holds(remedy.harmful_if, scope):
+        return Advice(remedy, "not_applicable", told.get("harmful", reasons.HARMFUL))
+    done = remedy.done_if is not None and holds(remedy.done_if, scope)
+    if not holds(remedy.only_if, scope):
+        if done and "not_applicable" not in told:
+            return Advice(remedy, "done", told.get("done", reasons.DONE))
+        return Advice(remedy, "not_applicable", told.get("not_applicable", reasons.NOT_HERE))
+    if done:
+        return Advice(remedy, "done", told.get("done", reasons.DONE))
+    try:
+        changes = changes_of(remedy, situation.config, scope)
+    except Unknown as missing:
+        return Advice(remedy, "manual" if remedy.command else "not_applicable", reasons.unknown(str(missing)))
+    if remedy.effect == "manual" or (not remedy.patch and not remedy.keep):
+        return Advice(remedy, "manual", reasons.BY_HAND, changes)
+    if not changes:
+        return _nothing_to_change(remedy)
+    refused = _refused(situation, changes, facts, rules)
+    return Advice(remedy, "rejected", refused, changes) if refused else Advice(remedy, "apply", reasons.POSSIBLE, changes)
+
+
+def _nothing_to_change(remedy: Remedy) -> Advice:
+    if remedy.patch:
+        return Advice(remedy, "done", remedy.reasons.get("done", reasons.DONE))
+    return Advice(remedy, "not_applicable", remedy.reasons.get("not_applicable", reasons.NOT_HERE))
+
+
+def _refused(situation: Situation, changes: tuple[Change, ...], facts: Mapping[str, Any], rules: Iterable[Rule]) -> Text | None:
+    """The reason why LLaMA-Factory would refuse the changed config although it took the old one, None if it would not."""
+    rules = tuple(rules)
+    installed = versions_of({**situation.facts, **facts})
+    for change in changes:
+        option = table().get(change.key) if change.target == "config" and change.op == "set" else None
+        if option is not None and not option.exists_in(installed):
+            return reasons.no_such_option(change.key, option.of, ".".join(map(str, installed[option.of])))
+    after = situation.after(changes)
+    new = objections(rules, after.config, {**after.facts, **facts})
+    if not new:
+        return None
+    old = objections(rules, situation.config, {**situation.facts, **facts})
+    return next((reasons.rejected(rule.title) for name, rule in new.items() if name not in old), None)

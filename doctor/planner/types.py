@@ -1,0 +1,66 @@
+"""What a plan is made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from doctor.patch import Change, Patch
+from doctor.rulebook import Remedy, Text
+
+Status = Literal["apply", "done", "not_applicable", "conflict", "rejected", "manual"]
+Strategy = Literal["least-change", "guide"]
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """One remedy of one finding: its status here, the reason in every language, and the changes it stands for (or would).
+
+    `apply` means that it can be applied and would help; `chosen` that it is in the patch.
+    """
+
+    remedy: Remedy
+    status: Status
+    reason: Text
+    changes: tuple[Change, ...] = ()
+    text: Text | None = None
+    chosen: bool = False
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Predicted peak of one GPU, GiB: before and after the patch, the after's interval, the card."""
+
+    before: float | None
+    after: float | None
+    low: float | None
+    high: float | None
+    capacity: float | None
+
+
+class ConfigText(msgspec.Struct, frozen=True):
+    """The user's own YAML: where it stands and its text."""
+
+    path: str
+    text: str
+
+
+class PlannedPatch(msgspec.Struct, frozen=True, kw_only=True):
+    """The one patch. `yaml` is the whole patched text and `diff` a unified diff, where the user's YAML is known."""
+
+    patch: Patch
+    source: str | None
+    yaml: str | None
+    diff: str | None
+    overrides: tuple[str, ...] = ()
+    command: str | None = None
+    notes: tuple[Text, ...] = ()
+    memory: Memory | None = None
+    effective_batch: tuple[int, int] | None = None
+    speed: Text | None = None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """`advice[i]` belongs to the i-th judged finding."""
+
+    advice: tuple[tuple[Advice, ...], ...]
+    patch: PlannedPatch | None = None

@@ -1,0 +1,268 @@
+"""Files in, events out: `read(paths)` tells what a run left behind as one stream. Adding a format = one file and one line here."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
+from doctor.events import ConfigSeen, Event, Fact
+from doctor.readers import merge
+from doctor.readers.adapter_config import AdapterConfig
+from doctor.readers.base import Context, File, Reader, Record, Source, unpacked_head, utf16
+from doctor.readers.command import Command
+from doctor.readers.config_yaml import ConfigYaml, is_yaml
+from doctor.readers.console import Console
+from doctor.readers.deepspeed import DeepSpeed
+from doctor.readers.discovery import natural, walk
+from doctor.readers.journal import Journal
+from doctor.readers.model_card import ModelCard
+from doctor.readers.results import Results
+from doctor.readers.tensorboard import TensorBoard
+from doctor.readers.trainer_log import TrainerLog
+from doctor.readers.trainer_state import TrainerState
+from doctor.readers.training_args import TrainingArgs
+
+READERS: tuple[Reader, ...] = (
+    Journal(),
+    TrainerLog(),
+    TrainerState(),
+    TensorBoard(),
+    TrainingArgs(),
+    Results(),
+    AdapterConfig(),
+    ModelCard(),
+    DeepSpeed(),
+    ConfigYaml(),
+    Command(),
+    Console(),
+)
+"""In the order in which they are asked whether a file is theirs; the console takes what looks like a log and is nobody else's."""
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_TEXT_BYTES = bytes(byte for byte in range(256) if byte >= 32 or byte in b"\t\n\r\f\b\x1b")
+_STREAMS = {".out": 0, ".stdout": 0, ".err": 1, ".stderr": 1}
+
+
+def read(
+    paths: Sequence[str | Path], *, literals: frozenset[str] | None = None, config: Path | None = None, readers: Sequence[Reader] = READERS
+) -> Reading:
+    """Finds what can be read under `paths` (folders, files, `-` for standard input) and reads the configuration.
+
+    `literals`: only lines that hold one of them become `LogLine`s (None: every line); records, facts, tracebacks and failure blocks
+    are understood in any case. `config` is the user's own training YAML. Raises DoctorError: 3 where there is nothing to read, 2 for
+    a `config` that cannot be used.
+    """
+    reading = Reading(paths, literals, readers)
+    if config is not None:
+        reading.use_config(config)
+    reading.prepare()
+    return reading
+
+
+class Reading:
+    """One pass over a run's files. `sources` fill while `events()` is consumed."""
+
+    def __init__(self, paths: Sequence[str | Path], literals: frozenset[str] | None, readers: Sequence[Reader]) -> None:
+        self.root = str(paths[0]) if len(paths) == 1 else ", ".join(str(path) for path in paths)
+        self.sources: list[Source] = []
+        self.config_source: tuple[str, str] | None = None
+        self._context = Context(literals)
+        self._readers = readers
+        self._found: list[tuple[Reader, File]] = []
+        self._first: list[Event] = []
+        self._given: File | None = None
+        for path in paths:
+            self._add(path)
+
+    def use_config(self, path: Path) -> None:
+        """Takes the user's own training configuration; DoctorError (2) where it cannot be used."""
+        try:
+            size = path.stat().st_size
+            path.open("rb").close()
+        except OSError as error:
+            raise DoctorError(f"{path}: cannot read this configuration: {error.strerror or error}", BAD_USAGE) from error
+        source = Source(str(path), ConfigYaml.kind, size)
+        self._given = File(path, str(path), source)
+        self._found = [(reader, file) for reader, file in self._found if not _same_file(file.path, path)]
+        self.sources = [source, *(one for one in self.sources if one.path != str(path))]
+
+    def prepare(self) -> None:
+        """Reads what is known before the run: configurations and facts. DoctorError (3) where no file could be recognised."""
+        if self._given is not None:
+            events = list(ConfigYaml().configs(self._given))
+            if not events:
+                problem = "; ".join(self._given.source.problems) or "no LLaMA-Factory options in it"
+                raise DoctorError(f"{self._given.name}: not a training configuration: {problem}", BAD_USAGE)
+            self._first += events
+            self._remember_config(self._given, events)
+        elif not self._found:
+            reasons = "".join(f"\n  {one.path}: {'; '.join(one.problems)}" for one in self.sources[:10] if one.problems)
+            raise DoctorError(f"{self.root}: found nothing that a training run leaves behind{reasons}", NOTHING_TO_READ)
+        self._read_configs()
+        for event in self._first:
+            if isinstance(event, ConfigSeen):
+                self._context.config.update(event.values)
+            elif isinstance(event, Fact):
+                self._context.facts[event.name] = event.value
+
+    def events(self) -> Iterator[Event]:
+        """ConfigSeen first, facts of the whole run, text in its order, then the joined steps (the two lanes have no common order)."""
+        yield from sorted(self._first, key=lambda event: not isinstance(event, ConfigSeen))
+        telling = [(reader, file) for reader, file in self._found if reader.lane != "config"]
+        if len(telling) == 1:
+            yield from self._alone(*telling[0])
+            return
+        witnesses: list[tuple[str, list[Record]]] = []
+        for reader, file in telling:
+            records: list[Record] = []
+            for event in reader.read(file, self._context):
+                if isinstance(event, Record):
+                    records.append(event)
+                else:
+                    yield event
+            witnesses.append((reader.kind, records))
+        yield from merge.join(merge.per_witness(witnesses))
+
+    def _alone(self, reader: Reader, file: File) -> Iterator[Event]:
+        """A single log: nothing to join, constant memory."""
+        sequencer = merge.Sequencer()
+        for event in reader.read(file, self._context):
+            if not isinstance(event, Record):
+                yield event
+            elif event.metrics and (row := sequencer.feed(event)) is not None:
+                yield row.event()
+        if sequencer.held is not None:
+            yield sequencer.held.event()
+
+    def _add(self, path: str | Path) -> None:
+        if str(path) == "-":
+            self._add_stdin()
+            return
+        root = Path(path)
+        if root.is_dir():
+            for one in walk(root):
+                self._claim(one, explicit=False)
+        elif root.is_file():
+            self._claim(root, explicit=True)
+        else:
+            what = "is neither a file nor a folder" if root.exists() else "no such file or folder"
+            raise DoctorError(f"{path}: {what}", NOTHING_TO_READ)
+        self._found.sort(key=_order)
+
+    def _add_stdin(self) -> None:
+        source = Source("-", "", 0)
+        file = File(Path("-"), "-", source, stream=sys.stdin.buffer)
+        head = file.peek(4096)
+        guesses = (one for name in ("-.jsonl", "-.json") for one in self._readers if one.lane == "metrics" and one.claims(Path(name), head))
+        reader = next(guesses, Console())
+        source.kind = reader.kind
+        self.sources.append(source)
+        if head:
+            self._found.append((reader, file))
+
+    def _claim(self, path: Path, *, explicit: bool) -> None:
+        """Gives the file to the reader that knows it; notes pointers and what a user named but nobody can read."""
+        head = unpacked_head(path)
+        source = Source(str(path), "", _size(path))
+        reader = next((one for one in self._readers if one.claims(path, head)), None)
+        if head.startswith(_POINTER):
+            if reader is not None or explicit:
+                source.kind = "git-LFS pointer"
+                source.problem("git-LFS pointer: the file itself is not here (git lfs pull)")
+                self.sources.append(source)
+            return
+        if reader is None and explicit:
+            reader = _last_resort(head, source)
+        if reader is not None:
+            source.kind = reader.kind
+            self._found.append((reader, File(path, str(path), source)))
+        if reader is not None or explicit:
+            self.sources.append(source)
+
+    def _read_configs(self) -> None:
+        """Of several training configurations the likeliest is this run's; the others are named among the sources and left."""
+        command = Command()
+        candidates: list[tuple[File, list[Event]]] = []
+        for reader, file in self._found:
+            if reader.kind == ConfigYaml.kind:
+                if self._given is None:
+                    candidates.append((file, list(reader.configs(file))))
+                else:
+                    file.source.problem("not used: another configuration was given")
+                continue
+            self._first += reader.configs(file)
+            if reader.kind == Console.kind:
+                self._first += command.configs(file)
+        chosen = max(candidates, key=lambda one: self._likeliness(*one), default=None)
+        for file, events in candidates:
+            if chosen is not None and file is chosen[0]:
+                self._first += events
+                self._remember_config(file, events)
+            elif events:
+                file.source.problem("not used: another training configuration fits this run better")
+        self._choose_deepspeed()
+
+    def _likeliness(self, file: File, events: list[Event]) -> tuple[int, ...]:
+        values = next((event.values for event in events if isinstance(event, ConfigSeen)), None)
+        if values is None:
+            return (-1,)
+        folder = Path(str(values.get("output_dir", ""))).name
+        named = any(file.path.name in str(getattr(event, "value", "")) for event in self._first)
+        beside = any(folder and folder in other.path.parts for _, other in self._found)
+        trains = sum(key in values for key in ("do_train", "stage", "model_name_or_path"))
+        return (named, beside, trains, -len(file.path.parts), len(values))
+
+    def _remember_config(self, file: File, events: list[Event]) -> None:
+        text = file.text(1 << 20)
+        if text is not None and any(isinstance(event, ConfigSeen) for event in events) and is_yaml(text):
+            self.config_source = (file.name, text)
+
+    def _choose_deepspeed(self) -> None:
+        """Several DeepSpeed files may lie about: the one that the configuration names, or the only one."""
+        named: Any = None
+        for event in self._first:
+            if isinstance(event, ConfigSeen):
+                named = event.values.get("deepspeed", named)
+        facts = [event for event in self._first if getattr(event, "name", "").startswith("deepspeed.")]
+        files = {event.where.file for event in facts}
+        fitting = {file for file in files if isinstance(named, str) and Path(file).name == Path(named).name} or files
+        keep = fitting if len(fitting) == 1 else set()
+        self._first = [event for event in self._first if event not in facts or event.where.file in keep]
+
+
+def _order(found: tuple[Reader, File]) -> tuple[Any, ...]:
+    """Logs last, standard output before standard error of one job, otherwise by name as people number things."""
+    reader, file = found
+    suffix = file.path.suffix.lower()
+    stem = re.sub(r"(?i)std(?:out|err)", "std", file.path.stem if suffix in _STREAMS else file.path.name)
+    stream = _STREAMS.get(suffix, "err" in file.path.name.lower())
+    return (reader.lane == "text", natural(str(file.path.parent)), natural(stem), stream)
+
+
+def _last_resort(head: bytes, source: Source) -> Reader | None:
+    """A file that the user named and nobody claims is a log, if it is text."""
+    if not head:
+        source.problem("is empty" if source.bytes == 0 else "cannot be read")
+        return None
+    if utf16(head) is None and len(head.translate(None, _TEXT_BYTES)) * 50 > len(head):
+        source.problem("binary data in a format that is not known")
+        return None
+    return Console()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False

@@ -1,0 +1,49 @@
+"""adapter_config.json of peft: rank, alpha, dropout, targets and base model of a LoRA run whose YAML is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doctor.events import ConfigSeen, Event
+from doctor.readers.base import File, ReaderBase
+
+_OPTIONS = {
+    "r": "lora_rank",
+    "lora_alpha": "lora_alpha",
+    "lora_dropout": "lora_dropout",
+    "use_dora": "use_dora",
+    "use_rslora": "use_rslora",
+}
+
+
+class AdapterConfig(ReaderBase):
+    """The same file lies in the root and in every checkpoint; they agree."""
+
+    kind = "adapter_config"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return path.name == "adapter_config.json"
+
+    def configs(self, file: File) -> Iterator[Event]:
+        try:
+            values = json.loads(file.text(1 << 20) or "")
+        except (ValueError, RecursionError) as error:
+            file.source.problem(f"damaged JSON: {error}")
+            return
+        if not isinstance(values, dict):
+            file.source.problem("not a JSON object")
+            return
+        kind = str(values.get("peft_type", "LORA")).upper()
+        out: dict[str, Any] = {"finetuning_type": "oft" if kind == "OFT" else "lora"}
+        if kind == "LORA":
+            out |= {option: values[key] for key, option in _OPTIONS.items() if values.get(key) is not None}
+        targets = values.get("target_modules")
+        if isinstance(targets, list) and targets:
+            out["lora_target" if kind != "OFT" else "oft_target"] = ",".join(sorted(map(str, targets)))
+        if isinstance(values.get("base_model_name_or_path"), str):
+            out["model_name_or_path"] = values["base_model_name_or_path"]
+        file.source.records = len(out)
+        yield ConfigSeen(where=file.where(), values=out, origin="adapter")

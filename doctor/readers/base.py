@@ -1,0 +1,315 @@
+"""What every reader is, the file it is handed, and the record of a step that it may yield."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol
+
+import msgspec
+
+from doctor import yaml_edit
+from doctor.events import Event, Where
+
+CHUNK = 1 << 20
+WHOLE = 64 << 20
+"""Files that must be read whole (JSON, YAML) are read up to this size."""
+PROBLEMS = 20
+"""So many problems are kept of one source."""
+
+Lane = Literal["config", "metrics", "text"]
+
+
+class Source(msgspec.Struct):
+    """One file that was looked at: `records` and `problems` fill while it is read."""
+
+    path: str
+    kind: str
+    bytes: int
+    records: int = 0
+    problems: list[str] = []
+
+    def problem(self, text: str) -> None:
+        """Notes what could not be read, and why."""
+        if len(self.problems) < PROBLEMS and text not in self.problems:
+            self.problems.append(text)
+
+
+class Record(msgspec.Struct, gc=False):
+    """What one source says of one step, before the sources are joined; metrics by the names of `doctor.events.Step`.
+
+    `exact` is False where the source does not print the step and the reader worked it out. `seconds` is wall time since training
+    began in this process, `total` the planned number of steps as this record tells it.
+    """
+
+    step: int
+    metrics: dict[str, float]
+    where: Where
+    seconds: float | None = None
+    total: int | None = None
+    exact: bool = True
+    time: float | None = None
+
+
+class Context(msgspec.Struct):
+    """What is known before the logs are read: the lines that somebody wants (None = all of them) the configuration and the facts so far."""
+
+    literals: frozenset[str] | None = None
+    config: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
+
+
+class Reader(Protocol):
+    """One file format. A reader never raises on damaged input: it notes a problem in the source and yields what is whole.
+
+    `configs` yields what is known before the run (ConfigSeen, Fact) and looks at the beginning of the file at most where the file
+    is a log; `read` yields events in file order, and `Record`s of steps. `lane` says what `read` can yield: nothing (config),
+    records only (metrics), or text and records (text).
+    """
+
+    kind: str
+    lane: Lane
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        """Whether the file is of this format; `head` holds its first 4 KiB, decompressed."""
+        ...
+
+    def configs(self, file: File) -> Iterator[Event]:
+        """What the file tells about the run as a whole."""
+        ...
+
+    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+        """What happened, in the file's order."""
+        ...
+
+
+class ReaderBase:
+    """The usual answers; a reader overrides what it can do."""
+
+    kind = ""
+    lane: Lane = "config"
+
+    def configs(self, file: File) -> Iterator[Event]:
+        return iter(())
+
+    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+        return iter(())
+
+
+class File:
+    """A file to read, its name as the user knows it, and its entry in the report's list of sources."""
+
+    def __init__(self, path: Path, name: str, source: Source, stream: BinaryIO | None = None) -> None:
+        self.path, self.name, self.source, self._stream = path, name, source, stream
+        self._held: list[bytes] = []
+        self._generator: Iterator[bytes] | None = None
+
+    def where(self, line: int | None = None, step: int | None = None) -> Where:
+        """A place in this file."""
+        return Where(self.name, line, step)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The file's bytes, decompressed, UTF-16 turned into UTF-8, a chunk at a time; what cannot be read is noted, never raised.
+
+        A file can be read again and again; standard input once, except for what `peek` and `head` looked at.
+        """
+        if self._stream is None:
+            yield from self._converted()
+            return
+        held, self._held = self._held, []
+        yield from held
+        yield from self._running()
+
+    def peek(self, size: int) -> bytes:
+        """The first bytes (a stream keeps them for `chunks`)."""
+        if self._stream is None:
+            return b"".join(self._until(self._converted(), size))[:size]
+        if sum(map(len, self._held)) < size:
+            self._held += self._until(self._running(), size - sum(map(len, self._held)))
+        return b"".join(self._held)[:size]
+
+    @staticmethod
+    def _until(chunks: Iterator[bytes], size: int) -> list[bytes]:
+        parts: list[bytes] = []
+        for chunk in chunks:
+            parts.append(chunk)
+            size -= len(chunk)
+            if size <= 0:
+                break
+        return parts
+
+    def _running(self) -> Iterator[bytes]:
+        if self._generator is None:
+            self._generator = self._converted()
+        return self._generator
+
+    def _converted(self) -> Iterator[bytes]:
+        raw = self._raw()
+        first = next(raw, b"")
+        encoding = utf16(first)
+        if encoding is None:
+            yield first.removeprefix(codecs.BOM_UTF8)
+            yield from raw
+            return
+        decoder = codecs.getincrementaldecoder(encoding)("replace")
+        yield decoder.decode(first).removeprefix("\ufeff").encode("utf-8", "replace")
+        for chunk in raw:
+            yield decoder.decode(chunk).encode("utf-8", "replace")
+
+    def _raw(self) -> Iterator[bytes]:
+        try:
+            raw: io.RawIOBase = self.path.open("rb", buffering=0) if self._stream is None else _Raw(self._stream)
+            with io.BufferedReader(raw, CHUNK) as file:
+                if file.peek(2)[:2] == b"\x1f\x8b":
+                    yield from self._unzip(file)
+                while chunk := file.read1(CHUNK):
+                    yield chunk
+        except OSError as error:
+            self.source.problem(f"cannot be read: {error.strerror or error}")
+
+    def _unzip(self, file: BinaryIO) -> Iterator[bytes]:
+        """gzip in bounded memory; what unpacks to over 4 GiB and a thousand times its size is left at that point."""
+        unpacked = 0
+        zipped = gzip.GzipFile(fileobj=file)
+        try:
+            while chunk := zipped.read1(CHUNK):
+                unpacked += len(chunk)
+                if unpacked > max(4 << 30, 1000 * self.source.bytes):
+                    self.source.problem("unpacks to far more than a log would: not read further")
+                    return
+                yield chunk
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            self.source.problem(f"damaged gzip data: {error}")
+
+    def whole(self, limit: int = WHOLE) -> bytes | None:
+        """The file's bytes if they are at most `limit`, else None (and a problem)."""
+        parts, size = [], 0
+        for chunk in self.chunks():
+            size += len(chunk)
+            if size > limit:
+                self.source.problem(f"larger than {limit >> 20} MiB: not read")
+                return None
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def text(self, limit: int = WHOLE) -> str | None:
+        """The file's text if it is at most `limit` bytes, else None (and a problem)."""
+        data = self.whole(limit)
+        return None if data is None else decode(data)
+
+    def head(self, size: int) -> str:
+        """The beginning of the file's text."""
+        return decode(self.peek(size))
+
+
+class _Raw(io.RawIOBase):
+    """A pipe for a BufferedReader: gives what is there instead of waiting for a full block."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        reader = getattr(self._stream, "read1", self._stream.read)
+        data = reader(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def utf16(head: bytes) -> str | None:
+    """The UTF-16 codec of a text that begins like this, or None. Without a mark: most second bytes are NUL."""
+    if head.startswith(codecs.BOM_UTF16_LE):
+        return "utf-16-le"
+    if head.startswith(codecs.BOM_UTF16_BE):
+        return "utf-16-be"
+    sample = head[:512]
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if len(sample) < 32 or abs(even - odd) < 0.25 * len(sample) or min(even, odd) > 0.05 * len(sample):
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def decode(data: bytes) -> str:
+    """Text of bytes: UTF-8, else the Chinese code pages (GB 18030 holds GBK), else UTF-8 with what is broken replaced."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = data.decode("utf-8", "replace")
+    strange = text.count("\ufffd")
+    if strange * 3 < sum(character > "\x7f" for character in text):
+        return text
+    try:
+        return data.decode("gb18030")
+    except UnicodeDecodeError:
+        return text
+
+
+def unpacked_head(path: Path, size: int = 4096) -> bytes:
+    """The first bytes of a file, decompressed; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(size)
+        if head[:2] == b"\x1f\x8b":
+            with gzip.open(path) as zipped:
+                head = zipped.read(size)
+    except (OSError, EOFError, zlib.error):
+        return head if "head" in locals() else b""
+    return head
+
+
+_DURATION = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.\d+)?")
+
+
+def duration_seconds(text: Any) -> float | None:
+    """Seconds of `1 day, 0:08:23` or `0:04:56` (Python's str(timedelta))."""
+    found = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    days, hours, minutes, seconds = found.groups()
+    return float((int(days) * 86400 if days else 0) + int(hours) * 3600 + int(minutes) * 60 + int(seconds))
+
+
+def option_value(text: str) -> Any:
+    """What an option's value means as LLaMA-Factory reads it: `5e-5` -> 5e-05, `yes` -> True; what is no value of its own stays text."""
+    try:
+        return yaml_edit.load(f"value: {text}")["value"] if text.strip() else text
+    except (yaml_edit.NotReadable, KeyError):
+        return text
+
+
+_SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "+inf": float("inf")}
+
+
+def number(value: Any) -> float | None:
+    """A metric's value: numbers, numbers as text, nan and inf under any spelling; None for everything else."""
+    if isinstance(value, float):
+        return value
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int):
+        return float(value) if abs(value) < 1 << 1000 else None
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return _SPECIAL.get(value.strip().lower().removesuffix("inity"))
+    return None
+
+
+def numbers(record: Mapping[str, Any], skip: frozenset[str] = frozenset()) -> dict[str, float]:
+    """Those entries of a record that are numbers, as floats."""
+    out = {}
+    for name, value in record.items():
+        if name not in skip and isinstance(name, str):
+            if type(value) is float:
+                out[name] = value
+            elif (converted := number(value)) is not None:
+                out[name] = converted
+    return out

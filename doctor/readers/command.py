@@ -1,0 +1,182 @@
+"""Options and launch settings out of command lines: a shell script, or the command that somebody pasted above the log."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doctor.events import ConfigSeen, Event, Fact
+from doctor.readers.base import File, ReaderBase, option_value
+
+_HEAD = 256 << 10
+"""A pasted command stands in the beginning of a log."""
+_TRAINERS = ("llamafactory-cli", "train_bash.py", "train.py", "llamafactory.launcher", "launcher.py", "cli_demo.py", "export_model",
+             "lmf ", "train_sft.py", "src/train", "finetune", "swift ")  # fmt: skip
+_LAUNCHERS = (
+    "torchrun",
+    "deepspeed",
+    "accelerate",
+    "torch.distributed.run",
+    "torch.distributed.launch",
+    "llamafactory-cli",
+    "python",
+    "swift",
+)
+_LAUNCH_OPTIONS = {
+    "nproc_per_node": "nproc_per_node", "nproc-per-node": "nproc_per_node", "num_gpus": "nproc_per_node", "num_processes": "num_processes",
+    "nnodes": "nnodes", "num_nodes": "nnodes", "num_machines": "nnodes", "node_rank": "node_rank", "config_file": "accelerate.config",
+    "include": "include", "master_port": "master_port", "rdzv_endpoint": "rdzv_endpoint",
+}  # fmt: skip
+"""Options of torchrun, deepspeed and accelerate -> fact names; they are no options of the training."""
+_ASSIGNED = re.compile(r"([A-Z][A-Z0-9_]{2,})=(.*)", re.S)
+_OPTION = re.compile(r"--([A-Za-z][\w-]*)(?:=(.*))?", re.S)
+_KNOWN = re.compile(
+    r"--(?:stage|do_train|model_name_or_path|finetuning_type|per_device_train_batch_size|learning_rate|dataset|template|output_dir|"
+    r"lora_target|lora_rank|cutoff_len|quantization_bit|deepspeed|gradient_accumulation_steps|num_train_epochs|do_predict)\b"
+)
+_YAML_ARGUMENT = re.compile(r"\S+\.(?:ya?ml|json)$")
+_PROMPT = re.compile(r"^\s*(?:\([\w.-]+\)\s*)?(?:[\w.-]+@[\w.-]+[:\s][^$#]{0,200}[$#]|[$>+]{1,4}|!|%)\s+(?=\S)")
+
+
+class Command(ReaderBase):
+    """Never runs anything: words are split as a shell would, variables stay as they are written."""
+
+    kind = "command"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return path.suffix.lower() in (".sh", ".bash", ".slurm", ".sbatch", ".cmd", ".bat") and (
+            path.name == "command.sh"
+            or any(word.encode() in head for word in _TRAINERS)
+            or _KNOWN.search(head.decode("utf-8", "replace")) is not None
+        )
+
+    def configs(self, file: File) -> Iterator[Event]:
+        script = file.source.kind == self.kind
+        text = file.head(_HEAD)
+        if not script and "--" not in text and "llamafactory-cli" not in text:
+            return
+        variables: dict[str, str] = {}
+        for number, line in _logical_lines(text):
+            yield from self._line(line, number, file, variables, script)
+        if script and not file.source.records:
+            yield from self._other_spellings(text, file)
+
+    def _line(self, line: str, number: int, file: File, variables: dict[str, str], script: bool) -> Iterator[Event]:
+        if not script and not (_KNOWN.search(line) or "llamafactory-cli " in line):
+            return
+        line = _PROMPT.sub("", line)
+        if line.lstrip().startswith(("#", "[INFO", "[WARN", "Traceback", "usage:")):
+            return
+        words = _words(line)
+        where = file.where(number)
+        environment, words = _environment(words, variables)
+        telling = script or any(any(trainer in word for trainer in _TRAINERS) for word in words) or len(_KNOWN.findall(line)) >= 2
+        if not telling:
+            return
+        for name, value in environment.items():
+            yield Fact(where=where, name=f"env.{name}", value=value)
+        values, facts = _split(words, variables)
+        for name, fact in facts.items():
+            yield Fact(where=where, name=name, value=fact)
+        if values and (len(values) >= 2 or script):
+            file.source.records += script * len(values)
+            yield ConfigSeen(where=where, values=values, origin="command")
+
+    def _other_spellings(self, text: str, file: File) -> Iterator[Event]:
+        """A file named command.sh may hold options as JSON or as `key: value` pairs."""
+        values: dict[str, Any] = {}
+        whole = option_value(text.strip()) if text.lstrip().startswith("{") else None
+        if isinstance(whole, dict):
+            values = {key: value for key, value in whole.items() if isinstance(key, str)}
+        else:
+            for name, value in re.findall(r"(?:^|[,;\n])\s*([a-z][a-z0-9_]{2,})\s*[:=]\s*([^,;\n(){}]+)", text):
+                values[name] = option_value(value.strip())
+        if values:
+            file.source.records = len(values)
+            yield ConfigSeen(where=file.where(1), values=values, origin="command")
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their continuations (`\\` and newline; a next line that begins with `--`)."""
+    held, start = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if held and not held.endswith("\\") and not stripped.startswith("--"):
+            yield start, held
+            held = ""
+        start = start if held else number
+        held = f"{held.removesuffix(chr(92))} {stripped}" if held else stripped
+        if len(held) > 50_000:
+            held = ""
+    if held:
+        yield start, held.removesuffix("\\")
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return line.split()
+
+
+def _environment(words: list[str], variables: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The assignments before a command (also after `export`), and the command."""
+    found: dict[str, str] = {}
+    place = 0
+    while place < len(words):
+        word = words[place].rstrip(";")
+        assigned = _ASSIGNED.fullmatch(word)
+        if assigned:
+            found[assigned[1]] = variables[assigned[1]] = _expand(assigned[2], variables)
+        elif word not in ("export", "env", "nohup", "sudo", "time", "&&", "exec", "srun", "set"):
+            break
+        place += 1
+    return found, words[place:]
+
+
+def _expand(text: str, variables: dict[str, str]) -> str:
+    """`$NAME` of the same script; what is not known stays."""
+    return re.sub(r"\$\{?([A-Za-z_]\w*)\}?", lambda found: variables.get(found[1], found[0]), text) if "$" in text else text
+
+
+def _split(words: list[str], variables: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(training options, facts about the launch) of a command's words."""
+    values: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
+    name: str | None = None
+    launching = True
+    for word in (_expand(word, variables) for word in words):
+        option = _OPTION.fullmatch(word)
+        if option is not None:
+            name = option[1]
+            _set(values, facts, name, True if option[2] is None else option_value(option[2]), launching)
+            name = name if option[2] is None else None
+            continue
+        if word in ("&", "&&", "|", ";", ">", "2>&1", "\\") or word.startswith((">", "2>", "(")):
+            break
+        if name is not None:
+            _set(values, facts, name, option_value(word), launching)
+            name = None
+        elif any(word == launcher or word.endswith(f"/{launcher}") for launcher in _LAUNCHERS) and "launcher" not in facts:
+            facts["launcher"] = Path(word).name if "python" not in word else "python"
+        elif word in ("torch.distributed.run", "torch.distributed.launch"):
+            facts["launcher"] = "torchrun"
+        elif any(trainer.strip() in word for trainer in _TRAINERS):
+            launching = False
+        elif _YAML_ARGUMENT.fullmatch(word):
+            facts["config.named"] = word
+        elif "=" in word and re.fullmatch(r"[a-z_][\w.]*=.*", word) and facts.get("launcher") == "llamafactory-cli":
+            key, _, value = word.partition("=")
+            values[key] = option_value(value)
+    return values, facts
+
+
+def _set(values: dict[str, Any], facts: dict[str, Any], name: str, value: Any, launching: bool) -> None:
+    fact = _LAUNCH_OPTIONS.get(name) if launching else None
+    if fact is not None:
+        facts[fact] = value
+    else:
+        values[name.replace("-", "_")] = value

@@ -1,0 +1,355 @@
+"""Console logs: what a terminal, `nohup`, Slurm, torchrun or the web UI kept of a run's standard output and error."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from doctor.events import Crash, Event, Fact, LogLine, Phase
+from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, utf16
+from doctor.readers.console import ends, facts
+from doctor.readers.console.lines import Gate, Prefixes, clean, labelled_bar, raw_lines, unglue
+from doctor.readers.console.records import Printed, printed
+from doctor.readers.console.steps import Stepper
+from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
+
+_STRUCTURE = (
+    *facts.WORDS, *ends.WORDS, HEADER, 'File "', "Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration", "RemoteTraceback",
+    "During handling of", "The above exception", "loss", "Loss", "'eval_", "'reward'", "train_runtime", "Config {", "current_steps",
+)  # fmt: skip
+_NAMES = re.compile(r"(?i)(?:^|[._-])(?:log|out|err|stdout|stderr|console|output|nohup|std_log)(?:[._-]|$)")
+_TEXTS = (".log", ".out", ".err", ".stdout", ".stderr", ".txt", "")
+_SIGNS = (
+    b"Traceback (most recent",
+    b"[INFO|",
+    b"[WARNING|",
+    b"it/s]",
+    b"s/it]",
+    b"{'loss'",
+    b"llamafactory",
+    b"torchrun",
+    b" - INFO - ",
+    b"[rank",
+)
+_LEVEL = re.compile(r"(?<![A-Za-z])(DEBUG|INFO|WARNING|ERROR|CRITICAL|FATAL)(?![A-Za-z])")
+_GLOG = re.compile(r"\[?([WEIF])\d{4} ")
+_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T _](\d\d):(\d\d):(\d\d)")
+_AMERICAN = re.compile(r"(\d\d)/(\d\d)/(\d{4}) (\d\d):(\d\d):(\d\d)")
+_CONFIG = re.compile(r"\b\w+Config \{\s*$")
+_GLUED_HEADER = ("Original", "Group", "─", "traceback :", "|", "+")
+_PLAN = ("steps.planned", "epochs.planned", "steps.per_epoch")
+_HEADER_WITHIN = 1 << 20
+_CLEARED = 10
+"""tqdm clears a bar with so many blanks at least before something is printed."""
+_MAX_LANES = 4096
+_SILENCE = 8
+"""Lines of other ranks after which an exception's message is taken to be complete."""
+
+
+class Console(ReaderBase):
+    """Claims anything that looks like a log; `read` gives text events and the records of the printed metrics, in the file's order."""
+
+    kind = "console"
+    lane: Lane = "text"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        name = path.name.removesuffix(".gz")
+        if (b"\0" in head[:2048] and utf16(head) is None) or name.lower().startswith(("readme", "license")):
+            return False
+        suffix = Path(re.sub(r"(?:\.rev-\w+|\.\d+)$", "", name)).suffix.lower()
+        named = _NAMES.search(name) is not None and suffix not in (".json", ".jsonl", ".yaml", ".yml", ".md", ".sh", ".bin")
+        return named or (suffix in _TEXTS and any(sign in head for sign in _SIGNS))
+
+    def configs(self, file: File) -> Iterator[Event]:
+        """The plan that the header of the training prints: another file of the same run may hold the records."""
+        head = decode(file.peek(_HEADER_WITHIN))
+        start = head.find("***** Running training *****")
+        if start >= 0:
+            for name, value in facts.told(head[start : start + 4000])[0]:
+                if name in _PLAN:
+                    yield Fact(where=file.where(), name=name, value=value)
+
+    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+        yield Fact(where=file.where(), name="text", value=True)
+        reading = _Reading(file, context)
+        for number, raw in raw_lines(file.chunks()):
+            yield from reading.line(number, raw)
+        yield from reading.close()
+
+
+class _Reading:
+    """The state of one pass over one console."""
+
+    def __init__(self, file: File, context: Context) -> None:
+        self.file = file
+        self._gate = Gate(_STRUCTURE, context.literals)
+        self._stepper = Stepper(context.config, context.facts)
+        self._prefixes = Prefixes()
+        self._tracebacks: dict[str, Tracebacks] = {}
+        self._ranks: dict[str, int | None] = {}
+        self._busy: set[str] = set()
+        self._ends = ends.Ends()
+        self._json: tuple[str, int, list[str]] | None = None
+        self._model: dict[str, object] | None = None
+        self._phase: Phase | None = None
+        self._attempt = 0
+        self._trained = self._failed = self._completed = False
+        self._number = 0
+        self._time: float | None = None
+        self._keep = self._telling = True
+        self._last_bar: LogLine | None = None
+
+    def line(self, number: int, raw: bytes) -> Iterator[Event | Record]:
+        """One `\\n` line: its carriage-return segments, of which plain progress bars count by their last."""
+        self._number = number
+        if self._busy:
+            yield from self._overdue()
+        raw = raw.removesuffix(b"\r")
+        if b"\r" not in raw:
+            yield from self._segment(raw)
+            return
+        bar = b""
+        cleared = False
+        for part in raw.split(b"\r"):
+            if b"%|" in part and part.rstrip().endswith(b"]") and part.count(b"%|") == 1:
+                bar = part
+                if cleared and (marked := unglue(clean(decode(part)))[1]) is not None:
+                    self._stepper.mark(*marked)
+                cleared = False
+            elif part and not part.isspace():
+                cleared = False
+                yield from self._segment(part)
+            elif bar and len(part) >= _CLEARED:
+                cleared = True
+        if bar:
+            self._bar(unglue(clean(decode(bar)))[1])
+            self._labelled(bar, self._gate(bar))
+
+    def _overdue(self, before: int | None = None) -> Iterator[Event]:
+        """A rank whose exception stands there (`before` a line), and who has been silent since, has said all."""
+        limit = self._number - _SILENCE if before is None else before
+        for lane in [lane for lane in self._busy if lane]:
+            parser = self._tracebacks[lane]
+            if parser.silent_since is not None and parser.silent_since < limit:
+                for raised in parser.close():
+                    yield self._crash(raised, self._ranks.get(lane))
+                self._busy.discard(lane)
+
+    def _segment(self, raw: bytes) -> Iterator[Event | Record]:
+        if b"\x1b" in raw:
+            raw = clean(decode(raw)).encode()
+        known = self._gate(raw)
+        self._keep = known & Gate.WANTED != 0
+        self._telling = known & Gate.STRUCTURE != 0
+        if not known and not self._busy and not self._ends.in_block and self._json is None:
+            if b"%|" in raw:
+                self._bar(unglue(clean(decode(raw)))[1])
+            return
+        pieces, bar = unglue(clean(decode(raw)))
+        if bar is not None:
+            self._bar(bar)
+        self._labelled(raw, known)
+        if pieces:
+            yield from self._shown_bar()
+        for piece in pieces:
+            yield from self._piece(piece)
+        if not pieces and self._busy and not raw.strip():
+            yield from self._piece("")
+
+    def _bar(self, bar: tuple[int, int] | None) -> None:
+        if bar is None:
+            return
+        training = self._stepper.bar(*bar)
+        if self._phase is None or (training and self._phase == "save"):
+            self._phase = "train"
+
+    def _labelled(self, raw: bytes, known: int) -> None:
+        """A bar with a label tells the phase; of its redraws only the last one is a line that rules may want."""
+        if not known or b"%|" not in raw or (found := labelled_bar(clean(decode(raw)))) is None:
+            return
+        label, shown = found
+        if (phase := facts.told(label)[1]) is not None:
+            self._phase = phase
+        if known & Gate.WANTED:
+            self._last_bar = self._log_line(shown, None)
+
+    def _shown_bar(self) -> Iterator[Event]:
+        if self._last_bar is not None:
+            yield self._last_bar
+            self._last_bar = None
+
+    def _piece(self, piece: str) -> Iterator[Event | Record]:
+        lane, rank, text = self._prefixes.split(piece)
+        if HEADER in text:
+            before = text[: text.index(HEADER)]
+            if before.strip() and not any(sign in before for sign in _GLUED_HEADER):
+                yield from self._text(lane, rank, before)
+                text = text[len(before) :]
+        yield from self._text(lane, rank, text)
+
+    def _text(self, lane: str, rank: int | None, text: str) -> Iterator[Event | Record]:
+        """One line without prefix: part of a traceback, of a printed model, a record, or just a line."""
+        if self._json is not None and self._json[0] == lane:
+            yield from self._in_json(text)
+        consumed, raised = self._traceback(lane, rank, text)
+        for one in raised:
+            yield from self._overdue(before=one.line)
+            yield self._crash(one, rank)
+        if consumed:
+            if "traceback :" in text:
+                yield from self._process_ends(text, rank)
+            return
+        if not text.strip():
+            return
+        record = printed(text)
+        if record is not None and record.metrics:
+            yield from self._record(record, text)
+        elif len(text) < 2000:
+            yield from self._told(lane, rank, text)
+        if self._keep:
+            yield self._log_line(text, rank)
+
+    def _traceback(self, lane: str, rank: int | None, text: str) -> tuple[bool, list[Raised]]:
+        parser = self._tracebacks.get(lane)
+        if parser is None:
+            if len(self._tracebacks) >= _MAX_LANES:
+                lane = ""
+            parser = self._tracebacks.setdefault(lane, Tracebacks())
+        if self._telling and parser.silent_since is not None and facts.tells(text):
+            self._busy.discard(lane)
+            return False, parser.close()
+        consumed, raised = parser.feed(text, self._number)
+        if rank is not None:
+            self._ranks[lane] = rank
+        if parser.active:
+            self._busy.add(lane)
+        else:
+            self._busy.discard(lane)
+        return consumed, raised
+
+    def _crash(self, raised: Raised, rank: int | None) -> Crash:
+        self._failed = True
+        self.file.source.records += 1
+        return Crash(
+            where=self.file.where(raised.line),
+            rank=rank if rank is not None else self._ends.rank,
+            attempt=self._attempt,
+            time=self._time,
+            exception=raised.exception,
+            message=raised.message,
+            frames=raised.frames,
+            phase=phase_of(raised.frames) or self._phase,
+            chain=raised.chain,
+        )
+
+    def _log_line(self, text: str, rank: int | None) -> LogLine:
+        level = _LEVEL.search(text, 0, 80)
+        short = None if level else _GLOG.match(text)
+        named = level[1] if level else {"W": "WARNING", "E": "ERROR", "I": "INFO", "F": "CRITICAL"}[short[1]] if short else None
+        self._clock(text)
+        where = self.file.where(self._number)
+        return LogLine(where=where, rank=rank, attempt=self._attempt, time=self._time, text=text.rstrip(), level=named, phase=self._phase)
+
+    def _clock(self, text: str) -> float | None:
+        """The time that this line tells (as if it were UTC); remembered as the latest one told."""
+        if (found := _TIME.search(text, 0, 120)) is not None:
+            year, month, day, *clock = (int(part) for part in found.groups())
+        elif (found := _AMERICAN.match(text)) is not None:
+            month, day, year, *clock = (int(part) for part in found.groups())
+        else:
+            return None
+        if not (1 <= month <= 12 and 1 <= day <= 31):
+            return None
+        self._time = float(calendar.timegm((year, month, day, *clock, 0, 0, 0)))
+        return self._time
+
+    def _record(self, record: Printed, text: str) -> Iterator[Event | Record]:
+        self.file.source.records += 1
+        summary = "train_runtime" in record.metrics and "loss" not in record.metrics
+        if summary:
+            yield from self._summary(record)
+            return
+        if self._phase in (None, "start", "load", "tokenise", "save", "eval"):
+            self._phase = "train"
+        self._trained = True
+        # a stamp of an earlier line is no time of this step: without one of its own the record has none
+        yield from self._stepper.feed(record, self.file.where(self._number), self._clock(text))
+
+    def _summary(self, record: Printed) -> Iterator[Event]:
+        metrics = record.metrics
+        for name, fact in (
+            ("train_runtime", "train.runtime_seconds"),
+            ("train_samples_per_second", "train.samples_per_second"),
+            ("train_steps_per_second", "train.steps_per_second"),
+        ):
+            if name in metrics:
+                yield self._fact(fact, metrics[name])
+        if "train_loss" in metrics:
+            self._completed = True
+            yield self._fact("run.completed", True)
+
+    def _process_ends(self, text: str, rank: int | None) -> Iterator[Event]:
+        for end in self._ends.feed(text, self.file.where(self._number), rank, self._attempt):
+            yield msgspec.structs.replace(end, phase=self._phase)
+
+    def _told(self, lane: str, rank: int | None, text: str) -> Iterator[Event | Record]:
+        yield from self._process_ends(text, rank)
+        if "Config {" in text and _CONFIG.search(text):
+            self._json = (lane, 0, ["{"])
+        if not self._telling:
+            return
+        found, phase = facts.told(text)
+        if any(name == "run.started_training" for name, _ in found) or "Process rank: 0," in text or "distributed tasks at" in text:
+            yield from self._again("Running training" in text)
+        if phase is not None:
+            self._phase = phase
+        for name, value in found:
+            yield self._fact(name, value)
+            self._stepper.learn(name, value)
+            self._completed = self._completed or name == "run.completed"
+
+    def _again(self, training: bool) -> Iterator[Event | Record]:
+        """A start marker: of another attempt, if this one has already trained or failed."""
+        if not (self._trained or self._failed):
+            return
+        yield from self._stepper.flush()
+        self._stepper.restart()
+        self._attempt += 1
+        self._trained = self._failed = False
+        if self._completed:
+            self._completed = False
+            yield self._fact("run.completed", False)
+
+    def _fact(self, name: str, value: object) -> Fact:
+        return Fact(where=self.file.where(self._number), attempt=self._attempt, time=self._time, name=name, value=value)
+
+    def _in_json(self, text: str) -> Iterator[Event]:
+        """Lines of a printed model configuration, until its closing brace; something else in between ends it."""
+        lane, count, parts = self._json or ("", 0, [])
+        parts.append(text)
+        self._json = (lane, count + 1, parts)
+        if text.rstrip() == "}":
+            self._json = None
+            try:
+                model = json.loads("\n".join(parts))
+            except (ValueError, RecursionError):
+                return
+            if isinstance(model, dict) and model.keys() & {"hidden_size", "n_embd", "text_config"} and model != self._model:
+                self._model = model
+                yield self._fact("model.config", model)
+        elif count > 400:
+            self._json = None
+
+    def close(self) -> Iterator[Event | Record]:
+        """The end of the text."""
+        yield from self._shown_bar()
+        left = [(raised, lane) for lane, parser in self._tracebacks.items() for raised in parser.close()]
+        for raised, lane in sorted(left, key=lambda one: one[0].line):
+            yield self._crash(raised, self._ranks.get(lane))
+        yield from (msgspec.structs.replace(end, phase=self._phase) for end in self._ends.close())
+        yield from self._stepper.flush()

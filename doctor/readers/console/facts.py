@@ -1,0 +1,147 @@
+"""Facts and phases told by single console lines: LLaMA-Factory's and transformers' own messages, in every wording since 0.7."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from doctor.events import Phase
+
+_Make = Callable[[re.Match[str]], dict[str, Any]]
+
+
+def _whole(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def _one(name: str, convert: Callable[[str], Any] = str) -> _Make:
+    return lambda found: {name: convert(found[1])}
+
+
+def _process(found: re.Match[str]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"framework": "llamafactory", "device": found["device"].partition(":")[0]}
+    if found["world"]:
+        facts["world_size"] = int(found["world"])
+    elif found["distributed"] == "False":
+        facts["world_size"] = 1
+    if found["dtype"] not in (None, "None"):
+        facts["compute_dtype"] = found["dtype"].removeprefix("torch.")
+    return facts
+
+
+def _attention(found: re.Match[str]) -> dict[str, Any]:
+    return {"attention": {"F": "fa2", "t": "sdpa", "v": "eager"}[found[1][0]]}
+
+
+def _parameters(found: re.Match[str]) -> dict[str, Any]:
+    return {"model.trainable_params": _whole(found[1]), "model.params": _whole(found[2])}
+
+
+def _card(found: re.Match[str]) -> dict[str, Any]:
+    return {"gpu.total_gib": float(found[1])}
+
+
+_CONSTANT: dict[str, dict[str, Any]] = {
+    "Gradient checkpointing enabled.": {"gradient_checkpointing": True},
+    "***** Running training *****": {"run.started_training": True},
+    "Training completed. Do not forget to share": {"run.completed": True},
+    "***** train metrics *****": {"run.completed": True},
+}
+"""Words of a line -> what they say."""
+
+_TELLING: dict[str, tuple[re.Pattern[str], _Make]] = {
+    word: (re.compile(pattern), make)
+    for word, pattern, make in (
+        ("Process rank:", r"Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"
+         r"(?:, n_gpu: \d+)?(?:, distributed training: (?P<distributed>True|False))?(?:, compute dtype: (?P<dtype>[\w.]+))?", _process),
+        ("distributed tasks at", r"Initializing (\d+) distributed tasks", _one("gpu.count", int)),
+        ("Fine-tuning method:", r"Fine-tuning method: (\w+)", _one("finetuning_method", str.lower)),
+        ("trainable params:", r"trainable params: ([\d,]+) \|\| all params: ([\d,]+)", _parameters),
+        ("Quantizing model to", r"Quantizing model to (\d+) bit", _one("quantized.bits", int)),
+        ("-quantized model", r"Loading (\d+)-bit \S*-quantized model", _one("quantized.bits", int)),
+        ("for faster training", r"Using (FlashAttention-2|torch SDPA) for faster", _attention),
+        ("vanilla attention", r"Using (vanilla) attention implementation", _attention),
+        ("Resuming training from", r"Resuming training from (\S+?)\.?(?:\s|$)", _one("resumed_from")),
+        ("Num examples", r"Num examples\s*[=:]\s*([\d,]+)", _one("examples.num", _whole)),
+        ("Num Epochs", r"Num Epochs\s*[=:]\s*([\d,]+)", _one("epochs.planned", lambda text: float(_whole(text)))),
+        ("batch size per device", r"Instantaneous batch size per device\s*=\s*([\d,]+)", _one("batch.per_device", _whole)),
+        ("Total train batch size", r"Total train batch size[^=]{0,80}=\s*([\d,]+)", _one("batch.total", _whole)),
+        ("Gradient Accumulation steps", r"Gradient Accumulation steps\s*=\s*([\d,]+)", _one("batch.accumulation", _whole)),
+        ("Total optimization steps", r"Total optimization steps\s*=\s*([\d,]+)", _one("steps.planned", _whole)),
+        ("Total training steps", r"Total training steps\s*=\s*([\d,]+)", _one("steps.planned", _whole)),
+        ("Num update steps per epoch", r"Num update steps per epoch\s*=\s*([\d,]+)", _one("steps.per_epoch", _whole)),
+        ("Number of trainable parameters", r"Number of trainable parameters\s*=\s*([\d,]+)", _one("model.trainable_params", _whole)),
+        ("total capacity of", r"GPU \d+ has a total capac\w+ of ([\d.]+) GiB", _card),
+        ("total capacity;", r"\(GPU \d+; ([\d.]+) GiB total capacity", _card),
+        ("zero_optimization_stage", r"zero_optimization_stage \.+ (\d)", _one("deepspeed.stage", int)),
+        ("llamafactory version", r"`?llamafactory`? version: (\S+)", _one("versions.llamafactory")),
+        ("- PyTorch version", r"- PyTorch version[^:]{0,20}: (\S+)", _one("versions.torch")),
+        ("- Transformers version", r"- Transformers version: (\S+)", _one("versions.transformers")),
+        ("- PEFT version", r"- PEFT version: (\S+)", _one("versions.peft")),
+        ("- DeepSpeed version", r"- DeepSpeed version: (\S+)", _one("versions.deepspeed")),
+        ("- Python version", r"- Python version: (\S+)", _one("versions.python")),
+        ("- GPU type", r"- GPU type: (.+?)\s*$", _one("gpu.name")),
+        ("- GPU memory", r"- GPU memory: ([\d.]+) ?GB", _card),
+        ("- GPU number", r"- GPU number: (\d+)", _one("gpu.count", int)),
+        ("transformers_version", r'"transformers_version": "([\w.]+)"', _one("versions.transformers")),
+        ("DeepSpeed info", r"DeepSpeed info: version=([\w.]+)", _one("versions.deepspeed")),
+        ("model_type", r'"model_type": "([\w-]+)"', _one("model.type")),
+    )
+}  # fmt: skip
+
+PHASES: dict[str, Phase] = {
+    "distributed tasks at": "start",
+    "Process rank:": "start",
+    "Loading dataset ": "tokenise",
+    "Converting format of dataset": "tokenise",
+    "Running tokenizer on dataset": "tokenise",
+    "Generating train split": "tokenise",
+    "KV cache is disabled": "load",
+    "loading weights file": "load",
+    "Loading checkpoint shards": "load",
+    "Loading weights": "load",
+    "Quantizing model to": "load",
+    "Instantiating ": "load",
+    "***** Running training *****": "train",
+    "***** Running Evaluation *****": "eval",
+    "***** Running evaluation *****": "eval",
+    "***** Running Prediction *****": "predict",
+    "Saving model checkpoint to": "save",
+    "Training completed. Do not forget to share": "end",
+    "***** train metrics *****": "end",
+    "***** eval metrics *****": "end",
+    "Saved merged model": "export",
+}
+"""Words of a line -> the phase that begins with it."""
+
+WORDS = (*_CONSTANT, *_TELLING, *PHASES)
+"""One of these stands in every line that tells a fact or a phase."""
+
+_ANY = re.compile("|".join(re.escape(word) for word in sorted({*WORDS}, key=len, reverse=True)))
+
+
+def tells(text: str) -> bool:
+    """Whether the line may tell a fact or a phase: it is nobody's message then."""
+    return _ANY.search(text) is not None or "'loss':" in text
+
+
+def told(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
+    """The facts of a line, and the phase that it begins."""
+    facts: list[tuple[str, Any]] = []
+    phase: Phase | None = None
+    for word in dict.fromkeys(_ANY.findall(text)):
+        phase = PHASES.get(word, phase)
+        facts += _CONSTANT.get(word, {}).items()
+        if word in _TELLING:
+            pattern, make = _TELLING[word]
+            if (found := pattern.search(text)) is not None:
+                facts += _safe(make, found)
+    return facts, phase
+
+
+def _safe(make: _Make, found: re.Match[str]) -> Iterator[tuple[str, Any]]:
+    try:
+        yield from make(found).items()
+    except ValueError:
+        return

@@ -1,0 +1,210 @@
+"""Bytes of a console into lines worth looking at: carriage returns, glued progress bars, colours, rank prefixes, and the gate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+LONGEST = 1 << 20
+CUT = 20_000
+"""Longer lines are cut here (no rule and no record is longer)."""
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)|[@-Z\\-_])")
+_BAR = re.compile(
+    r"(?P<label>[^|%\r\n]{0,200}?:\s*)?\s*(\d{1,3})%\|[^|\r\n]{0,400}\|\s*([\d.]+[kMGT]?)\s*/\s*([\d.]+[kMGT]?)\s*\[[^\]\r\n]{0,100}\]"
+)
+_COUNT = re.compile(r"(?:[\w ()=./-]{1,100}: )?\d+(?: examples|it|B)?\s?\[\d\d:\d\d[^\]\r\n]{0,60}(?:it/s|s/it|examples/s|B/s)\]")
+_PREFIX = re.compile(
+    r"""\[(?:rank|default|Rank\ )(?P<rank>\d{1,5})\]:?(?:\s|(?=\[)|(?<=:))
+    |\[\d+,(?P<mpi>\d+)\]<std(?:err|out)>:\s?
+    |\((?P<ray>[\w.()-]+)(?:\ rank=(?P<ray_rank>\d+))?,?\ (?:pid|ip)=[^)]{1,60}\)\s?
+    |(?P<std>stderr|stdout):\s
+    |(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))\s(?:std(?:out|err)\s[FP]\s)?
+    |(?P<compose>[\w.-]{1,60})\s+\|\s""",
+    re.X,
+)
+_NUMBERED = re.compile(r"\s{0,6}(\d{1,5}): ")
+_HOSTED = re.compile(r"([A-Za-z][\w.-]{0,60}): ")
+_SURE = re.compile(r'(?:\[rank\d+\]:|Traceback \(most recent|\[(?:INFO|WARNING|ERROR)\||\{\'loss\'|  File "|\s*\d+%\|)')
+_DIGITS = b"0123456789"
+_RUN = re.compile(rb"[A-Za-z\x80-\xff]{3,}")
+_SHAPES = 20_000
+"""So many shapes, and words, are remembered at most."""
+
+
+class Line(NamedTuple):
+    """One line: its 1-based number, its text, whose it is (`lane`), and the rank if the prefix tells it."""
+
+    number: int
+    text: str
+    lane: str
+    rank: int | None
+
+
+def raw_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """(1-based number, line without its newline); one of over 1 MiB (bars without newline) comes in pieces of one number."""
+    rest, number = b"", 1
+    for chunk in chunks:
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            yield number, line
+            number += 1
+        if len(rest) > LONGEST:
+            cut = rest.rfind(b"\r", 0, len(rest) - 1) + 1 or len(rest)
+            yield number, rest[:cut]
+            rest = rest[cut:]
+    if rest:
+        yield number, rest
+
+
+class Gate:
+    """Decides which lines anybody could want, from their shape: the bytes without digits. Shapes repeat, so most lines cost a look-up.
+
+    A text that holds a literal also holds it with the digits taken out of both, so no wanted line is lost (literals with digits are
+    looked for once more in the line itself). A shape not seen before is
+    split into words; each literal hangs on its longest word, and words are remembered too.
+    """
+
+    STRUCTURE, WANTED, _DOUBTFUL = 1, 2, 4
+
+    def __init__(self, structure: Iterable[str], wanted: Iterable[str] | None) -> None:
+        masks: dict[bytes, int] = {}
+        self._exact: list[bytes] = []
+        for words, usual in ((structure, self.STRUCTURE), (wanted or (), self.WANTED)):
+            for word in words:
+                stripped = word.encode().translate(None, _DIGITS)
+                doubtful = usual == self.WANTED and word.isascii() and len(stripped) < len(word)
+                masks[stripped] = masks.get(stripped, 0) | (self._DOUBTFUL if doubtful else usual)
+                if doubtful:
+                    self._exact.append(word.encode())
+        self._always = (self.WANTED if wanted is None else 0) | masks.pop(b"", 0)
+        self._of_key: dict[bytes, list[tuple[bytes, int]]] = {}
+        self._odd: list[tuple[bytes, int]] = []
+        self._keys: dict[bytes, list[bytes]] = {}
+        for literal, mask in masks.items():
+            self._add(literal, mask)
+        self._shapes: dict[bytes, int] = {}
+        self._words: dict[bytes, tuple[bytes, ...]] = {}
+
+    def _add(self, literal: bytes, mask: int) -> None:
+        key = max(_RUN.findall(literal), key=len, default=None)
+        if key is None:
+            self._odd.append((literal, mask))
+            return
+        if key not in self._of_key:
+            self._keys.setdefault(key[:3], []).append(key)
+        self._of_key.setdefault(key, []).append((literal, mask))
+
+    def __call__(self, raw: bytes) -> int:
+        """0, or the sum of STRUCTURE (it may be part of what is always understood) and WANTED (it may hold a literal)."""
+        shape = raw.translate(None, _DIGITS)
+        known = self._shapes.get(shape)
+        if known is None:
+            known = self._look(shape)
+            if len(shape) < 1000:
+                if len(self._shapes) >= _SHAPES:
+                    self._shapes.clear()
+                self._shapes[shape] = known
+        if known & (self.WANTED | self._DOUBTFUL) == self._DOUBTFUL and any(literal in raw for literal in self._exact):
+            return known | self.WANTED
+        return known & ~self._DOUBTFUL
+
+    def _look(self, shape: bytes) -> int:
+        found = self._always
+        for literal, mask in self._odd:
+            if literal in shape:
+                found |= mask
+        for word in _RUN.findall(shape):
+            keys = self._words.get(word)
+            for key in self._keys_of(word) if keys is None else keys:
+                for literal, mask in self._of_key[key]:
+                    if mask & ~found and literal in shape:
+                        found |= mask
+        return found
+
+    def _keys_of(self, word: bytes) -> tuple[bytes, ...]:
+        """The keys that stand in a word."""
+        starts = {word[i : i + 3] for i in range(len(word) - 2)}
+        keys = tuple(key for start in starts for key in self._keys.get(start, ()) if key in word)
+        if len(word) < 100:
+            if len(self._words) >= _SHAPES:
+                self._words.clear()
+            self._words[word] = keys
+        return keys
+
+
+def clean(text: str) -> str:
+    """Without colours and other control sequences, cut to `CUT` characters."""
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    return text[:CUT].replace("\0", "")
+
+
+def unglue(text: str) -> tuple[list[str], tuple[int, int] | None]:
+    """The texts between progress bars, and the last bar's (done, total) if it has no label."""
+    if "%|" not in text and "[0" not in text and "it/s]" not in text:
+        return [text], None
+    last = None
+    pieces, place = [], 0
+    for found in _BAR.finditer(text):
+        pieces.append(text[place : found.start()])
+        place = found.end()
+        if not found["label"] and found[3].isdigit() and found[4].isdigit():
+            last = (int(found[3]), int(found[4]))
+    pieces.append(text[place:])
+    if place == 0 or "it/s]" in pieces[-1] or "examples/s]" in pieces[-1]:
+        pieces[-1:] = _COUNT.split(pieces[-1])
+    return [piece for piece in pieces if piece.strip()], last
+
+
+def labelled_bar(text: str) -> tuple[str, str] | None:
+    """Label and whole text of the last progress bar that has a label ("Loading checkpoint shards:  20%|..| 3/15 [...]")."""
+    last = None
+    for found in _BAR.finditer(text):
+        if found["label"]:
+            last = (found["label"].strip(), found[0].strip())
+    return last
+
+
+class Prefixes:
+    """Takes rank and host prefixes off; `0: ` and `node1: ` only once they stood before something that cannot be their own text."""
+
+    def __init__(self) -> None:
+        self._hosts: set[str] = set()
+        self._numbered = False
+
+    def split(self, text: str) -> tuple[str, int | None, str]:
+        """(lane, rank, rest of the line)."""
+        lane, rank = "", None
+        for _ in range(3):
+            found = _PREFIX.match(text)
+            if found is not None and not (found["compose"] and not self._compose(found["compose"], text[found.end() :])):
+                lane += found[0].strip() if not found["stamp"] else ""
+                told = found["rank"] or found["mpi"] or found["ray_rank"]
+                rank = int(told) if told else rank
+                text = text[found.end() :]
+                continue
+            numbered = _NUMBERED.match(text)
+            if numbered and (self._numbered or _SURE.match(text, numbered.end())):
+                self._numbered = True
+                lane, rank, text = lane + numbered[1], int(numbered[1]), text[numbered.end() :]
+                continue
+            hosted = _HOSTED.match(text)
+            if hosted and (hosted[1] in self._hosts or self._host(hosted, text)):
+                lane, text = lane + hosted[1], text[hosted.end() :]
+                continue
+            break
+        return lane, rank, text
+
+    def _compose(self, name: str, rest: str) -> bool:
+        if name not in self._hosts and len(self._hosts) < 1000 and _SURE.match(rest):
+            self._hosts.add(name)
+        return name in self._hosts
+
+    def _host(self, hosted: re.Match[str], text: str) -> bool:
+        if not _SURE.match(text, hosted.end()) or len(self._hosts) >= 1000:
+            return False
+        self._hosts.add(hosted[1])
+        return True

@@ -1,0 +1,87 @@
+"""Metric records printed to a console: the Trainer's dict lines in all their spellings, JSON lines, and other trainers' step lines."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from doctor.readers.base import duration_seconds, number
+
+_NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)"
+_DICT = re.compile(r"\{\s*['\"][\w/@.()% -]{1,100}['\"]: [^{}]{1,20000}\}")
+_PAIR = re.compile(rf"['\"]([\w/@.()% -]{{1,100}})['\"]: (?:tensor\(|np\.float\d+\()?(['\"]?)({_NUMBER})\2(?=[,}})\s])")
+_STEP_TEXT = re.compile(r"['\"](?:global_step/max_steps|step/total)['\"]: ['\"](\d+)/(\d+)")
+_OTHER_STEP = re.compile(r"\b(?:global[_ ]?step|step|iteration|iter)s?\b[\s:=]*\[?\s*(\d{1,12})(?:\s*/\s*(\d{1,12}))?", re.I)
+_OTHER_PAIR = re.compile(rf"([A-Za-z][\w/.-]*(?: [a-z][\w-]*){{0,3}}(?: \((?:ms|s)\))?)\s*[:=]\s*({_NUMBER})(?![\w.])")
+_MEANT = {
+    "lr": "learning_rate", "lm loss": "loss", "train_loss": "loss", "avg_train_loss": "loss", "training loss": "loss",
+    "val_loss": "eval_loss", "valid_loss": "eval_loss", "grad norm": "grad_norm", "learning rate": "learning_rate", "train/loss": "loss",
+    "eval/loss": "eval_loss", "training_loss": "loss", "validation loss": "eval_loss", "loss/train": "loss", "loss/val": "eval_loss",
+}  # fmt: skip
+"""Other trainers' names -> trainer_state.json's."""
+_STEPS = ("current_steps", "global_step", "step")
+_TELLING = ("'loss'", '"loss"', "'eval_", '"eval_', "'train_runtime'", "'reward'", "'rewards/", '"train_runtime"', "_loss'")
+
+
+class Printed:
+    """One printed record: `metrics`, and its step where it prints one."""
+
+    __slots__ = ("logger", "metrics", "seconds", "step", "total")
+
+    def __init__(self, metrics: dict[str, float], step: int | None, total: int | None, seconds: float | None, logger: bool) -> None:
+        self.metrics, self.step, self.total, self.seconds, self.logger = metrics, step, total, seconds, logger
+
+
+def printed(text: str) -> Printed | None:
+    """The record of a line, or None. `logger` marks those that LLaMA-Factory's own logger printed (the Trainer repeats them)."""
+    if "{" in text and any(word in text for word in _TELLING):
+        found = _DICT.search(text)
+        if found is not None and (record := _of_dict(found[0], ">>" in text[: found.start()] or " - " in text[: found.start()])):
+            return record
+    return _of_other(text) if "oss" in text else None
+
+
+def _of_dict(text: str, logger: bool) -> Printed | None:
+    metrics = {name: float(value) for name, _, value in _PAIR.findall(text)}
+    step = next((int(metrics.pop(key)) for key in _STEPS if metrics.get(key, 0.5) % 1 == 0), None)
+    total = seconds = None
+    if '"current_steps"' in text:
+        return _of_json(text)
+    if found := _STEP_TEXT.search(text):
+        step, total = int(found[1]), int(found[2])
+    if not any(name.endswith("loss") or name in ("reward", "train_runtime") or name.startswith("eval_") for name in metrics):
+        return None
+    return Printed(metrics, step, total, seconds, logger)
+
+
+def _of_json(text: str) -> Printed | None:
+    """A record of trainer_log.jsonl pasted into a console."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return None
+    step, total = values.get("current_steps"), values.get("total_steps")
+    if type(step) is not int:
+        return None
+    skip = ("current_steps", "total_steps", "percentage", "elapsed_time", "remaining_time")
+    metrics = {
+        _MEANT.get(name, name): figure for name, value in values.items() if name not in skip and (figure := number(value)) is not None
+    }
+    return Printed(metrics, step, total if type(total) is int else None, duration_seconds(values.get("elapsed_time")), False)
+
+
+def _of_other(text: str) -> Printed | None:
+    """`iteration 10/ 1000 | lm loss: 6.1E+00 | ...`, `step:10/300, avg_train_loss:2.99 ...`, `epoch: 0, step: 1, loss: 2.12, ...`."""
+    if len(text) > 5000:
+        return None
+    step = _OTHER_STEP.search(text)
+    if step is None:
+        return None
+    metrics = {}
+    for name, value in _OTHER_PAIR.findall(text):
+        low = name.lower()
+        if low not in ("step", "iteration", "iter", "global_step", "total_steps", "steps"):
+            metrics[_MEANT.get(low, name)] = float(value)
+    if not any(name.lower().endswith("loss") for name in metrics):
+        return None
+    return Printed(metrics, int(step[1]), int(step[2]) if step[2] else None, None, False)

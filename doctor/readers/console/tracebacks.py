@@ -1,0 +1,260 @@
+"""Python tracebacks out of a stream of lines, one parser a lane: indented or not, excerpted, chained, nested, grouped, boxed by rich."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from doctor.events import Frame, Phase
+
+HEADER = "Traceback (most recent call last)"
+_FRAME = re.compile(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
+_RICH_FRAME = re.compile(r"(\S.*?):(\d{1,9}) in (\S.*)$")
+_RICH_CODE = re.compile(r"❱\s*\d+\s*│?\s?(.*)$")
+_RAISED = re.compile(
+    r"((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*|socket\.\w+|(?:struct|zlib|binascii|re)\.error)(?:\([\w., ]{1,200}\))?(?::(?:\s(.*))?)?$", re.S
+)
+"""The line that ends a traceback: a class name, then usually a colon and the message."""
+_BARE = re.compile(
+    r"\s*((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Invalid|Exit)|StopIteration)(?:\([\w.]{1,100}\))?(?::\s(.*))?$", re.S
+)
+"""The same without a traceback above it (an excerpt): only names that are surely exceptions."""
+_NO_EXCEPTION = frozenset(
+    {"Killed", "Terminated", "Aborted", "Hangup", "Traceback", "Note", "Warning", "True", "None", "Message", "Arguments", "Command"}
+)
+_DOUBTFUL = frozenset({"Error", "Exception"})
+"""Names that are an exception's only under a traceback."""
+_ELLIPSES = frozenset({"...", "…", "[...]", "......", "....."})
+_DECORATION = re.compile(r"[\s^~()\[\]{},]*$|\.\.\.<\d+ lines>\.\.\.$|\[Previous line repeated ")
+_FOREIGN = re.compile(
+    r"""\s*(?:\[(?!\s*\d+\]|'|"|Errno)|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|[WEIF]\d{4}\s|\d+%\||={5}|\*{5}|-{20}|[╭╰│┌└]|\{['"]|(?!nccl\w*Error)[a-z][\w.-]*:\s|
+    (?:INFO|WARNING|ERROR|DEBUG|CRITICAL)\b|Killed|Terminated|Aborted|Segmentation\ fault|Bus\ error|During\ handling|The\ above\ exc|
+    Traceback\ |Exception\ (?:ignored|in)|Fatal\ Python|['"]{3}|/\S+:\d+:\s|wandb|\+\ |\#\s|\$\s|Loading\ |Saving\ |Root\ Cause|Failures:|
+    (?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Warning):\s|File\ ")""",
+    re.X,
+)
+"""What can follow a message and is no part of it."""
+_CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
+_MESSAGE_LINES, _MESSAGE_SIZE, _KEPT_FRAMES, _PATIENCE = 40, 20_000, 200, 60
+
+
+class Raised(msgspec.Struct):
+    """One finished exception; `line` is where its name stands (the last frame's line where the text ended before it)."""
+
+    exception: str
+    message: str
+    frames: tuple[Frame, ...]
+    chain: int
+    line: int
+
+
+class _Open(msgspec.Struct):
+    """A traceback that is being read."""
+
+    indent: int
+    line: int
+    frames: list[Frame] = []
+    flat: bool = True
+    rich: bool = False
+    grouped: bool = False
+    expects_code: bool = False
+    foreign: int = 0
+    exception: str = ""
+    message: list[str] = []
+    size: int = 0
+
+
+class Tracebacks:
+    """`feed` line after line of one lane; it says whether the line belonged to a traceback and which exceptions it completed."""
+
+    def __init__(self) -> None:
+        self._open: _Open | None = None
+        self._outer: list[_Open] = []
+        self._chain = 0
+        self._chained = False
+        self._remote = False
+        self.line = 0
+
+    @property
+    def silent_since(self) -> int | None:
+        """The last line of a message that may be complete; None while no message is being read."""
+        return self.line if self._open is not None and self._open.exception else None
+
+    @property
+    def active(self) -> bool:
+        """Whether the next line may belong to a traceback whatever it looks like."""
+        return self._open is not None or self._remote
+
+    def feed(self, text: str, line: int) -> tuple[bool, list[Raised]]:
+        """Takes a line (no newline, no rank prefix)."""
+        open_ = self._open
+        self.line = line
+        if HEADER in text:
+            return True, self._start(text, line)
+        if open_ is None:
+            return self._idle(text, line)
+        if open_.grouped:
+            text = re.sub(r"^\s*[|+]\s?", "", text, count=1)
+        if open_.exception:
+            return self._in_message(open_, text, line)
+        return (self._in_rich if open_.rich else self._in_frames)(open_, text, line)
+
+    def close(self) -> list[Raised]:
+        """The text ended."""
+        done = []
+        while self._open is not None:
+            done += self._finish()
+        return done
+
+    def _start(self, text: str, line: int) -> list[Raised]:
+        open_ = self._open
+        done: list[Raised] = []
+        before = text[: text.index(HEADER)]
+        if open_ is not None:
+            if open_.exception and "Original" in before:
+                self._outer.append(open_)
+                self._open = None
+            else:
+                done = self.close()
+        if not self._chained and not self._outer:
+            self._chain = 0
+        self._chained = self._remote = False
+        indent = len(before) if before.isspace() else 0
+        self._open = _Open(indent=indent, line=line, rich="─" in before, grouped="Group" in before or "|" in before[:8])
+        return done
+
+    def _idle(self, text: str, line: int) -> tuple[bool, list[Raised]]:
+        if text.startswith(_CHAIN):
+            self._chained = True
+            return True, []
+        if "RemoteTraceback" in text and text.rstrip(" :").endswith("RemoteTraceback"):
+            self._remote = True
+            return True, []
+        if text.strip() in ('"""', "'''") and (self._remote or self._chain):
+            self._remote = False
+            return True, []
+        frame = _FRAME.match(text) if 'File "' in text else None
+        if frame is not None:
+            self._chain = 0
+            self._open = _Open(indent=len(text) - len(text.lstrip()) - 2, line=line)
+            self._add_frame(self._open, frame, text)
+            return True, []
+        bare = _BARE.match(text) if not text.startswith("\t") else None
+        if bare is not None and bare[1] not in _NO_EXCEPTION and bare[1] not in _DOUBTFUL:
+            self._chain = self._chain if self._chained else 0
+            self._chained = False
+            self._open = _Open(indent=0, line=line, exception=bare[1])
+            self._add_message(self._open, bare[2] or "")
+            return True, []
+        return False, []
+
+    def _in_frames(self, open_: _Open, text: str, line: int) -> tuple[bool, list[Raised]]:
+        stripped = text.strip()
+        if not stripped or stripped in _ELLIPSES:
+            open_.expects_code = False
+            return True, []
+        if text.startswith(_CHAIN):
+            done = self._finish()
+            return True, [*done, *self._idle(text, line)[1]]
+        frame = _FRAME.match(text) if 'File "' in text else None
+        if frame is not None:
+            self._add_frame(open_, frame, text)
+            open_.line = line
+            return True, []
+        indent = len(text) - len(text.lstrip())
+        if indent > max(open_.indent, 0) or (indent and not open_.flat and indent > open_.indent):
+            return self._code(open_, stripped), []
+        raised = _RAISED.match(stripped)
+        if raised and raised[1] not in _NO_EXCEPTION and not raised[1].isupper():
+            open_.exception, open_.line = raised[1], line
+            self._add_message(open_, raised[2] or "")
+            return True, []
+        if open_.expects_code and open_.flat:
+            return self._code(open_, stripped), []
+        open_.foreign += 1
+        return False, self._finish() if open_.foreign > _PATIENCE else []
+
+    def _in_rich(self, open_: _Open, text: str, line: int) -> tuple[bool, list[Raised]]:
+        inner = text.strip().strip("│").strip()
+        if text.lstrip().startswith("╰"):
+            open_.rich, open_.flat, open_.indent = False, False, 0
+        elif (frame := _RICH_FRAME.match(inner)) and len(open_.frames) < _KEPT_FRAMES:
+            open_.frames.append(Frame(frame[1], int(frame[2]), frame[3].rstrip("│ ")))
+            open_.line = line
+        elif (code := _RICH_CODE.search(inner)) and open_.frames:
+            open_.frames[-1] = msgspec.structs.replace(open_.frames[-1], code=code[1].strip())
+        return True, []
+
+    def _code(self, open_: _Open, stripped: str) -> bool:
+        """The source line under a frame, and its underlining; other indented text is not the traceback's."""
+        if not open_.expects_code or not open_.frames:
+            return _DECORATION.match(stripped) is not None
+        open_.frames[-1] = msgspec.structs.replace(open_.frames[-1], code=stripped[:500])
+        open_.expects_code = False
+        return True
+
+    def _add_frame(self, open_: _Open, frame: re.Match[str], text: str) -> None:
+        if text[:1].isspace():
+            open_.flat = False
+        if len(open_.frames) >= _KEPT_FRAMES:
+            del open_.frames[_KEPT_FRAMES // 2]
+        open_.frames.append(Frame(frame[1], int(frame[2]), frame[3] or ""))
+        open_.expects_code = True
+
+    def _in_message(self, open_: _Open, text: str, line: int) -> tuple[bool, list[Raised]]:
+        if 'File "' in text and text[:1].isspace() and _FRAME.match(text):
+            self._outer.append(open_)
+            self._open = _Open(indent=len(text) - len(text.lstrip()) - 2, line=line)
+            return self._in_frames(self._open, text, line)
+        if text.strip() in _ELLIPSES:
+            return True, self.close()
+        fits = text.strip() and len(open_.message) < _MESSAGE_LINES and open_.size < _MESSAGE_SIZE
+        if fits and not _FOREIGN.match(text):
+            self._add_message(open_, text)
+            return True, []
+        done = self._finish()
+        if self._open is not None:
+            more_consumed, more = self._in_message(self._open, text, line)
+            return more_consumed, done + more
+        consumed, more = (True, []) if not text.strip() else self._idle(text, line)
+        return consumed, done + more
+
+    def _add_message(self, open_: _Open, text: str) -> None:
+        open_.message.append(text.rstrip()[: _MESSAGE_SIZE - open_.size])
+        open_.size += len(text)
+
+    def _finish(self) -> list[Raised]:
+        """Completes the innermost open traceback; an outer one that quoted it goes on."""
+        open_ = self._open
+        self._open = self._outer.pop() if self._outer else None
+        if open_ is None or not (open_.exception or open_.frames):
+            return []
+        chain, self._chain = self._chain, self._chain + 1
+        return [Raised(open_.exception, "\n".join(open_.message).strip(), tuple(open_.frames), chain, open_.line)]
+
+
+_FUNCTIONS: tuple[tuple[str, Phase], ...] = (
+    (r"^(?:evaluate|evaluation_loop|prediction_step|_evaluate|eval_loop)$", "eval"),
+    (r"^(?:predict|prediction_loop)$", "predict"),
+    (r"^(?:_?save_checkpoint|_save|save_model|save_state|save_pretrained|_save_optimizer_and_scheduler|save_16bit_model)$", "save"),
+    (r"^export_model$", "export"),
+    (r"^(?:from_pretrained|load_model|load_tokenizer|load_config|init_adapter|_load_pretrained_model|configure_quantization|"
+     r"_load_state_dict_into\w*|load_state_dict|_load_from_checkpoint|create_ref_model|create_reward_model|convert_and_load\w*|_finalize_model_loading|load_adapter|patch_config|patch_model)$",
+     "load"),
+    (r"^(?:get_dataset|_get_merged_dataset|_load_single_dataset|_get_preprocessed_dataset|preprocess_\w+|load_dataset|align_dataset|"
+     r"get_template_and_fix_tokenizer|convert_(?:alpaca|sharegpt|openai)\w*|_map_single|_prepare_dataset)$", "tokenise"),
+    (r"^(?:training_step|_inner_training_loop|inner_training_loop|optimizer_step|ppo_train|train)$", "train"),
+    (r"^(?:get_train_args|_parse_train_args|read_args|_parse_args|get_ray_args|get_infer_args)$", "start"),
+)  # fmt: skip
+_PHASES = [(re.compile(pattern), phase) for pattern, phase in _FUNCTIONS]
+
+
+def phase_of(frames: tuple[Frame, ...]) -> Phase | None:
+    """What the process was doing, told by the innermost frame that says so."""
+    for frame in reversed(frames):
+        name = frame.function.rsplit(".", 1)[-1]
+        for pattern, phase in _PHASES:
+            if pattern.match(name):
+                return phase
+    return None

@@ -1,0 +1,175 @@
+"""lfdoctor.jsonl: what the live callback and the supervisor wrote down, turned back into the same events."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from doctor import yaml_edit
+from doctor.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Where
+from doctor.options import table
+from doctor.readers.base import Context, File, Lane, ReaderBase, Record, number, numbers, option_value
+
+_WANTED = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
+_STEPS = 1 << 52
+_LINE = 1 << 22
+
+
+class Journal(ReaderBase):
+    """A damaged line costs that line. Steps are taken from the first rank's journal (all ranks log the same), the rest from every one's."""
+
+    kind = "journal"
+    lane: Lane = "metrics"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return path.suffix == ".jsonl" and (path.name.startswith("lfdoctor") or head.startswith(b'{"type":"Session"'))
+
+    def configs(self, file: File) -> Iterator[Event]:
+        parser = Parser(file.name)
+        for line, raw in enumerate(_lines(file), 1):
+            if raw.startswith(_WANTED):
+                yield from (event for event in parser.line(raw, line) if isinstance(event, ConfigSeen | Fact))
+
+    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+        parser = Parser(file.name)
+        for line, raw in enumerate(_lines(file), 1):
+            for event in parser.line(raw, line):
+                if not isinstance(event, ConfigSeen):
+                    file.source.records += 1
+                    yield event
+        if parser.broken:
+            file.source.problem(f"{parser.broken} damaged lines: skipped")
+
+
+class Parser:
+    """Turns lines into events, one at a time: the reader gives it a file's lines, the live monitor those that were just written."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.broken = 0
+        self.rank: int | None = None
+        self._attempt = -1
+
+    def line(self, raw: bytes, line: int) -> list[Event | Record]:
+        """The events of one line; nothing for a damaged one."""
+        raw = raw.strip(b" \t\r\0")
+        if not raw:
+            return []
+        try:
+            values = _decode(raw)
+        except (ValueError, RecursionError):
+            self.broken += 1
+            return []
+        if not isinstance(values, dict):
+            self.broken += 1
+            return []
+        return list(self._events(values, Where(self.name, line)))
+
+    def _events(self, values: dict[str, Any], where: Where) -> Iterator[Event | Record]:
+        kind = values.get("type")
+        time, seconds = number(values.get("time")), number(values.get("seconds"))
+        rank = values.get("rank", self.rank)
+        rank = rank if type(rank) is int and 0 <= rank < 1 << 31 else None
+        attempt = max(self._attempt, 0)
+        if kind == "Session":
+            self.rank = rank
+            self._attempt += 1
+        elif kind == "Step":
+            yield from self._step(values, where, time, seconds)
+        elif kind == "Sample":
+            yield Sample(where=where, rank=rank, attempt=attempt, time=time, metrics=_figures(values), seconds=seconds)
+        elif kind == "Fact" and isinstance(values.get("name"), str):
+            if not rank:
+                yield Fact(where=where, name=values["name"], value=values.get("value"), time=time)
+        elif kind == "ConfigSeen" and not rank:
+            yield from _effective(values, where)
+        elif kind == "Given" and not rank:
+            yield from _given(values, where)
+        elif kind == "Crash":
+            yield _crash(values, where, rank, attempt, time)
+        elif kind == "ProcessEnd":
+            code, signal = (one if type(one) is int else None for one in (values.get("code"), values.get("signal")))
+            yield ProcessEnd(where=where, rank=rank, attempt=attempt, time=time, reporter="supervisor", code=code, signal=signal)
+        elif kind == "LogLine":
+            yield LogLine(where=where, rank=rank, attempt=attempt, time=time, text=str(values.get("text"))[:20_000])
+
+    def _step(self, values: dict[str, Any], where: Where, time: float | None, seconds: float | None) -> Iterator[Record]:
+        step, total = values.get("step"), values.get("total")
+        if self.rank or type(step) is not int or not 0 <= step < _STEPS:
+            return
+        place = Where(where.file, where.line, step)
+        total = total if type(total) is int and total > 0 else None
+        yield Record(step=step, metrics=_figures(values), where=place, seconds=seconds, total=total, time=time)
+
+
+_decode = msgspec.json.Decoder().decode
+
+
+def _figures(values: dict[str, Any]) -> dict[str, float]:
+    metrics = values.get("metrics")
+    return numbers(metrics) if isinstance(metrics, dict) else {}
+
+
+def _effective(values: dict[str, Any], where: Where) -> Iterator[Event]:
+    """The values that the program worked with, defaults included: as trustworthy as a training_args.bin, and not what a user wrote."""
+    given = values.get("values")
+    options = {key: value for key, value in given.items() if key in table()} if isinstance(given, dict) else {}
+    if options:
+        yield ConfigSeen(where=where, values=options, origin="training_args")
+
+
+def _given(values: dict[str, Any], where: Where) -> Iterator[Event]:
+    """The user's own YAML and the key=value words after it, as the program was started with them."""
+    text, words = values.get("yaml"), values.get("argv")
+    options: dict[str, Any] = {}
+    if isinstance(text, str):
+        try:
+            options.update(yaml_edit.load(text))
+        except yaml_edit.NotReadable:
+            options = {}
+    for word in words if isinstance(words, list) else ():
+        key, equals, value = str(word).partition("=")
+        if equals and key.isidentifier():
+            options[key] = option_value(value)
+    if options:
+        yield ConfigSeen(where=where, values=options, origin="journal")
+    if isinstance(words, list):
+        yield Fact(where=where, name="command", value=shlex.join(map(str, words)))
+
+
+def _crash(values: dict[str, Any], where: Where, rank: int | None, attempt: int, time: float | None) -> Crash:
+    frames = values.get("frames")
+    phase, chain = values.get("phase"), values.get("chain")
+    return Crash(
+        where=where,
+        rank=rank,
+        attempt=attempt,
+        time=time,
+        exception=str(values.get("exception") or ""),
+        message=str(values.get("message") or "")[:20_000],
+        frames=tuple(frame for one in frames if (frame := _frame(one)) is not None) if isinstance(frames, list) else (),
+        phase=phase if phase in ("start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end") else None,
+        chain=chain if type(chain) is int and chain >= 0 else 0,
+    )
+
+
+def _frame(one: Any) -> Frame | None:
+    try:
+        return msgspec.convert(one, Frame)
+    except msgspec.ValidationError:
+        return None
+
+
+def _lines(file: File) -> Iterator[bytes]:
+    """Lines in bounded memory; what is longer than any line of ours is cut (and then no JSON)."""
+    rest = b""
+    for chunk in file.chunks():
+        parts = (rest + chunk).split(b"\n")
+        rest = parts.pop()[:_LINE]
+        yield from parts
+    if rest:
+        yield rest

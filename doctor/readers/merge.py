@@ -1,0 +1,248 @@
+"""Several witnesses of one step become one `Step`: joined field by field, repeats dropped, every restart an attempt of its own.
+
+Fields are trusted in a fixed order: trainer_state, then TensorBoard, then our journal, then trainer_log, then the console. The
+shape (which attempt reached which step) is taken from the file that is only ever appended to, trainer_log, where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from doctor.events import Step, Where
+from doctor.readers.base import Record
+
+TRUST = ("console", "trainer_log", "journal", "tensorboard", "trainer_state")
+"""Least trusted first; a kind that is not listed is trusted like the console."""
+SPINE = ("trainer_log", "journal", "trainer_state", "tensorboard", "console")
+"""The first kind of these that a run left decides which attempts there were."""
+
+_TELLING = ("loss", "eval_loss", "reward", "predict_loss")
+_RECENT = 64
+_AHEAD = 200
+"""A console record whose step had to be worked out is looked for among so many later rows."""
+
+
+class Row(msgspec.Struct, gc=False):
+    """One step of one attempt while it is being joined."""
+
+    step: int
+    attempt: int
+    metrics: dict[str, float]
+    where: Where
+    seconds: float | None = None
+    time: float | None = None
+
+    def event(self) -> Step:
+        """The finished event."""
+        return Step(where=self.where, attempt=self.attempt, time=self.time, step=self.step, metrics=self.metrics, seconds=self.seconds)
+
+
+def steps(records: Iterable[Record]) -> Iterator[Step]:
+    """The steps of a single witness, in constant memory."""
+    return (row.event() for row in sequence(records))
+
+
+def sequence(records: Iterable[Record]) -> Iterator[Row]:
+    """One witness's records as rows: repeats dropped, records of one step joined, attempts numbered from 0."""
+    sequencer = Sequencer()
+    for record in records:
+        if record.metrics and (row := sequencer.feed(record)) is not None:
+            yield row
+    if sequencer.held is not None:
+        yield sequencer.held
+
+
+class Sequencer:
+    """Holds the latest row until its step is over; knows the steps just before it."""
+
+    def __init__(self) -> None:
+        self.held: Row | None = None
+        self.attempt = 0
+        self._recent: dict[int, dict[str, float]] = {}
+        self._seconds: float | None = None
+
+    def feed(self, record: Record) -> Row | None:
+        """Takes a record; returns a row that no later record can change."""
+        held = self.held
+        if held is None or (record.step > held.step and not self._went_back(record)):
+            return self._next(record)
+        known = held.metrics if record.step == held.step else self._recent.get(record.step)
+        if known is not None:
+            verdict = _compare(known, record.metrics)
+            if verdict is None and record.step == held.step:
+                held.metrics.update({name: value for name, value in record.metrics.items() if name not in held.metrics})
+                return None
+            if verdict or (not self._restarted(record) and (record.step == held.step or record.seconds is not None)):
+                known.update({name: value for name, value in record.metrics.items() if name not in known})
+                return None
+        self.attempt += 1
+        self._recent.clear()
+        return self._next(record)
+
+    def _restarted(self, record: Record) -> bool:
+        """A process began anew for certain: its clock did, or its file."""
+        return self._went_back(record) or (self.held is not None and record.where.file != self.held.where.file)
+
+    def _went_back(self, record: Record) -> bool:
+        return record.seconds is not None and self._seconds is not None and record.seconds + 1 < self._seconds
+
+    def _next(self, record: Record) -> Row | None:
+        done = self.held
+        self.held = Row(record.step, self.attempt, record.metrics, record.where, record.seconds, record.time)
+        self._recent[record.step] = record.metrics
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
+        self._seconds = record.seconds
+        return done
+
+
+def _compare(a: dict[str, float], b: dict[str, float]) -> bool | None:
+    """Whether two sets of metrics tell of the same thing; None where they have nothing telling in common."""
+    verdict = None
+    for name in _TELLING:
+        if name in a and name in b:
+            if not close(a[name], b[name]):
+                return False
+            verdict = True
+    return verdict
+
+
+def close(a: float, b: float) -> bool:
+    """Equal up to what consoles round away: four decimals (transformers 4) or four digits (transformers 5)."""
+    return a == b or abs(a - b) <= 6e-5 + 6e-4 * abs(b) or (a != a and b != b)
+
+
+def join(witnesses: Sequence[tuple[str, Sequence[Record]]]) -> Iterator[Step]:
+    """All witnesses of one run, each (kind, its records in file order), as steps by attempt and step."""
+    ordered = sorted((one for one in witnesses if any(record.metrics for record in one[1])), key=_spine_order)
+    if not ordered:
+        return iter(())
+    table = Table(ordered[0])
+    rest = sorted(ordered[1:], key=lambda one: abs(_trust(one[0]) - table.trust))
+    for kind, records in rest:
+        table.add(kind, records)
+    return (row.event() for row in table.rows())
+
+
+def _spine_order(witness: tuple[str, Sequence[Record]]) -> tuple[int, int]:
+    return (SPINE.index(witness[0]) if witness[0] in SPINE else len(SPINE), -len(witness[1]))
+
+
+def _trust(kind: str) -> int:
+    return TRUST.index(kind) if kind in TRUST else 0
+
+
+class Table:
+    """The rows joined so far: the spine's, and what other witnesses add."""
+
+    def __init__(self, spine: tuple[str, Sequence[Record]]) -> None:
+        self.trust = _trust(spine[0])
+        self._rows = list(sequence(spine[1]))
+        self._of_step: dict[int, list[Row]] = {}
+        for row in self._rows:
+            self._of_step.setdefault(row.step, []).append(row)
+        self._before = 0
+
+    def rows(self) -> list[Row]:
+        """All rows, by attempt and step."""
+        rows = sorted(self._rows, key=lambda row: (row.attempt, row.step))
+        if rows and rows[0].attempt < 0:
+            numbers = {attempt: place for place, attempt in enumerate(sorted({row.attempt for row in rows}))}
+            for row in rows:
+                row.attempt = numbers[row.attempt]
+        return rows
+
+    def add(self, kind: str, records: Sequence[Record]) -> None:
+        """Joins one more witness. One that contradicts the rows at more steps than it agrees with them is another run's."""
+        exact = all(record.exact for record in records)
+        trusted = _trust(kind) > self.trust
+        own = list(sequence(records))
+        finder = _Finder(self._rows, self._of_step, exact)
+        found = [finder.find(row) for row in own]
+        agreeing = sum(match is not None for match in found)
+        conflicts = sum(match is None and row.step in self._of_step for row, match in zip(own, found, strict=True))
+        if conflicts > agreeing:
+            self._apart(own, kind)
+            return
+        for row, match in zip(own, found, strict=True):
+            if match is not None:
+                _fill(match, row, trusted)
+        self._insert(own, found)
+
+    def _apart(self, own: list[Row], kind: str) -> None:
+        """Another run: a checkpoint or event file that an earlier run left stands before, a further console after."""
+        attempts = [row.attempt for row in self._rows]
+        offset = max(attempts) + 1 if kind == "console" else min(attempts) - 1 - own[-1].attempt
+        for row in own:
+            row.attempt += offset
+            self._keep(row)
+
+    def _insert(self, own: list[Row], found: list[Row | None]) -> None:
+        """Steps that only this witness saw join the attempt of the row before them (of the row after, at the beginning)."""
+        near = next((match for match in found if match is not None), None)
+        attempt = near.attempt if near else self._rows[-1].attempt
+        for row, match in zip(own, found, strict=True):
+            if match is not None:
+                attempt = match.attempt
+            elif not any(known.attempt == attempt for known in self._of_step.get(row.step, ())):
+                row.attempt = attempt
+                self._keep(row)
+
+    def _keep(self, row: Row) -> None:
+        self._rows.append(row)
+        self._of_step.setdefault(row.step, []).append(row)
+
+
+class _Finder:
+    """Finds the row that a witness's row tells of: the same step with the same figures; if the step is a guess, the same figures soon."""
+
+    def __init__(self, rows: list[Row], of_step: dict[int, list[Row]], exact: bool) -> None:
+        self._rows, self._of_step, self._exact = list(rows), of_step, exact
+        self._place = 0
+
+    def find(self, row: Row) -> Row | None:
+        candidates = self._of_step.get(row.step, ())
+        for candidate in reversed(candidates):
+            if _compare(candidate.metrics, row.metrics):
+                return candidate
+        if not self._exact and (ahead := self._ahead(row)) is not None:
+            return ahead
+        return next((one for one in reversed(candidates) if _compare(one.metrics, row.metrics) is None), None)
+
+    def _ahead(self, row: Row) -> Row | None:
+        for place in range(self._place, min(self._place + _AHEAD, len(self._rows))):
+            candidate = self._rows[place]
+            if _compare(candidate.metrics, row.metrics) and _same_epoch(candidate.metrics, row.metrics):
+                self._place = place
+                return candidate
+        return None
+
+
+def _same_epoch(a: dict[str, float], b: dict[str, float]) -> bool:
+    return "epoch" not in a or "epoch" not in b or abs(a["epoch"] - b["epoch"]) <= 0.0051 + 6e-4 * abs(a["epoch"])
+
+
+def _fill(row: Row, other: Row, trusted: bool) -> None:
+    if trusted:
+        row.metrics.update(other.metrics)
+    else:
+        row.metrics.update({name: value for name, value in other.metrics.items() if name not in row.metrics})
+    row.seconds = other.seconds if row.seconds is None else row.seconds
+    row.time = other.time if row.time is None else row.time
+
+
+def per_witness(files: Sequence[tuple[str, list[Record]]]) -> list[tuple[str, list[Record]]]:
+    """One witness a kind for logs that follow one another; copies of the state in checkpoints stay witnesses of their own."""
+    out: list[tuple[str, list[Record]]] = []
+    appended: dict[str, list[Record]] = {}
+    for kind, records in files:
+        if kind in ("trainer_state", "console"):
+            out.append((kind, records))
+        elif kind in appended:
+            appended[kind] += records
+        else:
+            appended[kind] = records
+            out.append((kind, records))
+    return out

@@ -1,0 +1,45 @@
+"""train_results.json and its kin: the figures that a finished phase leaves in the run's root."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from doctor.events import Event, Fact
+from doctor.readers.base import File, ReaderBase, number
+
+_NAMES = frozenset({"train_results.json", "all_results.json", "eval_results.json", "predict_results.json"})
+_FACTS = {
+    "train_runtime": "train.runtime_seconds",
+    "train_samples_per_second": "train.samples_per_second",
+    "train_steps_per_second": "train.steps_per_second",
+    "train_samples": "examples.num",
+}
+
+
+class Results(ReaderBase):
+    """train_results.json is written only after the last step: it proves that training ended as planned (or was told to stop)."""
+
+    kind = "results"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return path.name in _NAMES
+
+    def configs(self, file: File) -> Iterator[Event]:
+        text = file.text(16 << 20)
+        try:
+            values = json.loads(text or "")
+        except (ValueError, RecursionError) as error:
+            file.source.problem(f"damaged JSON: {error}")
+            return
+        if not isinstance(values, dict):
+            file.source.problem("not a JSON object")
+            return
+        file.source.records = len(values)
+        for name, fact in _FACTS.items():
+            value = number(values.get(name))
+            if value is not None:
+                yield Fact(where=file.where(), name=fact, value=int(value) if name == "train_samples" and value % 1 == 0 else value)
+        if "train_runtime" in values and "train_loss" in values:
+            yield Fact(where=file.where(), name="run.completed", value=True)

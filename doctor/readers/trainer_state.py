@@ -1,0 +1,90 @@
+"""trainer_state.json of transformers, in the run's root or a checkpoint: the log history with grad_norm and full precision."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from doctor.events import Event, Fact
+from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, number, numbers
+
+_NOT_METRICS = frozenset({"step", "total_flos"})
+_SUMMARY = {
+    "train_runtime": "train.runtime_seconds",
+    "train_samples_per_second": "train.samples_per_second",
+    "train_steps_per_second": "train.steps_per_second",
+}
+
+
+class TrainerState(ReaderBase):
+    """A torn file gives the records before the damage."""
+
+    kind = "trainer_state"
+    lane: Lane = "metrics"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return (path.name.startswith("trainer_state") and ".json" in path.name) or (path.suffix == ".json" and b'"log_history"' in head)
+
+    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+        data = file.whole(1 << 30)
+        state = _parse(data, file) if data else None
+        if not isinstance(state, dict):
+            if data is not None:
+                file.source.problem("is no JSON object")
+            return
+        planned = state.get("max_steps")
+        if type(planned) is int and planned > 0:
+            yield Fact(where=file.where(), name="steps.planned", value=planned)
+        if (epochs := number(state.get("num_train_epochs"))) is not None:
+            yield Fact(where=file.where(), name="epochs.planned", value=epochs)
+        history = state.get("log_history")
+        for entry in history if isinstance(history, list) else ():
+            if not isinstance(entry, dict) or type(entry.get("step")) is not int:
+                continue
+            if "train_runtime" in entry and "loss" not in entry:
+                yield from _summary(entry, file)
+                continue
+            file.source.records += 1
+            where = file.where(step=entry["step"])
+            yield Record(entry["step"], numbers(entry, _NOT_METRICS), where, total=planned if type(planned) is int else None)
+        if type(planned) is int and planned > 0 and state.get("global_step") == planned and not _in_checkpoint(file.path):
+            yield Fact(where=file.where(), name="run.completed", value=True)
+
+
+def _in_checkpoint(path: Path) -> bool:
+    return path.parent.name.startswith("checkpoint-")
+
+
+def _summary(entry: dict[str, Any], file: File) -> Iterator[Event]:
+    for name, fact in _SUMMARY.items():
+        if (value := number(entry.get(name))) is not None:
+            yield Fact(where=file.where(step=entry["step"]), name=fact, value=value)
+
+
+def _parse(data: bytes, file: File) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = decode(data)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        file.source.problem(f"damaged JSON ({error}): the records before it are read")
+        return _salvage(text)
+
+
+def _salvage(text: str) -> dict[str, Any]:
+    """The whole `{...}` records of a torn or garbled file, and the numbers that stand before or between them."""
+    history = []
+    for found in re.finditer(r"\{[^{}]*\}", text):
+        try:
+            history.append(json.loads(found[0]))
+        except (ValueError, RecursionError):
+            continue
+    planned = re.search(r'"max_steps": (\d{1,15})\b', text)
+    return {"log_history": history, "max_steps": int(planned[1]) if planned else None}

@@ -1,0 +1,186 @@
+"""The report for an issue or a chat: Markdown, the verdict in sight, the rest folded away; safe against whatever a log holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from doctor import words as wording
+from doctor.report import EvidenceView, FindingView, PatchView, RemedyView, Report, SimilarView
+from doctor.reporters import base
+from doctor.reporters.base import PLAIN, Screen
+from doctor.words import Words
+
+_MARKS = {"error": "❌", "warning": "⚠️", "note": "ℹ️"}
+_ADVICE = {"apply": "✅", "later": "⏭️", "done": "☑️", "not_applicable": "➖", "conflict": "↔️", "rejected": "❌", "manual": "✋"}
+_SPECIAL = re.compile(r"([\\*_{}\[\]<>|~#$])")
+
+
+def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
+    """The report as GitHub-flavoured Markdown."""
+    return "\n\n".join(filter(None, Document(report, wording.load(report.lang)).blocks())) + "\n"
+
+
+def escaped(text: str) -> str:
+    """`text` as Markdown shows it literally: no markup, no mention, no link to an issue; `code` stays code."""
+    pieces = " ".join(text.split()).split("`")
+    if len(pieces) % 2 == 0:
+        pieces = ["'".join(pieces)]
+    return "".join(code(piece) if place % 2 else _literal(piece) for place, piece in enumerate(pieces))
+
+
+def _literal(text: str) -> str:
+    text = _SPECIAL.sub(r"\\\1", text.replace("&", "&amp;"))
+    return re.sub(r"@(?=\w)", "@<!-- -->", re.sub(r"\\#(?=\d)", "#<!-- -->", text))
+
+
+def code(text: str) -> str:
+    """`text` as a code span, whatever backticks it holds; inside tables a bar is escaped."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    ticks, pad = "`" * (longest + 1), " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}".replace("|", "\\|").replace("\n", " ") if text.strip() else ""
+
+
+def fenced(text: str, kind: str = "text") -> str:
+    """`text` as a code block whose fence is longer than any run of backticks inside."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{kind}\n{text.rstrip()}\n{fence}"
+
+
+def folded(title: str, blocks: Iterable[str]) -> str:
+    """A part that opens on a click; nothing if it is empty."""
+    inside = "\n\n".join(filter(None, blocks))
+    return f"<details><summary>{title}</summary>\n\n{inside}\n\n</details>" if inside else ""
+
+
+class Document:
+    """One report in one language, block by block."""
+
+    def __init__(self, report: Report, words: Words) -> None:
+        self.report = report
+        self.words = words
+
+    def blocks(self) -> list[str]:
+        """All parts in reading order."""
+        words = self.words
+        roots, followed, others, notes = base.parts(self.report)
+        out = [block for root in roots for block in self.finding(root, "###")] or self.no_cause()
+        if followed:
+            out += [f"**{words('then')}**", self.lines(followed)]
+        for root in roots:
+            out += self.remedies(root)
+        if self.report.patch:
+            out += self.patch(self.report.patch)
+        known = base.known_failures(self.report)
+        if known:
+            out += [f"**{words('similar')}**", "\n".join(self.known_failure(*one) for one in known)]
+        if others:
+            inside = [block for one in others for block in [*self.finding(one, "####"), self.todo(one)]]
+            out.append(folded(f"{words('also')}: {len(others)}", inside))
+        if notes:
+            out.append(folded(f"{words('notes')}: {len(notes)}", [self.lines(notes)]))
+        out.append(folded(words("details"), self.bottom()))
+        return [*out, f"<sub>{words('written_by', tool=self.report.tool.name, version=self.report.tool.version)}</sub>"]
+
+    def no_cause(self) -> list[str]:
+        kind, title, sentence = base.verdict(self.report, self.words)
+        mark = "❔" if kind == "unknown" else "✅"
+        return [f"### {mark} {escaped(title)}", escaped(sentence), self.run_row()]
+
+    def run_row(self) -> str:
+        return "<sub>" + " · ".join(map(escaped, filter(None, base.run_row(self.report, self.words)))) + "</sub>"
+
+    def finding(self, finding: FindingView, level: str) -> list[str]:
+        """Title, sentence, how sure and where, the quotes, the series."""
+        facts = [f"**{self.words.how_sure(finding.confidence)}**", code(finding.rule), *map(escaped, base.span(finding, self.words))]
+        out = [f"{level} {_MARKS[finding.severity]} {escaped(finding.title)}", escaped(finding.text), " · ".join(facts)]
+        if finding.role == "root":
+            out.append(self.run_row())
+        out += [block for piece in finding.evidence[:2] for block in self.quote(piece)]
+        rest = [block for piece in finding.evidence[2:] for block in self.quote(piece)]
+        out.append(folded(self.words("more_evidence", count=len(finding.evidence) - 2), rest))
+        if finding.series:
+            out.append(fenced("\n".join(base.sparkline(finding.series, 72, self.words))))
+        return out
+
+    def quote(self, piece: EvidenceView) -> list[str]:
+        return [f"{code(base.place(piece, self.words))}", fenced(piece.text)]
+
+    def lines(self, findings: Sequence[FindingView]) -> str:
+        """Consequences or notes, one line each."""
+        out = []
+        for one in findings:
+            where = [code(base.place(one.evidence[0], self.words))] if one.evidence else []
+            out.append(f"- {escaped(one.title)} ({', '.join([code(one.rule), *map(escaped, base.span(one, self.words)), *where])})")
+        return "\n".join(out)
+
+    def remedies(self, finding: FindingView) -> list[str]:
+        """The guide's steps in order, then the others, as a table; the guide's corrections folded."""
+        guide, beyond = base.in_guide_order(finding.remedies)
+        words = self.words
+        if not guide and not beyond:
+            return [f"**{words('helps')}**", words("no_remedy")]
+        head = [words(name) for name in ("guide_step", "status", "what", "why", "cost")]
+        rows = [head, ["---"] * len(head), *(self.row(one) for one in [*guide, *beyond])]
+        titles = base.guide_titles(guide, words)
+        intro = words("guide_order" if beyond else "guide_only", titles=titles) if guide else ""
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        corrections = [
+            f"- {words.section[one.guide.section]} {one.guide.step}: {escaped(one.correction)}"
+            for one in guide
+            if one.guide and one.correction
+        ]
+        return [f"**{words('helps')}**", escaped(intro), table, folded(words("corrections"), ["\n".join(corrections)])]
+
+    def row(self, remedy: RemedyView) -> list[str]:
+        words = self.words
+        place = f"{words.section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else words("beyond")
+        what = [escaped(remedy.text), escaped(words("command", command=f"`{remedy.command}`")) if remedy.command else ""]
+        stands = base.standing(remedy, self.report)
+        status = f"{_ADVICE[stands]} {words.advice[stands]}"
+        return [place, status, "<br>".join(filter(None, what)), escaped(remedy.reason), escaped(remedy.cost)]
+
+    def known_failure(self, fix: str, issues: Sequence[SimilarView]) -> str:
+        """What fixed it, and links to the issues."""
+        return f"- {', '.join(map(self.issue, issues))}: {escaped(fix)}"
+
+    def issue(self, known: SimilarView) -> str:
+        owner, _, number = known.issue.partition("#")
+        link = f"[{escaped(known.issue)}](https://github.com/{owner}/issues/{number})"
+        return self.words("similar_issue", issue=link, score=f"{known.score:.2f}")
+
+    def todo(self, finding: FindingView) -> str:
+        return "\n".join(
+            f"- {escaped(one.text)} {escaped(one.reason)}".rstrip() for one in finding.remedies if one.status in ("apply", "manual")
+        )
+
+    def patch(self, patch: PatchView) -> list[str]:
+        """Diff or overrides, what they are predicted to do, what to run."""
+        words = self.words
+        out = [f"**{words('patch')}** {code(patch.source) if patch.source else ''}".rstrip()]
+        if patch.diff:
+            out.append(fenced(patch.diff, "diff"))
+        elsewhere = [one for one in patch.changes if one.target != "config" or not patch.diff]
+        if elsewhere:
+            out.append("\n".join(f"- {escaped(base.change_line(one, words))}" for one in elsewhere))
+        said, options = base.launch_lines(patch, words)
+        out += [escaped(said), fenced(options, "sh") if options else ""]
+        out.append("\n".join(f"- {escaped(line)}" for line in [*patch.notes, *base.predicted_lines(patch, words)]))
+        commands = base.next_commands(self.report)
+        return [*out, *([f"**{words('next')}**", fenced("\n".join(commands), "sh")] if commands else [])]
+
+    def bottom(self) -> list[str]:
+        """What could not be looked at, what was read, what went wrong in reading it."""
+        words, sources = self.words, self.report.run.sources
+        read = [
+            words("source", path=f"`{one.path}`", kind=one.kind, records=f"{one.records:,}")
+            for one in sources
+            if one.records or not one.problems
+        ]
+        troubles = [f"`{one.path}`: {problem}" for one in sources for problem in one.problems] + self.report.problems
+        parts = (
+            (words("blind"), base.blind_lines(self.report, words)),
+            (f"{words('read')} ({words('rules_looked', looked=self.report.rules_looked)})", read),
+            (words("problems"), troubles),
+        )
+        return [f"**{title}**\n\n" + "\n".join(f"- {escaped(line)}" for line in lines) for title, lines in parts if lines]

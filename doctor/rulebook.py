@@ -1,0 +1,272 @@
+"""Rules as frozen records: what a match means, what helps, and the rule's own examples; `load()` gives all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+Severity = Literal["error", "warning", "note"]
+Effect = Literal["neutral", "changes_training", "manual"]
+Symptom = Literal[
+    "out_of_memory", "loss_spike", "divergence", "nonfinite", "zero_loss", "plateau", "overfitting", "gradient",
+    "slow", "stall", "killed", "crash", "config", "data", "environment",
+]  # fmt: skip
+
+FAMILIES = ("memory", "stability", "speed", "distributed", "device", "precision", "config", "data", "environment", "export")
+
+
+class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One text in every language of the reports; `{name}` and `{name:.1f}` stand for facts of the match."""
+
+    en: str
+    ko: str
+    zh: str | None = None
+
+    def in_language(self, lang: str) -> str:
+        """The text in `lang`, English where that language has none."""
+        return getattr(self, lang, None) or self.en
+
+
+class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Multiply a number: `by` 0.5, not under `at_least`, not over `at_most`; whole numbers stay whole (rounded down)."""
+
+    by: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Op(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One patch operation; exactly one of `set`, `unset`, `scale`; done only where `only_if` holds.
+
+    Keys and values may be `{fact.name}` and `{config.name}` texts; a text that is one placeholder takes the value with its type.
+    """
+
+    set: dict[str, Any] | None = None
+    unset: list[str] | None = None
+    scale: dict[str, Scale] | None = None
+    target: Literal["config", "env", "deepspeed", "command"] = "config"
+    only_if: Any = {}
+
+
+class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that helps. `source` is `guide/<memory|instability|speed>/<number>` for a step of the guide, else `beyond`.
+
+    `done_if` holds once it is applied, `only_if` where it can help at all, `harmful_if` where it would make things worse;
+    `reasons` say so in words (keys done, not_applicable, harmful). `requires` names pip packages that it needs. `price` is what one
+    application costs when the cheapest sufficient set is sought; without it the effect and the packages decide (doctor/planner/ladder.py).
+    """
+
+    id: str
+    text: Text
+    source: str = "beyond"
+    only_if: Any = {}
+    done_if: Any = None
+    harmful_if: Any = None
+    patch: list[Op] = []
+    keep: list[Literal["effective_batch_size", "lora_scaling"]] = []
+    effect: Effect = "neutral"
+    cost: Text | None = None
+    command: str | None = None
+    reasons: dict[Literal["done", "not_applicable", "harmful"], Text] = {}
+    requires: list[str] = []
+    price: float | None = None
+    references: list[str] = []
+
+    @property
+    def guide_step(self) -> tuple[str, int] | None:
+        """(section, number) of the guide's troubleshooting chapter, or None for a remedy beyond it."""
+        found = re.fullmatch(r"guide/(memory|instability|speed)/(\d+)", self.source)
+        return (found[1], int(found[2])) if found else None
+
+
+class LineExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line, traceback, or short series that a rule must (or must not) recognise.
+
+    Exactly one of: `line` (one console line), `text` (several lines, read as a console), `loss`/`series` (values of metrics, one a step;
+    names as in `doctor.rulecheck`: loss, seconds, rank1.loss, samples.gpu.0.used_gib), `config` alone (for rules on the config). `series`
+    beside a line are the steps before it, `config` beside another one is the run's config. `facts` are facts the match must carry;
+    `given` are run facts that stand from the start.
+    """
+
+    line: str | None = None
+    text: str | None = None
+    series: dict[str, list[float | str | None]] | None = None
+    config: dict[str, Any] | None = None
+    facts: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+
+
+class FixExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For this config (and match facts), the first applicable remedy changes exactly this (null = key removed)."""
+
+    config: dict[str, Any]
+    change: dict[str, Any]
+    facts: dict[str, Any] = {}
+    remedy: str | None = None
+
+
+class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rule's own tests."""
+
+    match: list[LineExample] = []
+    no_match: list[LineExample] = []
+    fix: list[FixExample] = []
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file under rules/<family>/. See docs/writing-a-rule.md; `where` asks about config, facts of the run and of the match.
+
+    A `fallback` rule is told only of places of which no other rule speaks.
+    """
+
+    id: str
+    cause: str
+    symptom: Symptom
+    severity: Severity
+    when: dict[str, dict[str, Any]]
+    title: Text
+    body: list[Text]
+    where: Any = {}
+    status: Literal["stable", "trial"] = "stable"
+    confidence: float = 0.9
+    fallback: bool = False
+    refines: list[str] = []
+    explained_by: list[str] = []
+    remedies: list[Remedy] = []
+    references: list[str] = []
+    examples: Examples = Examples()
+
+    @property
+    def family(self) -> str:
+        """The folder the rule stands in."""
+        return self.id.partition("/")[0]
+
+    @property
+    def detector(self) -> str:
+        """The one word under `when:`."""
+        return next(iter(self.when))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The detector's parameters."""
+        return self.when[self.detector] or {}
+
+
+class GuideStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the guide's 14 troubleshooting steps: where it stands, its own words, what is true of it today, and the remedy it is."""
+
+    section: Literal["memory", "instability", "speed"]
+    step: int
+    guide_ko: str
+    remedy: Remedy
+    correction: Text | None = None
+
+
+class Guide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """rules/guide.yaml."""
+
+    title: Text
+    sections: dict[str, Text]
+    steps: list[GuideStep]
+    advice: list[dict[str, Any]] = []
+
+
+class Rulebook(msgspec.Struct, frozen=True):
+    """All rules, and the guide whose steps they cite."""
+
+    rules: tuple[Rule, ...]
+    guide: Guide | None = None
+
+    def __getitem__(self, rule_id: str) -> Rule:
+        for rule in self.rules:
+            if rule.id == rule_id:
+                return rule
+        raise KeyError(rule_id)
+
+
+_SHAPE = [
+    [field.name for field in msgspec.structs.fields(kind)]
+    for kind in (Text, Scale, Op, Remedy, LineExample, FixExample, Rule, GuideStep, Guide)
+]
+"""The fields of everything a compiled rulebook holds: another version's cache is never taken for ours."""
+
+
+def rules_folder() -> Path:
+    """Where the shipped rules are: inside the wheel `doctor/rules`, in a checkout `rules/` beside the package."""
+    package = Path(__file__).resolve().parent
+    inside = package / "rules"
+    return inside if inside.is_dir() else package.parent / "rules"
+
+
+def load(folders: Iterable[Path] = (), *, detectors: Mapping[str, Any] | None = None) -> Rulebook:
+    """The shipped rules and those in `folders`.
+
+    With `detectors` (name -> class) every `when:` is tried too. Raises DoctorError with file and line on the first bad rule.
+    What was read before and has not changed since comes from a cache of the user's own (see `cache_file`).
+    """
+    sources = (rules_folder(), *folders)
+    cached = None if detectors is not None else cache_file(sources)
+    book = _from_cache(cached)
+    if book is None:
+        from doctor import rulefiles  # the YAML library is needed only when something changed
+
+        book = rulefiles.read(sources, detectors)
+        _to_cache(cached, book)
+    return book
+
+
+def cache_file(folders: Iterable[Path]) -> Path | None:
+    """Where the compiled form of these rules is kept: parsing 150 YAML files costs 0.3 s of every start, the compiled form 5 ms.
+
+    The name holds a digest of every file's path, size and time of change. None where LFDOCTOR_CACHE is `off`.
+    """
+    where = os.environ.get("LFDOCTOR_CACHE")
+    if where == "off":
+        return None
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or str(Path.home() / ".cache")
+    digest = hashlib.blake2b(f"{_SHAPE}".encode(), digest_size=12)
+    for folder in folders:
+        for entry in _walk(folder):
+            stat = entry.stat()
+            digest.update(f"{entry.path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return Path(where or base) / "lfdoctor" / f"rules-{digest.hexdigest()}.msgpack"
+
+
+def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Every YAML file up to two levels deep, in a fixed order; one listing a folder."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from sorted((one for one in os.scandir(entry) if one.name.endswith(".yaml")), key=lambda one: one.name)
+        elif entry.name in ("guide.yaml", "remedies.yaml"):
+            yield entry
+
+
+def _from_cache(path: Path | None) -> Rulebook | None:
+    if path is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(path.read_bytes(), type=Rulebook)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _to_cache(path: Path | None, book: Rulebook) -> None:
+    """Best effort: a cache that cannot be written costs time, nothing else. Older compiled forms are removed."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob("rules-*.msgpack"):
+            old.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(msgspec.msgpack.encode(book))
+        Path(file.name).replace(path)
+    except OSError:
+        return

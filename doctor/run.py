@@ -1,0 +1,140 @@
+"""Run: what is known so far of one training run, a fold over its events in constant memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from doctor.events import ConfigSeen, Crash, Event, Fact, LogLine, Origin, ProcessEnd, Sample, Step, Where
+
+if TYPE_CHECKING:
+    import pandas
+
+ORIGIN_TRUST: tuple[Origin, ...] = ("model_card", "adapter", "events", "training_args", "console", "journal", "yaml", "command")
+"""Least trusted first: a value found in a later origin wins over the same key of an earlier one."""
+
+SERIES_POINTS = 8192
+"""A series never holds more points than this; a longer one keeps the extremes of each stretch (min, max, every non-finite run)."""
+
+
+class Series:
+    """One metric over steps, in constant memory: `steps[i]`, `values[i]`; when full, each four points keep their min and max."""
+
+    __slots__ = ("capacity", "seen", "steps", "values")
+
+    def __init__(self, capacity: int = SERIES_POINTS) -> None:
+        self.capacity = capacity
+        self.seen = 0
+        self.steps: list[int] = []
+        self.values: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return zip(self.steps, self.values, strict=True)
+
+    def append(self, step: int, value: float) -> None:
+        """Adds a point; halves the resolution (keeping extremes) once `capacity` is exceeded."""
+        self.seen += 1
+        self.steps.append(step)
+        self.values.append(value)
+        if len(self.steps) > self.capacity:
+            self._thin()
+
+    def _thin(self) -> None:
+        kept = [i for start in range(0, len(self.steps), 4) for i in self._extremes(start, min(start + 4, len(self.steps)))]
+        self.steps = [self.steps[i] for i in kept]
+        self.values = [self.values[i] for i in kept]
+
+    def _extremes(self, start: int, stop: int) -> list[int]:
+        places = range(start, stop)
+        finite = [i for i in places if math.isfinite(self.values[i])]
+        broken = [i for i in places if not math.isfinite(self.values[i])][:1]
+        ends = [min(finite, key=self.values.__getitem__), max(finite, key=self.values.__getitem__)] if finite else []
+        return sorted({*ends, *broken})[:3]
+
+
+class Run:
+    """Everything known about one run so far. Detectors of one lane must not read what the other lane writes (see design law on lanes)."""
+
+    def __init__(self) -> None:
+        self.config: dict[str, Any] = {}
+        self.config_where: dict[str, Where] = {}
+        self.facts: dict[str, Any] = {}
+        self.fact_where: dict[str, Where] = {}
+        self.series: dict[str, Series] = {}
+        self.samples: dict[str, Series] = {}
+        self.seconds: Series = Series()
+        self.first_step: int | None = None
+        self.last_step: int | None = None
+        self.attempts: set[int] = set()
+        self.ranks: set[int] = set()
+        self.ends: list[ProcessEnd] = []
+        self.seen: set[str] = set()
+        self._trust: dict[str, int] = {}
+
+    def apply(self, event: Event) -> None:
+        """Takes one event into account."""
+        self.seen.add(type(event).__name__)
+        if event.rank is not None and len(self.ranks) < 100_000:
+            self.ranks.add(event.rank)
+        match event:
+            case Step():
+                self._apply_step(event)
+            case LogLine() | Crash():
+                pass
+            case ConfigSeen():
+                self._apply_config(event)
+            case Fact():
+                self.facts[event.name] = event.value
+                self.fact_where[event.name] = event.where
+            case Sample():
+                for name, value in event.metrics.items():
+                    self.samples.setdefault(name, Series()).append(round(event.seconds or 0), value)
+            case ProcessEnd():
+                self.ends = [*self.ends, event][-256:]
+
+    def _apply_step(self, event: Step) -> None:
+        if len(self.attempts) < 10_000:
+            self.attempts.add(event.attempt)
+        self.first_step = event.step if self.first_step is None else min(self.first_step, event.step)
+        self.last_step = event.step if self.last_step is None else max(self.last_step, event.step)
+        for name, value in event.metrics.items():
+            series = self.series.get(name)
+            if series is None:
+                if len(self.series) >= 512:
+                    continue
+                series = self.series[name] = Series()
+            series.append(event.step, value)
+        if event.seconds is not None:
+            self.seconds.append(event.step, event.seconds)
+
+    def _apply_config(self, event: ConfigSeen) -> None:
+        trust = ORIGIN_TRUST.index(event.origin)
+        for key, value in event.values.items():
+            if trust >= self._trust.get(key, -1):
+                self.config[key] = value
+                line = event.lines.get(key)
+                self.config_where[key] = event.where if line is None else Where(event.where.file, line)
+                self._trust[key] = trust
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run said itself that it ended as planned (train results written, last step reached, closing line)."""
+        return self.facts.get("run.completed") is True
+
+    def frame(self) -> pandas.DataFrame:
+        """The series as a table: index `step`, one float column a metric (NaN where a step lacks it), `seconds` since training began."""
+        import pandas
+
+        columns = {name: _last_per_step(series) for name, series in self.series.items()}
+        if len(self.seconds):
+            columns["seconds"] = _last_per_step(self.seconds)
+        table = pandas.DataFrame({name: pandas.Series(points, dtype="float64") for name, points in columns.items()})
+        return table.sort_index().rename_axis("step")
+
+
+def _last_per_step(series: Series) -> dict[int, float]:
+    return dict(series)
