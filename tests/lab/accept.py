@@ -1,0 +1,66 @@
+"""Asks the real LLaMA-Factory whether it takes a config: file names on standard input, one JSON answer a line on standard output.
+
+Runs inside the lab's environment. Each config is parsed in a forked child (the parser keeps global state) with `use_cpu: true` on
+top, because the lab has no GPU and bf16 is refused without one. Packages that the config asks for and the lab lacks (swanlab,
+galore-torch) count as installed: that is pip's business, not the config's. Nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+
+def accepts(path: str) -> str | None:
+    """None if get_train_args takes the YAML at `path`, else the error it raises."""
+    from llamafactory.hparams import get_train_args, parser
+    from omegaconf import OmegaConf
+
+    parser.check_version = lambda requirement, mandatory=False: None
+
+    try:
+        os.chdir(Path(path).parent)
+        values = OmegaConf.to_container(OmegaConf.load(path))
+        if values.get("deepspeed"):  # as one rank started by torchrun, which the patch asks for too
+            os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        get_train_args({**values, "use_cpu": True})
+    except BaseException as error:
+        return f"{type(error).__name__}: {str(error)[:400]}"
+    return None
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def in_child(path: str) -> str | None:
+    """The same, in a process of its own, whose output is thrown away."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        silent = os.open(os.devnull, os.O_RDWR)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        os.write(writer, json.dumps(accepts(path)).encode())
+        os._exit(0)
+    os.close(writer)
+    answer = b""
+    while chunk := os.read(reader, 65536):
+        answer += chunk
+    os.close(reader)
+    os.waitpid(child, 0)
+    return json.loads(answer) if answer else "the parser died"
+
+
+if __name__ == "__main__":
+    import llamafactory.train.tuner  # noqa: F401  the slow import happens once, before the forks
+
+    for line in sys.stdin:
+        print(json.dumps({"config": line.strip(), "error": in_child(line.strip())}), flush=True)

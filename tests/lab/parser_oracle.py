@@ -1,0 +1,116 @@
+"""Asks the real LLaMA-Factory what it says of configurations: JSON lines {id, config} in, {id, accepted, error} out.
+
+Run with the lab's Python. Each config is parsed by `get_train_args` in a forked process of its own, in an empty folder, as on a
+machine with what the config needs: optional packages seem installed, a bf16 GPU seems present (`--bare`: neither), DeepSpeed
+configs are parsed as under torchrun, with a file of the stage that their file's name tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PACKAGES = {
+    "unsloth": "2026.1",
+    "liger-kernel": "0.6.0",
+    "galore_torch": "1.0",
+    "apollo_torch": "1.0",
+    "badam": "1.2.2",
+    "adam-mini": "1.1",
+    "swanlab": "0.6.0",
+    "jieba": "0.42",
+    "nltk": "3.9",
+    "rouge_chinese": "1.0",
+    "flash-attn": "2.8.0",
+    "mixture-of-depth": "1.2.0",
+    "matplotlib": "3.10.0",
+    "kt-kernel": "1.0",
+    "transformers-kt": "1.0",
+    "accelerate-kt": "1.0",
+}
+
+
+def pretend_packages(folder: Path) -> None:
+    """Metadata alone makes LLaMA-Factory's version checks pass; nothing is imported while a config is parsed."""
+    for name, version in PACKAGES.items():
+        info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    sys.path.append(str(folder))
+
+
+def deepspeed_file(path: str) -> str:
+    """A settings file of the stage that its name tells, here, in place of the one that the config names somewhere else."""
+    name = re.split(r"[\\/]", path)[-1]
+    found = re.search(r"(?:z|zero|stage)[-_]?([0-3])", name.lower())
+    target = Path(name)
+    if target.suffix == ".json":
+        settings: dict[str, Any] = {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": int(found[1]) if found else 2}}
+        target.write_text(json.dumps(settings), encoding="utf-8")
+    return name
+
+
+def parse(config: dict[str, Any], bare: bool) -> str | None:
+    """The error that get_train_args raises, None if it accepts."""
+    from llamafactory.hparams import parser
+
+    if not bare:
+        import transformers.training_args
+
+        parser.is_torch_bf16_gpu_available = transformers.training_args.is_torch_tf32_available = lambda: True
+    config = {**config, "use_cpu": config.get("use_cpu", True)}
+    if isinstance(config.get("deepspeed"), str):
+        config["deepspeed"] = deepspeed_file(config["deepspeed"])
+    if config.get("deepspeed"):
+        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
+        os.environ["MASTER_PORT"] = str(20000 + os.getpid() % 40000)
+    try:
+        parser.get_train_args(dict(config))
+    except BaseException as error:
+        return f"{type(error).__name__}: {str(error)[:400]}"
+    return None
+
+
+def in_a_fork(config: dict[str, Any], bare: bool) -> str | None:
+    """`parse` in a process of its own: it changes global state and may exit."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            os.write(write, json.dumps(parse(config, bare)).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(answer) if answer else "died"
+
+
+def main() -> None:
+    """One answer a line, in the order of the questions."""
+    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    bare = "--bare" in sys.argv
+    with tempfile.TemporaryDirectory() as folder:
+        if not bare:
+            pretend_packages(Path(folder, "packages"))
+        with contextlib.redirect_stdout(sys.stderr):
+            from llamafactory.hparams import parser  # noqa: F401 (imported once, before the forks)
+        for line in sys.stdin:
+            asked = json.loads(line)
+            error = in_a_fork(asked["config"], bare)
+            print(json.dumps({"id": asked["id"], "accepted": error is None, "error": error}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
