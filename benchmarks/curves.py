@@ -1,0 +1,166 @@
+"""Our loss detectors beside public spike rules on a folder of labelled curves, in one run, as a Markdown table.
+
+    python benchmarks/curves.py FOLDER [--seeds 3]
+
+Nuisance: share of benign curves with an alarm. Then the share of known changes seen within 30 records, curves with a nuisance left out.
+Ours: loss_spike and divergence with the settings of the shipped rules. The others are re-written here from their descriptions at their
+published defaults; each says where it comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import curve_data
+from curve_data import Alarm, Rule
+
+from doctor import rulebook
+from doctor.detectors.divergence import Divergence
+from doctor.detectors.loss_spike import LossSpike
+from doctor.events import Step
+
+Places = Callable[[Sequence[float]], Iterator[int]]
+"""Losses in, the places of alarms out."""
+
+
+def llm_foundry(losses: Sequence[float]) -> Iterator[int]:
+    """MosaicML llm-foundry KillLossSpike: over twice the mean of the window (100, or 5 % of the run) for more than 4 records."""
+    window: deque[float] = deque(maxlen=max(100, round(len(losses) * 0.05)))
+    high = 0
+    for place, loss in enumerate(losses):
+        if len(window) == window.maxlen:
+            high = high + 1 if loss >= 2 * sum(window) / len(window) else 0
+            if high > 4:
+                yield place
+        window.append(loss)
+
+
+def lightning(losses: Sequence[float]) -> Iterator[int]:
+    """PyTorch Lightning SpikeDetection: worse than the last and off the mean of 10 by twice that mean, or not finite."""
+    window: deque[float] = deque(maxlen=10)
+    last = 0.0
+    for place, loss in enumerate(losses):
+        if window and (not math.isfinite(loss) or (loss > last and abs(loss - sum(window) / len(window)) >= 2 * sum(window) / len(window))):
+            yield place
+        else:
+            window.append(loss)
+            last = loss
+
+
+def z_score(losses: Sequence[float], *, window: int, limit: float, arm: int, both: bool = False) -> Iterator[int]:
+    """Off the mean of the window by `limit` standard deviations, once `arm` records are known."""
+    held: deque[float] = deque()
+    total = squares = 0.0
+    for place, loss in enumerate(losses):
+        number = len(held)
+        if number >= max(arm, 2):
+            mean = total / number
+            spread = math.sqrt(max(0.0, (squares - number * mean * mean) / (number - 1)))
+            away = abs(loss - mean) if both else loss - mean
+            if spread > 1e-9 and away > limit * spread:
+                yield place
+        if number == window:
+            old = held.popleft()
+            total, squares = total - old, squares - old * old
+        held.append(loss)
+        total, squares = total + loss, squares + loss * loss
+
+
+def megatron(losses: Sequence[float]) -> Iterator[int]:
+    """Megatron-LM rerun state machine: ten times the largest of the first 100."""
+    top = max(losses[:100], default=math.inf)
+    return (place for place, loss in enumerate(losses) if place >= 100 and loss >= 10 * top)
+
+
+def ratio_to_last(losses: Sequence[float]) -> Iterator[int]:
+    """peft-doctor: four times the record before."""
+    return (place for place in range(1, len(losses)) if losses[place - 1] > 0 and losses[place] / losses[place - 1] >= 4)
+
+
+def cusum(losses: Sequence[float]) -> Iterator[int]:
+    """trainscope: two-sided CUSUM on (x - median)/MAD of the last 200, slack 1, decision 6, from 30 records on; upward alarms."""
+    window: deque[float] = deque(maxlen=200)
+    upward = 0.0
+    for place, loss in enumerate(losses):
+        if len(window) >= 30:
+            middle = _median(window)
+            spread = 1.4826 * _median([abs(x - middle) for x in window]) or 1e-9
+            upward = max(0.0, upward + (loss - middle) / spread - 1.0)
+            if upward > 6:
+                yield place
+                upward = 0.0
+        window.append(loss)
+
+
+def robust_log(losses: Sequence[float]) -> Iterator[int]:
+    """A public watcher: robust z over 8 of log loss against the last 100."""
+    window: deque[float] = deque(maxlen=100)
+    for place, loss in enumerate(losses):
+        level = math.log(max(loss, 1e-12))
+        if len(window) == 100:
+            middle = _median(window)
+            if 0.6745 * (level - middle) / (_median([abs(x - middle) for x in window]) + 1e-12) > 8:
+                yield place
+        window.append(level)
+
+
+def _median(values: Sequence[float] | deque[float]) -> float:
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+PUBLIC: dict[str, Places] = {
+    "llm-foundry KillLossSpike": llm_foundry,
+    "Lightning SpikeDetection": lightning,
+    "OLMo-core 6 sigma / 128": partial(z_score, window=128, limit=6, arm=64),
+    "OLMo 2 score 7 sigma / 1000": partial(z_score, window=1000, limit=7, arm=100, both=True),
+    "W&B automation z 3 / 30": partial(z_score, window=30, limit=3, arm=30),
+    "llm.c z 3 / 128": partial(z_score, window=128, limit=3, arm=128),
+    "Megatron-LM 10x max": megatron,
+    "peft-doctor x4": ratio_to_last,
+    "trainscope CUSUM": cusum,
+    "robust z 8 of log loss / 100": robust_log,
+}
+
+
+def on_steps(places: Places) -> Rule:
+    """A rule on losses as one on steps; non-finite losses are left out, as all of these expect."""
+
+    def alarms(steps: Sequence[Step]) -> list[Alarm]:
+        logged = [step for step in steps if math.isfinite(step.metrics.get("loss", math.nan))]
+        return [(logged[place].step, logged[place].step) for place in places([step.metrics["loss"] for step in logged])]
+
+    return alarms
+
+
+def ours() -> Rule:
+    """The shipped settings."""
+    book = rulebook.load()
+    spike, level = book["stability/loss-spike"].params, book["stability/divergence"].params
+    return curve_data.rule_of(partial(LossSpike, **spike), partial(Divergence, **level))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    curves = curve_data.load(given.folder)
+    made = curve_data.trials(curves, [str(seed or "") for seed in range(given.seeds)])
+    print(f"{sum(curve.benign for curve in curves)} benign curves, {len(made)} changes\n")
+    print("| rule | nuisance % | " + " | ".join(curve_data.KINDS) + " |\n|---|" + "---|" * (len(curve_data.KINDS) + 1))
+    for name, rule in {"lfdoctor": ours(), **{name: on_steps(places) for name, places in PUBLIC.items()}}.items():
+        score = curve_data.score(rule, curves, made)
+        share = 100 * len(score.nuisance) / max(score.benign, 1)
+        print(f"| {name} | {share:.1f} | " + " | ".join(f"{score.percent(kind):.0f}" for kind in curve_data.KINDS) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Divergence: the level of the loss, not a single record, and the learning rate as its cause only with evidence."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.detectors.samples import diagnose, falling, steps
+
+
+def rising(number: int = 120, at: int = 80, factor: float = 2.0, ramp: int = 30) -> list[float]:
+    """A healthy loss that climbs to `factor` times within `ramp` records from `at` on."""
+    return [v * (1 + (factor - 1) * min(1.0, max(0, i - at) / ramp)) for i, v in enumerate(falling(number))]
+
+
+def test_a_rising_level_is_a_divergence_from_its_beginning_to_the_end():
+    """A loss that climbs and stays is one divergence whose steps begin where the climb does; the spike at its foot is not told again."""
+    found = diagnose(steps(loss=rising()))
+    assert list(found) == ["stability/divergence"]
+    first, last = found["stability/divergence"].steps
+    assert 81 <= first <= 100
+    assert last == 120
+
+
+@pytest.mark.parametrize(
+    ("rate", "config", "cause"),
+    [
+        (5e-3, {}, "lr_too_high"),
+        (5e-4, {"finetuning_type": "full", "stage": "sft"}, "lr_too_high"),
+        (2e-4, {"finetuning_type": "lora", "stage": "dpo"}, "lr_too_high"),
+        (1e-4, {"finetuning_type": "lora", "stage": "sft"}, "divergence_cause_unknown"),
+    ],
+)
+def test_the_learning_rate_is_blamed_only_above_the_methods_range(rate, config, cause):
+    """The same climb is the learning rate's fault where the rate is out of the method's range, else its cause is left open."""
+    (found,) = diagnose(steps(loss=rising(), learning_rate=[rate] * 120), config=config).values()
+    assert found.rule.cause == cause
+
+
+def test_a_climb_right_after_the_warmup_points_to_the_learning_rate():
+    """A loss that turns when the rate reaches its peak is blamed on the rate even where the rate looks usual."""
+    rates = [min(1.0, i / 40) * 1e-4 for i in range(120)]
+    (found,) = diagnose(steps(loss=rising(at=45), learning_rate=rates)).values()
+    assert found.rule.id == "stability/divergence-after-warmup"
+
+
+def test_ten_records_are_enough_at_the_end():
+    """A run of ten logs that only climbs has diverged."""
+    losses = [1.0, 4.2, 8.5, 13.0, 15.2, 15.9, 18.1, 20.9, 25.0, 29.1]
+    assert "stability/divergence" in diagnose(steps(loss=losses))
+
+
+def test_what_comes_back_is_no_divergence():
+    """A bump of four records is a spike, and the level is as good as before."""
+    losses = falling(120)
+    for place, factor in enumerate((3.0, 2.4, 1.8, 1.3)):
+        losses[70 + place] *= factor
+    assert list(diagnose(steps(loss=losses))) == ["stability/loss-spike"]
+
+
+def test_both_losses_rising_is_no_overfitting():
+    """An eval loss that rises with the training loss is a divergence, and at an absurd rate the rate's fault."""
+    losses = [1.7, 1.2, 0.9, 0.8, 1.1, 1.4, 1.5, 1.6, 1.5, 1.6, 1.7, 1.6]
+    evals = [None, None, None, 0.8, None, None, 1.3, None, None, 1.5, None, 1.7]
+    found = diagnose(steps(loss=losses, eval_loss=evals, learning_rate=[0.03] * 12))
+    assert {finding.rule.cause for finding in found.values()} == {"lr_too_high"}
+    assert "stability/overfitting" not in found

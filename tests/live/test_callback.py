@@ -1,0 +1,250 @@
+"""The callback: hears a trainer's events, writes them down, stays out of the way."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import threading
+import types
+from pathlib import Path
+
+import pytest
+
+from doctor import DoctorCallback, analyze
+from doctor.events import ConfigSeen, Crash, Fact, LogLine, Step
+from doctor.live import callback as module
+from doctor.live import crashes
+from doctor.live.monitor import Monitor, StopJudge
+from doctor.readers import read
+
+
+class State(types.SimpleNamespace):
+    """What transformers' TrainerState tells."""
+
+
+class Trainer:
+    """As much of a transformers Trainer as calls callbacks: events in its order, one log a step."""
+
+    def __init__(self, callbacks: list, folder: Path, losses: list[float], fail_at: int | None = None) -> None:
+        self.args = types.SimpleNamespace(output_dir=str(folder), learning_rate=1e-4, world_size=1, to_dict=lambda: {"learning_rate": 1e-4})
+        self.state = State(global_step=0, max_steps=len(losses), is_world_process_zero=True, num_input_tokens_seen=0)
+        self.control = types.SimpleNamespace(should_training_stop=False)
+        self.callbacks, self.losses, self.fail_at = callbacks, losses, fail_at
+
+    def call(self, event: str, **kwargs: object) -> None:
+        for one in self.callbacks:
+            getattr(one, event)(self.args, self.state, self.control, **kwargs)
+
+    def train(self) -> int:
+        self.call("on_train_begin", model=None)
+        self.call("on_epoch_begin")
+        for loss in self.losses:
+            self.call("on_step_begin")
+            self.call("on_an_event_of_the_future", news=1)
+            if self.state.global_step == self.fail_at:
+                raise ValueError("the data ran out")
+            self.state.global_step += 1
+            self.call("on_step_end")
+            self.call("on_log", logs={"loss": loss, "learning_rate": 1e-4, "note": "text"})
+            if self.control.should_training_stop:
+                break
+        self.call("on_train_end")
+        return self.state.global_step
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """Each test is a process of its own as far as the callback can tell."""
+    monkeypatch.setattr(module, "_owner", [])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    for name in ("LFDOCTOR_DIR", "RANK", "LFDOCTOR_MONITOR", "LFDOCTOR_STOP"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def events(folder: Path, kind: type) -> list:
+    return [event for event in read([folder]).events() if isinstance(event, kind)]
+
+
+def test_a_training_is_written_down(tmp_path):
+    """Every step, the effective configuration, the clock and the planned end of a run come back from its output folder."""
+    assert Trainer([DoctorCallback(warn=False)], tmp_path, [2.0, 1.5, 1.0]).train() == 3
+    steps = events(tmp_path, Step)
+    assert [(one.step, one.metrics["loss"]) for one in steps] == [(1, 2.0), (2, 1.5), (3, 1.0)]
+    assert all(one.metrics["data_wait_seconds"] <= one.metrics["step_seconds"] for one in steps)
+    facts = {one.name: one.value for one in events(tmp_path, Fact)}
+    assert (facts["steps.planned"], facts["run.completed"], facts["run.started_training"]) == (3, True, True)
+    assert {"learning_rate": 1e-4} in [one.values for one in events(tmp_path, ConfigSeen)]
+
+
+def test_an_exception_is_recorded_and_goes_on_unchanged(tmp_path):
+    """The crash is in the journal with its step when train() has raised, and train() raises the very same exception."""
+    ours = DoctorCallback(warn=False)
+    kind = type("Trainer", (Trainer,), {"train": Trainer.train})
+    ours.attach(types.SimpleNamespace(Trainer=kind))
+    with pytest.raises(ValueError, match="the data ran out"):
+        kind([ours], tmp_path, [2.0] * 9, fail_at=4).train()
+    (crash,) = events(tmp_path, Crash)
+    assert (crash.text, crash.phase, crash.frames[-1].function) == ("ValueError: the data ran out", "train", "train")
+    assert {one.name: one.value for one in events(tmp_path, Fact)}["crashed_after_step"] == 4
+    report = analyze(tmp_path)
+    assert (report.run.status, report.run.steps.last) == ("failed", 4)
+
+
+def test_chained_exceptions_in_printed_order():
+    """The original exception is chain 0, as Python prints it."""
+    try:
+        try:
+            raise KeyError("a")
+        except KeyError as inner:
+            raise RuntimeError("b") from inner
+    except RuntimeError as error:
+        told = crashes.events_of(error, 3)
+    assert [(one["exception"], one["chain"], one["rank"]) for one in told] == [("KeyError", 0, 3), ("RuntimeError", 1, 3)]
+
+
+@pytest.mark.parametrize("folder", ["/proc/no/such/folder", "/dev/full"])
+def test_a_folder_that_cannot_be_written(tmp_path, folder, capsys):
+    """Where nothing can be written, the training ends as it would have, and one line says that nobody watched."""
+    if not Path("/proc").is_dir():
+        pytest.skip("needs Linux")
+    ours = DoctorCallback(folder, warn=False)
+    assert Trainer([ours], tmp_path, [2.0, 1.0, 0.5]).train() == 3
+    assert ours.recorder.dead
+    assert capsys.readouterr().err.count("lfdoctor: ") == 1
+
+
+def test_a_full_disk(tmp_path, capsys):
+    """A journal whose every write fails costs one line on the console."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs Linux")
+    (tmp_path / "lfdoctor.jsonl").symlink_to("/dev/full")
+    assert Trainer([DoctorCallback(warn=False)], tmp_path, [2.0, 1.0]).train() == 2
+    assert "No space left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["_step", "_fact", "_figure"])
+def test_an_error_of_ours_reaches_nobody(tmp_path, monkeypatch, capsys, method):
+    """Whatever breaks in our own methods: the training ends as it would have, and one line says it."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(module if method == "_figure" else DoctorCallback, method, broken)
+    assert Trainer([DoctorCallback(warn=False)], tmp_path, [2.0, 1.0]).train() == 2
+    assert capsys.readouterr().err.count("switched off after ZeroDivisionError") == 1
+
+
+def test_a_writer_that_hangs_does_not_hang_the_training(tmp_path, monkeypatch):
+    """A disk that does not answer blocks the recorder's thread only; events beyond its queue are dropped."""
+    gate = threading.Event()
+    monkeypatch.setattr("doctor.live.journal.Journal.write", lambda *_: gate.wait(20))
+    monkeypatch.setattr("doctor.live.recorder.Recorder.flush.__defaults__", (0.05,), raising=False)
+    ours = DoctorCallback(warn=False)
+    done = threading.Thread(target=Trainer([ours], tmp_path, [1.0] * 2000).train)
+    done.start()
+    done.join(15)
+    gate.set()
+    assert not done.is_alive()
+    done.join()
+
+
+def test_of_two_callbacks_one_records(tmp_path):
+    """Injected and given by hand at once: every step is there once; the next trainer of the process is recorded again."""
+    first, second = DoctorCallback(warn=False), DoctorCallback(warn=False)
+    Trainer([first, second], tmp_path / "a", [2.0, 1.0]).train()
+    assert len((tmp_path / "a" / "lfdoctor.jsonl").read_text().splitlines()) == len(
+        set((tmp_path / "a" / "lfdoctor.jsonl").read_text().splitlines())
+    )
+    assert [one.step for one in events(tmp_path / "a", Step)] == [1, 2]
+    Trainer([DoctorCallback(warn=False)], tmp_path / "b", [3.0]).train()
+    assert [one.metrics["loss"] for one in events(tmp_path / "b", Step)] == [3.0]
+
+
+def test_ray_can_send_it(tmp_path):
+    """A pickled callback arrives with its settings and starts anew."""
+    copy = pickle.loads(pickle.dumps(DoctorCallback(tmp_path, warn=False, stop_on_divergence=True)))
+    assert (copy.folder, copy.warn, copy.stop_on_divergence) == (tmp_path, False, True)
+
+
+def test_silence_is_told_with_its_place(tmp_path, monkeypatch, capsys):
+    """A training that hangs inside a step: its place is in the journal and on the console once, while it still hangs."""
+    monkeypatch.setattr(module, "SILENCE", 0.3)
+    monkeypatch.setattr(module, "SILENCE_TIMES", 1.0)
+    ours = DoctorCallback(warn=False)
+    gate = threading.Event()
+
+    class Hanging(Trainer):
+        def call(self, event: str, **kwargs: object) -> None:
+            super().call(event, **kwargs)
+            if event == "on_step_begin" and self.state.global_step == 2:
+                self.waits_for_others()
+
+        def waits_for_others(self) -> None:
+            gate.wait(20)
+
+    training = threading.Thread(target=Hanging([ours], tmp_path, [1.0] * 4).train)
+    training.start()
+    seen: list[str] = []
+    for _ in range(100):
+        seen = [event.text for event in events(tmp_path, LogLine)] if (tmp_path / "lfdoctor.jsonl").exists() else []
+        if seen:
+            break
+        gate.wait(0.1)
+    gate.set()
+    training.join()
+    assert "after step 2" in seen[0]
+    assert any("waits_for_others" in text for text in seen)
+    assert capsys.readouterr().err.count("no event of the training") == 1
+
+
+NAN = float("nan")
+
+
+def test_stops_only_when_asked(tmp_path):
+    """A loss that is NaN for good ends the training with stop_on_divergence, and does not without."""
+    losses = [2.0, 1.9, 1.8, *[NAN] * 40]
+    assert Trainer([DoctorCallback(warn=False)], tmp_path / "a", losses).train() == 43
+    assert Trainer([DoctorCallback(warn=False, stop_on_divergence=True)], tmp_path / "b", losses).train() < 43
+
+
+def test_a_finding_is_told_while_the_training_goes_on(tmp_path, capsys):
+    """One line on the console names step and rule, from inside the training process; the training is not stopped."""
+    ours = DoctorCallback()
+    assert Trainer([ours], tmp_path, [2.0, 1.9, 1.8, *[NAN] * 40]).train() == 43
+    assert not ours.recorder.dead
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lfdoctor: error at step ")]
+    assert told
+    assert len(told) == len(set(told))
+
+
+def test_ranks_decide_alike():
+    """Two judges that see the same logs beside different clocks answer alike at every step."""
+    one, two = StopJudge(), StopJudge()
+    for step in range(1, 60):
+        loss = 2.0 if step < 20 else NAN
+        answers = [judge.step(step, {"loss": loss, "step_seconds": clock}) for judge, clock in ((one, 0.1 * step), (two, 5.0))]
+        assert answers[0] == answers[1]
+
+
+def test_live_findings_are_those_of_the_journal_afterwards(tmp_path):
+    """The monitor, fed line by line, knows at the end what the engine finds in the whole file; what it told was among that."""
+    told: list[str] = []
+    ours = DoctorCallback(warn=False)
+    Trainer([ours], tmp_path, [2.0 - 0.01 * step for step in range(60)] + [NAN] * 30).train()
+    monitor = Monitor(told.append, str(tmp_path / "lfdoctor.jsonl"))
+    for line in (tmp_path / "lfdoctor.jsonl").read_bytes().splitlines():
+        monitor.line(line)
+    monitor.close()
+    report = analyze(tmp_path)
+    live = {(one.rule.id, one.steps) for one in monitor.findings()}
+    assert live == {(one.rule, tuple(one.steps) if one.steps else None) for one in report.findings}
+    assert told
+    assert all(any(f"[{rule}]" in text for rule, _ in live) for text in told)
+
+
+def test_the_journal_stays_small(tmp_path):
+    """At most 1 KB a step."""
+    Trainer([DoctorCallback(warn=False)], tmp_path, [1.0] * 500).train()
+    lines = (tmp_path / "lfdoctor.jsonl").read_text().splitlines()
+    assert max(len(line) for line in lines if json.loads(line)["type"] == "Step") < 1000

@@ -1,0 +1,192 @@
+"""lfdoctor run: the training does not notice, its user gets the same output, signals and exit code, and a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from doctor.events import LogLine, ProcessEnd
+from doctor.live.supervise import INJECT, exit_code
+from doctor.readers import read
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups and terminals")
+ROOT = Path(__file__).parents[2]
+
+
+def lfdoctor(folder: Path, script: str, *options: str) -> list[str]:
+    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli import main; sys.exit(main())"
+    return [sys.executable, "-c", run, "run", *options, "-o", str(folder), "--", sys.executable, "-c", script]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+def start(folder: Path, script: str, *options: str, **more: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(lfdoctor(folder, script, *options), capture_output=True, env=environment(**more), timeout=60)
+
+
+def test_output_is_the_same_byte_for_byte(tmp_path):
+    """Both streams arrive apart and unchanged, bars with carriage returns and bytes that are no text included; the copy holds them all."""
+    script = r"""
+import sys
+for number in range(200):
+    sys.stdout.buffer.write(b"line %d \xff\x00\n" % number); sys.stdout.flush()
+    sys.stderr.buffer.write(b"\r%d%%|##  |" % number); sys.stderr.flush()
+sys.stderr.write("\nno newline at the end")
+"""
+    alone = subprocess.run([sys.executable, "-c", script], capture_output=True)
+    watched = start(tmp_path / "d", script)
+    assert watched.stdout == alone.stdout
+    assert watched.stderr.startswith(alone.stderr)
+    copy = (tmp_path / "d" / "console.log").read_bytes()
+    assert len(copy) == len(alone.stdout) + len(alone.stderr)
+    assert all(line in copy for line in alone.stdout.splitlines())
+    assert alone.stderr.rpartition(b"\n")[2] in copy
+
+
+@pytest.mark.parametrize(("script", "code"), [("pass", 0), ("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)])
+def test_exit_code(tmp_path, script, code):
+    """The exit code is the training's own; a signal is told as shells do, and noted for the report."""
+    assert start(tmp_path, script).returncode == code
+    ends = [event for event in read([tmp_path]).events() if isinstance(event, ProcessEnd)]
+    assert [exit_code(-one.signal if one.signal else one.code or 0) for one in ends] == [code]
+
+
+def test_a_killed_run_is_called_killed(tmp_path):
+    """A process that vanishes without a word still gets a report that names the signal."""
+    done = start(tmp_path, "import os; print('***** Running training *****', flush=True); os.kill(os.getpid(), 9)")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["run"]["status"] == "failed"
+    assert any(finding["symptom"] == "killed" for finding in report["findings"])
+    assert b"SIGKILL" in done.stderr
+
+
+def test_the_traceback_is_explained(tmp_path):
+    """The report is on standard error, and standard output holds the training's alone."""
+    done = start(tmp_path, "print('hello'); raise MemoryError('no more')")
+    assert done.stdout == b"hello\n"
+    assert b"MemoryError" in done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["healthy"] is False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_reach_the_training(tmp_path, number):
+    """A signal sent to lfdoctor is handled by the training, which may finish its own way."""
+    script = f"""
+import signal, sys, time
+def stop(*_):
+    print("caught", flush=True); sys.exit(5)
+signal.signal({int(number)}, stop)
+print("ready", flush=True)
+time.sleep(30)
+"""
+    process = subprocess.Popen(lfdoctor(tmp_path, script), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment())
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    assert process.stdout.read() == b"caught\n"
+    assert process.wait(20) == 5
+    process.stdout.close()
+
+
+def test_a_terminal_stays_a_terminal(tmp_path):
+    """Run from a terminal, the training sees one of the same size (so bars are drawn), and its bytes are not changed."""
+    ours, theirs = pty.openpty()
+    script = "import os, sys; print(sys.stdout.isatty(), sys.stderr.isatty(), *os.get_terminal_size(1), flush=True)"
+    variables = environment(COLUMNS="97", LINES="33")
+    process = subprocess.Popen(lfdoctor(tmp_path, script), stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=variables)
+    os.close(theirs)
+    try:
+        while os.read(ours, 4096):
+            pass
+    except OSError:
+        pass
+    os.close(ours)
+    assert process.wait(20) == 0
+    assert (tmp_path / "console.log").read_bytes() == b"True True 97 33\n"
+
+
+def test_a_command_that_does_not_exist(tmp_path):
+    """One plain line and the code for bad usage."""
+    run = [*lfdoctor(tmp_path, "")[:-3], "no-such-program"]
+    done = subprocess.run(run, capture_output=True, env=environment(), timeout=60)
+    assert done.returncode == 2
+    assert b"cannot start no-such-program" in done.stderr
+
+
+def test_a_daemon_left_behind_does_not_hold_us(tmp_path):
+    """A grandchild that keeps the pipe open is not waited for."""
+    began = time.monotonic()
+    script = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(25)'], start_new_session=True)"
+    assert start(tmp_path, script).returncode == 0
+    assert time.monotonic() - began < 20
+
+
+def test_injection_leaves_other_programs_alone(tmp_path):
+    """A Python that imports no trainer loads nothing of ours, and somebody's own sitecustomize still runs."""
+    (tmp_path / "sitecustomize.py").write_text("import builtins; builtins.theirs = 1\n")
+    path = os.pathsep.join([str(INJECT), str(tmp_path)])
+    script = (
+        "import sys, builtins; print(builtins.theirs, sorted(name for name in sys.modules if name.split('.')[0] in ('doctor', 'json')))"
+    )
+    variables = {**os.environ, "PYTHONPATH": path, "LFDOCTOR_DIR": str(tmp_path / "d")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=variables)
+    assert (done.stdout, done.stderr) == ("1 []\n", "")
+    assert not (tmp_path / "d").exists()
+
+
+FAKE_TRAINER = """
+class Trainer:
+    def train(self):
+        class State: global_step, max_steps, is_world_process_zero = 0, 5, True
+        class Args: output_dir, world_size = "out", 1
+        for one in DEFAULT_CALLBACKS: one.on_train_begin(Args, State, None, model=None)
+        for step in range(1, 6):
+            State.global_step = step
+            for one in DEFAULT_CALLBACKS: one.on_step_begin(Args, State, None); one.on_step_end(Args, State, None)
+            for one in DEFAULT_CALLBACKS: one.on_log(Args, State, None, logs={"loss": 3.0 / step})
+            if step == 4: raise ValueError("boom")
+DEFAULT_CALLBACKS = []
+"""
+
+
+def test_a_trainer_is_hooked_without_any_change(tmp_path):
+    """Whoever imports transformers.trainer is watched: steps and the exception are in the journal, from an unmodified program."""
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("")
+    (tmp_path / "transformers" / "trainer.py").write_text(FAKE_TRAINER)
+    script = "from transformers.trainer import Trainer; Trainer().train()"
+    done = start(tmp_path / "d", script, PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))
+    assert done.returncode == 1
+    report = json.loads((tmp_path / "d" / "report.json").read_text())
+    assert report["run"]["steps"] == {"first": 1, "last": 4, "planned": 5}
+    assert report["run"]["status"] == "failed"
+    kinds = {one["kind"] for one in report["run"]["sources"]}
+    assert {"console", "journal"} <= kinds
+
+
+def test_what_the_kernel_says_comes_first(tmp_path, monkeypatch):
+    """The container's memory counter rose during the run: the kill is told as one for lack of memory."""
+    from doctor.live import evidence, watched_run
+
+    (tmp_path / "memory.events").write_text("low 0\noom 1\noom_kill 2\n")
+    monkeypatch.setattr(evidence, "cgroup_folder", lambda: tmp_path)
+    monkeypatch.setattr(evidence, "_kernel_log", lambda: None)
+    proof = evidence.KillEvidence()
+    assert proof.lines() == []
+    (tmp_path / "memory.events").write_text("low 0\noom 2\noom_kill 3\n")
+    folder = tmp_path / "d"
+    watched_run._note(folder, -9, proof.lines())
+    (folder / "console.log").write_text("***** Running training *****\n")
+    seen = [event for event in read([folder]).events() if isinstance(event, LogLine | ProcessEnd)]
+    texts = [one.text for one in seen if isinstance(one, LogLine) and "oom_kill went from 2 to 3" in one.text]
+    assert len(texts) == 1

@@ -1,0 +1,92 @@
+"""Joining: one step an event, whatever the number and order of the witnesses."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doctor.events import Step, Where
+from doctor.readers import merge
+from doctor.readers.base import Record
+
+
+def record(step: int, file: str = "a", seconds: float | None = None, exact: bool = True, **metrics: float) -> Record:
+    return Record(step, metrics, Where(file), seconds=seconds, exact=exact)
+
+
+def shape(steps: list[Step]) -> list[tuple[int, int]]:
+    return [(step.attempt, step.step) for step in steps]
+
+
+def test_one_witness_streams_as_it_joins():
+    """A lone log told step by step equals the same log joined as a witness."""
+    records = [record(step, loss=place + 1.0) for place, step in enumerate((1, 2, 3, 2, 3, 4))]
+    assert list(merge.steps(records)) == list(merge.join([("trainer_log", records)]))
+    assert shape(list(merge.steps(records))) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (1, 4)]
+
+
+def test_trust_decides_the_digits():
+    """Of four witnesses of one field the state's value stands, then the event file's, the log's, the console's."""
+    kinds = {"console": 1.1001, "trainer_log": 1.1, "tensorboard": 1.10002, "trainer_state": 1.100001}
+    for left_out in ([], ["trainer_state"], ["trainer_state", "tensorboard"]):
+        given_ = {kind: value for kind, value in kinds.items() if kind not in left_out}
+        (step,) = merge.join([(kind, [record(5, kind, loss=value)]) for kind, value in given_.items()])
+        assert step.metrics["loss"] == list(given_.values())[-1]
+
+
+def test_a_nan_is_the_same_as_a_nan():
+    """Non-finite figures join like others: two witnesses of a broken step are one step."""
+    steps = list(merge.join([("trainer_log", [record(1, loss=math.nan)]), ("console", [record(1, loss=math.nan, grad_norm=math.inf)])]))
+    assert len(steps) == 1
+    assert steps[0].metrics["grad_norm"] == math.inf
+
+
+def test_steps_only_another_witness_saw_are_kept():
+    """A log with a hole is filled from the event file, in order, in the right attempt."""
+    log = [record(step, loss=float(step)) for step in (1, 2, 6)] + [record(step, loss=step + 0.5) for step in (5, 6)]
+    board = [record(step, "b", loss=float(step)) for step in (1, 2, 3, 6)]
+    assert shape(list(merge.join([("trainer_log", log), ("tensorboard", board)]))) == [(0, 1), (0, 2), (0, 3), (0, 6), (1, 5), (1, 6)]
+
+
+def test_a_second_run_in_its_own_console_comes_after():
+    """Two console files with contradicting figures are two attempts, none mixed with the other."""
+    one = [record(step, "1.log", loss=float(step)) for step in (1, 2, 3)]
+    two = [record(step, "2.log", loss=step + 0.5) for step in (1, 2)]
+    steps = list(merge.join([("console", one), ("console", two)]))
+    assert shape(steps) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+
+
+def test_the_same_console_kept_twice_is_one_run():
+    """`tee` and the web UI may keep the same text: nothing is told twice."""
+    one = [record(step, "1.log", loss=float(step)) for step in (1, 2, 3)]
+    two = [record(step, "2.log", loss=float(step)) for step in (1, 2, 3)]
+    assert shape(list(merge.join([("console", one), ("console", two)]))) == [(0, 1), (0, 2), (0, 3)]
+
+
+losses = st.floats(0.1, 9.0).map(lambda value: round(value, 3))
+histories = st.lists(st.tuples(st.integers(1, 40), losses), max_size=60)
+
+
+@given(st.lists(st.tuples(st.sampled_from([*merge.TRUST, "other"]), histories), max_size=5), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_any_witnesses_give_ordered_steps_and_lose_no_value(witnesses: list[tuple[str, list[tuple[int, float]]]], exact: bool):
+    """Whatever the sources say: attempts from 0 without gaps, ascending steps, each once, and every step of every source is told."""
+    made = [
+        (kind, [record(step, str(place), exact=exact, loss=loss) for step, loss in history])
+        for place, (kind, history) in enumerate(witnesses)
+    ]
+    steps = list(merge.join(made))
+    told = shape(steps)
+    assert told == sorted(set(told))
+    assert sorted({attempt for attempt, _ in told}) == list(range(len({attempt for attempt, _ in told})))
+    if exact:
+        assert {step for _, history in witnesses for step, _ in history} <= {step for _, step in told}
+
+
+@given(histories)
+def test_a_clean_log_is_told_as_it_is(history: list[tuple[int, float]]):
+    """Ascending steps come out one by one, unchanged."""
+    clean = sorted(dict(history).items())
+    assert [(step.step, step.metrics["loss"]) for step in merge.steps(record(step, loss=loss) for step, loss in clean)] == clean

@@ -1,0 +1,262 @@
+"""Reports that snapshots are made of, built through the same door as real ones: hand-made rules, findings and plans."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from doctor import report
+from doctor.causes import Judged, Role
+from doctor.detectors.base import Evidence, Match
+from doctor.engine import Blind, Finding
+from doctor.events import ConfigSeen, Fact, ProcessEnd, Step, Where
+from doctor.patch import Change, Patch
+from doctor.planner import Advice, Memory, Plan, PlannedPatch, Status
+from doctor.report import Report, SourceView
+from doctor.rulebook import Guide, Remedy, Rule, Rulebook, Text
+from doctor.run import Run
+
+HERE = Where("train.yaml", 1)
+
+
+def both(en: str, ko: str) -> Text:
+    return Text(en=en, ko=ko)
+
+
+def remedy(name: str, en: str, ko: str, source: str = "beyond", **more: Any) -> Remedy:
+    return msgspec.convert({"id": name, "source": source, "text": {"en": en, "ko": ko}, **more}, Remedy)
+
+
+QUANTISE = remedy(
+    "quantise-4bit",
+    "Load the base model in 4 bits (QLoRA).",
+    "기본 모델을 4비트로 불러옵니다(QLoRA).",
+    "guide/memory/1",
+    effect="changes_training",
+)
+CHECKPOINTING = remedy(
+    "gradient-checkpointing", "Recompute activations instead of keeping them.", "활성값을 저장하지 않고 다시 계산합니다.", "guide/memory/2"
+)
+BATCH = remedy(
+    "smaller-batch",
+    "Halve the batch per GPU.",
+    "GPU당 배치를 절반으로 줄입니다.",
+    "guide/memory/3",
+    cost={"en": "Each step takes somewhat longer.", "ko": "스텝마다 시간이 조금 더 걸립니다."},
+)
+ACCUMULATE = remedy("more-accumulation", "Double the accumulation.", "그래디언트 누적을 두 배로 늘립니다.", "guide/memory/4")
+RANK = remedy("smaller-rank", "Halve the LoRA rank.", "LoRA 랭크를 절반으로 줄입니다.", "guide/memory/5", effect="changes_training")
+ALLOCATOR = remedy(
+    "expandable-segments",
+    "Let the allocator grow its segments: `PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True`.",
+    "할당자가 세그먼트를 늘려 쓰게 합니다: `PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True`.",
+)
+ZERO = remedy("zero-3", "Shard the model over the GPUs (ZeRO-3).", "모델을 여러 GPU에 나눕니다(ZeRO-3).")
+
+GUIDE = msgspec.convert(
+    {
+        "title": {"en": "The guide", "ko": "가이드"},
+        "sections": {"memory": {"en": "When memory runs out", "ko": "메모리 부족 시"}},
+        "steps": [
+            {
+                "section": "memory",
+                "step": place,
+                "guide_ko": words,
+                "remedy": msgspec.to_builtins(one),
+                "correction": correction,
+            }
+            for place, words, one, correction in (
+                (
+                    1,
+                    "`quantization_bit: 4` 사용",
+                    QUANTISE,
+                    {"en": "`finetuning_type: qlora` does not exist.", "ko": "`finetuning_type: qlora`는 없습니다."},
+                ),
+                (2, "`gradient_checkpointing: true` 활성화", CHECKPOINTING, None),
+                (3, "`per_device_train_batch_size` 줄이기", BATCH, None),
+                (4, "`gradient_accumulation_steps` 늘리기", ACCUMULATE, None),
+                (5, "`lora_rank` 줄이기", RANK, None),
+            )
+        ],
+    },
+    Guide,
+)
+
+
+def rule(name: str, en: str, ko: str, body: tuple[str, str] | None = None, **more: Any) -> Rule:
+    data = {
+        "id": name,
+        "cause": name.partition("/")[2].replace("-", "_"),
+        "symptom": "crash",
+        "severity": "error",
+        "when": {"log_pattern": {"any_of": ["CUDA out of memory"], "contains": ["CUDA out of memory"]}},
+        "title": {"en": en, "ko": ko},
+        "body": [{"en": body[0], "ko": body[1]}] if body else [],
+        **more,
+    }
+    return msgspec.convert(data, Rule)
+
+
+def judged(one: Rule, role: Role, text: str, where: Where, *, explained_by: str | None = None, **more: Any) -> Judged:
+    facts, steps, rank = more.get("facts", {}), more.get("steps"), more.get("rank")
+    match = Match(evidence=(Evidence(where, text),), facts=facts, steps=steps, rank=rank)
+    found = Finding(
+        rule=one,
+        first=match,
+        count=more.get("count", 1),
+        ranks=(rank,) if rank is not None else (),
+        steps=steps,
+        evidence=more.get("evidence", match.evidence),
+        order=0,
+    )
+    return Judged(found, role, explained_by)
+
+
+def advice(one: Remedy, status: Status, en: str, ko: str, *changes: Change) -> Advice:
+    return Advice(one, status, both(en, ko), changes)
+
+
+OOM = rule(
+    "memory/cuda-oom",
+    "The GPU ran out of memory",
+    "GPU 메모리가 부족합니다",
+    (
+        "While {phase}, GPU {gpu} ({total_gib:.1f} GiB) was asked for {wanted_gib:.2f} GiB more and had {free_gib:.2f} GiB left.",
+        "{phase} 중 GPU {gpu}({total_gib:.1f} GiB)에 {wanted_gib:.2f} GiB가 더 필요했지만 {free_gib:.2f} GiB만 남아 있었습니다.",
+    ),
+    symptom="out_of_memory",
+)
+TORCHRUN = rule("distributed/torchrun-failure", "torchrun stopped all ranks", "torchrun이 모든 랭크를 중단했습니다")
+SLOW_LOADER = rule(
+    "speed/slow-loader",
+    "The accelerator waits for data",
+    "가속기가 데이터를 기다리고 있습니다",
+    ("{share:.0%} of the time goes into waiting for the data loader.", "시간의 {share:.0%}가 데이터 로더를 기다리는 데 쓰입니다."),
+    severity="warning",
+    symptom="slow",
+    confidence=0.75,
+)
+DIVERGED = rule(
+    "stability/divergence",
+    "The loss left its course and did not come back",
+    "손실이 발산한 뒤 돌아오지 않았습니다",
+    ("From step {from_step} on the loss is {ratio:.1f} times what it was.", "스텝 {from_step}부터 손실이 이전의 {ratio:.1f}배입니다."),
+    when={"divergence": {"metric": "loss"}},
+    symptom="divergence",
+    confidence=0.82,
+)
+BOOK = Rulebook((OOM, TORCHRUN, SLOW_LOADER, DIVERGED), GUIDE)
+SOURCES = [
+    SourceView("saves/qwen/console.log", "console", 81234, 1204),
+    SourceView("saves/qwen/trainer_log.jsonl", "trainer_log", 9234, 12),
+    SourceView("saves/qwen/adapter_model.bin", "unknown", 40, 0, ["a pickle: never opened"]),
+]
+OOM_TEXT = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 270.00 MiB. GPU 1 has a total capacity of 23.65 GiB of which 208.06 MiB "
+    "is free. Process 41 has 23.42 GiB memory in use. Of the allocated memory 21.90 GiB is allocated by PyTorch, and 1.02 GiB is reserved."
+)
+
+
+PATCHED_YAML = """\
+per_device_train_batch_size: 4
+gradient_accumulation_steps: 4
+output_dir: saves/qwen-2
+hf_hub_token: hf_abcdefghijklmnop1234
+"""
+
+
+def run_of(*events: Any) -> Run:
+    run = Run()
+    for event in events:
+        run.apply(event)
+    return run
+
+
+def steps_of(losses: list[float], every: int = 10) -> list[Step]:
+    return [Step(where=Where("trainer_log.jsonl", i + 1), step=(i + 1) * every, metrics={"loss": loss}) for i, loss in enumerate(losses)]
+
+
+def oom(lang: str = "en") -> Report:
+    """An out-of-memory failure of one rank, torchrun's consequence, a lesser finding, a patch with a prediction."""
+    config = ConfigSeen(where=HERE, values={"stage": "sft", "finetuning_type": "lora", "model_name_or_path": "Qwen/Qwen2.5-7B"})
+    facts = [Fact(where=HERE, name="world_size", value=2), Fact(where=HERE, name="steps.planned", value=500)]
+    run = run_of(config, *facts, *steps_of([1.0] * 12), ProcessEnd(where=Where("console.log", 510), code=1, rank=1, first=True))
+    facts_oom = {"phase": "train", "gpu": "1", "total_gib": 23.65, "wanted_gib": 0.264, "free_gib": 0.203}
+    found = [
+        judged(OOM, "root", OOM_TEXT, Where("saves/qwen/console.log", 482), facts=facts_oom, rank=1),
+        judged(
+            SLOW_LOADER,
+            "contributing",
+            "step 100: 3.2 s",
+            Where("saves/qwen/trainer_log.jsonl", 10, 100),
+            facts={"share": 0.31},
+            steps=(20, 120),
+        ),
+        judged(TORCHRUN, "consequence", "ChildFailedError", Where("saves/qwen/console.log", 510), explained_by=OOM.id),
+    ]
+    smaller = Change("config", "set", "per_device_train_batch_size", 8, 4)
+    more = Change("config", "set", "gradient_accumulation_steps", 2, 4)
+    fresh = Change("config", "set", "output_dir", "saves/qwen", "saves/qwen-2")
+    plan = Plan(
+        (
+            (
+                advice(QUANTISE, "conflict", "Not needed: the smaller batch is enough.", "더 작은 배치로 충분하므로 필요하지 않습니다."),
+                advice(CHECKPOINTING, "done", "On: LLaMA-Factory's default.", "LLaMA-Factory 기본값으로 이미 켜져 있습니다."),
+                advice(BATCH, "apply", "Frees about 6 GiB.", "약 6 GiB를 줄입니다.", smaller),
+                advice(ACCUMULATE, "apply", "Keeps the effective batch.", "실제 배치 크기를 유지합니다.", more),
+                advice(RANK, "not_applicable", "Frees 0.1 GiB: not worth it.", "0.1 GiB만 줄어들어 효과가 거의 없습니다."),
+                advice(ALLOCATOR, "manual", "1.0 GiB is reserved but unused.", "1.0 GiB가 예약만 되고 쓰이지 않습니다."),
+                advice(ZERO, "not_applicable", "One GPU.", "GPU가 하나입니다."),
+            ),
+            (advice(ZERO, "not_applicable", "", ""),),
+            (),
+        ),
+        PlannedPatch(
+            patch=Patch((smaller, more, fresh), {"per_device_train_batch_size": "memory/cuda-oom#smaller-batch"}),
+            source="saves/qwen/train.yaml",
+            yaml=PATCHED_YAML,
+            diff=(
+                "--- a/train.yaml\n+++ b/train.yaml\n@@ -1,4 +1,4 @@\n-per_device_train_batch_size: 8\n+per_device_train_batch_size: 4\n"
+                "-gradient_accumulation_steps: 2\n+gradient_accumulation_steps: 4\n-output_dir: saves/qwen\n+output_dir: saves/qwen-2\n"
+                " hf_hub_token: hf_abcdefghijklmnop1234\n"
+            ),
+            command="llamafactory-cli train train.patched.yaml",
+            notes=(
+                both(
+                    "A new output_dir, so that the old checkpoint is not resumed.",
+                    "이전 체크포인트에서 재개되지 않도록 output_dir을 바꿨습니다.",
+                ),
+            ),
+            memory=Memory(26.1, 19.8, 18.2, 21.9, 23.65),
+            effective_batch=(32, 32),
+            speed=both("Steps take about 5 % longer.", "스텝이 약 5% 느려집니다."),
+        ),
+    )
+    blind = [Blind(DIVERGED, "metrics.grad_norm"), Blind(SLOW_LOADER, "samples")]
+    return report.build(found, plan, run, blind, SOURCES, book=BOOK, path="saves/qwen", lang=lang)
+
+
+def diverged(lang: str = "en") -> Report:
+    """A loss that leaves its course, with its curve, and no YAML to patch."""
+    losses = [2.4 - 0.03 * i for i in range(40)] + [1.4, 3.9, 9.0, math.nan, 9.4, 9.6, 9.8, 9.5]
+    run = run_of(*steps_of(losses), Fact(where=HERE, name="run.completed", value=True))
+    where = Where("trainer_log.jsonl", 41, 410)
+    found = [judged(DIVERGED, "root", "loss 9.0 at step 430", where, facts={"from_step": 420, "ratio": 6.4}, steps=(420, 480))]
+    lower = remedy("lower-lr", "Lower the learning rate.", "학습률을 낮춥니다.", "guide/instability/1", effect="changes_training")
+    change = Change("config", "set", "learning_rate", 0.01, 0.001)
+    plan = Plan(
+        ((advice(lower, "apply", "0.01 is far above what LoRA takes.", "0.01은 LoRA에 쓰기에는 너무 큽니다.", change),),),
+        PlannedPatch(patch=Patch((change,)), source=None, yaml=None, diff=None, overrides=("learning_rate=0.001",)),
+    )
+    return report.build(found, plan, run, [], SOURCES[1:2], book=BOOK, path="trainer_log.jsonl", lang=lang)
+
+
+def empty(lang: str = "en", *, completed: bool = False, crashed: bool = False) -> Report:
+    """No finding: a healthy run, a run whose end nobody told, or a failure that no rule knows."""
+    end = [Fact(where=HERE, name="run.completed", value=True)] if completed else []
+    died = [ProcessEnd(where=Where("console.log", 90), code=1)] if crashed else []
+    run = run_of(Fact(where=HERE, name="steps.planned", value=80 if completed else 120), *steps_of([1.2, 1.1, 1.0, 0.9] * 2), *end, *died)
+    blind = [Blind(DIVERGED, "metrics.grad_norm")]
+    return report.build([], Plan(()), run, blind, SOURCES[:2], book=BOOK, path="saves/qwen", lang=lang)

@@ -1,0 +1,181 @@
+"""Promises of the reporters that hold for any report, whatever a log held."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from doctor import report
+from doctor.events import Where
+from doctor.patch import Change, Patch
+from doctor.planner import Plan, PlannedPatch
+from doctor.report import Report
+from doctor.reporters import REPORTERS
+from doctor.reporters.base import Screen, sparkline
+from doctor.reporters.json import parse
+from doctor.rulebook import Rulebook
+from doctor.words import load
+from tests.reporters import samples
+from tests.reporters.samples import judged, rule, run_of, steps_of
+
+TOLD = rule("data/told", "The log says {what}", "로그: {what}")
+HOSTILE = st.text(max_size=60) | st.sampled_from(
+    [
+        "```\n</details>\n# gotcha",
+        "\x1b[2J\x1b]0;title\x07",
+        "[bold red]x[/]",
+        "a|b\n|c",
+        "@everyone #1",
+        "가나다" * 30,
+        "<img src=x>",
+        "\u202eevil",
+        "`",
+    ]
+)
+
+
+def told(what: str, lang: str = "en") -> Report:
+    change = Change("env", "set", "KEY", None, what)
+    planned = PlannedPatch(patch=Patch((change,)), source=what, yaml=None, diff=f" {what}\n", overrides=(what,), command=what)
+    found = [judged(TOLD, "root", what or "-", Where(what or "log", 3), facts={"what": what, "metric": "loss"}, steps=(10, 30))]
+    return report.build(
+        found,
+        Plan(((),), planned),
+        run_of(*steps_of([1.0, math.nan, math.inf, 2.0])),
+        [],
+        [],
+        book=Rulebook((TOLD,)),
+        path=what,
+        lang=lang,
+        problems=[what],
+    )
+
+
+def strict(text: str) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@given(HOSTILE, st.sampled_from(["en", "ko"]), st.booleans(), st.sampled_from([40, 80, 120]))
+@settings(max_examples=60, deadline=None)
+def test_terminal_report_keeps_to_its_columns_and_cannot_be_steered(what: str, lang: str, unicode: bool, width: int) -> None:
+    """No line is wider than the screen, no control character and no markup of the log takes effect."""
+    text = REPORTERS["terminal"](told(what, lang), Screen(width=width, unicode=unicode))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+    assert all(cell_len(line) <= width for line in text.split("\n"))
+
+
+@given(HOSTILE)
+@settings(max_examples=60, deadline=None)
+def test_markdown_stays_in_its_fences(what: str) -> None:
+    """Outside code there is no raw HTML but our own, no live mention; every fence that opens closes."""
+    text = REPORTERS["markdown"](told(what))
+    outside, fence = [], ""
+    for line in text.split("\n"):
+        marks = re.match(r"`{3,}", line)
+        if fence:
+            fence = "" if line == fence else fence
+        elif marks:
+            fence = marks[0]
+        else:
+            outside.append(re.sub(r"(`+) ?.*?[^`] ?\1(?!`)", "", line))
+    assert fence == ""
+    rest = re.sub(r"</?(?:details|summary|sub)>|<br>|<!-- -->", " ", "\n".join(outside))
+    assert not re.search(r"(?<!\\)<\w", rest)
+    assert not re.search(r"@\w", rest)
+
+
+@given(HOSTILE)
+@settings(max_examples=60, deadline=None)
+def test_json_report_is_valid_whatever_the_log_held(what: str) -> None:
+    """Strict JSON without NaN, equal to the report after reading it back."""
+    made = told(what)
+    text = REPORTERS["json"](made)
+    strict(text)
+    assert REPORTERS["json"](parse(text)) == text
+
+
+def test_json_report_has_the_keys_of_format_1() -> None:
+    """Programs rely on these names; more may be added, none may go."""
+    data = strict(REPORTERS["json"](samples.oom()))
+    finding = data["findings"][0]
+    assert data.keys() >= {"format", "tool", "healthy", "cause", "run", "findings", "patch", "could_not_look"}
+    assert data["run"].keys() >= {
+        "path",
+        "framework",
+        "version",
+        "stage",
+        "finetuning_type",
+        "model",
+        "world_size",
+        "status",
+        "steps",
+        "sources",
+    }
+    assert data["run"]["sources"][0].keys() >= {"path", "kind", "bytes", "records", "problems"}
+    assert data["run"]["steps"].keys() == {"first", "last", "planned"}
+    assert finding.keys() >= {
+        "rule", "cause", "symptom", "family", "severity", "role", "confidence", "title", "text", "steps", "ranks", "explained_by",
+        "evidence", "remedies", "similar",
+    }  # fmt: skip
+    assert finding["evidence"][0].keys() == {"source", "line", "step", "text"}
+    assert finding["remedies"][0].keys() >= {"id", "guide", "status", "reason", "text", "cost", "effect", "changes"}
+    assert finding["remedies"][0]["guide"].keys() >= {"section", "step"}
+    assert finding["remedies"][2]["changes"][0].keys() == {"target", "op", "key", "old", "new"}
+    assert data["patch"].keys() >= {"source", "changes", "diff", "yaml", "predicted"}
+    assert data["patch"]["predicted"]["memory_gib"].keys() == {"before", "after", "low", "high", "capacity"}
+    assert data["patch"]["predicted"]["effective_batch"] == [32, 32]
+    assert data["could_not_look"][0].keys() == {"rule", "missing"}
+
+
+def test_a_saved_report_cannot_bring_control_characters_along() -> None:
+    """`show` of a report from elsewhere is as safe as one of our own."""
+    data = samples.oom().to_dict()
+    data["findings"][0]["title"] = "gone\x1b[2J\u202e"
+    text = REPORTERS["terminal"](parse(json.dumps(data)))
+    assert text.startswith("✗ gone\n")
+
+
+def test_the_guides_steps_come_in_the_guides_order() -> None:
+    """However the plan orders its advice; remedies beyond the guide stand after them."""
+    made = samples.oom()
+    shuffled = msgspec.structs.replace(made.findings[0], remedies=made.findings[0].remedies[::-1])
+    text = REPORTERS["terminal"](msgspec.structs.replace(made, findings=[shuffled, *made.findings[1:]]))
+    places = [text.index(f"  {label}  ") for label in ("memory 1", "memory 2", "memory 3", "memory 4", "memory 5", "beyond")]
+    assert places == sorted(places)
+
+
+def test_a_sparkline_shows_the_spike_above_its_mark() -> None:
+    """The highest block stands where the caret is, also after thinning."""
+    values = [1.0] * 500
+    values[400] = 9.0
+    series = {"metric": "loss", "steps": list(range(500)), "values": values, "marks": [400, 400]}
+    _, blocks, marks = sparkline(series, 60, load("en"))
+    assert len(blocks) == 60
+    assert blocks.index("█") == marks.index("^")
+
+
+@pytest.mark.parametrize("values", [[None, None, None, None], [2.0, 2.0, 2.0, 2.0]])
+def test_a_sparkline_of_nothing_or_of_a_constant_is_drawn(values: list[float | None]) -> None:
+    """No division by zero, no missing line."""
+    series = {"metric": "loss", "steps": [1, 2, 3, 4], "values": values, "marks": [2, 3]}
+    assert len(sparkline(series, 60, load("ko"))[1]) == 4
+
+
+def test_both_languages_have_all_words() -> None:
+    """A sentence with the same placeholders under every name."""
+    en, ko = load("en"), load("ko")
+    for group in ("severity", "run_status", "advice", "confidence", "phase", "section", "section_title", "missing", "say"):
+        assert getattr(en, group).keys() == getattr(ko, group).keys()
+        for name, text in getattr(en, group).items():
+            assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", getattr(ko, group)[name])), name

@@ -1,0 +1,67 @@
+"""Every recorded run of fixtures/ is read as expected.yaml says, and as tests/lab/scenarios.py declared before anything was analyzed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import doctor
+from tests.expected import fixtures, summary
+from tests.lab.scenarios import BY_NAME
+
+FIXTURES = fixtures()
+MACHINE = re.compile(rb"(?<!/home/user)/work/|/tmp/(?!torch)|/root/|\.pyenv|sitecustomize|site-packages/doctor")
+LARGEST_BYTES = 180_000
+
+
+def by_name(paths: list[Path]) -> list[object]:
+    return [pytest.param(path, id=path.name) for path in paths]
+
+
+@pytest.mark.parametrize("fixture", by_name(FIXTURES))
+def test_a_fixture_is_diagnosed_as_recorded(fixture: Path):
+    """Findings, roles, ranks, patch and exit code equal expected.yaml (rewritten by `make expected`, reviewed as a diff)."""
+    assert summary(fixture) == yaml.safe_load((fixture / "expected.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("fixture", by_name(FIXTURES))
+def test_reading_a_fixture_goes_without_problems(fixture: Path):
+    """No detector fails and no source is damaged."""
+    report = doctor.analyze(fixture)
+    assert report.problems == []
+    sources = [source for source in report.run.sources if Path(source.path).name != "expected.yaml"]
+    assert [problem for source in sources for problem in source.problems] == []
+
+
+@pytest.mark.parametrize("fixture", by_name([path for path in FIXTURES if path.name in BY_NAME]))
+def test_the_cause_is_the_one_that_was_put_in(fixture: Path):
+    """The lab knows what it broke: the root cause of a decidable failure is that, on the rank that failed first."""
+    scenario = BY_NAME[fixture.name]
+    report = doctor.analyze(fixture)
+    assert scenario.status in (None, report.run.status)
+    if scenario.cause is None or not scenario.decidable:
+        return
+    assert scenario.accepts(report.cause)
+    root = next(one for one in report.findings if one.role == "root")
+    if scenario.failing_rank is not None:
+        assert root.ranks == [scenario.failing_rank]
+
+
+@pytest.mark.parametrize("fixture", by_name([path for path in FIXTURES if path.name.startswith("healthy-")]))
+def test_a_healthy_run_is_left_in_peace(fixture: Path):
+    """No finding above a note, no patch."""
+    report = doctor.analyze(fixture)
+    assert [one.rule for one in report.findings if one.severity != "note"] == []
+    assert report.healthy
+    assert report.patch is None
+
+
+@pytest.mark.parametrize("fixture", by_name(FIXTURES))
+def test_a_fixture_is_small_and_names_no_machine(fixture: Path):
+    """Fixtures hold no path of the machine that made them, and stay small."""
+    files = [path for path in fixture.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= LARGEST_BYTES
+    assert [path.name for path in files if MACHINE.search(path.read_bytes())] == []
