@@ -381,9 +381,8 @@ def _status(run: Run, judged: Sequence[Judged]) -> Literal["completed", "failed"
     errors = [one.finding for one in judged if one.finding.rule.severity == "error"]
     fatal = [one for one in errors if one.rule.symptom in _ENDS_A_RUN or "exception" in one.first.facts]
     ends = [end for end in run.ends if end.signal or end.code]
-    by_hand = [one for one in fatal if one.first.facts.get("exception") == "KeyboardInterrupt"]
-    stopped = bool(by_hand) or any(_asked_to_stop(end.signal, end.code) for end in ends)
-    others = [one for one in fatal if one not in by_hand and one.rule.symptom != "killed"]
+    stopped = "KeyboardInterrupt" in run.exceptions or any(_asked_to_stop(end.signal, end.code) for end in ends)
+    others = [one for one in fatal if one.rule.symptom != "killed" and one.first.facts.get("exception") != "KeyboardInterrupt"]
     planned = _planned(run)
     if run.completed and not ends:
         return "completed"
@@ -395,7 +394,7 @@ def _status(run: Run, judged: Sequence[Judged]) -> Literal["completed", "failed"
         return "completed"
     if run.facts.get("run.running") is True:
         return "running"
-    return "failed" if "Crash" in run.seen else "unknown"
+    return "failed" if run.exceptions else "unknown"
 
 
 def _asked_to_stop(signal: int | None, code: int | None) -> bool:

@@ -72,6 +72,7 @@ class Run:
         self.attempts: set[int] = set()
         self.ranks: set[int] = set()
         self.ends: list[ProcessEnd] = []
+        self.exceptions: set[str] = set()
         self.seen: set[str] = set()
         self._trust: dict[str, int] = {}
 
@@ -83,8 +84,11 @@ class Run:
         match event:
             case Step():
                 self._apply_step(event)
-            case LogLine() | Crash():
+            case LogLine():
                 pass
+            case Crash():
+                if len(self.exceptions) < 256:
+                    self.exceptions.add(event.exception)
             case ConfigSeen():
                 self._apply_config(event)
             case Fact():

@@ -38,6 +38,8 @@ def built(found: list[Any], *events: Any, lang: str = "en", **more: Any) -> repo
         ("failed", [], [ProcessEnd(where=LOG, signal=9)]),
         ("failed", [], [PLANNED, *steps_of([1.0] * 3), Crash(where=LOG, exception="ValueError")]),
         ("interrupted", [], [ProcessEnd(where=LOG, signal=2)]),
+        ("interrupted", [], [PLANNED, *steps_of([1.0] * 3), Crash(where=LOG, exception="KeyboardInterrupt")]),
+        ("failed", [OOM], [Crash(where=LOG, exception="KeyboardInterrupt")]),
         ("interrupted", [], [PLANNED, *steps_of([1.0] * 3), ProcessEnd(where=LOG, code=143)]),
         ("failed", [OOM], [ProcessEnd(where=LOG, signal=15)]),
         ("running", [], [PLANNED, *steps_of([1.0] * 3), Fact(where=HERE, name="run.running", value=True)]),
