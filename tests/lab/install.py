@@ -43,10 +43,11 @@ def _has(python: Path, module: str) -> bool:
 
 
 def _pip_install(python: Path) -> None:
-    """From the CPU index where it can be reached (a tenth of the size), else from the configured one."""
+    """torch from the CPU index where it can be reached (a tenth of the size), else from the configured one; named again beside the
+    others, or a torchvision that fits another torch would replace it."""
     pip = [str(python), "-m", "pip", "install", "--quiet"]
-    torch = subprocess.run([*pip, "--index-url", CPU_INDEX, PACKAGES[0]], check=False, capture_output=True)
-    subprocess.run([*pip, *(PACKAGES if torch.returncode else PACKAGES[1:])], check=True)
+    subprocess.run([*pip, "--index-url", CPU_INDEX, PACKAGES[0]], check=False, capture_output=True)
+    subprocess.run([*pip, *PACKAGES], check=True)
     # built from source, which asks the torch beside it what to build: nothing, its few operators are compiled when first used
     subprocess.run([*pip, "--no-build-isolation", DEEPSPEED], check=True, env={**os.environ, "DS_BUILD_OPS": "0"})
 
