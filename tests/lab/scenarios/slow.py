@@ -17,6 +17,8 @@ def slow() -> list[Scenario]:
     return [
         sleepy("slow-data-loader", "slow_data*", "the collator sleeps before every micro batch", "collate", 0.2, decidable=False),
         sleepy("slow-rank", "slow*", "rank 1 of 2 sleeps before every step", "step", 0.3, rank=1, ranks=2, decidable=False),
+        sleepy("slow-data-loader-watched", "slow_data_loader", "as slow-data-loader, seen by the callback", "collate", 0.2, watched=True),
+        sleepy("slow-rank-watched", "slow_rank", "as slow-rank, seen by the callback", "step", 0.3, rank=1, ranks=2, watched=True),
         sleepy("slow-steps-from-20", "slow_step_drift", "every step from the 20th on takes longer", "step", 0.4, step=20),
         sleepy("stalled-once", "slow_stall", "one long pause at step 20", "step", 12.0, step=20, times=1),
         sleepy(
@@ -28,6 +30,16 @@ def slow() -> list[Scenario]:
             change={"save_steps": 1, "save_total_limit": 2, "max_steps": 40},
             share="save",
             decidable=False,
+        ),
+        sleepy(
+            "slow-checkpoints-watched",
+            "slow_checkpointing",
+            "as slow-checkpoints, seen by the callback",
+            "save",
+            0.1,
+            change={"save_steps": 1, "save_total_limit": 2, "max_steps": 40},
+            share="save",
+            watched=True,
         ),
         Scenario(
             "slow-checkpoints-every-5",
