@@ -35,9 +35,9 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Multiply a number: `by` 0.5, not under `at_least`, not over `at_most`; whole numbers stay whole (rounded down)."""
+    """Multiply a number: `by` 0.5 or a `{fact.name}`, not under `at_least`, not over `at_most`; whole numbers stay whole (rounded down)."""
 
-    by: float
+    by: float | str
     at_least: float | None = None
     at_most: float | None = None
 

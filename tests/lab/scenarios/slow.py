@@ -55,7 +55,7 @@ def slow() -> list[Scenario]:
             "slow-evaluation",
             "slow_eval_too_often",
             "an evaluation every step",
-            {"eval_strategy": "steps", "eval_steps": 1, "val_size": 0.2, "max_steps": 30, "per_device_eval_batch_size": 1},
+            {"eval_strategy": "steps", "eval_steps": 1, "val_size": 0.2, "max_steps": 60, "per_device_eval_batch_size": 4},
             share="eval",
             clock=30,
             curable=True,
