@@ -126,7 +126,7 @@ class StepTime:
         measured = self.eval_seconds if kind == "eval" else self.save_seconds
         pause = min(max(measured, sum(max(0.0, one.seconds - usual * one.steps) for one in paused)), total)
         number = self.evaluations if kind == "eval" else len(paused)
-        if not paused or pause < least * total:
+        if number < 2 or not paused or pause < least * total:  # one alone is not too often
             return
         facts = {
             "step": paused[0].step, "pause_seconds": pause / max(number, 1), "pauses": number, "share": 100 * pause / total,
@@ -138,7 +138,7 @@ class StepTime:
         """Where no log has a time: the evaluations' own run times against the whole training's (train_runtime)."""
         total = run.facts.get("train.runtime_seconds")
         first = self.first_eval
-        if first is None or self.last is None or not isinstance(total, int | float) or not self.resolution <= total:
+        if first is None or self.evaluations < 2 or self.last is None or not isinstance(total, int | float) or not self.resolution <= total:
             return
         if not self.eval_share * total <= self.eval_seconds <= total:
             return

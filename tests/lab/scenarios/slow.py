@@ -63,8 +63,8 @@ def slow() -> list[Scenario]:
         Scenario(
             "slow-evaluation-every-10",
             "slow_eval_too_often",
-            "an evaluation every ten steps over half of the data",
-            {"eval_strategy": "steps", "eval_steps": 10, "val_size": 0.5, "max_steps": 40, "per_device_eval_batch_size": 2},
+            "an evaluation every ten steps over a third of the data",
+            {"eval_strategy": "steps", "eval_steps": 10, "val_size": 0.33, "max_steps": 60, "per_device_eval_batch_size": 2},
             share="eval",
             clock=30,
             curable=True,
