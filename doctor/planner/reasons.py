@@ -28,7 +28,7 @@ BY_HAND = Text("To be done by hand.", "직접 해야 합니다.", "需要手动�
 WITH_STEP_3 = Text(
     "Raised with step 3 by as much as the batch per GPU falls.",
     "3단계에서 배치를 줄인 만큼 함께 늘렸습니다.",
-    "与第 3 步配合：单卡批大小降低多少倍，它就提高多少倍。",
+    "与第 3 步配合，按单卡批大小的降幅等比例提高。",
 )
 NO_PREDICTION = Text(
     "What this frees cannot be predicted (model or card unknown, or more was held than the model explains): the guide's order decides.",
