@@ -269,4 +269,4 @@ def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:
 def _speed(remedies: Sequence[Remedy]) -> Text | None:
     """What the neutral remedies cost in time: their own words."""
     costs = list(dict.fromkeys(remedy.cost for remedy in remedies if remedy.effect == "neutral" and remedy.cost))
-    return Text(" ".join(cost.en for cost in costs), " ".join(cost.ko for cost in costs)) if costs else None
+    return reasons.together(costs) if costs else None

@@ -8,8 +8,7 @@ from pathlib import Path
 import msgspec
 
 from doctor.errors import DoctorError
-
-LANGUAGES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")))
+from doctor.languages import LANGUAGES
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +28,10 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __call__(self, name: str, **values: object) -> str:
         """The sentence `name` with its placeholders filled."""
         return self.say[name].format(**values)
+
+    def sentences(self, *texts: str) -> str:
+        """Whole sentences one after the other, as the language sets them."""
+        return self.say["gap"].join(filter(None, texts))
 
     def how_sure(self, confidence: float) -> str:
         """A confidence (0..1) in words."""
