@@ -382,6 +382,28 @@ def test_a_run_that_was_parsed_says_nothing_about_its_patched_config():
     assert by_id(planned(text, found(rule(remedies=[quantise])), run=run).advice[0])["q"].status == "rejected"
 
 
+def test_what_the_patch_removes_is_not_told_back_by_the_failed_run():
+    """The run computed in fp16 and its log says so; bf16 in place of fp16 is no conflict with that."""
+    swap = Remedy(id="swap", text=Text("x", "x"), patch=[rulebook.Op(set={"bf16": True}), rulebook.Op(unset=["fp16"])])
+    text = LORA + "fp16: true\n"
+    run = run_of(text, compute_dtype="torch.float16")
+    plan = planned(text, found(rule(remedies=[swap], symptom="nonfinite")), run=run)
+    assert by_id(plan.advice[0])["swap"].status == "apply"
+    assert plan.patch is not None
+    assert {"bf16": True} | {"fp16": None} == {one.key: one.new for one in plan.patch.patch.changes if one.key in ("bf16", "fp16")}
+
+
+@pytest.mark.parametrize(("origin", "told"), [("command", True), ("training_args", False), ("yaml", False)])
+def test_only_what_stands_on_the_command_line_is_said_to_stand_there(origin: str, told: bool):
+    """A key of the patch that the command line gives too would win over the file; one that a training_args.bin repeats does not."""
+    run = run_of(LORA)
+    run.apply(ConfigSeen(where=Where("elsewhere", 1), values={"per_device_train_batch_size": 8}, origin=origin))  # type: ignore[arg-type]
+    smaller = Remedy(id="smaller", text=Text("x", "x"), patch=[rulebook.Op(set={"per_device_train_batch_size": 4})])
+    plan = planned(LORA, found(rule(remedies=[smaller])), run=run)
+    assert plan.patch is not None
+    assert any("per_device_train_batch_size is also given on the command line" in note.en for note in plan.patch.notes) is told
+
+
 _ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=2), st.just({"a": {}})
 )
