@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import AnyStr, Generic
 
-_TEXT = re.compile("[A-Za-z\x80-\U0010ffff]{3,}")
+_TEXT = re.compile(r"[^\x00-@\[-`{-\x7f]{3,}")
 _BYTES = re.compile(rb"[A-Za-z\x80-\xff]{3,}")
 _WORDS = 20_000
 """So many words are remembered at most."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from doctor.errors import DoctorError
+from doctor.shipped import load_yaml
 
 LANGUAGES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")))
 
@@ -46,7 +47,5 @@ def load(lang: str) -> Words:
     """The words of `lang`. Raises DoctorError for a language that there is not."""
     if lang not in LANGUAGES:
         raise DoctorError(f"no language {lang!r} (known: {', '.join(LANGUAGES)})")
-    import yaml
-
-    raw = yaml.load((Path(__file__).parent / f"{lang}.yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    raw = load_yaml(Path(__file__).parent / f"{lang}.yaml")
     return msgspec.convert({"lang": lang, **raw}, Words)
