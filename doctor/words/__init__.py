@@ -9,6 +9,7 @@ import msgspec
 
 from doctor.errors import DoctorError
 from doctor.languages import LANGUAGES
+from doctor.shipped import load_yaml
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +50,5 @@ def load(lang: str) -> Words:
     """The words of `lang`. Raises DoctorError for a language that there is not."""
     if lang not in LANGUAGES:
         raise DoctorError(f"no language {lang!r} (known: {', '.join(LANGUAGES)})")
-    import yaml
-
-    raw = yaml.load((Path(__file__).parent / f"{lang}.yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    raw = load_yaml(Path(__file__).parent / f"{lang}.yaml")
     return msgspec.convert({"lang": lang, **raw}, Words)
