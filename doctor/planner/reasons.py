@@ -57,6 +57,13 @@ def shared(title: Text) -> Text:
     return Text(f'In the patch for "{title.en}" already.', f"“{title.ko}” 때문에 이미 패치에 포함되었습니다.")
 
 
+def tried(run: str) -> Text:
+    """Why a remedy is not proposed again: another attempt of this job had it and failed of the same cause."""
+    return Text(
+        f"Tried before: {run} had it and failed of the same cause.", f"이미 시도했습니다. {run}에서 적용했지만 같은 원인으로 실패했습니다."
+    )
+
+
 def rejected(title: Text) -> Text:
     """Why a remedy cannot be taken: the config rule that would object afterwards."""
     return Text(f"LLaMA-Factory would refuse the result: {title.en}", f"적용하면 LLaMA-Factory가 거부합니다: {title.ko}")
