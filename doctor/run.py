@@ -137,8 +137,8 @@ class Run:
                 self.config_where[key] = event.where if line is None else Where(event.where.file, line)
                 self._trust[key] = trust
 
-    def origin_of(self, key: str) -> Origin | None:
-        """What told the value of an option."""
+    def origin(self, key: str) -> Origin | None:
+        """Where an option's value was found; None for one that is not known."""
         return ORIGIN_TRUST[self._trust[key]] if key in self._trust else None
 
     @property

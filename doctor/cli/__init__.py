@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from doctor.cli import analyze, check, estimate, explain, rules, run, show
+from doctor.cli import analyze, check, compare, estimate, explain, rules, run, scan, show
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
 
@@ -28,6 +28,8 @@ app.command("analyze")(analyze.analyze)
 app.command("check")(check.check)
 app.command("estimate")(estimate.estimate)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+app.command("scan")(scan.scan)
+app.command("compare")(compare.compare)
 app.command("explain")(explain.explain)
 app.command("show")(show.show)
 app.add_typer(rules.app, name="rules")
