@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from doctor import causes, planner, plugins, readers, report, rulebook
+from doctor import causes, context, planner, plugins, readers, report, rulebook
 from doctor.detectors import DETECTORS
 from doctor.engine import Engine
 from doctor.events import ConfigSeen, Event, Fact, Where
@@ -51,6 +51,7 @@ def analyze(
         path=reading.root,
         lang=lang,
         problems=[*added.problems, *engine.problems],
+        contexts=context.around(_told(judged)),
     )
 
 
@@ -97,7 +98,15 @@ def check(
         lang=lang,
         problems=[*added.problems, *engine.problems],
         kind="check",
+        contexts=context.around(_told(judged)),
     )
+
+
+def _told(judged: Sequence[causes.Judged]) -> Iterator[Where]:
+    """The places whose surroundings a reader wants to see: the first proofs of everything above a note."""
+    for one in judged:
+        if one.finding.rule.severity != "note":
+            yield from (piece.where for piece in one.finding.evidence[:3])
 
 
 def _machine(where: Where, gpu_memory_gib: float | None, num_gpus: int | None) -> Iterator[Fact]:

@@ -17,11 +17,12 @@ def show(
     output: Output = None,
     lang: Lang = "",
 ) -> None:
-    """A saved JSON report in another format; sentences stay in the language in which it was written."""
+    """A saved JSON report in any format and in any language that it carries."""
     import msgspec
 
     from doctor.report import FORMAT
     from doctor.reporters.json import parse
+    from doctor.translate import translated
 
     one_language(lang or "en")
 
@@ -33,4 +34,4 @@ def show(
         raise DoctorError(f"{report}: no lfdoctor report: {error}") from error
     if saved.format > FORMAT:
         raise DoctorError(f"{report}: format {saved.format} is newer than this lfdoctor, which reads {FORMAT}")
-    emit(msgspec.structs.replace(saved, lang=lang) if lang else saved, kind, output)
+    emit(translated(saved, lang) if lang else saved, kind, output)

@@ -43,10 +43,21 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def load(lang: str) -> Words:
-    """The words of `lang`. Raises DoctorError for a language that there is not."""
+    """The words of `lang`, English where it has none. Raises DoctorError for a language that there is not."""
     if lang not in LANGUAGES:
         raise DoctorError(f"no language {lang!r} (known: {', '.join(LANGUAGES)})")
+    english = _read("en")
+    told = _read(lang)
+    filled = {name: {**group, **told.get(name, {})} for name, group in english.items()}
+    return msgspec.convert({"lang": lang, **filled}, Words)
+
+
+@cache
+def _read(lang: str) -> dict[str, dict[str, str]]:
     import yaml
 
-    raw = yaml.load((Path(__file__).parent / f"{lang}.yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    return msgspec.convert({"lang": lang, **raw}, Words)
+    raw: dict[str, dict[str, str]] = yaml.load(
+        (Path(__file__).parent / f"{lang}.yaml").read_text("utf-8"),
+        getattr(yaml, "CSafeLoader", yaml.SafeLoader),  # noqa: S506
+    )
+    return raw
