@@ -336,7 +336,7 @@ class Writer:
         for piece in finding.evidence:
             deciding = deciding_words(params, facts, piece.text)
             quoted = private(excerpt(piece.text, deciding, EVIDENCE_CHARS))
-            mark = next((word for word in map(clean, deciding) if word and word in quoted), None)
+            mark = _deciding(quoted, deciding)
             around = self.contexts.get(piece.where, Context())
             where = piece.where
             out.append(EvidenceView(clean(where.file), where.line, where.step, quoted, mark, around.before, around.after))
@@ -470,6 +470,18 @@ def _asked_to_stop(signal: int | None, code: int | None) -> bool:
 def _planned(run: Run) -> int | None:
     steps = _whole(run.facts.get("steps.planned")) or _whole(run.config.get("max_steps"))
     return steps if steps and steps > 0 else None
+
+
+def _deciding(quoted: str, words: Sequence[str]) -> str | None:
+    """The words of a quote that decided: a phrase as it stands, a lone number or name with the sentence that it stands in."""
+    word = next((word for word in map(clean, words) if word and word in quoted), None)
+    if word is None or len(word) >= 12:
+        return word
+    place = quoted.find(word)
+    start = quoted.rfind("\n", 0, place) + 1
+    ends = [end for stop in (". ", "\n", " (") if (end := quoted.find(stop, place)) >= 0]
+    sentence = quoted[start : min([*ends, len(quoted)])]
+    return sentence if len(sentence) <= 200 else word
 
 
 def _changes(changes: Sequence[Any]) -> list[ChangeView]:

@@ -120,13 +120,12 @@ class Run:
 
     def _apply_pace(self, attempt: int, step: int, seconds: float) -> None:
         """Wall time of one step, from the last step that told its time; kept apart, for a thinned clock would hide a slow step."""
-        last, self._clock = self._clock, (attempt, step, seconds)
-        if last is None or last[0] != attempt or seconds < last[2]:
-            return
-        if step > last[1]:
+        last = self._clock
+        if last is not None and last[0] == attempt and step > last[1] and seconds <= last[2]:
+            return  # a clock of whole seconds that has not moved: the next steps share the time
+        self._clock = (attempt, step, seconds)
+        if last is not None and last[0] == attempt and step > last[1]:
             self.step_seconds.append(step, (seconds - last[2]) / (step - last[1]))
-        else:
-            self._clock = last
 
     def _apply_config(self, event: ConfigSeen) -> None:
         trust = ORIGIN_TRUST.index(event.origin)
