@@ -40,13 +40,16 @@ _ENDS_BLOCK = re.compile(
 )
 
 
-def private(text: str) -> str:
-    """`text` of a log without user names in paths, host names, addresses, and what an exception quotes of training samples."""
-    return "\n".join(map(_private_line, text.split("\n")))
+def private(text: str, *, raised: bool = False) -> str:
+    """`text` of a log without user names in paths, host names, addresses, and what an exception quotes of training samples.
+
+    `raised`: the text is an exception's message, without its type before it.
+    """
+    return "\n".join(_private_line(line, raised) for line in text.split("\n"))
 
 
-def _private_line(line: str) -> str:
-    if _RAISED.match(line):
+def _private_line(line: str, raised: bool) -> str:
+    if raised or _RAISED.match(line):
         line = _TOLD_SAMPLE.sub(rf"\1{MASK}", line)
     line = _SAMPLE.sub(lambda found: f"{found['key']}{found['open']}{MASK}{found['open']}", line)
     line = _HOME.sub(lambda found: found[0] if found[2].lower() in _ANYBODY else f"{found[1]}{MASK}", line)
@@ -73,3 +76,76 @@ def private_lines(lines: Sequence[str]) -> list[str]:
             inside = False
             out.append(private(line))
     return out
+
+
+# --- names that were seen once are masked everywhere
+
+_ACCOUNT = re.compile(
+    r"""\b(?:USER|LOGNAME|USERNAME|SUDO_USER)["']?\s*[=:]\s*["']?([A-Za-z][\w.-]{2,40})|\b([a-z][\w.-]{2,40})@[A-Za-z][\w.-]{2,60}[:$#]"""
+)
+_WORDS = frozenset(
+    (
+        "data",
+        "datasets",
+        "model",
+        "models",
+        "train",
+        "training",
+        "work",
+        "home",
+        "test",
+        "tests",
+        "dev",
+        "llm",
+        "python",
+        "torch",
+        "project",
+        "projects",
+        "code",
+        "src",
+        "run",
+        "runs",
+        "log",
+        "logs",
+        "output",
+        "outputs",
+        "config",
+        "none",
+        "null",
+        "true",
+        "false",
+        "node",
+        "host",
+        "server",
+        "worker",
+        "master",
+        "local",
+        "git",
+        "conda",
+        "docker",
+        "slurm",
+        "gpu",
+        "cuda",
+    )
+)
+"""Words that a log is full of: an account of such a name is masked in paths only, or nothing could be read any more."""
+
+
+def names_in(text: str) -> set[str]:
+    """User and host names that a text tells: accounts of home folders and prompts, hosts of launchers and NCCL."""
+    users = {found[2] for found in _HOME.finditer(text)} | {found[1] or found[2] for found in _ACCOUNT.finditer(text)}
+    hosts: set[str] = set()
+    for found in _HOST.finditer(text):
+        name = found["host"] or found["nccl"] or found["fqdn"] or ""
+        if name and _mask_host(found) != found[0]:
+            hosts |= {name, name.partition(".")[0]} if re.search(r"\d", name.partition(".")[0]) else {name}
+    told = {one.strip(".-") for one in users | hosts}
+    return {one for one in told if len(one) >= 3 and not one.isdecimal() and one.lower() not in _ANYBODY | _WORDS and MASK not in one}
+
+
+def without_names(text: str, names: set[str]) -> str:
+    """`text` with every whole word that is one of `names` masked."""
+    if not names:
+        return text
+    longest_first = sorted(names, key=lambda one: (-len(one), one))
+    return re.sub(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, longest_first))})(?![A-Za-z0-9])", MASK, text)

@@ -346,7 +346,7 @@ class Writer:
         return text.in_language(self.words.lang)
 
     def _fill(self, text: Text, known: Callable[[str], Any]) -> str:
-        filled = fill(self._say(text), known)
+        filled = fill(self._say(text), lambda name: _told(known(name)))
         return particles(filled) if self.words.lang == "ko" else filled
 
     def _known(self, facts: Mapping[str, Any]) -> Callable[[str], Any]:
@@ -470,6 +470,11 @@ def _asked_to_stop(signal: int | None, code: int | None) -> bool:
 def _planned(run: Run) -> int | None:
     steps = _whole(run.facts.get("steps.planned")) or _whole(run.config.get("max_steps"))
     return steps if steps and steps > 0 else None
+
+
+def _told(fact: Any) -> Any:
+    """A fact as a sentence may tell it: what a log says of people, hosts and samples stays out, as it does of quotes."""
+    return private(fact, raised=True) if isinstance(fact, str) else fact
 
 
 def _deciding(quoted: str, words: Sequence[str]) -> str | None:
