@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from doctor.cli.common import Format, Lang, Output, emit, one_language
+from doctor.cli.common import Format, Lang, Output, emit, one_language, write_out
 from doctor.errors import NOTHING_TO_READ, DoctorError
 
 
 def show(
-    report: Annotated[Path, typer.Argument(help="A report written with --format json.")],
+    report: Annotated[Path | None, typer.Argument(help="A report written with --format json.")] = None,
     kind: Format = "terminal",
     output: Output = None,
     lang: Lang = "",
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such reports and end.")] = False,
 ) -> None:
     """A saved JSON report in any format and in any language that it carries."""
     import msgspec
@@ -24,6 +25,13 @@ def show(
     from doctor.reporters.json import parse
     from doctor.translate import translated
 
+    if schema:
+        from doctor.reporters.json import schema as describe
+
+        write_out(describe())
+        return
+    if report is None:
+        raise DoctorError("name a report written with --format json, or --schema")
     one_language(lang or "en")
 
     try:

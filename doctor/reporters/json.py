@@ -22,6 +22,13 @@ _BREAK = re.compile(r"\n +")
 """A text inside JSON holds no newline of its own: what spans lines is a list."""
 
 
+def schema() -> str:
+    """The JSON Schema (2020-12) of format 1. It forbids no further keys: later versions may add some."""
+    (top,), parts = msgspec.json.schema_components([Report], ref_template="#/$defs/{name}")
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A report of lfdoctor, format 1"}
+    return msgspec.json.format(msgspec.json.encode({**about, **top, "$defs": parts}), indent=2).decode() + "\n"
+
+
 def settled(report: Report) -> Report:
     """The report as it is after it was saved and read again, so that `show` gives every format as `analyze` did, byte for byte."""
     return parse(msgspec.json.encode(report.to_dict()))
