@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from doctor import causes, planner, plugins, readers, report, rulebook
+from doctor import causes, context, planner, plugins, readers, report, rulebook
 from doctor.causes import Judged
 from doctor.detectors import DETECTORS
 from doctor.engine import Engine
@@ -91,6 +91,7 @@ def examine(
         path=reading.root,
         lang=lang,
         problems=[*tools.added.problems, *engine.problems],
+        contexts=context.around(_told(judged)),
     )
     return Examination(told, judged, engine.run)
 
@@ -137,7 +138,15 @@ def check(
         lang=lang,
         problems=[*added.problems, *engine.problems],
         kind="check",
+        contexts=context.around(_told(judged)),
     )
+
+
+def _told(judged: Sequence[causes.Judged]) -> Iterator[Where]:
+    """The places whose surroundings a reader wants to see: the first proofs of everything above a note."""
+    for one in judged:
+        if one.finding.rule.severity != "note":
+            yield from (piece.where for piece in one.finding.evidence[:3])
 
 
 def _machine(where: Where, gpu_memory_gib: float | None, num_gpus: int | None) -> Iterator[Fact]:

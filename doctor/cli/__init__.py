@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from doctor.cli import analyze, check, compare, estimate, explain, rules, run, scan, show
+from doctor.cli import analyze, bundle, check, compare, estimate, explain, rules, run, scan, show
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
 
@@ -32,6 +32,7 @@ app.command("scan")(scan.scan)
 app.command("compare")(compare.compare)
 app.command("explain")(explain.explain)
 app.command("show")(show.show)
+app.command("bundle")(bundle.bundle)
 app.add_typer(rules.app, name="rules")
 
 

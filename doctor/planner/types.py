@@ -35,13 +35,14 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Predicted peak of one GPU, GiB: before and after the patch, the after's interval, the card."""
+    """Predicted peak of one GPU, GiB: before and after the patch, the after's interval, the card; `terms` are what either is made of."""
 
     before: float | None
     after: float | None
     low: float | None
     high: float | None
     capacity: float | None
+    terms: tuple[dict[str, float], dict[str, float]] | None = None
 
 
 class ConfigText(msgspec.Struct, frozen=True):
