@@ -14,6 +14,7 @@ from doctor.cli.common import Lang, one_language
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
+    from doctor.live.launch import Launch
     from doctor.live.watched_run import Outcome
 
 
@@ -24,6 +25,12 @@ def run(
     ] = None,
     stop_on_divergence: Annotated[
         bool, typer.Option("--stop-on-divergence", help="End the training, as an early stop would, once it has certainly diverged.")
+    ] = False,
+    heal: Annotated[
+        int, typer.Option("--heal", min=0, help="After a failure patch the config and start again, so many times at most.", metavar="N")
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Start nothing: show what --heal would do about the failure that is there.")
     ] = False,
     lang: Lang = "en",
 ) -> int:
@@ -36,9 +43,34 @@ def run(
     from doctor.live.watched_run import run as watch
 
     target = folder or Path(time.strftime("lfdoctor-%Y%m%d-%H%M%S"))
+    if heal or dry_run:
+        from doctor.live.heal import Healer
+
+        healer = Healer(command, target, heal or 1, lang=lang, analyze=analyze)
+        if dry_run:
+            print("\n".join(healer.dry(_evidence(folder, healer.launch))))
+            return 0
+        healed = healer.run()
+        _tell(healed, target)
+        return exit_code(healed.code)
     outcome = watch(command, target, stop_on_divergence=stop_on_divergence, lang=lang, analyze=analyze)
     _tell(outcome, target)
     return exit_code(outcome.code)
+
+
+def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
+    """What there is of an earlier start: the folder of its watch, else what the training left, else the config alone."""
+    from doctor import yaml_edit
+    from doctor.live.watched_run import captured
+
+    if folder is not None and folder.is_dir():
+        attempts = sorted(folder.glob("attempt-*/"), key=lambda path: int(path.name.rpartition("-")[2]))
+        found = captured(attempts[-1] if attempts else folder)
+        if found:
+            return found
+    output = Path(str(yaml_edit.load(launch.text or "").get("output_dir") or "."))
+    left = output / "trainer_log.jsonl"
+    return [left] if left.is_file() else [launch.config] if launch.config else []
 
 
 def _tell(outcome: Outcome, folder: Path) -> None:

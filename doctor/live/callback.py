@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 import sys
 import threading
@@ -140,11 +141,27 @@ class DoctorCallback:
                 self._fact(name, value)
             if self.warn:
                 self._watch()
+        if os.environ.get("LFDOCTOR_SET_RATE") == "1" and _whole(getattr(state, "global_step", 0)):
+            self._set_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
         if self.stop_on_divergence:
             self._judge = _stop_judge(args, self._trainer)
         self.recorder.start(folder)
         self._reset()
         self._last_step = _whole(getattr(state, "global_step", 0))
+
+    def _set_rate(self, args: Any, optimizer: Any, schedule: Any) -> None:
+        """A resumed run takes its learning rate from the checkpoint; `lfdoctor run --heal` asks for that of the config instead.
+
+        The schedule stays where it is: every LambdaLR is a factor of its base rates, the first of which is `learning_rate`.
+        """
+        before = schedule.base_lrs[0]
+        factor = float(args.learning_rate) / before
+        schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
+        for group in optimizer.param_groups:
+            group["lr"] *= factor
+            group["initial_lr"] = group.get("initial_lr", before) * factor
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+        self._fact("learning_rate_set", args.learning_rate)
 
     def _watch(self) -> None:
         """Findings as they come, on the recorder's thread; needs what the doctor itself needs (msgspec), and does without."""
@@ -312,11 +329,34 @@ def _no_crash(error: BaseException) -> bool:
 
 
 def _stop_judge(args: Any, trainer: Any) -> Any:
-    """The judge, where a stop is safe: one process, or a transformers Trainer, whose ranks all log the same."""
-    from doctor.live.monitor import StopJudge
+    """The judge, where a stop is safe: one process, or a transformers Trainer, whose ranks all log the same.
 
+    It needs msgspec; where the training's environment has none, that of the `lfdoctor run` which started it is used, under its name.
+    """
+    try:
+        borrow("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
+        from doctor.live.monitor import StopJudge
+    except ImportError as error:
+        say(f"cannot stop a diverging run by itself here: {error}")
+        return None
     alone = _whole(getattr(args, "world_size", 1)) <= 1
     return StopJudge() if alone or trainer is not None else None
+
+
+def borrow(name: str, place: str | None) -> None:
+    """Makes the package in the folder `place` importable as `name`, unless the environment has one. Raises ImportError."""
+    if name in sys.modules or importlib.util.find_spec(name) is not None or not place:
+        return
+    spec = importlib.util.spec_from_file_location(name, Path(place) / "__init__.py", submodule_search_locations=[place])
+    if spec is None or spec.loader is None:
+        return
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # built for another Python
+        del sys.modules[name]
+        raise ImportError(f"{name} of lfdoctor does not load here: {error}") from error
 
 
 def _is_first(state: Any) -> bool:
