@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from doctor import compiled
 
 Severity = Literal["error", "warning", "note"]
 Effect = Literal["neutral", "changes_training", "manual"]
@@ -209,34 +209,17 @@ def load(folders: Iterable[Path] = (), *, detectors: Mapping[str, Any] | None = 
     """The shipped rules and those in `folders`.
 
     With `detectors` (name -> class) every `when:` is tried too. Raises DoctorError with file and line on the first bad rule.
-    What was read before and has not changed since comes from a cache of the user's own (see `cache_file`).
+    What was read before and has not changed since comes from a cache of the user's own (see `doctor.compiled`).
     """
     sources = (rules_folder(), *folders)
-    cached = None if detectors is not None else cache_file(sources)
-    book = _from_cache(cached)
-    if book is None:
+    def build() -> Rulebook:
         from doctor import rulefiles  # the YAML library is needed only when something changed
 
-        book = rulefiles.read(sources, detectors)
-        _to_cache(cached, book)
-    return book
+        return rulefiles.read(sources, detectors)
 
-
-def cache_file(folders: Iterable[Path]) -> Path | None:
-    """Where the compiled form of these rules is kept: parsing 150 YAML files costs 0.3 s of every start, the compiled form 5 ms.
-
-    The name holds a digest of every file's path, size and time of change. None where LFDOCTOR_CACHE is `off`.
-    """
-    where = os.environ.get("LFDOCTOR_CACHE")
-    if where == "off":
-        return None
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or str(Path.home() / ".cache")
-    digest = hashlib.blake2b(f"{_SHAPE}".encode(), digest_size=12)
-    for folder in folders:
-        for entry in _walk(folder):
-            stat = entry.stat()
-            digest.update(f"{entry.path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return Path(where or base) / "lfdoctor" / f"rules-{digest.hexdigest()}.msgpack"
+    if detectors is not None:
+        return build()
+    return compiled.load("rules", (entry for folder in sources for entry in _walk(folder)), _SHAPE, Rulebook, build)
 
 
 def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -247,26 +230,3 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
         elif entry.name in ("guide.yaml", "remedies.yaml"):
             yield entry
 
-
-def _from_cache(path: Path | None) -> Rulebook | None:
-    if path is None:
-        return None
-    try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=Rulebook)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def _to_cache(path: Path | None, book: Rulebook) -> None:
-    """Best effort: a cache that cannot be written costs time, nothing else. Older compiled forms are removed."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob("rules-*.msgpack"):
-            old.unlink(missing_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(msgspec.msgpack.encode(book))
-        Path(file.name).replace(path)
-    except OSError:
-        return
