@@ -212,6 +212,7 @@ def load(folders: Iterable[Path] = (), *, detectors: Mapping[str, Any] | None = 
     What was read before and has not changed since comes from a cache of the user's own (see `doctor.compiled`).
     """
     sources = (rules_folder(), *folders)
+
     def build() -> Rulebook:
         from doctor import rulefiles  # the YAML library is needed only when something changed
 
@@ -229,4 +230,3 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield from sorted((one for one in os.scandir(entry) if one.name.endswith(".yaml")), key=lambda one: one.name)
         elif entry.name in ("guide.yaml", "remedies.yaml"):
             yield entry
-
