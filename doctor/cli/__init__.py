@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from doctor.cli import analyze, check, estimate, explain, rules, run, show
+from doctor.cli import analyze, check, estimate, explain, rules, run, show, watch
 from doctor.errors import BAD_USAGE, DoctorError
 
 _USAGE: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -26,6 +26,7 @@ app.command("analyze")(analyze.analyze)
 app.command("check")(check.check)
 app.command("estimate")(estimate.estimate)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+app.command("watch")(watch.watch)
 app.command("explain")(explain.explain)
 app.command("show")(show.show)
 app.add_typer(rules.app, name="rules")

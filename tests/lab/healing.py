@@ -46,12 +46,12 @@ class Case:
 
 CASES = {
     "diverging-rate": Case(
-        "full fine-tuning, a warm-up that goes on to 0.0375: the loss falls, then explodes",
+        "full fine-tuning, a warm-up that goes on to 0.3: the loss falls, then explodes",
         {
             "finetuning_type": "full",
             "lora_rank": GONE,
             "lora_target": GONE,
-            "learning_rate": 3.75e-2,
+            "learning_rate": 0.3,
             "max_steps": 80,
             "lr_scheduler_type": "constant_with_warmup",
             "warmup_steps": 60,
@@ -125,7 +125,8 @@ def prepare(name: str, base: Path) -> Path:
     (work / "data" / "rare.json").write_text(json.dumps(short))
     info = json.loads((work / "data" / "dataset_info.json").read_text())
     (work / "data" / "dataset_info.json").write_text(json.dumps({**info, "rare": {"file_name": "rare.json"}}))
-    (work / "train.yaml").write_text(base_yaml(CASES[name]))
+    if name in CASES:
+        (work / "train.yaml").write_text(base_yaml(CASES[name]))
     return work
 
 
@@ -148,13 +149,15 @@ def lfdoctor(
         return subprocess.run(command, cwd=work, env=variables(work, case, fault), stdout=file, stderr=file, timeout=500).returncode
 
 
-def address_space(work: Path, case: Case) -> int:
-    """KiB of address space that the case needs with one sample per batch, measured under our eyes."""
-    small = {**case.change, "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "max_steps": 1, "eval_strategy": "no"}
-    (work / "small.yaml").write_text(yaml_text({**small, "output_dir": "small"}))
+def address_space(base: Path) -> int:
+    """KiB of address space that a watched training needs with one long sample per batch (measured once)."""
+    case = Case(
+        "", {**NO_CHECKPOINTS, "cutoff_len": 512, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "max_steps": 1}
+    )
+    work = prepare("small", base)
+    (work / "small.yaml").write_text(yaml_text({**case.change, "output_dir": "small"}))
     code = lfdoctor(work, case, {}, ["-o", "small-doctor", "--", "llamafactory-cli", "train", "small.yaml"], log="small.log")
     assert code == 0, f"the measuring run ended with {code}, see {work}/small.log"
-    shutil.rmtree(work / "small")
     return int(json.loads((work / "truth.json.0").read_text())["address_space_mib"]) * 1024
 
 
@@ -170,10 +173,10 @@ def quota(work: Path, case: Case) -> dict[str, Any]:
     return {**case.fault, "bytes": int(case.fault["bytes"] * size)}
 
 
-def heal(name: str, base: Path, seed: int | None) -> dict[str, Any]:
+def heal(name: str, base: Path, seed: int | None, needed_kib: int) -> dict[str, Any]:
     """Runs one case; what came of it. Raises AssertionError where the promises are broken."""
     case, work = CASES[name], prepare(name, base)
-    limit = address_space(work, case) + case.spare_mib * 1024 if case.spare_mib else None
+    limit = needed_kib + case.spare_mib * 1024 if case.spare_mib else None
     fault = quota(work, case)
     began = time.monotonic()
     if seed is None:
@@ -281,10 +284,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lfdoctor-heal-") as temporary:
         base = Path(temporary)
         kit(base / "kit")
+        needed = address_space(base) if any(CASES[name].spare_mib for name in arguments.names) else 0
 
         def one(name: str) -> None:
             try:
-                results[name] = found = heal(name, base, arguments.random)
+                results[name] = found = heal(name, base, arguments.random, needed)
                 print(f"{name}: {CASES[name].says}: {json.dumps(found)}", flush=True)
             except (AssertionError, OSError, ValueError, subprocess.TimeoutExpired) as error:
                 failures.append(name)
