@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +17,7 @@ from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
     from doctor.live.launch import Launch
-    from doctor.live.watched_run import Outcome
+    from doctor.live.watched_run import Ears, Outcome
 
 
 def run(
@@ -32,6 +34,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Start nothing: show what --heal would do about the failure that is there.")
     ] = False,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option("--notify", envvar="LFDOCTOR_NOTIFY", help="Send warnings and the end to this apprise URL too.", metavar="URL"),
+    ] = None,
+    metrics: Annotated[
+        int | None, typer.Option("--metrics", min=0, max=65535, help="Serve Prometheus metrics on this local port.", metavar="PORT")
+    ] = None,
     lang: Lang = "en",
 ) -> int:
     """Runs a training, warns while there is time, keeps the evidence, and tells at the end what happened; exits as the training did."""
@@ -43,19 +52,46 @@ def run(
     from doctor.live.watched_run import run as watch
 
     target = folder or Path(time.strftime("lfdoctor-%Y%m%d-%H%M%S"))
-    if heal or dry_run:
+    if dry_run:
         from doctor.live.heal import Healer
 
         healer = Healer(command, target, heal or 1, lang=lang, analyze=analyze)
-        if dry_run:
-            print("\n".join(healer.dry(_evidence(folder, healer.launch))))
-            return 0
-        healed = healer.run()
-        _tell(healed, target)
-        return exit_code(healed.code)
-    outcome = watch(command, target, stop_on_divergence=stop_on_divergence, lang=lang, analyze=analyze)
+        print("\n".join(healer.dry(_evidence(folder, healer.launch))))
+        return 0
+    with _ears(notify or [], metrics, target) as ears:
+        if heal:
+            from doctor.live.heal import Healer
+
+            outcome = Healer(command, target, heal, lang=lang, analyze=analyze, ears=ears).run()
+        else:
+            outcome = watch(command, target, stop_on_divergence=stop_on_divergence, lang=lang, analyze=analyze, ears=ears)
     _tell(outcome, target)
     return exit_code(outcome.code)
+
+
+@contextlib.contextmanager
+def _ears(urls: list[str], port: int | None, folder: Path) -> Iterator[Ears]:
+    """Who else hears of the run, for as long as it lasts. Raises DoctorError where an extra is missing or an address cannot be used."""
+    from doctor.live.watched_run import Ears
+
+    with contextlib.ExitStack() as stack:
+        lines: list[Callable[[bytes], None]] = []
+        texts: list[Callable[[str], None]] = []
+        if urls:
+            from doctor.live.alerts import Notifier
+
+            notifier = Notifier(urls, f"lfdoctor: {folder}", complain=lambda text: print(f"lfdoctor: {text}", file=sys.stderr))
+            stack.callback(notifier.close)
+            texts.append(notifier.tell)
+        if port is not None:
+            from doctor.live.metrics import Endpoint
+
+            endpoint = Endpoint(port)
+            stack.callback(endpoint.close)
+            print(f"lfdoctor: metrics on http://127.0.0.1:{endpoint.port}/metrics", file=sys.stderr)
+            lines.append(endpoint.line)
+            texts.append(endpoint.finding)
+        yield Ears(tuple(lines), tuple(texts))
 
 
 def _evidence(folder: Path | None, launch: Launch) -> list[Path]:

@@ -139,8 +139,7 @@ class DoctorCallback:
             self.recorder.put({"type": "ConfigSeen", "values": values})
             for name, value in snapshot.facts(args, state, kwargs.get("model"), self._trainer):
                 self._fact(name, value)
-            if self.warn:
-                self._watch()
+            self._watch(args)
         if os.environ.get("LFDOCTOR_SET_RATE") == "1" and _whole(getattr(state, "global_step", 0)):
             self._set_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
         if self.stop_on_divergence:
@@ -163,14 +162,41 @@ class DoctorCallback:
         schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
         self._fact("learning_rate_set", args.learning_rate)
 
-    def _watch(self) -> None:
-        """Findings as they come, on the recorder's thread; needs what the doctor itself needs (msgspec), and does without."""
+    def _watch(self, args: Any) -> None:
+        """What listens on the recorder's thread: warnings on the console, TensorBoard, notifications."""
+        lines: list[Callable[[bytes], None]] = []
+        texts: list[Callable[[str], None]] = [lambda text: say(f"{text} (lfdoctor analyze)")] if self.warn else []
+        if "tensorboard" in (getattr(args, "report_to", None) or ()):
+            from doctor.live.tensorboard import Board, writer_of
+
+            board = Board(lambda: writer_of(self._trainer))
+            lines.append(board.line)
+            texts.append(board.finding)
+        urls = os.environ.get("LFDOCTOR_NOTIFY", "").split() if self.warn else []
+        if texts or urls:
+            lines += self._monitor(texts, urls)
+        if lines and self.recorder is not None:
+            self.recorder.listeners += lines
+
+    def _monitor(self, texts: list[Callable[[str], None]], urls: list[str]) -> list[Callable[[bytes], None]]:
+        """The monitor's ear; none where what the doctor itself needs (msgspec) is not to be had."""
         try:
+            borrow("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
             from doctor.live.monitor import Monitor
-        except ImportError:
-            return
-        if self.recorder is not None:
-            self.recorder.listener = Monitor(lambda text: say(f"{text} (lfdoctor analyze)")).line
+
+            if urls:
+                from doctor.live.alerts import Notifier
+
+                texts.append(Notifier(urls, f"lfdoctor: {self.folder or Path.cwd()}", complain=say).tell)
+        except Exception as error:
+            say(f"no warnings here: {error}")
+            return []
+
+        def tell(text: str) -> None:
+            for one in texts:
+                one(text)
+
+        return [Monitor(tell).line]
 
     @_harmless
     def on_epoch_begin(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:

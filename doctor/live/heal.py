@@ -17,7 +17,7 @@ from doctor.live import checkpoints, sentences, watched_run
 from doctor.live import ledger as book
 from doctor.live.launch import Launch
 from doctor.live.ledger import Attempt, Ledger
-from doctor.live.watched_run import Outcome
+from doctor.live.watched_run import Ears, Outcome
 from doctor.options import effective_batch_size
 from doctor.redact import mask, plain
 from doctor.report import AttemptView, ChangeView, Report
@@ -40,7 +40,9 @@ class Healer:
         analyze: Callable[..., Report] = diagnose,
         order: book.Order | None = None,
         silence: float = HUNG_SECONDS,
+        ears: Ears = Ears(),  # noqa: B008  frozen
     ) -> None:
+        self._ears = ears
         self.launch, self.folder, self.lang, self._silence = Launch.of(command), folder, lang, silence
         self._analyze, self._began = analyze, time.time()
         first = Attempt(number=1, text=self.launch.text)
@@ -81,6 +83,7 @@ class Healer:
             env={**attempt.env, **({} if attempt.keep_rate else {"LFDOCTOR_SET_RATE": "1"})},
             config=config,
             silence=self._silence,
+            ears=self._ears,
         )
         attempt.code, attempt.report = outcome.code, outcome.report
         journal = folder / "lfdoctor.jsonl"
@@ -155,6 +158,7 @@ class Healer:
     def _announce(self, attempt: Attempt) -> None:
         for line in lines(attempt, self.lang):
             print(f"lfdoctor: {line}", file=sys.stderr, flush=True)
+        self._ears.tell("\n".join(lines(attempt, self.lang)))
 
     def dry(self, evidence: Sequence[Path]) -> list[str]:
         """What would be done, line by line, for the failure that the evidence tells of; nothing is started or written."""

@@ -28,6 +28,18 @@ from doctor.report import Report
 _TELLING = re.compile(r"(?:CUDA|NCCL|TORCH|PYTORCH|FORCE_TORCHRUN|NPROC|NNODES|NODE_RANK|OMP|USE_V1|HF_|DISABLE_VERSION_CHECK)\w*")
 
 
+class Ears(msgspec.Struct, frozen=True):
+    """Who else hears of a watched run: `lines` get the journal's lines as they come, `texts` every warning and how it ended."""
+
+    lines: tuple[Callable[[bytes], None], ...] = ()
+    texts: tuple[Callable[[str], None], ...] = ()
+
+    def tell(self, text: str) -> None:
+        """To everyone who wants to know."""
+        for one in self.texts:
+            one(text)
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """How a watched run ended: the child's code (negative: a signal), its report (None: none could be made), what was warned of.
 
@@ -50,6 +62,7 @@ def run(
     env: Mapping[str, str] | None = None,
     config: Path | None = None,
     silence: float | None = None,
+    ears: Ears = Ears(),  # noqa: B008  frozen
 ) -> Outcome:
     """Runs `command` watched; `folder` receives console.log, command.sh, the journals and report.json. Raises DoctorError (2).
 
@@ -65,9 +78,10 @@ def run(
     child = Supervised(command, folder.resolve(), extra, silence)
     evidence = KillEvidence()
     began = time.time()
-    with Tail(folder / "lfdoctor.jsonl") as tail:
+    with Tail(folder / "lfdoctor.jsonl", ears) as tail:
         code = child.run()
     _note(folder, code, [*evidence.lines(), *child.said])
+    ears.tell(f"{folder}: ended with {code}" if code else f"{folder}: ended well")
     report = _report(config or config_of(command), folder, began, partial(analyze, lang=lang))
     return Outcome(code, report, tail.warned, asked_to_stop=child.asked_to_stop)
 
@@ -86,7 +100,8 @@ def config_of(command: Sequence[str]) -> Path | None:
 class Tail:
     """Follows the journal while it grows and warns on standard error; an error of its own ends the warnings, never the run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ears: Ears) -> None:
+        self._ears = ears
         self.warned: list[str] = []
         self._monitor = Monitor(self._tell, str(path))
         self._path, self._offset, self._rest = path, _size(path), b""
@@ -103,6 +118,7 @@ class Tail:
 
     def _tell(self, text: str) -> None:
         self.warned.append(text)
+        self._ears.tell(text)
         print(f"lfdoctor: {text}", file=sys.stderr, flush=True)
 
     def _follow(self) -> None:
@@ -127,6 +143,8 @@ class Tail:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._monitor.line(line)
+            for ear in self._ears.lines:
+                ear(line)
 
 
 def _size(path: Path) -> int:

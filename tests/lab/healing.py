@@ -76,6 +76,7 @@ CASES = {
         "an evaluation batch of 120 under an address-space limit",
         {
             **NO_CHECKPOINTS,
+            "cutoff_len": 512,
             "val_size": 0.5,
             "eval_strategy": "steps",
             "eval_steps": 6,
@@ -83,7 +84,7 @@ CASES = {
             "per_device_eval_batch_size": 120,
             "max_steps": 12,
         },
-        spare_mib=150,
+        spare_mib=120,
     ),
     "invalid-option": Case("an option that does not exist", {"lora_ranks": 8, "lora_rank": GONE, "max_steps": 6, "save_steps": 6}),
     "killed-rank": Case(
