@@ -12,6 +12,7 @@ import typer
 
 from doctor import reporters
 from doctor.errors import DoctorError
+from doctor.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from doctor.report import Report
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 Format = Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(reporters.NAMES)}.", metavar="FORMAT")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.", metavar="FILE")]
-Lang = Annotated[str, typer.Option("--lang", envvar="LFDOCTOR_LANG", help="Language of the report: en or ko.", metavar="LANG")]
+Lang = Annotated[
+    str, typer.Option("--lang", envvar="LFDOCTOR_LANG", help=f"Language of the report: {', '.join(LANGUAGES)}.", metavar="LANG")
+]
 
 
 def one_of(value: str, allowed: Any, option: str) -> str:
@@ -31,8 +34,6 @@ def one_of(value: str, allowed: Any, option: str) -> str:
 
 def one_language(lang: str) -> str:
     """`lang`, if reports have words in it."""
-    from doctor.words import LANGUAGES
-
     return one_of(lang, LANGUAGES, "--lang")
 
 

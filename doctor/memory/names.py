@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from doctor import compiled
+from doctor import shipped
 from doctor.errors import DoctorError
-from doctor.memory.shapes import Shape, UnknownShape, Vision, from_config
+from doctor.memory.shapes import Shape, UnknownShape, from_config
 from doctor.rulebook import rules_folder
 
 
@@ -144,16 +144,10 @@ def _index() -> tuple[dict[str, Known], dict[str, Known], dict[str, Known]]:
 @functools.cache
 def known_models() -> tuple[Known, ...]:
     """Every entry of rules/models.yaml. Raises DoctorError where the file is not as described."""
-    path = rules_folder() / "models.yaml"
-    shape = [[field.name for field in msgspec.structs.fields(kind)] for kind in (Known, Shape, Vision)]
-    return compiled.load("models", [path], shape, tuple[Known, ...], lambda: _parsed(path))
-
-
-def _parsed(path: Path) -> tuple[Known, ...]:
     import yaml
 
+    path = rules_folder() / "models.yaml"
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe loader)
-        return msgspec.convert(raw, tuple[Known, ...])
+        return tuple(msgspec.convert(shipped.load_yaml(path), list[Known]))
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise DoctorError(f"{path}: cannot be read: {error}") from error

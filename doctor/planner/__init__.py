@@ -241,8 +241,7 @@ class _Work:
 
     def _command_line_notes(self, changes: Sequence[Change], source: ConfigText) -> list[Text]:
         """Keys that stand in the file and on the command line both."""
-        where = self.run.config_where
-        keys = [one.key for one in changes if one.target == "config" and one.key in where and where[one.key].file != source.path]
+        keys = [one.key for one in changes if one.target == "config" and self.run.origin_of(one.key) == "command"]
         given = {one.key for one in writing.edits(changes, {}, source.text) if one.key in keys} if keys else set()
         return [reasons.on_command_line(key) for key in keys if key in given]
 
@@ -269,4 +268,4 @@ def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:
 def _speed(remedies: Sequence[Remedy]) -> Text | None:
     """What the neutral remedies cost in time: their own words."""
     costs = list(dict.fromkeys(remedy.cost for remedy in remedies if remedy.effect == "neutral" and remedy.cost))
-    return Text(" ".join(cost.en for cost in costs), " ".join(cost.ko for cost in costs)) if costs else None
+    return reasons.together(costs) if costs else None

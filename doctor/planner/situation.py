@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from doctor.conditions import Scope, holds
-from doctor.options import effective, table, versions_of
+from doctor.options import effective, table, untold, versions_of
 from doctor.patch import Change, Unknown, apply, changes_of
 from doctor.planner import reasons
 from doctor.planner.types import Advice
@@ -40,7 +40,8 @@ class Situation(msgspec.Struct, frozen=True):
         """The same with these changes made."""
         changes = tuple(changes)
         beside = {f"{change.target}.{change.key}": change.new for change in changes if change.target != "config"}
-        return Situation(apply(self.config, changes), {**self.facts, **beside}, self.run_shape)
+        facts = untold(self.facts, {change.key for change in changes if change.target == "config"})
+        return Situation(apply(self.config, changes), {**facts, **beside}, self.run_shape)
 
 
 def next_name(path: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from doctor.errors import DoctorError
-
-LANGUAGES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")))
+from doctor.languages import LANGUAGES
+from doctor.shipped import load_yaml
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,6 +30,10 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The sentence `name` with its placeholders filled."""
         return self.say[name].format(**values)
 
+    def sentences(self, *texts: str) -> str:
+        """Whole sentences one after the other, as the language sets them."""
+        return self.say["gap"].join(filter(None, texts))
+
     def how_sure(self, confidence: float) -> str:
         """A confidence (0..1) in words."""
         level = "sure" if confidence >= 0.9 else "likely" if confidence >= 0.7 else "possible" if confidence >= 0.5 else "weak"
@@ -46,7 +50,5 @@ def load(lang: str) -> Words:
     """The words of `lang`. Raises DoctorError for a language that there is not."""
     if lang not in LANGUAGES:
         raise DoctorError(f"no language {lang!r} (known: {', '.join(LANGUAGES)})")
-    import yaml
-
-    raw = yaml.load((Path(__file__).parent / f"{lang}.yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    raw = load_yaml(Path(__file__).parent / f"{lang}.yaml")
     return msgspec.convert({"lang": lang, **raw}, Words)

@@ -84,7 +84,7 @@ CASES = {
             "per_device_eval_batch_size": 120,
             "max_steps": 12,
         },
-        spare_mib=120,
+        spare_mib=90,
     ),
     "invalid-option": Case("an option that does not exist", {"lora_ranks": 8, "lora_rank": GONE, "max_steps": 6, "save_steps": 6}),
     "killed-rank": Case(
