@@ -16,6 +16,7 @@ import pytest
 from doctor.events import LogLine, ProcessEnd
 from doctor.live.supervise import INJECT, exit_code
 from doctor.readers import read
+from tests.live.kills import kill
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups and terminals")
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,12 @@ def test_injection_leaves_other_programs_alone(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=variables)
     assert (done.stdout, done.stderr) == ("1 []\n", "")
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("seed", range(1000, 1004))
+def test_kill_9_at_a_random_moment(tmp_path, seed):
+    """The journal parses, nothing flushed is lost, the report names the kill and the last step (200 of them: tests/live/kills.py)."""
+    kill(seed, tmp_path / "d")
 
 
 FAKE_TRAINER = """
