@@ -18,9 +18,10 @@ lint: $(VENV)/.installed-dev  ## style, types, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lab: $(VENV)/.installed-dev  ## the real LLaMA-Factory on CPU: faults injected, patches proven (10-20 minutes)
+lab: $(VENV)/.installed-dev  ## the real LLaMA-Factory on CPU: faults injected, patches proven, runs healed (15-25 minutes)
 	$(BIN)/python -m tests.lab.install
 	$(BIN)/python -m tests.lab.run
+	$(BIN)/python -m tests.lab.live
 
 expected: $(VENV)/.installed-dev  ## rewrite fixtures/*/expected.yaml; the diff is what one reviews
 	$(BIN)/python -m tests.expected

@@ -194,11 +194,33 @@ class BlindView(msgspec.Struct, frozen=True):
     missing: str
 
 
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of a training that `lfdoctor run --heal` watched: what it changed and why, from where it went on, how it ended.
+
+    `redone` are the steps of the attempt before that this one had to train again; `resumed_from` a checkpoint, None: from zero.
+    """
+
+    number: int
+    outcome: Literal["finished", "failed", "stopped", "interrupted"]
+    code: int
+    why: str
+    changes: list[ChangeView] = []
+    config: str | None = None
+    command: str = ""
+    resumed_from: str | None = None
+    redone: int | None = None
+    cause: str | None = None
+    title: str | None = None
+    last_step: int | None = None
+    effective_batch: int | None = None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `cause` is the root finding's; `healthy` means no finding above a note and no sign that the run failed.
 
     Everything quoted is masked (`doctor.redact`) but `patch.yaml`, which is the user's own file and must stay usable. `curves` are what
     the run measured, for plots; `translations` the sentences in the other languages, by their place in the report (`doctor.translate`).
+    After `lfdoctor run --heal` the findings are the last attempt's, `attempts` tells of all, and `healing` how it came out.
     """
 
     format: int = FORMAT
@@ -216,6 +238,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     curves: list[Curve] = []
     capacity_gib: float | None = None
     translations: dict[str, dict[str, str]] = {}
+    attempts: list[AttemptView] = []
+    healing: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able dicts and lists, fit to be shown to others: the secrets of `patch.yaml` are masked too."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,8 @@ from doctor.cli.common import Lang, one_language
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
-    from doctor.live.watched_run import Outcome
+    from doctor.live.launch import Launch
+    from doctor.live.watched_run import Ears, Outcome
 
 
 def run(
@@ -25,6 +28,19 @@ def run(
     stop_on_divergence: Annotated[
         bool, typer.Option("--stop-on-divergence", help="End the training, as an early stop would, once it has certainly diverged.")
     ] = False,
+    heal: Annotated[
+        int, typer.Option("--heal", min=0, help="After a failure patch the config and start again, so many times at most.", metavar="N")
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Start nothing: show what --heal would do about the failure that is there.")
+    ] = False,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option("--notify", envvar="LFDOCTOR_NOTIFY", help="Send warnings and the end to this apprise URL too.", metavar="URL"),
+    ] = None,
+    metrics: Annotated[
+        int | None, typer.Option("--metrics", min=0, max=65535, help="Serve Prometheus metrics on this local port.", metavar="PORT")
+    ] = None,
     lang: Lang = "en",
 ) -> int:
     """Runs a training, warns while there is time, keeps the evidence, and tells at the end what happened; exits as the training did."""
@@ -36,9 +52,61 @@ def run(
     from doctor.live.watched_run import run as watch
 
     target = folder or Path(time.strftime("lfdoctor-%Y%m%d-%H%M%S"))
-    outcome = watch(command, target, stop_on_divergence=stop_on_divergence, lang=lang, analyze=analyze)
+    if dry_run:
+        from doctor.live.heal import Healer
+
+        healer = Healer(command, target, heal or 1, lang=lang, analyze=analyze)
+        print("\n".join(healer.dry(_evidence(folder, healer.launch))))
+        return 0
+    with _ears(notify or [], metrics, target) as ears:
+        if heal:
+            from doctor.live.heal import Healer
+
+            outcome = Healer(command, target, heal, lang=lang, analyze=analyze, ears=ears).run()
+        else:
+            outcome = watch(command, target, stop_on_divergence=stop_on_divergence, lang=lang, analyze=analyze, ears=ears)
     _tell(outcome, target)
     return exit_code(outcome.code)
+
+
+@contextlib.contextmanager
+def _ears(urls: list[str], port: int | None, folder: Path) -> Iterator[Ears]:
+    """Who else hears of the run, for as long as it lasts. Raises DoctorError where an extra is missing or an address cannot be used."""
+    from doctor.live.watched_run import Ears
+
+    with contextlib.ExitStack() as stack:
+        lines: list[Callable[[bytes], None]] = []
+        texts: list[Callable[[str], None]] = []
+        if urls:
+            from doctor.live.alerts import Notifier
+
+            notifier = Notifier(urls, f"lfdoctor: {folder}", complain=lambda text: print(f"lfdoctor: {text}", file=sys.stderr))
+            stack.callback(notifier.close)
+            texts.append(notifier.tell)
+        if port is not None:
+            from doctor.live.metrics import Endpoint
+
+            endpoint = Endpoint(port)
+            stack.callback(endpoint.close)
+            print(f"lfdoctor: metrics on http://127.0.0.1:{endpoint.port}/metrics", file=sys.stderr)
+            lines.append(endpoint.line)
+            texts.append(endpoint.finding)
+        yield Ears(tuple(lines), tuple(texts))
+
+
+def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
+    """What there is of an earlier start: the folder of its watch, else what the training left, else the config alone."""
+    from doctor import yaml_edit
+    from doctor.live.watched_run import captured
+
+    if folder is not None and folder.is_dir():
+        attempts = sorted(folder.glob("attempt-*/"), key=lambda path: int(path.name.rpartition("-")[2]))
+        found = captured(attempts[-1] if attempts else folder)
+        if found:
+            return found
+    output = Path(str(yaml_edit.load(launch.text or "").get("output_dir") or "."))
+    left = output / "trainer_log.jsonl"
+    return [left] if left.is_file() else [launch.config] if launch.config else []
 
 
 def _tell(outcome: Outcome, folder: Path) -> None:

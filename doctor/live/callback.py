@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 import sys
 import threading
@@ -140,8 +141,9 @@ class DoctorCallback:
             self.recorder.put({"type": "ConfigSeen", "values": values})
             for name, value in snapshot.facts(args, state, kwargs.get("model"), self._trainer):
                 self._fact(name, value)
-            if self.warn:
-                self._watch()
+            self._watch(args)
+        if os.environ.get("LFDOCTOR_SET_RATE") == "1" and _whole(getattr(state, "global_step", 0)):
+            self._set_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
         if self.stop_on_divergence:
             self._judge = _stop_judge(args, self._trainer)
         self.recorder.start(folder)
@@ -149,14 +151,55 @@ class DoctorCallback:
         self._reset()
         self._last_step = _whole(getattr(state, "global_step", 0))
 
-    def _watch(self) -> None:
-        """Findings as they come, on the recorder's thread; needs what the doctor itself needs (msgspec), and does without."""
+    def _set_rate(self, args: Any, optimizer: Any, schedule: Any) -> None:
+        """A resumed run takes its learning rate from the checkpoint; `lfdoctor run --heal` asks for that of the config instead.
+
+        The schedule stays where it is: every LambdaLR is a factor of its base rates, the first of which is `learning_rate`.
+        """
+        before = schedule.base_lrs[0]
+        factor = float(args.learning_rate) / before
+        schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
+        for group in optimizer.param_groups:
+            group["lr"] *= factor
+            group["initial_lr"] = group.get("initial_lr", before) * factor
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+        self._fact("learning_rate_set", args.learning_rate)
+
+    def _watch(self, args: Any) -> None:
+        """What listens on the recorder's thread: warnings on the console, TensorBoard, notifications."""
+        lines: list[Callable[[bytes], None]] = []
+        texts: list[Callable[[str], None]] = [lambda text: say(f"{text} (lfdoctor analyze)")] if self.warn else []
+        if "tensorboard" in (getattr(args, "report_to", None) or ()):
+            from doctor.live.tensorboard import Board, writer_of
+
+            board = Board(lambda: writer_of(self._trainer))
+            lines.append(board.line)
+            texts.append(board.finding)
+        urls = os.environ.get("LFDOCTOR_NOTIFY", "").split() if self.warn else []
+        if texts or urls:
+            lines += self._monitor(texts, urls)
+        if lines and self.recorder is not None:
+            self.recorder.listeners += lines
+
+    def _monitor(self, texts: list[Callable[[str], None]], urls: list[str]) -> list[Callable[[bytes], None]]:
+        """The monitor's ear; none where what the doctor itself needs (msgspec) is not to be had."""
         try:
+            borrow("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
             from doctor.live.monitor import Monitor
-        except ImportError:
-            return
-        if self.recorder is not None:
-            self.recorder.listener = Monitor(lambda text: say(f"{text} (lfdoctor analyze)")).line
+
+            if urls:
+                from doctor.live.alerts import Notifier
+
+                texts.append(Notifier(urls, f"lfdoctor: {self.folder or Path.cwd()}", complain=say).tell)
+        except Exception as error:
+            say(f"no warnings here: {error}")
+            return []
+
+        def tell(text: str) -> None:
+            for one in texts:
+                one(text)
+
+        return [Monitor(tell).line]
 
     @_harmless
     def on_epoch_begin(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
@@ -333,11 +376,34 @@ def _no_crash(error: BaseException) -> bool:
 
 
 def _stop_judge(args: Any, trainer: Any) -> Any:
-    """The judge, where a stop is safe: one process, or a transformers Trainer, whose ranks all log the same."""
-    from doctor.live.monitor import StopJudge
+    """The judge, where a stop is safe: one process, or a transformers Trainer, whose ranks all log the same.
 
+    It needs msgspec; where the training's environment has none, that of the `lfdoctor run` which started it is used, under its name.
+    """
+    try:
+        borrow("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
+        from doctor.live.monitor import StopJudge
+    except ImportError as error:
+        say(f"cannot stop a diverging run by itself here: {error}")
+        return None
     alone = _whole(getattr(args, "world_size", 1)) <= 1
     return StopJudge() if alone or trainer is not None else None
+
+
+def borrow(name: str, place: str | None) -> None:
+    """Makes the package in the folder `place` importable as `name`, unless the environment has one. Raises ImportError."""
+    if name in sys.modules or importlib.util.find_spec(name) is not None or not place:
+        return
+    spec = importlib.util.spec_from_file_location(name, Path(place) / "__init__.py", submodule_search_locations=[place])
+    if spec is None or spec.loader is None:
+        return
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # built for another Python
+        del sys.modules[name]
+        raise ImportError(f"{name} of lfdoctor does not load here: {error}") from error
 
 
 def _is_first(state: Any) -> bool:

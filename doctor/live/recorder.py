@@ -33,16 +33,15 @@ Listener = Callable[[bytes], None]
 class Recorder:
     """`put` costs the caller an append to a deque: it never blocks, never raises.
 
-    `folder` may be told later; until then events wait. `sample` gives a reading of the machine (or nothing), `listener` sees each written
-    line; both run on the recorder's thread. After the first error of its own the recorder says so once and does nothing more.
+    `folder` may be told later; until then events wait. `sample` gives a reading of the machine (or nothing), `listeners` see each written
+    line; both run on the recorder's thread. After the first error of its own the recorder says so once and does nothing more; a listener
+    that fails is told and not asked again.
     """
 
-    def __init__(
-        self, folder: Path | None, rank: int, *, sample: Callable[[], Event | None] | None = None, listener: Listener | None = None
-    ) -> None:
+    def __init__(self, folder: Path | None, rank: int, *, sample: Callable[[], Event | None] | None = None) -> None:
         self.rank, self.began = rank, time.time()
         self.dead = False
-        self.listener = listener
+        self.listeners: list[Listener] = []
         self._sample = sample
         self._journal = Journal(folder / name_for(rank)) if folder else None
         self._waiting: deque[Event] = deque(maxlen=HELD)
@@ -117,9 +116,13 @@ class Recorder:
             journal.header([line for line, event in zip(lines, events, strict=True) if event["type"] in HEADERS])
             self._begins = all(event["type"] in HEADERS for event in events)
         journal.write(lines)
-        if self.listener is not None:
-            for line in lines:
-                self.listener(line)
+        for listener in list(self.listeners):
+            try:
+                for line in lines:
+                    listener(line)
+            except Exception as error:
+                self.listeners.remove(listener)
+                say(f"no more warnings: {type(error).__name__}: {error}; the training goes on")
 
     def _take_sample(self) -> None:
         now = time.monotonic()

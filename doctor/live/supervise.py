@@ -10,27 +10,39 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
+import msgspec
+
 from doctor.errors import DoctorError
 
 INJECT = Path(__file__).resolve().parent / "inject"
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+"""Who sends one of these wants the training to end."""
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH")
 _CHUNK = 1 << 16
 _HELD = 1 << 16
 """Of a line that does not end, so much is held back before it goes into the copy."""
+_PATIENCE = 30.0
+"""A hung training that was asked to end is killed so many seconds later."""
 _GRACE = 2.0
 """After the child's end its own children may still write so many seconds."""
 
 
 class Supervised:
-    """One child. `run()` returns its exit code as subprocess tells it (negative: the signal)."""
+    """One child. `run()` returns its exit code as subprocess tells it (negative: the signal).
 
-    def __init__(self, command: Sequence[str], folder: Path, extra: dict[str, str]) -> None:
+    After `silence` seconds without a byte of output or of a journal it is ended as hung; `said` then holds the words for the report.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path, extra: dict[str, str], silence: float | None = None) -> None:
         self.command, self.folder = list(command), folder
+        self.asked_to_stop = False
+        self.said: list[str] = []
+        self._silence, self._heard, self._journals, self._told = silence, time.monotonic(), 0, 0
         self.environment = environment(folder, extra)
         self.process: subprocess.Popen[bytes] | None = None
         self._streams: dict[int, tuple[IO[bytes], bytearray]] = {}
@@ -48,9 +60,36 @@ class Supervised:
             finally:
                 for end in {stdout, stderr}:
                     os.close(end)
-            with forwarding(self.process, [fd for fd in self._streams if os.isatty(fd)]):
+            with forwarding(self.process, [fd for fd in self._streams if os.isatty(fd)], self._received):
                 self._copy(copy)
                 return self.process.wait()
+
+    def _received(self, number: int) -> None:
+        self.asked_to_stop = self.asked_to_stop or signal.Signals(number).name in ENDING
+
+    def _listen(self, heard: bool) -> None:
+        """Output and the journals' steps are signs of life (samples are not: a hung training still has a recorder)."""
+        if self._silence is None or self.process is None:
+            return
+        now = time.monotonic()
+        if heard:
+            self._heard = now
+        if now - self._heard < self._silence or self._alive():
+            return
+        if self._told == 0:
+            self.said.append(f"no output and no step for {now - self._heard:.0f} s: ended by lfdoctor as hung")
+        number = signal.SIGTERM if self._told == 0 else signal.SIGKILL
+        self._told, self._heard = self._told + 1, now - self._silence + _PATIENCE
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    def _alive(self) -> bool:
+        """Whether a journal has gained a step since we last looked."""
+        steps = sum(_steps(path) for path in self.folder.glob("lfdoctor*.jsonl"))
+        grown, self._journals = steps > self._journals, steps
+        if grown:
+            self._heard = time.monotonic()
+        return grown
 
     def _outputs(self, stack: contextlib.ExitStack) -> tuple[int, int]:
         """The child's ends for stdout and stderr. A terminal stays one (progress bars); streams that go to one place stay one stream."""
@@ -72,7 +111,9 @@ class Supervised:
             selector.register(fd, selectors.EVENT_READ)
         ended: float | None = None
         while selector.get_map():
-            for key, _ in selector.select(0.2):
+            ready = selector.select(0.2)
+            self._listen(bool(ready))
+            for key, _ in ready:
                 data = _read(key.fd)
                 if not data:
                     selector.unregister(key.fd)
@@ -93,7 +134,7 @@ class Supervised:
 
 def environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
     """The child's variables: ours, the injected folder first on PYTHONPATH, unbuffered output (a SIGKILL takes no last words)."""
-    out = {**os.environ, "LFDOCTOR_DIR": str(folder), **extra}
+    out = {**os.environ, "LFDOCTOR_DIR": str(folder), "LFDOCTOR_MSGSPEC": str(Path(msgspec.__file__).parent), **extra}
     out["PYTHONPATH"] = os.pathsep.join([str(INJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     out.setdefault("PYTHONUNBUFFERED", "1")
     return out
@@ -105,10 +146,11 @@ def exit_code(code: int) -> int:
 
 
 @contextlib.contextmanager
-def forwarding(process: subprocess.Popen[bytes], terminals: Sequence[int]) -> Iterator[None]:
-    """While the child runs, signals sent to us are its signals: the whole group gets them."""
+def forwarding(process: subprocess.Popen[bytes], terminals: Sequence[int], received: Callable[[int], None]) -> Iterator[None]:
+    """While the child runs, signals sent to us are its signals: the whole group gets them, and `received` is told."""
 
     def forward(number: int, _: FrameType | None) -> None:
+        received(number)
         if number == getattr(signal, "SIGWINCH", None):
             for terminal in terminals:
                 _resize(terminal)
@@ -156,6 +198,14 @@ def _same(a: IO[str], b: IO[str]) -> bool:
         return os.path.sameopenfile(a.fileno(), b.fileno())
     except OSError:
         return False
+
+
+def _steps(path: Path) -> int:
+    """Steps noted in a journal (in its current file: a rotation may make it fewer for a moment)."""
+    try:
+        return path.read_bytes().count(b'"type":"Step"')
+    except OSError:
+        return 0
 
 
 def _read(fd: int) -> bytes:

@@ -8,7 +8,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from doctor.diagnose import analyze
 from doctor.errors import DoctorError
 from doctor.live.evidence import KillEvidence
 from doctor.live.journal import Journal, encode
+from doctor.live.launch import Launch
 from doctor.live.monitor import Monitor
 from doctor.live.supervise import Supervised
 from doctor.redact import mask
@@ -27,34 +28,62 @@ from doctor.report import Report
 _TELLING = re.compile(r"(?:CUDA|NCCL|TORCH|PYTORCH|FORCE_TORCHRUN|NPROC|NNODES|NODE_RANK|OMP|USE_V1|HF_|DISABLE_VERSION_CHECK)\w*")
 
 
+class Ears(msgspec.Struct, frozen=True):
+    """Who else hears of a watched run: `lines` get the journal's lines as they come, `texts` every warning and how it ended."""
+
+    lines: tuple[Callable[[bytes], None], ...] = ()
+    texts: tuple[Callable[[str], None], ...] = ()
+
+    def tell(self, text: str) -> None:
+        """To everyone who wants to know."""
+        for one in self.texts:
+            one(text)
+
+
 class Outcome(msgspec.Struct, frozen=True):
-    """How a watched run ended: the child's code (negative: a signal), its report (None: none could be made), what was warned of."""
+    """How a watched run ended: the child's code (negative: a signal), its report (None: none could be made), what was warned of.
+
+    `asked_to_stop`: somebody sent us a signal that ends programs, and it was passed on.
+    """
 
     code: int
     report: Report | None
     warned: list[str]
+    asked_to_stop: bool = False
 
 
 def run(
-    command: Sequence[str], folder: Path, *, stop_on_divergence: bool = False, lang: str = "en", analyze: Callable[..., Report] = analyze
+    command: Sequence[str],
+    folder: Path,
+    *,
+    stop_on_divergence: bool = False,
+    lang: str = "en",
+    analyze: Callable[..., Report] = analyze,
+    env: Mapping[str, str] | None = None,
+    config: Path | None = None,
+    silence: float | None = None,
+    ears: Ears = Ears(),  # noqa: B008  frozen
 ) -> Outcome:
     """Runs `command` watched; `folder` receives console.log, command.sh, the journals and report.json. Raises DoctorError (2).
 
-    `analyze` makes the report: doctor.diagnose.analyze, or one that adds to it.
+    `analyze` makes the report: doctor.diagnose.analyze, or one that adds to it. `env` are variables on top of ours, `config` the training
+    YAML if the command does not name the one to speak of, `silence` the seconds without a word after which the run is ended as hung.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "command.sh").write_text(script(command), encoding="utf-8")
     except OSError as error:
         raise DoctorError(f"cannot write {folder}: {error.strerror or error}") from error
-    extra = {"LFDOCTOR_MONITOR": "off", **({"LFDOCTOR_STOP": "1"} if stop_on_divergence else {})}
-    child = Supervised(command, folder.resolve(), extra)
+    extra = {"LFDOCTOR_MONITOR": "off", **({"LFDOCTOR_STOP": "1"} if stop_on_divergence else {}), **(env or {})}
+    child = Supervised(command, folder.resolve(), extra, silence)
     evidence = KillEvidence()
     began = time.time()
-    with Tail(folder / "lfdoctor.jsonl") as tail:
+    with Tail(folder / "lfdoctor.jsonl", ears) as tail:
         code = child.run()
-    _note(folder, code, evidence.lines())
-    return Outcome(code, _report(command, folder, began, partial(analyze, lang=lang)), tail.warned)
+    _note(folder, code, [*evidence.lines(), *child.said])
+    ears.tell(f"{folder}: ended with {code}" if code else f"{folder}: ended well")
+    report = _report(config or config_of(command), folder, began, partial(analyze, lang=lang))
+    return Outcome(code, report, tail.warned, asked_to_stop=child.asked_to_stop)
 
 
 def script(command: Sequence[str]) -> str:
@@ -65,13 +94,14 @@ def script(command: Sequence[str]) -> str:
 
 def config_of(command: Sequence[str]) -> Path | None:
     """The training YAML that the command names, if it is there."""
-    return next((path for word in command if word.endswith((".yaml", ".yml")) and (path := Path(word)).is_file()), None)
+    return Launch.of(command).config
 
 
 class Tail:
     """Follows the journal while it grows and warns on standard error; an error of its own ends the warnings, never the run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ears: Ears) -> None:
+        self._ears = ears
         self.warned: list[str] = []
         self._monitor = Monitor(self._tell, str(path))
         self._path, self._offset, self._rest = path, _size(path), b""
@@ -88,6 +118,7 @@ class Tail:
 
     def _tell(self, text: str) -> None:
         self.warned.append(text)
+        self._ears.tell(text)
         print(f"lfdoctor: {text}", file=sys.stderr, flush=True)
 
     def _follow(self) -> None:
@@ -112,6 +143,8 @@ class Tail:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._monitor.line(line)
+            for ear in self._ears.lines:
+                ear(line)
 
 
 def _size(path: Path) -> int:
@@ -134,20 +167,36 @@ def _note(folder: Path, code: int, kills: Sequence[str]) -> None:
         print(f"lfdoctor: {folder}: {error.strerror or error}", file=sys.stderr)
 
 
-def _report(command: Sequence[str], folder: Path, began: float, analyze: Callable[..., Report]) -> Report | None:
+def _report(config: Path | None, folder: Path, began: float, analyze: Callable[..., Report]) -> Report | None:
     """The post-mortem of what was captured; without a journal (nothing was hooked) also of what the training left by itself."""
-    paths = sorted(path for path in folder.iterdir() if path.name in ("console.log", "command.sh") or path.name.startswith("lfdoctor"))
-    config = config_of(command)
-    if not (folder / "lfdoctor.jsonl").exists() and config is not None:
+    paths = captured(folder)
+    if not _has_steps(folder / "lfdoctor.jsonl") and config is not None:
         paths += _left_behind(config, began)
     try:
         report = analyze([path for path in paths if _size(path)], config=config)
         report = msgspec.structs.replace(report, run=msgspec.structs.replace(report.run, path=str(folder)))
-        (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2) + b"\n")
+        save(report, folder / "report.json")
     except (DoctorError, OSError) as error:
         print(f"lfdoctor: no report: {error}", file=sys.stderr)
         return None
     return report
+
+
+def _has_steps(path: Path) -> bool:
+    try:
+        return b'"type":"Step"' in path.read_bytes()
+    except OSError:
+        return False
+
+
+def captured(folder: Path) -> list[Path]:
+    """What a watched run left in its folder for the readers."""
+    return sorted(path for path in folder.iterdir() if path.name in ("console.log", "command.sh") or path.name.startswith("lfdoctor"))
+
+
+def save(report: Report, path: Path) -> None:
+    """The report as JSON. Raises OSError."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2) + b"\n")
 
 
 def _left_behind(config: Path, began: float) -> list[Path]:

@@ -207,6 +207,26 @@ def predicted_lines(patch: PatchView, words: Words) -> list[str]:
     return [*out, *([patch.predicted.speed] if patch.predicted.speed else [])]
 
 
+def attempt_lines(report: Report, words: Words) -> list[tuple[str, list[str]]]:
+    """The lineage of a healed run: each attempt's headline, and what it changed, from where it went on, what it failed of."""
+    out = []
+    for one in report.attempts:
+        head = words("attempt", number=one.number, outcome=words(f"attempt_{one.outcome}"), why=one.why)
+        lines = [change_line(change, words) for change in one.changes]
+        if one.redone is not None:
+            lines.append(
+                words("attempt_resumed", path=one.resumed_from, redone=one.redone)
+                if one.resumed_from
+                else words("attempt_fresh", redone=one.redone)
+            )
+        if one.cause:
+            lines.append(words("attempt_cause", title=one.title, cause=one.cause, step=one.last_step or 0))
+        if one.effective_batch:
+            lines.append(words("attempt_batch", batch=one.effective_batch))
+        out.append((head, lines))
+    return out
+
+
 def change_line(change: ChangeView, words: Words) -> str:
     """One change outside the YAML's diff: `environment: KEY = value (was x)`, the key and values as code."""
     done = words("removed") if change.op == "unset" else f"= `{_value(change.new)}`"

@@ -64,7 +64,7 @@ class Document:
         """All parts in reading order."""
         words = self.words
         roots, followed, others, notes = base.parts(self.report)
-        out = [block for root in roots for block in self.finding(root, "###")] or self.no_cause()
+        out = [*self.attempts(), *([block for root in roots for block in self.finding(root, "###")] or self.no_cause())]
         if followed:
             out += [f"**{words('then')}**", self.lines(followed)]
         for root in roots:
@@ -81,6 +81,16 @@ class Document:
             out.append(folded(f"{words('notes')}: {len(notes)}", [self.lines(notes)]))
         out.append(folded(words("details"), self.bottom()))
         return [*out, f"<sub>{words('written_by', tool=self.report.tool.name, version=self.report.tool.version)}</sub>"]
+
+    def attempts(self) -> list[str]:
+        """The lineage of a healed run, before the last attempt's findings."""
+        if not self.report.healing:
+            return []
+        rows = [
+            "\n".join([f"- {escaped(head)}", *(f"  - {escaped(line)}" for line in lines)])
+            for head, lines in base.attempt_lines(self.report, self.words)
+        ]
+        return [f"**{self.words('attempts')}** {escaped(self.report.healing)}", "\n".join(rows)]
 
     def no_cause(self) -> list[str]:
         kind, title, sentence = base.verdict(self.report, self.words)

@@ -75,7 +75,7 @@ class Page:
     def blocks(self) -> list[RenderableType]:
         """All parts in reading order."""
         roots, followed, others, notes = base.parts(self.report)
-        out: list[RenderableType] = []
+        out: list[RenderableType] = self.attempts()
         for root in roots:
             out += self.finding(root)
         if not roots:
@@ -172,6 +172,15 @@ class Page:
         head.append("  ")
         head.append_text(self.dotted([finding.rule, *base.span(finding, self.words), where]))
         return self.indented(self.beside(Text(f"{self.symbols['then' if finding.role == 'consequence' else 'note']} ", "dim"), head))
+
+    def attempts(self) -> list[RenderableType]:
+        """The lineage of a healed run, before the last attempt's findings."""
+        if not self.report.healing:
+            return []
+        out: list[RenderableType] = [Text(self.words("attempts"), "bold"), self.indented(self.text(self.report.healing)), Text()]
+        for head, lines in base.attempt_lines(self.report, self.words):
+            out += [self.indented(self.text(head)), *(self.indented(self.text(line, "dim"), 5) for line in lines)]
+        return [*out, Text()]
 
     def no_cause(self) -> list[RenderableType]:
         """The verdict where no finding is the cause: good news, or an honest don't know."""

@@ -34,6 +34,9 @@ STAGES: dict[str, tuple[dict[str, Any], int]] = {
     "kto": ({"stage": "kto", "dataset": "kto"}, 1),
     "sft-2-ranks": ({"stage": "sft"}, 2),
     "dpo-2-ranks": ({"stage": "dpo", "dataset": "pair"}, 2),
+    "pt-2-ranks": ({"stage": "pt", "dataset": "plain"}, 2),
+    "rm-2-ranks": ({"stage": "rm", "dataset": "pair"}, 2),
+    "kto-2-ranks": ({"stage": "kto", "dataset": "kto"}, 2),
     "sft-diverges": ({"stage": "sft", "learning_rate": 30.0, "max_steps": 30, "warmup_steps": 0, "max_grad_norm": 100.0}, 1),
 }
 

@@ -248,3 +248,54 @@ def test_the_journal_stays_small(tmp_path):
     Trainer([DoctorCallback(warn=False)], tmp_path, [1.0] * 500).train()
     lines = (tmp_path / "lfdoctor.jsonl").read_text().splitlines()
     assert max(len(line) for line in lines if json.loads(line)["type"] == "Step") < 1000
+
+
+def test_a_listener_that_fails_costs_the_warnings_only(tmp_path, capsys):
+    """A broken rule or plugin: one line, no more warnings, and the journal goes on."""
+    ours = DoctorCallback(tmp_path, warn=False)
+    heard = []
+
+    def broken(_: bytes) -> None:
+        raise ZeroDivisionError("theirs")
+
+    ours.recorder.listeners += [broken, heard.append]
+    assert Trainer([ours], tmp_path, [2.0, 1.5, 1.0]).train() == 3
+    assert [one.step for one in events(tmp_path, Step)] == [1, 2, 3]
+    assert capsys.readouterr().err.count("no more warnings: ZeroDivisionError") == 1
+    assert sum(b'"Step"' in line for line in heard) == 3
+
+
+@pytest.mark.parametrize("begun", [0, 7])
+def test_a_healed_run_gets_the_rate_of_its_config(tmp_path, monkeypatch, begun):
+    """Optimizer and schedule of a checkpoint keep their course but take the new rate; a run from zero is left alone."""
+    monkeypatch.setenv("LFDOCTOR_SET_RATE", "1")
+    groups = [{"lr": 0.05, "initial_lr": 0.1}, {"lr": 0.5, "initial_lr": 1.0}]
+    optimizer, schedule = types.SimpleNamespace(param_groups=groups), types.SimpleNamespace(base_lrs=[0.1, 1.0], _last_lr=[0.05, 0.5])
+    trainer = Trainer([ours := DoctorCallback(warn=False)], tmp_path, [1.0])
+    trainer.args.learning_rate = 0.01
+    trainer.state.global_step = begun
+    ours.on_train_begin(trainer.args, trainer.state, trainer.control, model=None, optimizer=optimizer, lr_scheduler=schedule)
+    ours.on_train_end(trainer.args, trainer.state, trainer.control)
+    share = 0.1 if begun else 1.0
+    assert schedule.base_lrs == pytest.approx([0.1 * share, 1.0 * share])
+    assert [group["lr"] for group in groups] == pytest.approx([0.05 * share, 0.5 * share])
+    assert [group["initial_lr"] for group in groups] == pytest.approx([0.1 * share, 1.0 * share])
+
+
+def test_a_package_is_lent_only_where_it_is_missing(tmp_path, monkeypatch):
+    """The training's own package stays; one that is missing is taken from lfdoctor's; one that does not load is an ImportError."""
+    (tmp_path / "lent_to_tests").mkdir()
+    (tmp_path / "lent_to_tests" / "__init__.py").write_text("from .part import value\n")
+    (tmp_path / "lent_to_tests" / "part.py").write_text("value = 7\n")
+    module.borrow("lent_to_tests", str(tmp_path / "lent_to_tests"))
+    assert sys.modules["lent_to_tests"].value == 7
+    own = sys.modules["json"]
+    module.borrow("json", str(tmp_path / "lent_to_tests"))
+    assert sys.modules["json"] is own
+    (tmp_path / "broken_loan").mkdir()
+    (tmp_path / "broken_loan" / "__init__.py").write_text("raise OSError('another Python')\n")
+    with pytest.raises(ImportError, match="another Python"):
+        module.borrow("broken_loan", str(tmp_path / "broken_loan"))
+    assert "broken_loan" not in sys.modules
+    for name in ("lent_to_tests", "lent_to_tests.part"):
+        monkeypatch.delitem(sys.modules, name)

@@ -16,6 +16,7 @@ import pytest
 from doctor.events import LogLine, ProcessEnd
 from doctor.live.supervise import INJECT, exit_code
 from doctor.readers import read
+from tests.live.kills import kill
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups and terminals")
 ROOT = Path(__file__).parents[2]
@@ -144,6 +145,12 @@ def test_injection_leaves_other_programs_alone(tmp_path):
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize("seed", range(1000, 1004))
+def test_kill_9_at_a_random_moment(tmp_path, seed):
+    """The journal parses, nothing flushed is lost, the report names the kill and the last step (200 of them: tests/live/kills.py)."""
+    kill(seed, tmp_path / "d")
+
+
 FAKE_TRAINER = """
 class Trainer:
     def train(self):
@@ -190,3 +197,38 @@ def test_what_the_kernel_says_comes_first(tmp_path, monkeypatch):
     seen = [event for event in read([folder]).events() if isinstance(event, LogLine | ProcessEnd)]
     texts = [one.text for one in seen if isinstance(one, LogLine) and "oom_kill went from 2 to 3" in one.text]
     assert len(texts) == 1
+
+
+def test_a_hung_run_is_ended_and_said_to_have_hung(tmp_path):
+    """With a limit for silence a training that says nothing more is ended (killed, if it does not listen); steps in a journal are life."""
+    training = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for step in range(12):
+    with open(sys.argv[1], "a") as file:
+        file.write('{"type":"Step","step":%d}\\n' % step)
+    time.sleep(0.25)
+print("last words", flush=True)
+time.sleep(60)
+"""
+    watcher = """
+import sys
+from pathlib import Path
+from doctor.live import supervise
+supervise._PATIENCE = 0.5
+folder = Path(sys.argv[2])
+child = supervise.Supervised([sys.executable, "-c", sys.argv[1], str(folder / "lfdoctor.jsonl")], folder, {}, silence=1.5)
+print(child.run(), child.said)
+"""
+    command = [sys.executable, "-c", watcher, training, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.stdout.startswith("last words\n-9 ['no output and no step for ")
+    assert "hung" in done.stdout
+
+
+def test_a_notification_url_that_is_none(tmp_path):
+    """--notify with a URL that apprise does not know is refused before anything starts."""
+    done = start(tmp_path / "d", "print('never')", "--notify", "nonsense://user:secret@host")
+    assert done.returncode == 2
+    assert b"secret" not in done.stderr
+    assert done.stdout == b""

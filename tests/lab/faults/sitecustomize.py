@@ -1,6 +1,7 @@
 """Puts one fault into a real LLaMA-Factory run: found by Python through PYTHONPATH, told what to do by LFDOCTOR_LAB_FAULT (JSON).
 
-{"at": POINT, "do": ACTION, "step": from which optimizer step on, "rank": only this rank, ...}: see POINTS and ACTIONS.
+{"at": POINT, "do": ACTION, "step": from which optimizer step on, "rank": only this rank, ...}: see POINTS and `strike`.
+"once" names a file: the fault strikes one process only, the restarted training is spared. "quota" is a disk that holds so many bytes.
 LFDOCTOR_LAB_CLOCK=30 makes the wall clock run 30 times too fast: hours of slowness in minutes.
 Also names the host `node0`, so that fixtures name no machine. Frames of this file are taken out of consoles by harvest.py.
 """
@@ -41,6 +42,8 @@ def due(phase: str) -> bool:
         return False
     if STATE["phase"] != phase or STATE["step"] < FAULT.get("step", 0):
         return False
+    if FAULT.get("once") and Path(FAULT["once"]).exists():  # it struck an earlier process
+        return False
     STATE["calls"] += 1
     skip = FAULT.get("skip", 0)
     return skip < STATE["calls"] <= skip + FAULT.get("times", 10**9)
@@ -65,7 +68,13 @@ def error() -> BaseException:
 def strike(value: Any = None) -> Any:
     """Does what the fault says; returns `value`, changed where the fault is about values."""
     action = FAULT["do"]
-    if action == "raise":
+    if FAULT.get("once"):
+        Path(FAULT["once"]).touch()
+    if action == "quota":
+        used = sum(path.stat().st_size for path in Path(FAULT["folder"]).rglob("*") if path.is_file())
+        if used > FAULT["bytes"]:
+            raise OSError(28, "No space left on device")
+    elif action == "raise":
         raise error()
     if action == "signal":
         os.kill(os.getpid(), FAULT["signal"])
@@ -276,6 +285,11 @@ def install() -> None:
         began: float | None = None
 
     trainer.DEFAULT_CALLBACKS.append(Watch)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # several ranks on the CPU save tensors of the device cpu:0, which torch does not load again; those of cuda:0 it does
+        import torch
+
+        torch.serialization.register_package(5, lambda _: None, lambda storage, place: storage if place.startswith("cpu:") else None)
     patch(trainer.Trainer, "_inner_training_loop", in_phase, "train")
     patch(trainer.Trainer, "evaluation_loop", in_phase, "eval")
     patch(trainer.Trainer, "_save_checkpoint", in_phase, "save")
