@@ -22,7 +22,7 @@ import msgspec
 
 from doctor.fleet.records import Outcome, RunRecord, Task, failed_to
 
-RETRIES = 2
+RETRIES = 4
 """A run whose analyst died without a word (killed by somebody, or crashed) is tried again so often."""
 POLL_SECONDS = 0.05
 _SIZE = struct.Struct(">Q")
