@@ -101,6 +101,8 @@ def one_by_one(folder: Path, runs: int, sample: int) -> tuple[float, float]:
 def killer(pattern: str, kills: int, stop: threading.Event, log: list[int]) -> None:
     """Kills processes of ours whose command line holds `pattern`, at random moments."""
     chance = random.Random(3)
+    while not descendants(os.getpid(), PATTERNS["local"]) and not stop.wait(0.2):  # until the work has begun, whatever the engine
+        continue
     while kills and not stop.wait(chance.uniform(0.5, 2.5)):
         victims = descendants(os.getpid(), pattern)
         if victims:

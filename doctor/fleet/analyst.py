@@ -16,7 +16,7 @@ from doctor.diagnose import Examination, Tools, examine
 from doctor.errors import DoctorError
 from doctor.fleet import discovery, similar, storage
 from doctor.fleet.records import RunRecord, Task, failed_to, nothing_there, record_of
-from doctor.fleet.worker import receive, send
+from doctor.fleet.worker import READY, receive, send
 from doctor.report import Report
 
 WHOLE = 64 << 20
@@ -29,6 +29,7 @@ def main() -> None:
     tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     tools = Tools.load()
+    send(answers, READY)
     while (message := receive(tasks)) is not None:
         send(answers, msgspec.msgpack.encode(_answer(msgspec.msgpack.decode(message, type=Task), tools)))
 
