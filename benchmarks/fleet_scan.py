@@ -1,6 +1,6 @@
 """What a scan costs beside analyzing its runs one by one, how much memory its coordinator takes, and whether killed workers show.
 
-    python benchmarks/fleet_scan.py [--runs 10000] [--folder DIR] [--kill 300] [--engines local,dask,ray]
+    python benchmarks/fleet_scan.py [--runs 10000] [--folder DIR] [--kill 300] [--engines local,dask,ray] [--pretend 1000,100000]
 
 Generates run folders from fixtures/ (other hosts, paths, seeds, learning rates, times), analyzes a sample of them one by one in this
 process, scans all with two jobs, scans again, and scans part of them while worker processes are killed. Wall time is disturbed by
@@ -41,6 +41,42 @@ if __name__ == "__main__":
     print(json.dumps({"runs": found.runs, "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                       "coordinator_s": sum(resource.getrusage(resource.RUSAGE_SELF)[:2])}))
 """
+
+
+PRETEND = """
+import json, resource, sys, time
+from pathlib import Path
+import msgspec
+from doctor.fleet import scan, store
+output, source, runs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+options = scan.Options(roots=["pretended"], output=Path(output))
+known = list(store.Store(Path(source), scan._version(options)).rows("SELECT path, found, record FROM runs WHERE done = 1 AND state != ''"))
+kept = store.Store(options.beside(".cache"), scan._version(options))
+for number in range(runs):
+    path, found, record = known[number % len(known)]
+    path = f"sweep{number // 100}/{number}{Path(path).name}"
+    kept.found(msgspec.structs.replace(msgspec.msgpack.decode(found, type=scan.Found), path=path))
+    decoded = msgspec.msgpack.decode(record, type=scan.RunRecord)
+    kept.put(path, msgspec.msgpack.encode(msgspec.structs.replace(decoded, path=path, job=path)))
+begin = time.perf_counter()
+scan._write(options, kept)
+kept.close()
+print(json.dumps({"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "write_s": time.perf_counter() - begin}))
+"""
+"""Records of a real scan, repeated: what the coordinator does with them, without analyzing."""
+
+
+def pretended(work: Path, runs: int) -> dict[str, Any]:
+    """The coordinator's memory and the seconds that its outputs take, for so many runs."""
+    if not (work / "few.parquet").exists():
+        generate(work / "few", 110)
+        scan([work / "few"], work / "few.parquet")
+    arguments = [str(work / f"pretended{runs}.parquet"), str(work / "few.cache"), str(runs)]
+    done = subprocess.run([sys.executable, "-c", PRETEND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 def generate(folder: Path, runs: int) -> None:
@@ -129,7 +165,7 @@ def descendants(pid: int, pattern: str) -> list[int]:
     return out
 
 
-PATTERNS = {"local": "doctor.fleet.analyst", "dask": "multiprocessing.spawn", "ray": "ray::"}
+PATTERNS = {"local": "doctor.fleet.analyst", "dask": "multiprocessing.spawn", "ray": "ray::PoolActor"}
 """What a worker process of each engine is called."""
 
 
@@ -146,10 +182,12 @@ def killed(folder: Path, runs: int, engine: str, work: Path) -> str:
     plain, hit = work / f"{engine}-plain.parquet", work / f"{engine}-killed.parquet"
     scan(roots, plain, engine)
     stop, log = threading.Event(), []
-    thread = threading.Thread(target=killer, args=(PATTERNS[engine], 4, stop, log))
+    thread = threading.Thread(target=killer, args=(PATTERNS[engine], 4, stop, log), daemon=True)
     thread.start()
-    told = scan(roots, hit, engine)
-    stop.set()
+    try:
+        told = scan(roots, hit, engine)
+    finally:
+        stop.set()
     thread.join()
     same = all(a.equals(b) for a, b in zip(rows(plain), rows(hit), strict=True))
     local = all(a.equals(b) for a, b in zip(rows(plain), rows(work / "local-plain.parquet"), strict=True))
@@ -163,6 +201,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--sample", type=int, default=220)
     parser.add_argument("--kill", type=int, default=300)
+    parser.add_argument("--pretend", default="1000,10000,100000", help="numbers of runs for which outputs are made of repeated records")
     parser.add_argument("--engines", default="local,dask,ray")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -187,6 +226,9 @@ def main() -> None:
             )
             tenth = scan(sorted(folder.iterdir())[: max(1, given.runs // 1000)], work / "tenth.parquet")
             print(f"coordinator with {tenth['runs']} runs: {tenth['rss_mib']:.0f} MiB")
+        for runs in filter(None, given.pretend.split(",")):
+            told = pretended(work, int(runs))
+            print(f"outputs for {runs} runs: coordinator {told['rss_mib']:.0f} MiB, {told['write_s']:.1f} s")
         for engine in given.engines.split(",") if given.kill else ():
             if engine == "ray" and shutil.which("ray", path=str(Path(sys.executable).parent)) is None:
                 print("ray: not installed")
