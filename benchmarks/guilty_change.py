@@ -75,9 +75,7 @@ def main() -> None:
     for i in range(given.sweeps):
         trials, guilty = sweep(1 + i % 2, chance)
         found = explain(trials)
-        right = bool(found.suspects) and found.suspects[0].key in guilty | {
-            other for one in found.suspects[:1] for other in one.same if other in guilty
-        }
+        right = found.suspects[0].key in guilty
         first += right
         named += right and found.verdict == "found"
         if len(guilty) == 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,9 @@ def analyze(
     gpu_memory: Annotated[
         float | None, typer.Option("--gpu-memory", min=0.1, help="Memory of one GPU in GiB, where the log does not tell it.")
     ] = None,
+    history: Annotated[
+        Path | None, typer.Option("--history", help="The table of a scan: what failed for this job before is not proposed.", metavar="FILE")
+    ] = None,
     lang: Lang = "en",
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")
@@ -53,10 +56,22 @@ def analyze(
     from doctor.fleet.similar import analyze as diagnose
 
     report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+    if history is not None and report.patch is not None:
+        report = _in_its_light(history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
     if patch is not None:
         report = _write_patch(report, patch)
     emit(report, kind, output)
     return int(any(finding.severity in severities for finding in report.findings))
+
+
+def _in_its_light(history: Path, paths: list[str], report: Report, **given: Any) -> Report:
+    """The report with a patch that no other attempt of this job had already."""
+    from doctor.diagnose import examine
+    from doctor.fleet import similar
+    from doctor.fleet.compare import tried_before
+
+    tried = tried_before(history, paths, report.cause)
+    return similar.attach(examine(paths, tried=tried, **given).report) if tried else report
 
 
 def _write_patch(report: Report, target: Path) -> Report:

@@ -88,6 +88,38 @@ def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>
     return int(bool(failures))
 
 
+@app.command("draft")
+def draft_rule(
+    cluster: Annotated[str, typer.Argument(help="A cluster's id (or a fingerprint), as a scan tells it.")],
+    scan: Annotated[Path, typer.Option("--scan", help="The table of the scan.", metavar="FILE")] = Path("runs.parquet"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it below this folder of rules instead of standard output.", metavar="DIR")
+    ] = None,
+) -> None:
+    """A draft of a rule from a cluster of failures that no rule knows yet."""
+    from doctor.cli.common import write_file
+    from doctor.fleet import draft, summary
+    from doctor.fleet.clusters import find
+
+    clusters = summary.read(scan).clusters
+    found = find(clusters, cluster)
+    if found is None:
+        known = ", ".join(one.id for one in clusters[:20]) or "none"
+        raise DoctorError(f"{scan}: no cluster {cluster!r} in this scan (there are: {known})")
+    made = draft.draft(found, clusters)
+    for problem in draft.problems(made):
+        typer.echo(f"lfdoctor: {problem}", err=True)
+    if output is None:
+        write_out(made.text)
+        return
+    path = output / f"{made.id}.yaml"
+    if path.exists():
+        raise DoctorError(f"{path}: this file exists already")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, made.text)
+    typer.echo(f"lfdoctor: {path}; say what it means, then: lfdoctor rules test {output}", err=True)
+
+
 @app.command("schema")
 def schema() -> None:
     """The JSON Schema of a rule file, for editors."""

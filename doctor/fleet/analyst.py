@@ -14,9 +14,9 @@ import msgspec
 
 from doctor.diagnose import Examination, Tools, examine
 from doctor.errors import DoctorError
-from doctor.fleet import similar, storage
+from doctor.fleet import discovery, similar, storage
 from doctor.fleet.records import RunRecord, Task, failed_to, nothing_there, record_of
-from doctor.fleet.worker import receive, send
+from doctor.fleet.worker import READY, receive, send
 from doctor.report import Report
 
 WHOLE = 64 << 20
@@ -29,6 +29,7 @@ def main() -> None:
     tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     tools = Tools.load()
+    send(answers, READY)
     while (message := receive(tasks)) is not None:
         send(answers, msgspec.msgpack.encode(_answer(msgspec.msgpack.decode(message, type=Task), tools)))
 
@@ -38,6 +39,8 @@ def _answer(task: Task, tools: Tools) -> RunRecord | None:
     try:
         with _local(task) as (paths, rename):
             seen = examine(paths, lang=task.lang, tried=task.tried, tools=tools)
+            if _says_nothing(seen) and discovery.only_logs(task.found) and not task.found.problems:
+                return None
             report = similar.attach(rename(msgspec.structs.replace(seen.report, run=_named(seen.report, task))))
             record = record_of(task.found, Examination(report, seen.judged, seen.run))
             return msgspec.structs.replace(record, page=_rendered(report, task.report))
@@ -49,6 +52,12 @@ def _answer(task: Task, tools: Tools) -> RunRecord | None:
         return failed_to(task.found, "too_large", "out of memory")
     except Exception as error:  # one bad run never stops the scan; the record says what happened
         return failed_to(task.found, "crashed", f"{type(error).__name__}: {error}")
+
+
+def _says_nothing(seen: Examination) -> bool:
+    """Whether what was read may be the log of anything: no options, no steps, nothing that a training says, nothing found."""
+    run = seen.run
+    return not (run.config or run.series or run.ends or run.exceptions or seen.judged or set(run.facts) - {"text"})
 
 
 def _named(report: Report, task: Task) -> object:

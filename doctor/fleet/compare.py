@@ -11,11 +11,12 @@ import msgspec
 
 from doctor.diagnose import Tools, examine
 from doctor.errors import NOTHING_TO_READ, DoctorError
-from doctor.fleet import guilty, summary, tables
+from doctor.fleet import guilty, history, summary, tables
 from doctor.fleet.curves import Curve
 from doctor.fleet.discovery import Found, discover
 from doctor.fleet.guilty import Explanation
 from doctor.fleet.records import RunRecord, record_of
+from doctor.planner import Tried
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -48,6 +49,16 @@ def compare(paths: Sequence[str], *, lang: str = "en") -> Compared:
     judged = summary.trials([one for one in runs if one.failed is not None])
     explanation = guilty.explain(judged)
     return Compared(runs=runs, differences=_differences(runs, explanation), explanation=explanation)
+
+
+def tried_before(table: Path, paths: Sequence[str], cause: str | None) -> list[Tried]:
+    """The other attempts of this job in the table of a scan that failed of the same cause. Raises DoctorError for no such table."""
+    here = Path(paths[0]).resolve()
+    runs = [_of_row(row) for row in tables.read(table)]
+    mine = next((one for one in runs if Path(one.path).resolve() == here), None)
+    job = mine.job if mine else history.job_name(str(here), {})
+    this = RunRecord(path=mine.path if mine else str(here), cause=cause)
+    return history.tried(this, [one for one in runs if one.job == job])
 
 
 def _records(path: str, lang: str, tools: Tools) -> list[RunRecord]:

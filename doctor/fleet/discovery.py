@@ -59,6 +59,11 @@ class Found(msgspec.Struct, frozen=True):
     problems: list[str] = []
 
 
+def only_logs(found: Found) -> bool:
+    """Whether nothing in it but its logs' names says that this is a training run."""
+    return not any(_OUTPUTS.fullmatch(_name(path)) for path, _ in found.files)
+
+
 def discover(roots: Sequence[str]) -> Iterator[Found]:
     """The runs under the roots, each once, in no promised order. Raises DoctorError for a root that is not there."""
     for root in dict.fromkeys(roots):

@@ -79,15 +79,23 @@ def _ray(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
     """A ray cluster, or one of our own. Its joblib backend hands results out a window at a time."""
     ray = need("ray", "ray")
     need("ray.util.joblib", "ray").register_ray()
-    if not ray.is_initialized():
+    where = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}
+
+    def connect() -> None:
         try:
-            ray.init(**({"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}), log_to_driver=False)
+            ray.init(**where, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise DoctorError(f"--address {address}: no ray cluster answers: {error}") from error
+
+    if not ray.is_initialized():
+        connect()
     total = max(1, int(ray.cluster_resources().get("CPU", jobs)) if address else jobs)
 
     def results(tasks: Iterable[list[bytes]]) -> Results:
         waiting = iter(tasks)
+        if not ray.cluster_resources().get("CPU"):  # the node itself died: a new one, or another of the cluster
+            ray.shutdown()
+            connect()
         with joblib.parallel_config(backend="ray"), joblib.Parallel(n_jobs=total, batch_size=1) as parallel:
             while window := list(itertools.islice(waiting, total * 8)):
                 yield from parallel(joblib.delayed(work)(task) for task in window)

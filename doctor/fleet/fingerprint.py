@@ -32,10 +32,12 @@ def fingerprint(judged: Sequence[Judged]) -> str | None:
 
 
 def root(judged: Sequence[Judged]) -> Judged | None:
-    """The finding that stands for the failure: the root, else the first error."""
+    """The finding that stands for the failure: the root, else the first error, else what no rule knows (a note, but all there is)."""
     told = [one for one in judged if one.finding.rule.severity != "note"]
     roots = [one for one in told if one.role == "root"]
-    return next(iter(roots or [one for one in told if one.finding.rule.severity == "error"]), None)
+    errors = [one for one in told if one.finding.rule.severity == "error"]
+    unknown = [one for one in judged if one.finding.rule.fallback]
+    return next(iter(roots or errors or unknown), None)
 
 
 def evidence(judged: Judged) -> str:

@@ -12,7 +12,7 @@ from doctor import redact
 from doctor.diagnose import Examination
 from doctor.errors import NOTHING_TO_READ
 from doctor.fleet import fingerprint, history
-from doctor.fleet.discovery import Found
+from doctor.fleet.discovery import Found, only_logs
 from doctor.options import table
 from doctor.planner import Tried
 from doctor.quote import thin
@@ -104,12 +104,18 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> bool | None:
-        """True for a run that failed or has an error, False for one that is sound, None where nothing says."""
+        """True for a run that failed, has an error, or whose training went wrong; False for one that completed without; None where
+        nothing says, and where somebody stopped it."""
         if self.outcome != "analyzed":
             return None
-        if self.status in ("failed", "interrupted") or any(one.severity == "error" for one in self.findings):
+        if self.status == "failed" or any(one.severity == "error" or _ruins(one) for one in self.findings):
             return True
         return False if self.status == "completed" else None
+
+
+def _ruins(finding: FindingRecord) -> bool:
+    """A root cause of the stability family: the run may end, but what it learned is not worth much."""
+    return finding.role == "root" and finding.severity == "warning" and finding.rule.startswith("stability/")
 
 
 _ENVIRONMENT = ("versions.", "gpu.", "world_size", "examples.", "device", "attention", "compute_dtype", "model.params", "deepspeed.")
@@ -179,7 +185,7 @@ def failed_to(found: Found, outcome: Outcome, error: str) -> RunRecord:
 
 def nothing_there(found: Found, exit_code: int) -> bool:
     """Whether this is no run at all: consoles by their names, but nothing in them that a training would write."""
-    return exit_code == NOTHING_TO_READ and bool(found.paths) and not found.problems
+    return exit_code == NOTHING_TO_READ and only_logs(found) and not found.problems
 
 
 def _given(run: Run) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from doctor.errors import DoctorError
 from doctor.fleet import clusters, guilty, history
 from doctor.fleet.clusters import Cluster, Failure
 from doctor.fleet.guilty import Explanation, Trial
@@ -77,6 +79,15 @@ def of(store: Store) -> Summary:
         jobs=_jobs(store),
         left_out=left_out,
     )
+
+
+def read(table: Path) -> Summary:
+    """The summary beside the table of a scan. Raises DoctorError where there is none."""
+    path = table.with_name(table.name.removesuffix(".parquet") + ".summary.json")
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Summary)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DoctorError(f"{path}: no summary of a scan: {error}") from error
 
 
 def attempts_of(store: Store, job: str) -> list[RunRecord]:

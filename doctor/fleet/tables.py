@@ -12,7 +12,7 @@ from doctor.errors import DoctorError
 from doctor.fleet.extras import need
 from doctor.fleet.records import RunRecord
 
-ROWS = 2000
+ROWS = 500
 """Rows written at a time."""
 
 RUNS: dict[str, tuple[str, str]] = {

@@ -22,8 +22,10 @@ import msgspec
 
 from doctor.fleet.records import Outcome, RunRecord, Task, failed_to
 
-RETRIES = 2
+RETRIES = 4
 """A run whose analyst died without a word (killed by somebody, or crashed) is tried again so often."""
+READY = b"ready"
+"""The first message of an analyst."""
 POLL_SECONDS = 0.05
 _SIZE = struct.Struct(">Q")
 _analysts = threading.local()
@@ -73,9 +75,12 @@ class Analyst:
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])},
         )
         self.memory = _reader_of_memory(self.process.pid)
+        self.ready = False
 
     def ask(self, task: Task) -> bytes | Broken:
         """The answer, or what became of the process: killed for time or memory, or gone by itself."""
+        if not self.ready:  # loading the rules counts against no run
+            self.ready = receive(_open(self.process.stdout)) == READY
         over: list[Broken] = []
         done = threading.Event()
         guard = threading.Thread(target=self._guard, args=(task, done, over), daemon=True)

@@ -1,0 +1,240 @@
+"""What a scan costs beside analyzing its runs one by one, how much memory its coordinator takes, and whether killed workers show.
+
+    python benchmarks/fleet_scan.py [--runs 10000] [--folder DIR] [--kill 300] [--engines local,dask,ray] [--pretend 1000,100000]
+
+Generates run folders from fixtures/ (other hosts, paths, seeds, learning rates, times), analyzes a sample of them one by one in this
+process, scans all with two jobs, scans again, and scans part of them while worker processes are killed. Wall time is disturbed by
+whatever else the machine does; processor time is not, and with two free cores the one is half of the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+SCAN = """
+import json, resource, sys
+from pathlib import Path
+from doctor.fleet import engines, scan, records
+roots, output, engine, address, seconds = json.loads(sys.argv[1])
+options = scan.Options(roots=roots, output=Path(output), engine=engines.Choice(engine, address, 2), limits=records.Limits(seconds))
+class Said(scan._Silent):
+    def note(self, text): print(text, file=sys.stderr)
+if __name__ == "__main__":
+    found = scan.scan(options, Said())
+    print(json.dumps({"runs": found.runs, "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                      "coordinator_s": sum(resource.getrusage(resource.RUSAGE_SELF)[:2])}))
+"""
+
+
+PRETEND = """
+import json, resource, sys, time
+from pathlib import Path
+import msgspec
+from doctor.fleet import scan, store
+output, source, runs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+options = scan.Options(roots=["pretended"], output=Path(output))
+known = list(store.Store(Path(source), scan._version(options)).rows("SELECT path, found, record FROM runs WHERE done = 1 AND state != ''"))
+kept = store.Store(options.beside(".cache"), scan._version(options))
+for number in range(runs):
+    path, found, record = known[number % len(known)]
+    path = f"sweep{number // 100}/{number}{Path(path).name}"
+    kept.found(msgspec.structs.replace(msgspec.msgpack.decode(found, type=scan.Found), path=path))
+    decoded = msgspec.msgpack.decode(record, type=scan.RunRecord)
+    kept.put(path, msgspec.msgpack.encode(msgspec.structs.replace(decoded, path=path, job=path)))
+begin = time.perf_counter()
+scan._write(options, kept)
+kept.close()
+print(json.dumps({"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "write_s": time.perf_counter() - begin}))
+"""
+"""Records of a real scan, repeated: what the coordinator does with them, without analyzing."""
+
+
+def pretended(work: Path, runs: int) -> dict[str, Any]:
+    """The coordinator's memory and the seconds that its outputs take, for so many runs."""
+    if not (work / "few.parquet").exists():
+        generate(work / "few", 110)
+        scan([work / "few"], work / "few.parquet")
+    arguments = [str(work / f"pretended{runs}.parquet"), str(work / "few.cache"), str(runs)]
+    done = subprocess.run([sys.executable, "-c", PRETEND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def generate(folder: Path, runs: int) -> None:
+    """`runs` folders, a hundred to a sweep."""
+    fixtures = sorted(path for path in (ROOT / "fixtures").iterdir() if path.is_dir())
+    chance = random.Random(7)
+    for number in range(runs):
+        source = fixtures[number % len(fixtures)]
+        target = folder / f"sweep{number // 100:04d}" / f"{source.name}-{number}"
+        if not target.exists():
+            copy(source, target, number, chance)
+
+
+def copy(source: Path, target: Path, number: int, chance: random.Random) -> None:
+    """A fixture as another run of it would look: text varied, binary files as they are."""
+    host, seed = f"node{chance.randrange(1000)}", chance.randrange(10**6)
+    for path in source.rglob("*"):
+        if not path.is_file() or path.name in ("ORIGIN.md", "expected.yaml"):
+            continue
+        to = target / path.relative_to(source)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        data = path.read_bytes()
+        if path.suffix in (".log", ".yaml", ".json", ".jsonl", ".out", ".err", ".sh", ".txt"):
+            data = re.sub(rb"saves/tiny-llama", b"saves/job%d" % number, data)
+            data = re.sub(rb"\blocalhost\b", host.encode(), data)
+            data = re.sub(rb"(?m)^seed: \d+", b"seed: %d" % seed, data)
+        to.write_bytes(data)
+
+
+def scan(roots: list[Path], output: Path, engine: str = "local", address: str = "", seconds: float = 120.0) -> dict[str, Any]:
+    """One scan in a process of its own; wall and processor seconds (its own and its children's)."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    argument = json.dumps([[str(root) for root in roots], str(output), engine, address, seconds])
+    done = subprocess.run([sys.executable, "-c", SCAN, argument], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return {**told, "wall_s": time.perf_counter() - begin, "cpu_s": cpu, "notes": done.stderr.count("a worker was lost")}
+
+
+def one_by_one(folder: Path, runs: int, sample: int) -> tuple[float, float]:
+    """Wall and processor seconds of analyzing all runs in this process, from a sample of them."""
+    import doctor
+
+    paths = sorted(path for sweep in folder.iterdir() for path in sweep.iterdir())
+    chosen = [paths[i * len(paths) // sample] for i in range(sample)]
+    for path in chosen[:5]:
+        doctor.analyze(path)
+    begin, cpu = time.perf_counter(), time.process_time()
+    for path in chosen:
+        doctor.analyze(path)
+    scale = runs / len(chosen)
+    return (time.perf_counter() - begin) * scale, (time.process_time() - cpu) * scale
+
+
+def killer(pattern: str, kills: int, stop: threading.Event, log: list[int]) -> None:
+    """Kills processes of ours whose command line holds `pattern`, at random moments."""
+    chance = random.Random(3)
+    while not descendants(os.getpid(), PATTERNS["local"]) and not stop.wait(0.2):  # until the work has begun, whatever the engine
+        continue
+    while kills and not stop.wait(chance.uniform(0.5, 2.5)):
+        victims = descendants(os.getpid(), pattern)
+        if victims:
+            os.kill(chance.choice(victims), signal.SIGKILL)
+            log.append(1)
+            kills -= 1
+
+
+def descendants(pid: int, pattern: str) -> list[int]:
+    """Processes below `pid` whose command line holds `pattern`."""
+    out = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(one) for one in task.read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            try:
+                line = Path(f"/proc/{child}/cmdline").read_bytes().decode("utf-8", "replace").replace("\0", " ")
+            except OSError:
+                continue
+            out += [child] if pattern in line else []
+            out += descendants(child, pattern)
+    return out
+
+
+PATTERNS = {"local": "doctor.fleet.analyst", "dask": "multiprocessing.spawn", "ray": "ray::PoolActor"}
+"""What a worker process of each engine is called."""
+
+
+def rows(path: Path) -> Any:
+    """Both tables of a scan."""
+    import pyarrow.parquet as parquet
+
+    return parquet.read_table(path), parquet.read_table(path.with_name(path.stem + ".findings.parquet"))
+
+
+def killed(folder: Path, runs: int, engine: str, work: Path) -> str:
+    """A scan with and without workers being killed."""
+    roots = sorted(folder.iterdir())[: max(1, runs // 100)]
+    plain, hit = work / f"{engine}-plain.parquet", work / f"{engine}-killed.parquet"
+    scan(roots, plain, engine)
+    stop, log = threading.Event(), []
+    thread = threading.Thread(target=killer, args=(PATTERNS[engine], 4, stop, log), daemon=True)
+    thread.start()
+    try:
+        told = scan(roots, hit, engine)
+    finally:
+        stop.set()
+    thread.join()
+    same = all(a.equals(b) for a, b in zip(rows(plain), rows(hit), strict=True))
+    local = all(a.equals(b) for a, b in zip(rows(plain), rows(work / "local-plain.parquet"), strict=True))
+    return f"{engine}: {told['runs']} runs, {len(log)} workers killed; same rows {same}; same rows as local {local}"
+
+
+def main() -> None:
+    """Prints all figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--sample", type=int, default=220)
+    parser.add_argument("--kill", type=int, default=300)
+    parser.add_argument("--pretend", default="1000,10000,100000", help="numbers of runs for which outputs are made of repeated records")
+    parser.add_argument("--engines", default="local,dask,ray")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        folder = given.folder or work / "runs"
+        generate(folder, given.runs)
+        if given.runs:
+            wall, cpu = one_by_one(folder, given.runs, min(given.sample, given.runs))
+            first = scan([folder], work / "all.parquet")
+            second = scan([folder], work / "all.parquet")
+            wall2, cpu2 = one_by_one(folder, given.runs, min(given.sample, given.runs))
+            wall, cpu = (wall + wall2) / 2, (cpu + cpu2) / 2
+            print(f"one by one: {cpu:.0f} s of processor, {wall:.0f} s of wall time ({1000 * cpu / given.runs:.1f} ms a run)")
+            print(
+                f"scan of {first['runs']}: processor {first['cpu_s']:.0f} s ({first['cpu_s'] / cpu:.2f}x), wall {first['wall_s']:.0f} s "
+                f"({(first['wall_s'] - 5) / (wall / 2):.2f}x half of one by one, less 5 s); coordinator {first['coordinator_s']:.0f} s, "
+                f"{first['rss_mib']:.0f} MiB"
+            )
+            print(
+                f"again: processor {second['cpu_s'] / first['cpu_s']:.1%}, wall {second['wall_s'] / first['wall_s']:.1%} of the first; "
+                f"coordinator {second['rss_mib']:.0f} MiB"
+            )
+            tenth = scan(sorted(folder.iterdir())[: max(1, given.runs // 1000)], work / "tenth.parquet")
+            print(f"coordinator with {tenth['runs']} runs: {tenth['rss_mib']:.0f} MiB")
+        for runs in filter(None, given.pretend.split(",")):
+            told = pretended(work, int(runs))
+            print(f"outputs for {runs} runs: coordinator {told['rss_mib']:.0f} MiB, {told['write_s']:.1f} s")
+        for engine in given.engines.split(",") if given.kill else ():
+            if engine == "ray" and shutil.which("ray", path=str(Path(sys.executable).parent)) is None:
+                print("ray: not installed")
+                continue
+            print(killed(folder, given.kill, engine, work))
+
+
+if __name__ == "__main__":
+    main()
