@@ -12,7 +12,7 @@ from doctor.engine import Engine
 from doctor.events import ConfigSeen, Event, Fact, Where
 from doctor.options import effective
 from doctor.planner import ConfigText, Strategy
-from doctor.report import Report, SourceView
+from doctor.report import Report, SkippedView, SourceView
 from doctor.run import Run
 from doctor.surroundings import facts_about
 
@@ -51,6 +51,7 @@ def analyze(
         path=reading.root,
         lang=lang,
         problems=[*added.problems, *engine.problems],
+        skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],
     )
 
 

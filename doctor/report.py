@@ -43,6 +43,14 @@ class SourceView(msgspec.Struct, frozen=True):
     problems: list[str] = []
 
 
+class SkippedView(msgspec.Struct, frozen=True):
+    """What was not opened: `reason` (weights, archive, data set, ...), how many, and the first of them."""
+
+    reason: str
+    count: int
+    examples: list[str]
+
+
 class StepsView(msgspec.Struct, frozen=True):
     """Training steps as the run counts them."""
 
@@ -64,6 +72,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["completed", "failed", "interrupted", "running", "unknown"] = "unknown"
     steps: StepsView = StepsView()
     sources: list[SourceView] = []
+    skipped: list[SkippedView] = []
 
 
 class EvidenceView(msgspec.Struct, frozen=True):
@@ -221,11 +230,13 @@ def build(
     lang: str,
     problems: Sequence[str] = (),
     kind: Literal["analyze", "check"] = "analyze",
+    skipped: Sequence[SkippedView] = (),
 ) -> Report:
     """Findings, plan and run as a report in one language. Raises DoctorError for a language without words."""
     writer = Writer(run, book, words.load(lang))
     findings = [writer.finding(one, advice) for one, advice in zip(judged, plan.advice, strict=True)]
-    view = writer.run_view(judged, path, sources)
+    left = [msgspec.structs.replace(one, examples=[clean(path) for path in one.examples]) for one in skipped]
+    view = msgspec.structs.replace(writer.run_view(judged, path, sources), skipped=left)
     if kind == "check":  # nothing ran yet: a refused config is no failed run
         view = msgspec.structs.replace(view, status="unknown")
     return Report(
