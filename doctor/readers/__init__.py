@@ -13,31 +13,41 @@ from typing import Any
 from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
 from doctor.events import ConfigSeen, Event, Fact
 from doctor.readers import brought, merge
+from doctor.readers.accelerate import Accelerate
 from doctor.readers.adapter_config import AdapterConfig
 from doctor.readers.base import Context, File, Reader, Record, Source, unpacked_head, utf16
 from doctor.readers.command import Command
 from doctor.readers.config_yaml import ConfigYaml, is_yaml
 from doctor.readers.console import Console
+from doctor.readers.console.error_file import ErrorFile
 from doctor.readers.deepspeed import DeepSpeed
 from doctor.readers.discovery import Skipped, natural, walk
 from doctor.readers.journal import Journal
 from doctor.readers.model_card import ModelCard
 from doctor.readers.results import Results
+from doctor.readers.snapshots import FlightRecorder, MemorySnapshot
 from doctor.readers.tensorboard import TensorBoard
 from doctor.readers.trainer_log import TrainerLog
 from doctor.readers.trainer_state import TrainerState
 from doctor.readers.training_args import TrainingArgs
+from doctor.readers.wandb import Wandb, WandbConfig
 
 READERS: tuple[Reader, ...] = (
     Journal(),
     TrainerLog(),
     TrainerState(),
     TensorBoard(),
+    Wandb(),
+    WandbConfig(),
     TrainingArgs(),
     Results(),
     AdapterConfig(),
     ModelCard(),
     DeepSpeed(),
+    Accelerate(),
+    ErrorFile(),
+    MemorySnapshot(),
+    FlightRecorder(),
     ConfigYaml(),
     Command(),
     Console(),

@@ -181,6 +181,7 @@ class File:
         """Unpacks in bounded memory; what becomes over a gigabyte and two hundred times its size is left at that point."""
         unpacked = 0
         try:
+            kind = packed(file.peek(6)[:6])
             read = unpacking(file, file.peek(6)[:6])
             while chunk := read(CHUNK):
                 unpacked += len(chunk)
@@ -191,7 +192,7 @@ class File:
         except ImportError:
             self.source.problem("zstd: not read, the library is missing (pip install 'lfdoctor[zstd]')")
         except damage() as error:
-            self.source.problem(f"damaged compressed data: {error}")
+            self.source.problem(f"damaged {kind} data: {error}")
 
     def whole(self, limit: int = WHOLE) -> bytes | None:
         """The file's bytes if they are at most `limit`, else None (and a problem)."""
