@@ -179,7 +179,7 @@ def trainer_log(number: int) -> Iterator[str]:
         yield json.dumps(
             {
                 "current_steps": step, "total_steps": number, "loss": loss_at(step, number), "lr": 1e-4 * (1 - step / (number + 1)),
-                "epoch": 3 * step / number, "percentage": round(100 * step / number, 2), 
+                "epoch": 3 * step / number, "percentage": round(100 * step / number, 2),
                 "elapsed_time": f"{step // 3600}:{step // 60 % 60:02d}:{step % 60:02d}",
                 "remaining_time": "1 day, 2:03:04", "throughput": round(9000 + rng.random() * 50, 2), "total_tokens": 16384 * step,
             }

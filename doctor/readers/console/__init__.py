@@ -48,6 +48,7 @@ _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T _](\d\d):(\d\d):(\d\d)")
 _AMERICAN = re.compile(r"(\d\d)/(\d\d)/(\d{4}) (\d\d):(\d\d):(\d\d)")
 _CONFIG = re.compile(r"\b\w+Config \{\s*$")
 _GLUED_HEADER = ("Original", "Group", "─", "traceback :", "|", "+")
+_GLUED = re.compile(rb"(?<=it/s\]|s/it\])")
 _PLAN = ("steps.planned", "epochs.planned", "steps.per_epoch")
 _HEADER_WITHIN = 1 << 20
 _CLEARED = 10
@@ -161,7 +162,8 @@ class _Reading:
             yield from self._overdue()
         raw = raw.removesuffix(b"\r")
         if b"\r" not in raw:
-            yield from self._segment(raw)
+            for part in _GLUED.split(raw) if len(raw) > CUT else (raw,):
+                yield from self._segment(part)
             return
         bar = b""
         cleared = False
