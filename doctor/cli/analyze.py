@@ -11,6 +11,7 @@ import typer
 
 from doctor import reporters
 from doctor.cli.common import Format, Lang, Output, emit, one_language, one_of, write_file
+from doctor.cli.progress import shown_progress
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def analyze(
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
     from doctor.fleet.similar import analyze as diagnose
 
-    report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+    with shown_progress():
+        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
     if patch is not None:
         report = _write_patch(report, patch)
     emit(report, kind, output)

@@ -27,6 +27,9 @@ BOMB = 1 << 30
 PROBLEMS = 20
 """So many problems are kept of one source."""
 
+progress: Callable[[str, int, int], None] | None = None
+"""Told of every chunk that is read: the file, the bytes of the chunk (decompressed), the file's size (0 where it is not known)."""
+
 Lane = Literal["config", "metrics", "text"]
 
 
@@ -119,6 +122,13 @@ class File:
         return Where(self.name, line, step)
 
     def chunks(self) -> Iterator[bytes]:
+        """As `_chunks`, telling `progress` how far the file is read."""
+        for chunk in self._chunks():
+            if progress is not None:
+                progress(self.name, len(chunk), self.source.bytes)
+            yield chunk
+
+    def _chunks(self) -> Iterator[bytes]:
         """The file's bytes, decompressed, UTF-16 turned into UTF-8, a chunk at a time; what cannot be read is noted, never raised.
 
         A file can be read again and again; standard input once, except for what `peek` and `head` looked at.
