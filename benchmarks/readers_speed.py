@@ -60,19 +60,20 @@ def run(command: Sequence[str]) -> Took:
     return Took(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def compare(title: str, commands: Mapping[str, Sequence[str] | None], rounds: int, *, processor: bool = False) -> None:
-    """Runs all in turn and prints medians; the ratio is of the first to each."""
+def compare(title: str, commands: Mapping[str, Sequence[str] | None], rounds: int) -> None:
+    """Runs all in turn and prints medians of wall and processor time (for busy machines), and the first's ratio to each."""
     taken: dict[str, list[Took]] = {name: [] for name, command in commands.items() if command}
     for _ in range(rounds):
         for name, command in commands.items():
             if command:
                 taken[name].append(run(command))
-    seconds = {name: statistics.median(one.processor if processor else one.wall for one in runs) for name, runs in taken.items()}
-    first = next(iter(seconds.values()))
-    print(title)
-    for name, value in seconds.items():
-        print(f"  {name:34} {value:8.3f} s   {first / value:6.2f} x   {max(one.mib for one in taken[name]):6.0f} MiB")
-    for name in commands.keys() - seconds.keys():
+    medians = {name: [statistics.median(figures) for figures in zip(*runs, strict=True)] for name, runs in taken.items()}
+    first = next(iter(medians.values()))
+    print(f"{title}: wall, processor, first / this (wall, processor), peak memory", flush=True)
+    for name, (wall, processor, _) in medians.items():
+        ratios = f"{first[0] / wall:7.2f} x {first[1] / processor:7.2f} x"
+        print(f"  {name:34} {wall:8.3f} s {processor:8.3f} s {ratios} {max(one.mib for one in taken[name]):6.0f} MiB", flush=True)
+    for name in commands.keys() - medians.keys():
         print(f"  {name:34} not installed")
 
 
@@ -181,7 +182,9 @@ def same_values(path: Path) -> bool:
     for moment, step, tag, value in scalars(File(path, str(path), Source(str(path), "", path.stat().st_size))):
         ours.setdefault(tag, []).append((moment, step, value))
     tags = theirs.Tags()["scalars"]
-    return set(ours) == set(tags) and all(ours[tag] == [tuple(one) for one in theirs.Scalars(tag)] for tag in tags)
+    return set(ours) == set(tags) and all(
+        ours[tag] == [(one.wall_time, one.step, one.value) for one in theirs.Scalars(tag)] for tag in tags
+    )
 
 
 def folder(options: argparse.Namespace) -> None:
@@ -190,7 +193,7 @@ def folder(options: argparse.Namespace) -> None:
     path = inputs.make("run", 1000, options.folder / "run")
     commands = {"lfdoctor analyze": [*ANALYZE, str(path)], "import typer, rich, yaml": [sys.executable, "-c", "import typer, rich, yaml"]}
     run(commands["lfdoctor analyze"])
-    compare("run folder, 3,000 lines and 1,000 records, processor time", commands, max(options.rounds, 7), processor=True)
+    compare("run folder, 3,000 lines and 1,000 records", commands, max(options.rounds, 7))
 
 
 PARTS = {one.__name__: one for one in (console, trainer_log, trainer_state, events, folder)}
