@@ -45,7 +45,8 @@ def bar(step: int, steps: int, seconds: float) -> str:
     """One redraw of the training's progress bar."""
     share = step / steps
     filled = int(share * 10)
-    return f"\r{int(share * 100):3d}%|{'█' * filled}{' ' * (10 - filled)}| {step}/{steps} [{clock(seconds)}<{clock(seconds / share - seconds)},  1.25s/it]"
+    shown, left = "█" * filled + " " * (10 - filled), clock(seconds / share - seconds)
+    return f"\r{int(share * 100):3d}%|{shown}| {step}/{steps} [{clock(seconds)}<{left},  1.25s/it]"
 
 
 def record(step: int, steps: int, rng: random.Random, strings: bool) -> str:
@@ -64,9 +65,11 @@ def spam(rng: random.Random) -> str:
     if kind < 3:
         return f"{HOST}:{a}:{a + b} [{b % 8}] NCCL INFO Channel {b % 24:02d}/0 : {b % 8}[{b % 8}] -> {a % 8}[{a % 8}] via P2P/CUMEM/read\n"
     if kind == 3:
-        return f"[default{b % 8}]:[{now}] [INFO] [logging.py:128:log_dist] [Rank 0] step={a}, skipped=0, lr=[{a * 1e-9:.6e}], mom=[(0.9, 0.999)]\n"
+        told = f"step={a}, skipped=0, lr=[{a * 1e-9:.6e}], mom=[(0.9, 0.999)]"
+        return f"[default{b % 8}]:[{now}] [INFO] [logging.py:128:log_dist] [Rank 0] {told}\n"
     if kind == 4:
-        return f"/opt/conda/lib/python3.11/site-packages/torch/utils/checkpoint.py:{a}: UserWarning: the default of use_reentrant will change\n  warnings.warn(\n"
+        place = "/opt/conda/lib/python3.11/site-packages/torch/utils/checkpoint.py"
+        return f"{place}:{a}: UserWarning: the default of use_reentrant will change\n  warnings.warn(\n"
     return (
         f"[INFO|tokenization_utils_base.py:2500] {now} >> tokenizer config file saved in saves/sft/checkpoint-{a}/tokenizer_config.json\n"
     )
@@ -176,7 +179,8 @@ def trainer_log(number: int) -> Iterator[str]:
         yield json.dumps(
             {
                 "current_steps": step, "total_steps": number, "loss": loss_at(step, number), "lr": 1e-4 * (1 - step / (number + 1)),
-                "epoch": 3 * step / number, "percentage": round(100 * step / number, 2), "elapsed_time": f"{step // 3600}:{step // 60 % 60:02d}:{step % 60:02d}",
+                "epoch": 3 * step / number, "percentage": round(100 * step / number, 2),
+                "elapsed_time": f"{step // 3600}:{step // 60 % 60:02d}:{step % 60:02d}",
                 "remaining_time": "1 day, 2:03:04", "throughput": round(9000 + rng.random() * 50, 2), "total_tokens": 16384 * step,
             }
         ) + "\n"  # fmt: skip

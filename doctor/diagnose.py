@@ -16,7 +16,7 @@ from doctor.events import ConfigSeen, Event, Fact, Where
 from doctor.options import effective
 from doctor.planner import ConfigText, Strategy, Tried
 from doctor.plugins import Plugins
-from doctor.report import Report, SourceView
+from doctor.report import Report, SkippedView, SourceView
 from doctor.rulebook import Rulebook
 from doctor.run import Run
 from doctor.surroundings import facts_about
@@ -92,6 +92,7 @@ def examine(
         lang=lang,
         problems=[*tools.added.problems, *engine.problems],
         contexts=context.around(_told(judged)),
+        skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],
     )
     return Examination(told, judged, engine.run)
 

@@ -49,6 +49,14 @@ class SourceView(msgspec.Struct, frozen=True):
     problems: list[str] = []
 
 
+class SkippedView(msgspec.Struct, frozen=True):
+    """What was not opened: `reason` (weights, archive, data set, ...), how many, and the first of them."""
+
+    reason: str
+    count: int
+    examples: list[str]
+
+
 class StepsView(msgspec.Struct, frozen=True):
     """Training steps as the run counts them."""
 
@@ -71,6 +79,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["completed", "failed", "interrupted", "running", "unknown"] = "unknown"
     steps: StepsView = StepsView()
     sources: list[SourceView] = []
+    skipped: list[SkippedView] = []
 
 
 class EvidenceView(msgspec.Struct, frozen=True):
@@ -268,12 +277,13 @@ def build(
     problems: Sequence[str] = (),
     kind: Literal["analyze", "check"] = "analyze",
     contexts: Mapping[Where, Context] = MappingProxyType({}),
+    skipped: Sequence[SkippedView] = (),
 ) -> Report:
     """Findings, plan and run as a report in one language, with its sentences in the others. DoctorError for a language without words.
 
     `contexts` are the lines around pieces of evidence, where their files could be read.
     """
-    pieces = Pieces(judged, plan, run, blind, sources, path, problems, kind, contexts)
+    pieces = Pieces(judged, plan, run, blind, sources, path, problems, kind, contexts, skipped)
     others = [_written(pieces, book, other) for other in LANGUAGES if other != lang]
     return translate.joined(_written(pieces, book, lang), others)
 
@@ -290,6 +300,7 @@ class Pieces(msgspec.Struct, frozen=True):
     problems: Sequence[str]
     kind: Literal["analyze", "check"]
     contexts: Mapping[Where, Context]
+    skipped: Sequence[SkippedView]
 
 
 def _written(pieces: Pieces, book: Rulebook, lang: str) -> Report:
@@ -297,7 +308,8 @@ def _written(pieces: Pieces, book: Rulebook, lang: str) -> Report:
     judged, plan, run = pieces.judged, pieces.plan, pieces.run
     writer = Writer(run, book, words.load(lang), pieces.contexts)
     findings = [writer.finding(one, advice) for one, advice in zip(judged, plan.advice, strict=True)]
-    view = writer.run_view(judged, pieces.path, pieces.sources)
+    left = [msgspec.structs.replace(one, examples=[clean(path) for path in one.examples]) for one in pieces.skipped]
+    view = msgspec.structs.replace(writer.run_view(judged, pieces.path, pieces.sources), skipped=left)
     if pieces.kind == "check":  # nothing ran yet: a refused config is no failed run
         view = msgspec.structs.replace(view, status="unknown")
     return Report(

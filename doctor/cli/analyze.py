@@ -11,6 +11,7 @@ import typer
 
 from doctor import reporters
 from doctor.cli.common import Format, Lang, Output, emit, one_language, one_of, write_file
+from doctor.cli.progress import shown_progress
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def analyze(
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
     from doctor.fleet.similar import analyze as diagnose
 
-    report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+    with shown_progress():
+        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
     if history is not None and report.patch is not None:
         report = _in_its_light(history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
     if patch is not None:

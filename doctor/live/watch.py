@@ -175,7 +175,7 @@ def _newest_attempt(path: Path) -> Path:
 def _files(root: Path) -> Sequence[Path]:
     if not root.exists():
         raise DoctorError(f"{root}: no such file or folder", NOTHING_TO_READ)
-    return list(walk(root)) if root.is_dir() else [root]
+    return list(walk(root, Skipped())) if root.is_dir() else [root]
 
 
 def _stat(path: Path) -> os.stat_result | None:

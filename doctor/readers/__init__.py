@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
 from doctor.events import ConfigSeen, Event, Fact
-from doctor.readers import merge
+from doctor.readers import brought, merge
+from doctor.readers.accelerate import Accelerate
 from doctor.readers.adapter_config import AdapterConfig
 from doctor.readers.base import Context, File, Reader, Record, Source, unpacked_head, utf16
 from doctor.readers.command import Command
 from doctor.readers.config_yaml import ConfigYaml, is_yaml
 from doctor.readers.console import Console
+from doctor.readers.console.error_file import ErrorFile
 from doctor.readers.deepspeed import DeepSpeed
-from doctor.readers.discovery import natural, walk
+from doctor.readers.discovery import Skipped, natural, walk
 from doctor.readers.journal import Journal
 from doctor.readers.model_card import ModelCard
 from doctor.readers.results import Results
+from doctor.readers.snapshots import FlightRecorder, MemorySnapshot
 from doctor.readers.tensorboard import TensorBoard
 from doctor.readers.trainer_log import TrainerLog
 from doctor.readers.trainer_state import TrainerState
 from doctor.readers.training_args import TrainingArgs
+from doctor.readers.wandb import Wandb, WandbConfig
 
 READERS: tuple[Reader, ...] = (
     Journal(),
     TrainerLog(),
     TrainerState(),
     TensorBoard(),
+    Wandb(),
+    WandbConfig(),
     TrainingArgs(),
     Results(),
     AdapterConfig(),
     ModelCard(),
     DeepSpeed(),
+    Accelerate(),
+    ErrorFile(),
+    MemorySnapshot(),
+    FlightRecorder(),
     ConfigYaml(),
     Command(),
     Console(),
@@ -75,6 +87,7 @@ class Reading:
         self._found: list[tuple[Reader, File]] = []
         self._first: list[Event] = []
         self._given: File | None = None
+        self.skipped = Skipped()
         for path in paths:
             self._add(path)
 
@@ -143,15 +156,28 @@ class Reading:
             self._add_stdin()
             return
         root = Path(path)
-        if root.is_dir():
-            for one in walk(root):
+        if brought.is_url(str(path)):
+            self._add_brought(brought.fetch(str(path), self.skipped), str(path))
+        elif root.is_dir():
+            for one in walk(root, self.skipped):
                 self._claim(one, explicit=False)
+        elif root.is_file() and brought.is_archive(root):
+            self._add_brought(brought.unpack(root, self.skipped), str(path))
         elif root.is_file():
             self._claim(root, explicit=True)
         else:
             what = "is neither a file nor a folder" if root.exists() else "no such file or folder"
             raise DoctorError(f"{path}: {what}", NOTHING_TO_READ)
         self._found.sort(key=_order)
+
+    def _add_brought(self, folder: Path, name: str) -> None:
+        """What was unpacked or fetched, under the name that the user knows; the copies go when the reading does."""
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        files = list(walk(folder, self.skipped))
+        for one in files:
+            inside = one.relative_to(folder).as_posix()
+            shown = name if len(files) == 1 and brought.is_url(name) and name.endswith(inside) else f"{name.rstrip('/')}/{inside}"
+            self._claim(one, explicit=len(files) == 1, shown=shown)
 
     def _add_stdin(self) -> None:
         source = Source("-", "", 0)
@@ -164,10 +190,11 @@ class Reading:
         if head:
             self._found.append((reader, file))
 
-    def _claim(self, path: Path, *, explicit: bool) -> None:
+    def _claim(self, path: Path, *, explicit: bool, shown: str | None = None) -> None:
         """Gives the file to the reader that knows it; notes pointers and what a user named but nobody can read."""
         head = unpacked_head(path)
-        source = Source(str(path), "", _size(path))
+        shown = str(path) if shown is None else shown
+        source = Source(shown, "", _size(path))
         reader = next((one for one in self._readers if one.claims(path, head)), None)
         if head.startswith(_POINTER):
             if reader is not None or explicit:
@@ -179,7 +206,9 @@ class Reading:
             reader = _last_resort(head, source)
         if reader is not None:
             source.kind = reader.kind
-            self._found.append((reader, File(path, str(path), source)))
+            self._found.append((reader, File(path, shown, source)))
+        elif not explicit:
+            self.skipped.note("not known" if head else "empty", shown)
         if reader is not None or explicit:
             self.sources.append(source)
 

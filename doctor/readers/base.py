@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import re
+import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -19,8 +22,13 @@ from doctor.events import Event, Where
 CHUNK = 1 << 20
 WHOLE = 64 << 20
 """Files that must be read whole (JSON, YAML) are read up to this size."""
+BOMB = 1 << 30
+"""Compressed data may become this large, or two hundred times its size."""
 PROBLEMS = 20
 """So many problems are kept of one source."""
+
+progress: Callable[[str, int, int], None] | None = None
+"""Told of every chunk that is read: the file, the bytes of the chunk (decompressed), the file's size (0 where it is not known)."""
 
 Lane = Literal["config", "metrics", "text"]
 
@@ -114,6 +122,13 @@ class File:
         return Where(self.name, line, step)
 
     def chunks(self) -> Iterator[bytes]:
+        """As `_chunks`, telling `progress` how far the file is read."""
+        for chunk in self._chunks():
+            if progress is not None:
+                progress(self.name, len(chunk), self.source.bytes)
+            yield chunk
+
+    def _chunks(self) -> Iterator[bytes]:
         """The file's bytes, decompressed, UTF-16 turned into UTF-8, a chunk at a time; what cannot be read is noted, never raised.
 
         A file can be read again and again; standard input once, except for what `peek` and `head` looked at.
@@ -165,26 +180,29 @@ class File:
         try:
             raw: io.RawIOBase = self.path.open("rb", buffering=0) if self._stream is None else _Raw(self._stream)
             with io.BufferedReader(raw, CHUNK) as file:
-                if file.peek(2)[:2] == b"\x1f\x8b":
+                if packed(file.peek(6)[:6]):
                     yield from self._unzip(file)
                 while chunk := file.read1(CHUNK):
                     yield chunk
         except OSError as error:
             self.source.problem(f"cannot be read: {error.strerror or error}")
 
-    def _unzip(self, file: BinaryIO) -> Iterator[bytes]:
-        """gzip in bounded memory; what unpacks to over 4 GiB and a thousand times its size is left at that point."""
+    def _unzip(self, file: Any) -> Iterator[bytes]:
+        """Unpacks in bounded memory; what becomes over a gigabyte and two hundred times its size is left at that point."""
         unpacked = 0
-        zipped = gzip.GzipFile(fileobj=file)
         try:
-            while chunk := zipped.read1(CHUNK):
+            kind = packed(file.peek(6)[:6])
+            read = unpacking(file, file.peek(6)[:6])
+            while chunk := read(CHUNK):
                 unpacked += len(chunk)
-                if unpacked > max(4 << 30, 1000 * self.source.bytes):
+                if unpacked > max(BOMB, 200 * self.source.bytes):
                     self.source.problem("unpacks to far more than a log would: not read further")
                     return
                 yield chunk
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            self.source.problem(f"damaged gzip data: {error}")
+        except ImportError:
+            self.source.problem("zstd: not read, the library is missing (pip install 'lfdoctor[zstd]')")
+        except damage() as error:
+            self.source.problem(f"damaged {kind} data: {error}")
 
     def whole(self, limit: int = WHOLE) -> bytes | None:
         """The file's bytes if they are at most `limit`, else None (and a problem)."""
@@ -251,16 +269,58 @@ def decode(data: bytes) -> str:
         return text
 
 
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
+_PACKED_NAMES = (".gz", ".zst", ".xz", ".bz2")
+
+
+def packed(head: bytes) -> str | None:
+    """How a file that begins like this is compressed."""
+    return next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
+
+
+def plain_name(path: Path) -> str:
+    """The file's name without what a compressor put behind it."""
+    return path.stem if path.suffix.lower() in _PACKED_NAMES else path.name
+
+
+def unpacking(file: Any, head: bytes) -> Callable[[int], bytes]:
+    """Reads up to so many decompressed bytes, those before damage too. Raises ImportError where zstd's library is missing."""
+    kind = packed(head)
+    if kind == "zstd":
+        import zstandard
+
+        return zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True).read
+    streams: dict[str | None, Callable[[Any], Any]] = {
+        "gzip": lambda raw: gzip.GzipFile(fileobj=raw),
+        "xz": lzma.LZMAFile,
+        "bzip2": bz2.BZ2File,
+    }
+    read: Callable[[int], bytes] = streams[kind](file).read1
+    return read
+
+
+def damage() -> tuple[type[Exception], ...]:
+    """What unpacking raises on damaged data."""
+    zstandard = sys.modules.get("zstandard")
+    return (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, *((zstandard.ZstdError,) if zstandard else ()))
+
+
 def unpacked_head(path: Path, size: int = 4096) -> bytes:
     """The first bytes of a file, decompressed; empty where it cannot be read."""
+    head = b""
     try:
         with path.open("rb") as file:
-            head = file.read(size)
-        if head[:2] == b"\x1f\x8b":
-            with gzip.open(path) as zipped:
-                head = zipped.read(size)
-    except (OSError, EOFError, zlib.error):
-        return head if "head" in locals() else b""
+            head = file.peek(size)[:size]
+            if not packed(head):
+                return head
+            read = unpacking(file, head)
+            head = b""
+            while len(head) < size and (more := read(size - len(head))):
+                head += more
+    except ImportError:
+        return head
+    except damage():
+        return head
     return head
 
 

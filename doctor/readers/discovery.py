@@ -6,21 +6,31 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+
+import msgspec
+
+from doctor.readers.base import plain_name
 
 DEPTH = 3
 FILES = 5000
 """So many files are looked at in all."""
 CROWD = 1000
 """A folder with more entries than this is a data set: only files with telling names are looked at."""
+_ENTRIES = 200_000
+"""So many entries of one folder are listed at most."""
+_EXAMPLES = 3
 
 _SKIPPED_FOLDERS = frozenset(
     {".git", ".cache", "__pycache__", "node_modules", ".venv", "venv", "site-packages", ".mypy_cache", ".pytest_cache"}
 )
-_SKIPPED_ENDINGS = (
-    ".safetensors", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".npy", ".npz", ".arrow", ".parquet", ".lock",
-    ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".pdf", ".mp4", ".mp3", ".wav", ".jinja", ".model", ".tiktoken", ".pyc", ".so",
-    ".tar", ".tgz", ".zip", ".7z", ".csv", ".tsv", ".py", ".ipynb", ".html", ".js", ".css", ".whl",
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".npy", ".npz")
+_ARCHIVES = (".tar", ".tgz", ".zip", ".7z")
+_DATA = (".arrow", ".parquet", ".csv", ".tsv")
+_OTHERS = (
+    ".lock", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".pdf", ".mp4", ".mp3", ".wav", ".jinja", ".model", ".tiktoken", ".pyc",
+    ".so", ".py", ".ipynb", ".html", ".js", ".css", ".whl",
 )  # fmt: skip
 _SKIPPED_NAMES = frozenset(
     {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json",
@@ -29,45 +39,90 @@ _SKIPPED_NAMES = frozenset(
 _TELLING = ("log", "trainer_", "events.out", "train", ".yaml", ".yml", ".out", ".err", "results.json", "config.json")
 
 
+class Skipped(msgspec.Struct):
+    """What was not read: reason -> how many files (or folders), and the first of them."""
+
+    reasons: dict[str, tuple[int, list[str]]] = {}
+
+    def note(self, reason: str, path: str, count: int = 1) -> None:
+        """One more that was left for this reason."""
+        number, examples = self.reasons.get(reason, (0, []))
+        self.reasons[reason] = (number + count, [*examples, path] if len(examples) < _EXAMPLES else examples)
+
+
+def unwanted(name: str) -> str | None:
+    """Why a file of this name is never opened; None where it may be readable (training_args.bin is no weights)."""
+    low = plain_name(Path(name.lower()))
+    if low == "training_args.bin" or low.endswith(("_snapshot.pickle", ".pickle")):
+        return None
+    for endings, reason in ((_WEIGHTS, "weights"), (_ARCHIVES, "archive"), (_DATA, "data set"), (_OTHERS, "other file")):
+        if low.endswith(endings):
+            return reason
+    return "other file" if low in _SKIPPED_NAMES else None
+
+
 def worth_a_look(name: str) -> bool:
-    """Whether a file of this name may hold something readable; weights may not (training_args.bin is no weights)."""
-    low = name.lower()
-    if low.endswith(".bin"):
-        return low == "training_args.bin"
-    return low not in _SKIPPED_NAMES and not low.removesuffix(".gz").endswith(_SKIPPED_ENDINGS)
+    """Whether a file of this name may hold something readable."""
+    return unwanted(name) is None
 
 
-def walk(root: Path) -> Iterator[Path]:
+def walk(root: Path, skipped: Skipped) -> Iterator[Path]:
     """Regular files under `root`, `DEPTH` folders deep, in a fixed order; links are followed once, loops end."""
     seen: set[tuple[int, int]] = set()
     budget = [FILES]
-    yield from _walk(root, 0, seen, budget)
+    yield from _walk(root, 0, seen, budget, skipped)
 
 
-def _walk(folder: Path, depth: int, seen: set[tuple[int, int]], budget: list[int]) -> Iterator[Path]:
+def _walk(folder: Path, depth: int, seen: set[tuple[int, int]], budget: list[int], skipped: Skipped) -> Iterator[Path]:
     try:
         status = folder.stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: natural(entry.name))
+        entries = _entries(folder, skipped)
     except OSError:
+        skipped.note("unreadable", str(folder))
         return
     if (status.st_dev, status.st_ino) in seen:
         return
     if status.st_ino:
         seen.add((status.st_dev, status.st_ino))
     folders: list[Path] = []
-    crowded = len(entries) > CROWD
     for entry in entries:
         kind = _kind(entry)
-        if kind == "folder" and not crowded and entry.name not in _SKIPPED_FOLDERS:
-            folders.append(Path(entry.path))
-        elif kind == "file" and budget[0] > 0 and worth_a_look(entry.name):
-            if crowded and not any(word in entry.name.lower() for word in _TELLING):
-                continue
+        if kind == "folder":
+            folders += [Path(entry.path)] if entry.name not in _SKIPPED_FOLDERS else []
+        elif kind != "file":
+            skipped.note("no regular file", entry.path)
+        elif (reason := unwanted(entry.name)) is not None:
+            skipped.note(reason, entry.path)
+        elif budget[0] <= 0:
+            skipped.note("too many files", entry.path)
+        else:
             budget[0] -= 1
             yield Path(entry.path)
-    if depth < DEPTH:
-        for one in folders:
-            yield from _walk(one, depth + 1, seen, budget)
+    for one in folders:
+        if depth < DEPTH:
+            yield from _walk(one, depth + 1, seen, budget, skipped)
+        else:
+            skipped.note("too deep", str(one))
+
+
+def _entries(folder: Path, skipped: Skipped) -> list[os.DirEntry[str]]:
+    """The folder's entries as people number them; of a crowded folder only files with telling names (nothing else is even looked at)."""
+    with os.scandir(folder) as listing:
+        entries = list(islice(listing, CROWD + 1))
+        if len(entries) > CROWD:
+            count = len(entries)
+            entries = [entry for entry in entries if _tells(entry.name)]
+            for entry in islice(listing, _ENTRIES):
+                count += 1
+                if _tells(entry.name) and len(entries) < FILES:
+                    entries.append(entry)
+            skipped.note("crowded folder", str(folder), count - len(entries))
+    return sorted(entries, key=lambda entry: natural(entry.name))
+
+
+def _tells(name: str) -> bool:
+    low = name.lower()
+    return any(word in low for word in _TELLING)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -13,9 +13,9 @@ import msgspec
 from doctor.events import Step, Where
 from doctor.readers.base import Record
 
-TRUST = ("console", "trainer_log", "journal", "tensorboard", "trainer_state")
+TRUST = ("console", "trainer_log", "journal", "wandb", "tensorboard", "trainer_state")
 """Least trusted first; a kind that is not listed is trusted like the console."""
-SPINE = ("trainer_log", "journal", "trainer_state", "tensorboard", "console")
+SPINE = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "console")
 """The first kind of these that a run left decides which attempts there were."""
 
 _TELLING = ("loss", "eval_loss", "reward", "predict_loss")

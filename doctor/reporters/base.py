@@ -180,6 +180,14 @@ def guide_titles(remedies: Sequence[RemedyView], words: Words) -> str:
     return words("comma").join(dict.fromkeys(words.section_title[one.guide.section] for one in remedies if one.guide))
 
 
+def skipped_lines(report: Report, words: Words) -> list[str]:
+    """What was left unread, a reason a line."""
+    return [
+        words("skipped", what=words(f"skipped_{one.reason.replace(' ', '_')}"), count=one.count, examples=", ".join(one.examples))
+        for one in report.run.skipped
+    ]
+
+
 def blind_lines(report: Report, words: Words) -> list[str]:
     """What could not be looked at, one line per missing thing, the most missed first."""
     counts = Counter(words.what_missed(one.missing) for one in report.could_not_look)

@@ -186,6 +186,7 @@ class Document:
             for one in sources
             if one.records or not one.problems
         ]
+        read += base.skipped_lines(self.report, words)
         troubles = [f"`{one.path}`: {problem}" for one in sources for problem in one.problems] + self.report.problems
         parts = (
             (words("blind"), base.blind_lines(self.report, words)),

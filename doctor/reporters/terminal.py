@@ -307,6 +307,7 @@ class Page:
             if one.records or not one.problems
         ]
         out += [self.indented(self.text(line, "dim")) for line in shown[:12]]
+        out += [self.indented(self.text(line, "dim")) for line in base.skipped_lines(self.report, self.words)]
         troubles = [f"{one.path}: {problem}" for one in sources for problem in one.problems] + self.report.problems
         if troubles:
             out += [self.heading("problems"), *(self.indented(self.text(line, "yellow")) for line in troubles[:12])]

@@ -15,7 +15,7 @@ from doctor.readers.tensorboard.crc import checksum
 class Seen:
     """Everything that one reading told."""
 
-    def __init__(self, *paths: Path, **options: Any) -> None:
+    def __init__(self, *paths: str | Path, **options: Any) -> None:
         self.reading = readers.read(paths, **options)
         self.events = list(self.reading.events())
         self.problems = [problem for source in self.reading.sources for problem in source.problems]

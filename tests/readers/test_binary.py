@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.readers.training_args import Made, replay
+from doctor.pickles import Made, replay
 from tests.readers.helpers import Seen, frame, scalar_event, text_event
 
 EXPECTED = (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import doctor
 from doctor import readers
 from doctor.errors import DoctorError
 from doctor.events import Crash, Event, Step
@@ -138,3 +139,29 @@ def test_lines_in_any_order(lines: list[str]):
     whole = [event for event in told("console.log", text) if type(event).__name__ != "LogLine"]
     few = [event for event in told("console.log", text, frozenset({"zzz"})) if type(event).__name__ != "LogLine"]
     assert [type(event) for event in few] == [type(event) for event in whole]
+
+
+FOLDER = Path(__file__).parents[2] / "fixtures"
+FIXTURES = sorted(path for path in FOLDER.glob("*/*") if path.is_file() and path.name not in ("ORIGIN.md", "expected.yaml"))
+
+
+@given(st.sampled_from(FIXTURES), st.floats(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), max_size=4))
+@settings(max_examples=max(12, EXAMPLES // 5), deadline=None)
+def test_a_damaged_fixture_is_analyzed(path: Path, cut: float, flips: list[tuple[float, int]]):
+    """A recorded file cut anywhere, or with bytes flipped: a report or DoctorError; what whole lines before the damage told stays."""
+    whole = path.read_bytes()
+    end = int(cut * len(whole))
+    damaged = bytearray(whole)
+    for place, mask in flips:
+        damaged[min(len(whole) - 1, end + int(place * (len(whole) - end)))] ^= mask
+    for data in (whole[:end], bytes(damaged)):
+        with folder_with(path.name, data) as copy:
+            try:
+                assert doctor.analyze(copy).problems == []
+            except DoctorError:
+                continue
+    if path.suffix in (".log", ".jsonl", ".out", ".err"):
+        start = whole.rfind(b"\n", 0, end) + 1
+        before = [one for one in told(path.name, whole[:start]) if isinstance(one, Step | Crash)]
+        after = [one for one in told(path.name, bytes(damaged)) if isinstance(one, Step | Crash)]
+        assert plain(after[: len(before) - 1]) == plain(before[: len(before) - 1])

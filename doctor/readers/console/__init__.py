@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from doctor.events import Crash, Event, Fact, LogLine, Phase
-from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, utf16
+from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, plain_name, utf16
 from doctor.readers.console import ends, facts
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, unglue
 from doctor.readers.console.records import Printed, printed
@@ -36,6 +36,11 @@ _SIGNS = (
     b"torchrun",
     b" - INFO - ",
     b"[rank",
+    b"NVRM: Xid",
+    b"oom-kill",
+    b"Out of memory: Kill",
+    b"NVIDIA-SMI",
+    b"slurmstepd: error",
 )
 _LEVEL = re.compile(r"(?<![A-Za-z])(DEBUG|INFO|WARNING|ERROR|CRITICAL|FATAL)(?![A-Za-z])")
 _GLOG = re.compile(r"\[?([WEIF])\d{4} ")
@@ -43,6 +48,7 @@ _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T _](\d\d):(\d\d):(\d\d)")
 _AMERICAN = re.compile(r"(\d\d)/(\d\d)/(\d{4}) (\d\d):(\d\d):(\d\d)")
 _CONFIG = re.compile(r"\b\w+Config \{\s*$")
 _GLUED_HEADER = ("Original", "Group", "─", "traceback :", "|", "+")
+_GLUED = re.compile(rb"(?<=it/s\]|s/it\])")
 _PLAN = ("steps.planned", "epochs.planned", "steps.per_epoch")
 _HEADER_WITHIN = 1 << 20
 _CLEARED = 10
@@ -59,7 +65,7 @@ class Console(ReaderBase):
     lane: Lane = "text"
 
     def claims(self, path: Path, head: bytes) -> bool:
-        name = path.name.removesuffix(".gz")
+        name = plain_name(path)
         if (b"\0" in head[:2048] and utf16(head) is None) or name.lower().startswith(("readme", "license")):
             return False
         suffix = Path(re.sub(r"(?:\.rev-\w+|\.\d+)$", "", name)).suffix.lower()
@@ -158,7 +164,8 @@ class _Reading:
             yield from self._overdue()
         raw = raw.removesuffix(b"\r")
         if b"\r" not in raw:
-            yield from self._segment(raw)
+            for part in _GLUED.split(raw) if len(raw) > CUT else (raw,):
+                yield from self._segment(part)
             return
         bar = b""
         cleared = False

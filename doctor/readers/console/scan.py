@@ -7,7 +7,6 @@ the same answers, later.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ SMALL = 4 << 20
 _ALWAYS = (b"\x1b", b" " * 10 + b"\r", b"| 0/", b"| 1/")
 """Colours (the gate looks at the text without them), a progress bar that was cleared to print something, a bar that begins."""
 _NEAR = 4096
+_WIDE = 400
 _SHORT = 2000
 
 
@@ -119,12 +119,8 @@ def bars(data: bytes, start: int, stop: int) -> list[bytes]:
 
 def _segment(data: bytes, place: int, low: int, high: int) -> bytes:
     """The bytes between carriage returns or newlines around `place`, a few hundred at most."""
-    segment = data[max(low, place - 400) : min(high, place + 400)]
-    middle = place - max(low, place - 400)
-    edges = [found.start() for found in _EDGE.finditer(segment)]
-    first = max((edge + 1 for edge in edges if edge < middle), default=0)
-    last = min((edge for edge in edges if edge > middle), default=len(segment))
-    return segment[first:last]
-
-
-_EDGE = re.compile(rb"[\r\n]")
+    low, high = max(low, place - _WIDE), min(high, place + _WIDE)
+    first = max(data.rfind(b"\r", low, place), data.rfind(b"\n", low, place)) + 1 or low
+    last = data.find(b"\r", place, high)
+    last = data.find(b"\n", place, high if last < 0 else last) if last < 0 or b"\n" in data[place:last] else last
+    return data[first : high if last < 0 else last]

@@ -1,0 +1,220 @@
+"""How fast the readers are, as ratios measured in one run: wall time, medians of ROUNDS, both sides in turn.
+
+    python benchmarks/readers_speed.py [PART ...] [--rounds 5] [--megabytes 1000] [--records 1000000] [--steps 100000] [--folder DIR]
+
+Parts: console (a real large one, a hostile one and one of loss records: `lfdoctor analyze` against ripgrep with the rules' literals and,
+on a tenth of the bytes, with their regular expressions, `wc -l`, and the same console as gzip against zcat), trainer_log (reading and
+a finished report against polars and pandas), trainer_state (against json and pandas), events (against EventAccumulator and tbparse,
+with checksums), folder (an ordinary run folder: processor time against `python -c "import typer, rich, yaml"`). What is not installed
+is left out and named. Inputs are made once in DIR (benchmarks/inputs.py). Peak memory is that of the process, from its own rusage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import inputs
+
+ROOT = Path(__file__).parent.parent
+ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
+READ = "import sys; from doctor import readers; print(sum(1 for _ in readers.read([sys.argv[1]]).events()))"
+POLARS = "import sys, polars; polars.read_ndjson(sys.argv[1])"
+PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"
+JSON = "import sys, json; json.load(open(sys.argv[1]))"
+PANDAS_STATE = "import sys, json, pandas; pandas.DataFrame(json.load(open(sys.argv[1]))['log_history'])"
+ACCUMULATOR = (
+    "import sys; from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E; "
+    "E(sys.argv[1], size_guidance={'scalars': 0}).Reload()"
+)
+TBPARSE = "import sys; from tbparse import SummaryReader; SummaryReader(sys.argv[1]).scalars"
+
+
+class Took(NamedTuple):
+    """One run of a command."""
+
+    wall: float
+    processor: float
+    mib: float
+
+
+def run(command: Sequence[str]) -> Took:
+    """Its wall and processor time in seconds and peak memory in MiB. Exit codes 0 and 1 are fine."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        raise RuntimeError(f"exit code {process.returncode}: {' '.join(command)}")
+    return Took(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def compare(title: str, commands: Mapping[str, Sequence[str] | None], rounds: int) -> None:
+    """Runs all in turn and prints medians of wall and processor time (for busy machines), and the first's ratio to each."""
+    taken: dict[str, list[Took]] = {name: [] for name, command in commands.items() if command}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            if command:
+                taken[name].append(run(command))
+    medians = {name: [statistics.median(figures) for figures in zip(*runs, strict=True)] for name, runs in taken.items()}
+    first = next(iter(medians.values()))
+    print(f"{title}: wall, processor, first / this (wall, processor), peak memory", flush=True)
+    for name, (wall, processor, _) in medians.items():
+        ratios = f"{first[0] / wall:7.2f} x {first[1] / processor:7.2f} x"
+        print(f"  {name:34} {wall:8.3f} s {processor:8.3f} s {ratios} {max(one.mib for one in taken[name]):6.0f} MiB", flush=True)
+    for name in commands.keys() - medians.keys():
+        print(f"  {name:34} not installed")
+
+
+def python(code: str, path: Path, needs: str) -> list[str] | None:
+    """A Python command on the file, if its library is there."""
+    found = subprocess.run([sys.executable, "-c", f"import {needs}"], capture_output=True, check=False)
+    return [sys.executable, "-c", code, str(path)] if found.returncode == 0 else None
+
+
+def tool(name: str, *arguments: str) -> list[str] | None:
+    """A command, if it is there."""
+    found = shutil.which(name)
+    return [found, *arguments] if found else None
+
+
+def patterns(folder: Path) -> tuple[Path, Path]:
+    """(All literals of the rules, all regular expressions of the rules that ripgrep accepts), a line each."""
+    from doctor import rulebook
+    from doctor.engine import Engine
+
+    engine = Engine(rulebook.load().rules)
+    literals, expressions = folder / "literals.txt", folder / "expressions.txt"
+    literals.write_text("\n".join(sorted(engine.literals)) + "\n", encoding="utf-8")
+    told = {rule for one in engine.rules for rule in one.params.get("any_of", ()) if isinstance(rule, str)}
+    plain = {re.sub(r"\(\?P<\w+>", "(?:", one) for one in told if not re.search(r"\(\?[=!<]|\\\d|\n", re.sub(r"\(\?P<\w+>", "", one))}
+    expressions.write_text("\n".join(sorted(plain)) + "\n", encoding="utf-8")
+    return literals, expressions
+
+
+def console(options: argparse.Namespace) -> None:
+    """Consoles against ripgrep; a finished report on our side."""
+    literals, expressions = patterns(options.folder)
+    for kind in ("bars", "hostile"):
+        path = inputs.make(kind, options.megabytes, options.folder / f"{kind}-{options.megabytes}.log")
+        commands = {
+            "lfdoctor analyze": [*ANALYZE, str(path)],
+            "rg -F -f literals": tool("rg", "-a", "-c", "-F", "-f", str(literals), str(path)),
+            "wc -l": tool("wc", "-l", str(path)),
+        }
+        compare(f"{kind}, {options.megabytes} MB", commands, options.rounds)
+    small = inputs.make("bars", max(1, options.megabytes // 100), options.folder / f"bars-{options.megabytes // 100}.log")
+    search = tool("rg", "-a", "-c", "--no-unicode", "-f", str(expressions), str(small))
+    compare(
+        f"bars, {options.megabytes // 100} MB, regular expressions",
+        {"lfdoctor analyze": [*ANALYZE, str(small)], "rg -f expressions": search},
+        1,
+    )
+    path = options.folder / f"bars-{options.megabytes}.log"
+    packed = Path(f"{path}.gz")
+    if not packed.exists():
+        subprocess.run(["gzip", "-1", "-k", str(path)], check=True)
+    compare("the same as gzip", {"lfdoctor analyze": [*ANALYZE, str(packed)], "zcat": tool("zcat", str(packed))}, options.rounds)
+    path = inputs.make("records", options.records, options.folder / f"records-{options.records}.log")
+    log = inputs.make("trainer_log", options.records, options.folder / f"trainer_log-{options.records}.jsonl")
+    commands = {"lfdoctor analyze": [*ANALYZE, str(path)], "polars, trainer_log of as many": python(POLARS, log, "polars")}
+    compare(f"console of {options.records} loss records", commands, options.rounds)
+
+
+def trainer_log(options: argparse.Namespace) -> None:
+    """trainer_log.jsonl against polars and pandas."""
+    path = inputs.make("trainer_log", options.records, options.folder / f"trainer_log-{options.records}.jsonl")
+    reading = {
+        "reading and merging": python(READ, path, "doctor"),
+        "polars.read_ndjson": python(POLARS, path, "polars"),
+        "pandas.read_json": python(PANDAS, path, "pandas"),
+    }
+    compare(f"trainer_log of {options.records} records", reading, options.rounds)
+    report = {"lfdoctor analyze": [*ANALYZE, str(path)], "polars.read_ndjson": python(POLARS, path, "polars")}
+    compare("to a finished report", report, options.rounds)
+
+
+def trainer_state(options: argparse.Namespace) -> None:
+    """trainer_state.json against json and pandas."""
+    path = inputs.make("trainer_state", options.records // 10, options.folder / f"trainer_state-{options.records // 10}.json")
+    commands = {
+        "reading and merging": python(READ, path, "doctor"),
+        "json.load": python(JSON, path, "json"),
+        "json.load and pandas": python(PANDAS_STATE, path, "pandas"),
+    }
+    compare(f"trainer_state of {options.records // 10} records", commands, options.rounds)
+
+
+def events(options: argparse.Namespace) -> None:
+    """Event files against TensorBoard's own reader, and every value compared."""
+    path = inputs.make("events", options.steps, options.folder / f"events-{options.steps}" / "events.out.tfevents.1.node")
+    commands = {
+        "reading and merging, checksums": python(READ, path, "doctor"),
+        "EventAccumulator, all points": python(ACCUMULATOR, path, "tensorboard"),
+        "tbparse": python(TBPARSE, path, "tbparse"),
+    }
+    compare(f"event file of {len(inputs.TAGS)} tags x {options.steps} steps", commands, options.rounds)
+    if commands["EventAccumulator, all points"]:
+        print(f"  values equal to the bit: {same_values(path)}")
+
+
+def same_values(path: Path) -> bool:
+    """Whether our points of every tag are EventAccumulator's."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from doctor.readers.base import File, Source
+    from doctor.readers.tensorboard.frames import scalars
+
+    theirs = EventAccumulator(str(path), size_guidance={"scalars": 0})
+    theirs.Reload()
+    ours: dict[str, list[tuple[float, int, float]]] = {}
+    for moment, step, tag, value in scalars(File(path, str(path), Source(str(path), "", path.stat().st_size))):
+        ours.setdefault(tag, []).append((moment, step, value))
+    tags = theirs.Tags()["scalars"]
+    return set(ours) == set(tags) and all(
+        ours[tag] == [(one.wall_time, one.step, one.value) for one in theirs.Scalars(tag)] for tag in tags
+    )
+
+
+def folder(options: argparse.Namespace) -> None:
+    """An ordinary run folder, in processor time. Our own modules are compiled first, as an installer does."""
+    compileall.compile_dir(ROOT / "doctor", quiet=1)
+    path = inputs.make("run", 1000, options.folder / "run")
+    commands = {"lfdoctor analyze": [*ANALYZE, str(path)], "import typer, rich, yaml": [sys.executable, "-c", "import typer, rich, yaml"]}
+    run(commands["lfdoctor analyze"])
+    compare("run folder, 3,000 lines and 1,000 records", commands, max(options.rounds, 7))
+
+
+PARTS = {one.__name__: one for one in (console, trainer_log, trainer_state, events, folder)}
+
+
+def main() -> None:
+    """Runs the parts that are asked for, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".bench")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for part in options.parts or PARTS:
+        PARTS[part](options)
+
+
+if __name__ == "__main__":
+    main()

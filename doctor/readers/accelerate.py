@@ -1,0 +1,38 @@
+"""accelerate's own configuration (default_config.yaml, fsdp.yaml): how many processes, and what spreads the model over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from doctor import yaml_edit
+from doctor.events import Event, Fact
+from doctor.readers.base import File, ReaderBase
+
+
+class Accelerate(ReaderBase):
+    """Recognised by `compute_environment` or `distributed_type`, which no training configuration has."""
+
+    kind = "accelerate"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return path.suffix.lower() in (".yaml", ".yml", ".json") and b"distributed_type" in head and b"num_processes" in head
+
+    def configs(self, file: File) -> Iterator[Event]:
+        text = file.text(1 << 20)
+        try:
+            values = yaml_edit.load(text or "")
+        except yaml_edit.NotReadable as error:
+            file.source.problem(f"cannot be read: {error}")
+            return
+        file.source.records = len(values)
+        yield Fact(where=file.where(), name="accelerate.config", value=values)
+        count, kind = values.get("num_processes"), values.get("distributed_type")
+        if type(count) is int and count > 0:
+            yield Fact(where=file.where(), name="world_size", value=count)
+        if isinstance(kind, str):
+            yield Fact(where=file.where(), name="accelerate.distributed_type", value=kind)
+        zero = values.get("deepspeed_config")
+        stage = zero.get("zero_stage") if isinstance(zero, dict) else None
+        if kind == "DEEPSPEED" and type(stage) is int:
+            yield Fact(where=file.where(), name="deepspeed.stage", value=stage)

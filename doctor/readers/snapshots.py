@@ -1,0 +1,113 @@
+"""What PyTorch dumps when something goes wrong: CUDA memory snapshots (who held the memory) and NCCL's flight recorder (who waits).
+
+Both are pickles of plain data, read by `doctor.pickles`, never unpickled. Formats: torch/cuda/memory.py (`_snapshot`) and
+torch/csrc/distributed/c10d/FlightRecorder.hpp; the recorder's JSON form is read as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doctor import pickles
+from doctor.events import Event, Fact
+from doctor.readers.base import File, ReaderBase
+
+_LARGEST = 64 << 20
+_LONGEST = 8_000_000
+_SHOWN = 5
+_KINDS = (
+    ("optimizer states", re.compile(r"optim/|optimizer|deepspeed/ops/adam|bitsandbytes/optim")),
+    ("gradients", re.compile(r"autograd/|backward")),
+    ("weights", re.compile(r"from_pretrained|load_state_dict|modeling_utils\.py|core_model_loading|_apply|convert\b")),
+    ("activations", re.compile(r"forward|training_step|compute_loss")),
+)
+"""Kind of memory -> what its stack holds; the first that fits, as PyTorch's own profiler classifies by phase of the step."""
+
+
+class MemorySnapshot(ReaderBase):
+    """Live blocks at the time of the dump, summed by kind and by the place that asked for them: the fact memory.holders."""
+
+    kind = "cuda_memory_snapshot"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return path.suffix in (".pickle", ".pkl") and (b"segments" in head or b"device_traces" in head)
+
+    def configs(self, file: File) -> Iterator[Event]:
+        told = _replayed(file)
+        segments = told.get("segments") if isinstance(told, dict) else None
+        if not isinstance(segments, list):
+            file.source.problem("holds no segments")
+            return
+        held: Counter[tuple[str, str]] = Counter()
+        for segment in segments:
+            for block in segment.get("blocks", ()) if isinstance(segment, dict) else ():
+                if isinstance(block, dict) and str(block.get("state", "")).startswith("active") and type(block.get("size")) is int:
+                    file.source.records += 1
+                    held[_holder(block)] += block["size"]
+        if held:
+            parts = [f"{size / 2**30:.2f} GiB {kind} ({place})" for (kind, place), size in held.most_common(_SHOWN)]
+            yield Fact(where=file.where(), name="memory.holders", value="; ".join(parts))
+            yield Fact(where=file.where(), name="memory.live_gib", value=round(held.total() / 2**30, 3))
+
+
+class FlightRecorder(ReaderBase):
+    """`nccl_trace_rank_N` (TORCH_FR_DUMP_TEMP_FILE): the first collective that this rank did not finish, as the fact nccl.waits.rankN."""
+
+    kind = "nccl_flight_recorder"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return (b"nccl_version" in head and b"entries" in head) or (b"pg_config" in head and b"comm_lib_version" in head)
+
+    def configs(self, file: File) -> Iterator[Event]:
+        told = _json(file) if file.head(1).startswith("{") else _replayed(file)
+        entries = told.get("entries") if isinstance(told, dict) else None
+        if not isinstance(entries, list):
+            file.source.problem("holds no entries")
+            return
+        file.source.records = len(entries)
+        found = re.search(r"(\d+)$", file.path.stem)
+        waiting = next((one for one in entries if isinstance(one, dict) and one.get("state") not in ("completed", None)), None)
+        if waiting is not None and found:
+            text = f"{waiting.get('profiling_name', 'a collective')}, number {waiting.get('collective_seq_id', '?')}: {waiting['state']}"
+            place = _place(waiting.get("frames"))
+            yield Fact(where=file.where(), name=f"nccl.waits.rank{found[1]}", value=f"{text} ({place})" if place else text)
+
+
+def _replayed(file: File) -> Any:
+    data = file.whole(_LARGEST)
+    try:
+        return pickles.replay(data, _LONGEST) if data else None
+    except pickles.DAMAGE as error:
+        file.source.problem(f"not a readable pickle (it is never unpickled): {error}")
+        return None
+
+
+def _json(file: File) -> Any:
+    try:
+        return json.loads(file.text(_LARGEST) or "")
+    except (ValueError, RecursionError) as error:
+        file.source.problem(f"not valid JSON: {error}")
+        return None
+
+
+def _holder(block: dict[str, Any]) -> tuple[str, str]:
+    frames = block.get("frames")
+    frames = [frame for frame in frames if isinstance(frame, dict)] if isinstance(frames, list) else []
+    text = "\n".join(f"{frame.get('filename')}:{frame.get('name')}" for frame in frames[:100])
+    kind = next((kind for kind, pattern in _KINDS if pattern.search(text)), "unknown")
+    return kind, _place(frames) or "no stack"
+
+
+def _place(frames: Any) -> str:
+    """The innermost Python frame that is not PyTorch's own, else the innermost with a file."""
+    listed = frames if isinstance(frames, list) else []
+    named = [one for one in listed if isinstance(one, dict) and str(one.get("filename", "")).endswith(".py")]
+    own = [one for one in named if "/torch/" not in str(one["filename"])]
+    for chosen in (own or named)[:1]:
+        return f"{Path(str(chosen['filename'])).name}:{chosen.get('line')} {chosen.get('name')}"
+    return ""

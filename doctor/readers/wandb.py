@@ -1,0 +1,194 @@
+"""Weights & Biases: the binary `run-ID.wandb` of a run (offline or not), and the config.yaml and wandb-metadata.json beside it.
+
+Format: W&B's seven-byte header, then LevelDB's log (blocks of 32 KiB; a record has a CRC-32, a length, a type) of protobuf messages
+`Record` (wandb/proto/wandb_internal.proto). Checked against files that wandb 0.31 wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doctor import yaml_edit
+from doctor.events import ConfigSeen, Event, Fact
+from doctor.protobuf import fields
+from doctor.readers.base import Context, File, Lane, ReaderBase, Record, number
+
+_BLOCK = 32768
+_LONGEST = 64 << 20
+_HISTORY, _CONFIG, _RUN = 2, 5, 17
+_KEY, _NESTED, _JSON = 1, 2, 16
+_HEAD = 50
+"""The configuration stands among the first records."""
+_STEP = "train/global_step"
+_PREFIXES = (("train/", ""), ("eval/", "eval_"))
+
+
+class Wandb(ReaderBase):
+    """Every logged row; its step is the Trainer's own where it was logged (W&B counts its calls)."""
+
+    kind = "wandb"
+    lane: Lane = "metrics"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return head.startswith(b":W&B")
+
+    def configs(self, file: File) -> Iterator[Event]:
+        values: dict[str, Any] = {}
+        for count, data in enumerate(_records(file)):
+            if count > _HEAD:
+                break
+            for field, value in _safe(data):
+                if type(value) is bytes and field in (_CONFIG, _RUN):
+                    for inner in [value] if field == _CONFIG else [one for name, one in _safe(value) if name == 4 and type(one) is bytes]:
+                        values.update(_items(inner))
+        file.source.problems.clear()
+        yield from _options(values, file)
+
+    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+        for data in _records(file):
+            for field, value in _safe(data):
+                if field == _HISTORY and type(value) is bytes and (record := _row(value, file)) is not None:
+                    file.source.records += 1
+                    yield record
+
+
+class WandbConfig(ReaderBase):
+    """config.yaml (`key: {value: ...}`) and wandb-metadata.json (card, Python, command line)."""
+
+    kind = "wandb_config"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return path.name == "wandb-metadata.json" or (path.name == "config.yaml" and b"wandb_version" in head)
+
+    def configs(self, file: File) -> Iterator[Event]:
+        text = file.text(4 << 20)
+        try:
+            values = yaml_edit.load(text or "")
+        except yaml_edit.NotReadable as error:
+            file.source.problem(f"cannot be read: {error}")
+            return
+        file.source.records = len(values)
+        if file.path.name == "wandb-metadata.json":
+            yield from _machine(values, file)
+        else:
+            yield from _options({key: one["value"] for key, one in values.items() if isinstance(one, dict) and "value" in one}, file)
+
+
+def _records(file: File) -> Iterator[bytes]:
+    """The protobuf messages; a record with a wrong checksum is left out, a torn one ends the reading."""
+    parts: list[bytes] = []
+    for block in _blocks(file):
+        place = 7 if block.startswith(b":W&B") else 0
+        while place + 7 <= len(block):
+            told, length, kind = struct.unpack_from("<IHB", block, place)
+            data = block[place + 7 : place + 7 + length]
+            place += 7 + length
+            if kind == 0 and length == 0:
+                break
+            if len(data) < length:
+                file.source.problem("its last record is incomplete (the writer was killed, or still writes)")
+                return
+            if kind not in (1, 2, 3, 4) or zlib.crc32(bytes([kind]) + data) != told:
+                file.source.problem("records with a wrong checksum: left out")
+                parts.clear()
+                continue
+            if kind in (1, 2):
+                parts.clear()
+            parts.append(data)
+            if kind in (1, 4):
+                yield b"".join(parts)
+                parts.clear()
+            elif len(parts) * _BLOCK > _LONGEST:
+                parts.clear()
+
+
+def _blocks(file: File) -> Iterator[bytes]:
+    rest = b""
+    for chunk in file.chunks():
+        data = rest + chunk
+        whole = len(data) - len(data) % _BLOCK
+        for place in range(0, whole, _BLOCK):
+            yield data[place : place + _BLOCK]
+        rest = data[whole:]
+    if rest:
+        yield rest
+
+
+def _safe(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    try:
+        yield from fields(data)
+    except (IndexError, ValueError):
+        return
+
+
+def _items(data: bytes, wanted: int = 1) -> Iterator[tuple[str, Any]]:
+    """(Key, value) of a HistoryRecord's or ConfigRecord's items."""
+    for field, item in _safe(data):
+        if field != wanted or type(item) is not bytes:
+            continue
+        names: list[str] = []
+        value: Any = None
+        for part, inner in _safe(item):
+            if type(inner) is not bytes:
+                continue
+            if part in (_KEY, _NESTED):
+                names.append(inner.decode("utf-8", "replace"))
+            elif part == _JSON:
+                try:
+                    value = json.loads(inner)
+                except (ValueError, RecursionError):
+                    value = None
+        if names:
+            yield "/".join(names), value
+
+
+def _row(data: bytes, file: File) -> Record | None:
+    values = dict(_items(data))
+    step = values.get(_STEP, values.get("global_step", values.get("_step")))
+    if type(step) is not int:
+        step = next((_count(inner) for field, inner in _safe(data) if field == 2 and type(inner) is bytes), None)
+    if type(step) is not int or not 0 <= step < 1 << 52:
+        return None
+    metrics = {}
+    for key, value in values.items():
+        figure = number(value)
+        if figure is not None and not key.startswith("_") and key not in (_STEP, "global_step"):
+            metrics[_name(key)] = figure
+    return Record(step, metrics, file.where(step=step), time=number(values.get("_timestamp"))) if metrics else None
+
+
+def _count(data: bytes) -> int:
+    return next((value for field, value in _safe(data) if field == 1 and type(value) is int), 0)
+
+
+def _name(key: str) -> str:
+    if key == "lr":
+        return "learning_rate"
+    return next((f"{short}{key[len(prefix) :]}" for prefix, short in _PREFIXES if key.startswith(prefix)), key)
+
+
+def _options(values: dict[str, Any], file: File) -> Iterator[Event]:
+    options = {key: value for key, value in values.items() if value is not None and not key.startswith("_")}
+    if options:
+        yield ConfigSeen(where=file.where(), values=options, origin="events")
+
+
+def _machine(values: dict[str, Any], file: File) -> Iterator[Event]:
+    """Of the metadata what tells about the run's machine; the command line has its own reader where it is a script."""
+    count = values.get("gpu_count")
+    if isinstance(values.get("gpu"), str):
+        yield Fact(where=file.where(), name="gpu.name", value=values["gpu"])
+    if type(count) is int and count > 0:
+        yield Fact(where=file.where(), name="gpu.count", value=count)
+    cards = values.get("gpu_nvidia")
+    card = cards[0] if isinstance(cards, list) and cards and isinstance(cards[0], dict) else {}
+    memory = card.get("memoryTotal", card.get("memory_total"))
+    if (told := number(memory)) is not None and told > 0:
+        yield Fact(where=file.where(), name="gpu.total_gib", value=round(told / 2**30, 2))
+    if isinstance(values.get("python"), str):
+        yield Fact(where=file.where(), name="versions.python", value=values["python"].removeprefix("CPython "))

@@ -1,0 +1,45 @@
+"""The progress line: on a terminal, after a second, gone at the end; nothing elsewhere."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from doctor import readers
+from doctor.cli import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_reading_is_shown_on_a_terminal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool):
+    """File and megabytes, and at the end an empty line; control characters of a file's name are not printed."""
+    out = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.setattr(progress, "_AFTER", -1.0)
+    monkeypatch.setattr(progress, "_EVERY", -1.0)
+    path = tmp_path / "a\x1b.log"
+    path.write_bytes(b"x" * (3 << 20))
+    with progress.shown_progress():
+        list(readers.read([path]).events())
+    if terminal:
+        assert "a?.log: 3 of 3 MB" in out.getvalue()
+        assert out.getvalue().endswith("\r\x1b[K")
+    else:
+        assert out.getvalue() == ""
+    assert readers.base.progress is None
+
+
+def test_a_short_reading_shows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Under a second nothing is drawn."""
+    out = Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    (tmp_path / "a.log").write_bytes(b"Killed\n")
+    with progress.shown_progress():
+        list(readers.read([tmp_path]).events())
+    assert out.getvalue() == ""

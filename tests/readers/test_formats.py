@@ -1,0 +1,206 @@
+"""What other programs leave beside a run: W&B's binary file, torchrun's error files, accelerate's config, PyTorch's dumps."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import doctor
+from tests.readers.helpers import Seen, field
+from tests.readers.test_tracebacks import PLAIN
+
+
+def wandb_file(*messages: bytes) -> bytes:
+    """As wandb writes it: its header, then LevelDB records split where a block of 32 KiB ends (the header counts)."""
+    out = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0))
+    for message in messages:
+        rest, first = message, True
+        while True:
+            room = 32768 - len(out) % 32768
+            if room < 7:
+                out += bytes(room)
+                continue
+            part, rest = rest[: room - 7], rest[room - 7 :]
+            kind = (1 if not rest else 2) if first else (4 if not rest else 3)
+            out += struct.pack("<IHB", zlib.crc32(bytes([kind]) + part), len(part), kind) + part
+            first = False
+            if not rest:
+                break
+    return bytes(out)
+
+
+def wandb_items(values: dict[str, Any]) -> bytes:
+    return b"".join(field(1, field(2, key.encode()) + field(16, json.dumps(value).encode())) for key, value in values.items())
+
+
+def wandb_run(folder: Path, records: int) -> Path:
+    config = field(17, field(1, b"id") + field(4, wandb_items({"learning_rate": 1e-4, "per_device_train_batch_size": 2})))
+    rows = (
+        field(
+            2,
+            wandb_items(
+                {"train/loss": 3 - step / 10, "train/grad_norm": "NaN", "eval/loss": 1.5, "train/global_step": 10 * step, "_step": step}
+            ),
+        )
+        for step in range(records)
+    )
+    path = folder / "run-abc.wandb"
+    path.write_bytes(wandb_file(field(1, 1), config, *(field(2, wandb_items(row)) for row in rows)))
+    return path
+
+
+def test_a_wandb_file_gives_its_rows_and_the_configuration(tmp_path: Path):
+    """Over a block's end, with the Trainer's own steps and names; W&B's NaN is a number."""
+    seen = Seen(wandb_run(tmp_path, 400))
+    assert seen.series("loss") == [(10 * step, 3 - step / 10) for step in range(400)]
+    assert seen.series("eval_loss")[0] == (0, 1.5)
+    assert all(value != value for _, value in seen.series("grad_norm"))
+    assert seen.config == {"learning_rate": 1e-4, "per_device_train_batch_size": 2}
+    assert seen.problems == []
+
+
+@pytest.mark.parametrize("place", [0.5, 0.99])
+def test_a_damaged_wandb_file_costs_the_damaged_rows(tmp_path: Path, place: float):
+    """A flipped byte costs one row; a torn end costs what is torn."""
+    path = wandb_run(tmp_path, 50)
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 255
+    path.write_bytes(data)
+    assert len(Seen(path).series("loss")) >= (20 if place < 0.9 else 49)
+    path.write_bytes(data[: len(data) // 2])
+    assert 15 <= len(Seen(path).series("loss")) < 30
+
+
+def test_wandb_config_and_metadata(tmp_path: Path):
+    """config.yaml wraps every value; the metadata tells the card and its memory."""
+    text = "wandb_version: 1\n_wandb: {value: {x: 1}}\nlearning_rate: {value: 0.001}\nbf16: {value: true}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    meta = {
+        "gpu": "NVIDIA H100",
+        "gpu_count": 2,
+        "gpu_nvidia": [{"name": "NVIDIA H100", "memoryTotal": str(80 * 2**30)}],
+        "python": "CPython 3.11.7",
+    }
+    (tmp_path / "wandb-metadata.json").write_text(json.dumps(meta))
+    seen = Seen(tmp_path)
+    assert seen.config == {"learning_rate": 0.001, "bf16": True}
+    assert {name: seen.facts[name] for name in ("gpu.name", "gpu.count", "gpu.total_gib", "versions.python")} == {
+        "gpu.name": "NVIDIA H100", "gpu.count": 2, "gpu.total_gib": 80.0, "versions.python": "3.11.7",
+    }  # fmt: skip
+
+
+def test_a_torchrun_error_file_is_the_traceback_of_its_rank(tmp_path: Path):
+    """attempt_0/3/error.json: exception, frames and rank; a bare message is an exception too."""
+    folder = tmp_path / "attempt_0" / "3"
+    folder.mkdir(parents=True)
+    error = {"message": {"message": "x", "extraInfo": {"py_callstack": PLAIN, "timestamp": "1795000000"}}}
+    (folder / "error.json").write_text(json.dumps(error))
+    (crash,) = Seen(tmp_path).crashes
+    whole = Seen(write(tmp_path / "one.log", PLAIN)).crashes[0]
+    assert (crash.rank, crash.exception, crash.message, crash.frames) == (3, whole.exception, whole.message, whole.frames)
+    assert crash.time == 1795000000.0
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_an_accelerate_config_tells_how_the_run_is_spread(tmp_path: Path):
+    """Processes and ZeRO stage; it is no training configuration."""
+    text = "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\ndeepspeed_config:\n  zero_stage: 3\nnum_processes: 4\n"
+    seen = Seen(write(tmp_path / "default_config.yaml", text))
+    assert seen.config == {}
+    assert (seen.facts["world_size"], seen.facts["deepspeed.stage"], seen.facts["accelerate.distributed_type"]) == (4, 3, "DEEPSPEED")
+
+
+def frame(file: str, line: int, name: str) -> dict[str, Any]:
+    return {"filename": file, "line": line, "name": name}
+
+
+def test_a_memory_snapshot_tells_who_held_the_memory(tmp_path: Path):
+    """Live blocks by kind and place, largest first; freed ones do not count; the report says it, and the text is no root cause."""
+    forward = [
+        frame("??", 0, "malloc"),
+        frame("/x/torch/nn/modules/linear.py", 134, "forward"),
+        frame("/x/modeling_llama.py", 240, "forward"),
+    ]
+    weights = [frame("/x/transformers/modeling_utils.py", 99, "from_pretrained")]
+    blocks = [
+        {"size": 3 << 30, "state": "active_allocated", "frames": forward},
+        {"size": 1 << 30, "state": "active_allocated", "frames": weights},
+        {"size": 9 << 30, "state": "inactive", "frames": weights},
+        {"size": 1 << 30, "state": "active_pending_free", "frames": forward},
+    ]
+    path = tmp_path / "oom.pickle"
+    path.write_bytes(pickle.dumps({"segments": [{"device": 0, "blocks": blocks}], "device_traces": [[]]}))
+    write(tmp_path / "train.yaml", "stage: sft\nmodel_name_or_path: m\nper_device_train_batch_size: 8\n")
+    held = "4.00 GiB activations (modeling_llama.py:240 forward); 1.00 GiB weights (modeling_utils.py:99 from_pretrained)"
+    assert Seen(path).facts["memory.holders"] == held
+    report = doctor.analyze(tmp_path)
+    assert [(one.rule, one.severity) for one in report.findings if "snapshot" in one.rule] == [("memory/snapshot-holders", "note")]
+    assert report.healthy
+    assert report.cause is None
+
+
+class Evil:
+    """Would write a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.path, "owned")
+
+
+def test_a_hostile_snapshot_does_nothing(tmp_path: Path):
+    """Its calls are written down, not made."""
+    target = tmp_path / "owned.txt"
+    path = tmp_path / "evil.pickle"
+    path.write_bytes(pickle.dumps({"segments": [{"blocks": [{"size": 1, "state": "active_allocated", "frames": Evil(target)}]}]}))
+    Seen(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, lambda told: json.dumps(told).encode()])
+def test_a_flight_recorder_dump_tells_what_its_rank_waits_for(tmp_path: Path, dump: Any):
+    """The first collective that is not completed, as pickle or JSON; the rank stands in the file's name."""
+    entries = [
+        {"profiling_name": "nccl:all_reduce", "collective_seq_id": 7, "state": "completed", "frames": []},
+        {"profiling_name": "nccl:all_gather", "collective_seq_id": 8, "state": "scheduled", "frames": [frame("/x/train.py", 5, "step")]},
+    ]
+    path = tmp_path / "nccl_trace_rank_2"
+    path.write_bytes(dump({"version": "2.3", "nccl_version": "2.21.5", "entries": entries}))
+    assert Seen(path).facts["nccl.waits.rank2"] == "nccl:all_gather, number 8: scheduled (train.py:5 step)"
+
+
+def test_what_the_web_ui_and_the_v1_trainer_leave(tmp_path: Path):
+    """running_log.txt, webui_subprocess.log, training_args.yaml and llamaboard_config.yaml are read; a v1 config is told, not judged."""
+    webui = tmp_path / "webui"
+    webui.mkdir()
+    write(webui / "training_args.yaml", "stage: sft\nmodel_name_or_path: m\ncutoff_len: 512\n")
+    write(webui / "llamaboard_config.yaml", "top.finetuning_type: lora\ntrain.learning_rate: 5e-5\ntrain.batch_size: 2\n")
+    write(webui / "running_log.txt", "[INFO|2026-03-02 10:00:00] parser.py:144 >> Process rank: 0, world size: 2, device: cuda:0\n")
+    write(webui / "webui_subprocess.log", PLAIN)
+    seen = Seen(webui)
+    assert {source.kind for source in seen.reading.sources} == {"config", "console"}
+    assert seen.config["cutoff_len"] == 512
+    assert seen.facts["world_size"] == 2
+    assert len(seen.crashes) == 1
+    v1 = write(tmp_path / "v1.yaml", "model: m\ntrain_dataset: data/v1.yaml\nmicro_batch_size: 1\nquant_config: {name: bnb}\n")
+    report = doctor.analyze(v1)
+    assert report.findings == []
+    assert Seen(v1).facts["llamafactory.trainer"] == "v1"
+
+
+def test_system_logs_are_consoles(tmp_path: Path):
+    """dmesg, syslog and nvidia-smi's text under any plain name."""
+    write(tmp_path / "dmesg.txt", "[1.0] NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.\n")
+    write(tmp_path / "syslog", "Mar  2 10:00:00 node kernel: oom-kill:constraint=CONSTRAINT_NONE\n")
+    assert {source.kind for source in Seen(tmp_path).reading.sources} == {"console"}

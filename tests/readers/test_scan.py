@@ -1,0 +1,100 @@
+"""The multi-pattern pass and the gate tell the same of every console, whatever its size, its blocks and its damage."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doctor import readers
+from doctor.engine import Engine
+from doctor.events import LogLine
+from doctor.literals import Literals
+from doctor.readers.console import scan
+from doctor.rulebook import load
+from tests.readers.test_damage import CONSOLE, EXAMPLES
+
+LITERALS = Engine(load().rules).literals
+FIXTURES = sorted((Path(__file__).parents[2] / "fixtures").glob("*/*.log"))[::7]
+
+
+def told(path: Path, small: int, monkeypatch: pytest.MonkeyPatch, engine: bool = True) -> list[str]:
+    """Every event that a rule could want, as text (nan equals nan); the pass takes over after `small` bytes."""
+    monkeypatch.setattr("doctor.readers.console.SMALL", small)
+    if not engine:
+        monkeypatch.setitem(sys.modules, "hyperscan", None)
+    events = readers.read([path], literals=LITERALS).events()
+    return [repr(event) for event in events if not isinstance(event, LogLine) or any(literal in event.text for literal in LITERALS)]
+
+
+def large(seed: int) -> Iterator[str]:
+    """A console of bars, records, spam, interleaved tracebacks, a torn block, bars glued without newline."""
+    rng = random.Random(seed)
+    yield CONSOLE
+    for step in range(1, 1500):
+        bar = f"\r{step // 15:3d}%|██        | {step}/1500 [00:10<03:10,  1.00s/it]"
+        kind = rng.randrange(12)
+        yield bar * rng.randrange(1, 40)
+        if kind == 0:
+            yield "\r" + " " * 40 + f"\r{{'loss': '{1 + 1 / step:.4f}', 'grad_norm': '0.5', 'epoch': '{step / 1500:.4g}'}}\n{bar}"
+        elif kind == 1:
+            yield f"\nnode-{step}:12:13 [0] NCCL INFO Channel {step}/0 via P2P\n"
+        elif kind == 2:
+            yield "\n" + "x" * rng.randrange(3000) + "\n"
+        elif kind == 3 and step % 5 == 0:
+            yield f'\n[rank{step % 3}]: Traceback (most recent call last):\n[rank{step % 3}]:   File "a.py", line {step}, in f\n{bar}'
+            yield f"\n[rank{step % 3}]: RuntimeError: CUDA error: device-side assert triggered {step}\n"
+        elif kind == 4:
+            yield f" {step}%|█| {step}/9999 [00:01<00:02,  3.00it/s]" * rng.randrange(300)
+    yield "Killed\n"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_pass_finds_what_the_gate_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int):
+    """Events, places and phases are equal to those of the line-by-line way, with the engine and without its wheel."""
+    pytest.importorskip("hyperscan")
+    path = tmp_path / "train.log"
+    path.write_text("".join(large(seed)), encoding="utf-8", newline="")
+    plain = told(path, 1 << 60, monkeypatch)
+    assert len(plain) > 50
+    assert told(path, 0, monkeypatch) == plain
+    assert told(path, 0, monkeypatch, engine=False) == plain
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.parent.name)
+def test_the_pass_changes_nothing_on_real_logs(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Recorded runs, the pass from the first byte on."""
+    pytest.importorskip("hyperscan")
+    assert told(path, 0, monkeypatch) == told(path, 1 << 60, monkeypatch)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=20), st.integers(1, 50))
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_blocks_are_the_bytes_and_end_lines(chunks: list[bytes], longest: int):
+    """However the bytes come: nothing is lost, and every block but pieces of overlong lines ends with a newline."""
+    found = list(scan.blocks(chunks))
+    assert b"".join(data for data, _ in found) == b"".join(chunks)
+    assert all(data.endswith(b"\n") for data, whole in found if whole)
+
+
+@given(st.lists(st.text("abcEror 0123:%한", min_size=1, max_size=8), min_size=1, max_size=6), st.text("abcEror 0123:%한xyz", max_size=60))
+@settings(max_examples=5 * EXAMPLES, deadline=None)
+def test_literals_are_found_as_by_looking_for_each(literals: list[str], text: str):
+    """In texts and in bytes."""
+    assert set(Literals(literals).find(text)) == {one for one in literals if one in text}
+    raw = [one.encode() for one in literals]
+    assert set(Literals(raw).find(text.encode())) == {one for one in raw if one in text.encode()}
+
+
+@pytest.mark.parametrize("engine", [True, False])
+def test_a_traceback_inside_glued_bars_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: bool):
+    """Megabytes of bars without a newline before it, by the pass and by the gate."""
+    bar = " 50%|█████     | 5/10 [00:01<00:01,  1.00s/it]".encode()
+    path = tmp_path / "train.log"
+    path.write_bytes(bar * 30_000 + b'Traceback (most recent call last):\n  File "a.py", line 1, in f\nValueError: glued\n')
+    assert sum("message='glued'" in event for event in told(path, 0 if engine else 1 << 60, monkeypatch)) == 1
