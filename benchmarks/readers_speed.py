@@ -115,7 +115,7 @@ def console(options: argparse.Namespace) -> None:
         }
         compare(f"{kind}, {options.megabytes} MB", commands, options.rounds)
     small = inputs.make("bars", max(1, options.megabytes // 100), options.folder / f"bars-{options.megabytes // 100}.log")
-    search = tool("rg", "-a", "-c", "--no-unicode", "-f", str(expressions), str(small))
+    search = tool("rg", "-a", "-c", "-f", str(expressions), str(small))
     compare(
         f"bars, {options.megabytes // 100} MB, regular expressions",
         {"lfdoctor analyze": [*ANALYZE, str(small)], "rg -f expressions": search},
