@@ -17,7 +17,7 @@ from doctor.diagnose import feed
 from doctor.engine import Engine
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.planner import Plan
-from doctor.readers.discovery import natural, walk
+from doctor.readers.discovery import Skipped, natural, walk
 from doctor.report import FindingView
 from doctor.run import Run, Series
 
