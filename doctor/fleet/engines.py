@@ -97,7 +97,7 @@ def _ray(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
             ray.shutdown()
             connect()
         with joblib.parallel_config(backend="ray"), joblib.Parallel(n_jobs=total, batch_size=1) as parallel:
-            while window := list(itertools.islice(waiting, total * 8)):
+            while window := list(itertools.islice(waiting, total * 2)):
                 yield from parallel(joblib.delayed(work)(task) for task in window)
 
     try:

@@ -25,7 +25,7 @@ from doctor.version import __version__
 
 CHUNK_RUNS, CHUNK_BYTES = 8, 8 << 20
 """What is handed to a worker at a time: so many runs or bytes; a worker that is killed loses no more."""
-BREAKDOWNS = 3
+BREAKDOWNS = 6
 """So often in a row an engine may break down without having finished a single run."""
 RECORD_FORMAT = 1
 

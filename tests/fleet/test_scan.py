@@ -210,7 +210,7 @@ def test_an_engine_that_loses_a_worker_is_asked_again_for_what_is_missing(runs, 
     assert len(heard.notes) == 2
     assert len(heard.analyzed_runs) == len(SOME)
     monkeypatch.setattr(engines, "started", lambda choice: __import__("contextlib").nullcontext(lambda tasks: 1 / 0))
-    with pytest.raises(Exception, match="broke down 3 times"):
+    with pytest.raises(Exception, match="broke down 6 times"):
         scan(options(runs, tmp_path / "b.parquet"))
 
 
