@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
 
-from doctor import redact, words
+from doctor import redact, translate, words
 from doctor.causes import Judged
+from doctor.context import Context
+from doctor.curves import Curve, of_run
 from doctor.engine import Blind, Finding
+from doctor.events import Where
+from doctor.languages import LANGUAGES
 from doctor.options import scope_of
-from doctor.planner import Advice, Plan, PlannedPatch
+from doctor.planner import Advice, Memory, Plan, PlannedPatch
+from doctor.privacy import private
 from doctor.quote import deciding_words, excerpt, fill, particles, placeholders, thin
 from doctor.redact import clean, plain
 from doctor.rulebook import GuideStep, Rulebook, Text
@@ -61,18 +67,22 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     finetuning_type: str | None = None
     model: str | None = None
     world_size: int | None = None
+    environment: dict[str, Any] = {}
     status: Literal["completed", "failed", "interrupted", "running", "unknown"] = "unknown"
     steps: StepsView = StepsView()
     sources: list[SourceView] = []
 
 
 class EvidenceView(msgspec.Struct, frozen=True):
-    """A quoted piece of proof."""
+    """A quoted piece of proof; `mark` are the words of `text` that decided, `before` and `after` the lines around it in the file."""
 
     source: str
     line: int | None
     step: int | None
     text: str
+    mark: str | None = None
+    before: list[str] = []
+    after: list[str] = []
 
 
 class GuideView(msgspec.Struct, frozen=True):
@@ -137,16 +147,18 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     similar: list[SimilarView] = []
     count: int = 1
     series: dict[str, Any] | None = None
+    phase: str | None = None
 
 
 class MemoryView(msgspec.Struct, frozen=True):
-    """Predicted peak memory of one GPU in GiB, before and after the patch, with the interval of the latter."""
+    """Predicted peak memory of one GPU in GiB, before and after the patch, with the interval of the latter; `terms` add up to either."""
 
     before: float | None
     after: float | None
     low: float | None
     high: float | None
     capacity: float | None
+    terms: dict[Literal["before", "after"], dict[str, float]] | None = None
 
 
 class PredictedView(msgspec.Struct, frozen=True):
@@ -206,7 +218,8 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `cause` is the root finding's; `healthy` means no finding above a note and no sign that the run failed.
 
-    Everything quoted is masked (`doctor.redact`) but `patch.yaml`, which is the user's own file and must stay usable.
+    Everything quoted is masked (`doctor.redact`) but `patch.yaml`, which is the user's own file and must stay usable. `curves` are what
+    the run measured, for plots; `translations` the sentences in the other languages, by their place in the report (`doctor.translate`).
     After `lfdoctor run --heal` the findings are the last attempt's, `attempts` tells of all, and `healing` how it came out.
     """
 
@@ -224,6 +237,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
     attempts: list[AttemptView] = []
     healing: str | None = None
+    curves: list[Curve] = []
+    capacity_gib: float | None = None
+    translations: dict[str, dict[str, str]] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able dicts and lists, fit to be shown to others: the secrets of `patch.yaml` are masked too."""
@@ -231,6 +247,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.patch and self.patch.yaml:
             data["patch"]["yaml"] = redact.mask(self.patch.yaml)
         return data
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows the report."""
+        from doctor.notebook import report_html
+
+        return report_html(self)
 
 
 def build(
@@ -245,15 +267,41 @@ def build(
     lang: str,
     problems: Sequence[str] = (),
     kind: Literal["analyze", "check"] = "analyze",
+    contexts: Mapping[Where, Context] = MappingProxyType({}),
 ) -> Report:
-    """Findings, plan and run as a report in one language. Raises DoctorError for a language without words."""
-    writer = Writer(run, book, words.load(lang))
+    """Findings, plan and run as a report in one language, with its sentences in the others. DoctorError for a language without words.
+
+    `contexts` are the lines around pieces of evidence, where their files could be read.
+    """
+    pieces = Pieces(judged, plan, run, blind, sources, path, problems, kind, contexts)
+    others = [_written(pieces, book, other) for other in LANGUAGES if other != lang]
+    return translate.joined(_written(pieces, book, lang), others)
+
+
+class Pieces(msgspec.Struct, frozen=True):
+    """What a report is made of, before any language."""
+
+    judged: Sequence[Judged]
+    plan: Plan
+    run: Run
+    blind: Sequence[Blind]
+    sources: Sequence[SourceView]
+    path: str
+    problems: Sequence[str]
+    kind: Literal["analyze", "check"]
+    contexts: Mapping[Where, Context]
+
+
+def _written(pieces: Pieces, book: Rulebook, lang: str) -> Report:
+    """The report in one language."""
+    judged, plan, run = pieces.judged, pieces.plan, pieces.run
+    writer = Writer(run, book, words.load(lang), pieces.contexts)
     findings = [writer.finding(one, advice) for one, advice in zip(judged, plan.advice, strict=True)]
-    view = writer.run_view(judged, path, sources)
-    if kind == "check":  # nothing ran yet: a refused config is no failed run
+    view = writer.run_view(judged, pieces.path, pieces.sources)
+    if pieces.kind == "check":  # nothing ran yet: a refused config is no failed run
         view = msgspec.structs.replace(view, status="unknown")
     return Report(
-        kind=kind,
+        kind=pieces.kind,
         tool=ToolView("lfdoctor", __version__),
         lang=lang,
         healthy=view.status not in ("failed", "interrupted") and all(one.severity == "note" for one in findings),
@@ -261,17 +309,20 @@ def build(
         run=view,
         findings=findings,
         patch=writer.patch(plan.patch) if plan.patch else None,
-        could_not_look=[BlindView(one.rule.id, one.missing) for one in blind],
-        rules_looked=max(0, len(book.rules) - len(blind)),
-        problems=[clean(problem) for problem in problems],
+        could_not_look=[BlindView(one.rule.id, one.missing) for one in pieces.blind],
+        rules_looked=max(0, len(book.rules) - len(pieces.blind)),
+        problems=[clean(problem) for problem in pieces.problems],
+        curves=of_run(run),
+        capacity_gib=_gib(run.facts.get("gpu.total_gib")),
     )
 
 
 class Writer:
     """Turns records into views: one run, one language."""
 
-    def __init__(self, run: Run, book: Rulebook, say: Words) -> None:
+    def __init__(self, run: Run, book: Rulebook, say: Words, contexts: Mapping[Where, Context]) -> None:
         self.run = run
+        self.contexts = contexts
         self.book = book
         self.words = say
         guide = book.guide
@@ -296,17 +347,31 @@ class Writer:
             steps=list(finding.steps) if finding.steps else None,
             ranks=list(finding.ranks),
             explained_by=judged.explained_by,
-            evidence=_evidence(finding),
+            evidence=self._evidence(finding),
             remedies=[self._remedy(one, known) for one in advice],
             count=finding.count,
             series=self._series(finding),
+            phase=_text(finding.first.facts.get("phase")),
         )
+
+    def _evidence(self, finding: Finding) -> list[EvidenceView]:
+        """The quotes, each cut around the words that decided, with the lines around it."""
+        params, facts = finding.rule.params, finding.first.facts
+        out = []
+        for piece in finding.evidence:
+            deciding = deciding_words(params, facts, piece.text)
+            quoted = private(excerpt(piece.text, deciding, EVIDENCE_CHARS))
+            mark = _deciding(quoted, deciding)
+            around = self.contexts.get(piece.where, Context())
+            where = piece.where
+            out.append(EvidenceView(clean(where.file), where.line, where.step, quoted, mark, around.before, around.after))
+        return out
 
     def _say(self, text: Text) -> str:
         return text.in_language(self.words.lang)
 
     def _fill(self, text: Text, known: Callable[[str], Any]) -> str:
-        filled = fill(self._say(text), known)
+        filled = fill(self._say(text), lambda name: _told(known(name)))
         return particles(filled) if self.words.lang == "ko" else filled
 
     def _known(self, facts: Mapping[str, Any]) -> Callable[[str], Any]:
@@ -365,6 +430,7 @@ class Writer:
             finetuning_type=_text(config.get("finetuning_type")),
             model=_text(config.get("model_name_or_path")),
             world_size=_whole(facts.get("world_size")),
+            environment=_environment(facts),
             status=_status(self.run, judged),
             steps=StepsView(self.run.first_step, self.run.last_step, _planned(self.run)),
             sources=[msgspec.structs.replace(one, path=clean(one.path), problems=[clean(p) for p in one.problems]) for one in sources],
@@ -383,7 +449,7 @@ class Writer:
             command=clean(planned.command) if planned.command else None,
             notes=[self._say(note) for note in planned.notes],
             predicted=PredictedView(
-                memory_gib=MemoryView(memory.before, memory.after, memory.low, memory.high, memory.capacity) if memory else None,
+                memory_gib=_memory(memory) if memory else None,
                 effective_batch=list(planned.effective_batch) if planned.effective_batch else None,
                 speed=self._say(planned.speed) if planned.speed else None,
             ),
@@ -431,22 +497,57 @@ def _planned(run: Run) -> int | None:
     return steps if steps and steps > 0 else None
 
 
-def _evidence(finding: Finding) -> list[EvidenceView]:
-    """The quotes, each cut around the words that decided."""
-    params, facts = finding.rule.params, finding.first.facts
-    return [
-        EvidenceView(
-            clean(piece.where.file),
-            piece.where.line,
-            piece.where.step,
-            excerpt(piece.text, deciding_words(params, facts, piece.text), EVIDENCE_CHARS),
-        )
-        for piece in finding.evidence
-    ]
+def _told(fact: Any) -> Any:
+    """A fact as a sentence may tell it: what a log says of people, hosts and samples stays out, as it does of quotes."""
+    return private(fact, raised=True) if isinstance(fact, str) else fact
+
+
+def _deciding(quoted: str, words: Sequence[str]) -> str | None:
+    """The words of a quote that decided: a phrase as it stands, a lone number or name with the sentence that it stands in."""
+    word = next((word for word in map(clean, words) if word and word in quoted), None)
+    if word is None or len(word) >= 12:
+        return word
+    place = quoted.find(word)
+    start = quoted.rfind("\n", 0, place) + 1
+    ends = [end for stop in (". ", "\n", " (") if (end := quoted.find(stop, place)) >= 0]
+    sentence = quoted[start : min([*ends, len(quoted)])]
+    return sentence if len(sentence) <= 200 else word
 
 
 def _changes(changes: Sequence[Any]) -> list[ChangeView]:
     return [ChangeView(one.target, one.op, one.key, plain(one.old, one.key), plain(one.new, one.key)) for one in changes]
+
+
+def _memory(memory: Memory) -> MemoryView:
+    terms: dict[Literal["before", "after"], dict[str, float]] | None = None
+    if memory.terms:
+        terms = {"before": memory.terms[0], "after": memory.terms[1]}
+    return MemoryView(memory.before, memory.after, memory.low, memory.high, memory.capacity, terms)
+
+
+_ENVIRONMENT = (
+    "framework",
+    "versions.",
+    "gpu.",
+    "device",
+    "attention",
+    "model.params",
+    "model.trainable_params",
+    "env.",
+    "batch.",
+    "host.",
+)
+"""Facts that a maintainer asks for first, by the beginning of their names."""
+
+
+def _environment(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of machine and software; figures and short texts only."""
+    told = {name: plain(value, name) for name, value in sorted(facts.items()) if name.startswith(_ENVIRONMENT)}
+    return {name: value for name, value in told.items() if isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 200)}
+
+
+def _gib(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
 
 
 def _text(value: Any) -> str | None:

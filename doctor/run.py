@@ -76,6 +76,7 @@ class Run:
         self.series: dict[str, Series] = {}
         self.samples: dict[str, Series] = {}
         self.seconds: Series = Series()
+        self.step_seconds: Series = Series()
         self.first_step: int | None = None
         self.last_step: int | None = None
         self.attempts: set[int] = set()
@@ -84,6 +85,7 @@ class Run:
         self.exceptions: set[str] = set()
         self.seen: set[str] = set()
         self._trust: dict[str, int] = {}
+        self._clock: tuple[int, int, float] | None = None
 
     def apply(self, event: Event) -> None:
         """Takes one event into account."""
@@ -127,6 +129,16 @@ class Run:
             series.append(step, value)
         if event.seconds is not None:
             self.seconds.append(step, event.seconds)
+            self._apply_pace(event.attempt, step, event.seconds)
+
+    def _apply_pace(self, attempt: int, step: int, seconds: float) -> None:
+        """Wall time of one step, from the last step that told its time; kept apart, for a thinned clock would hide a slow step."""
+        last = self._clock
+        if last is not None and last[0] == attempt and step > last[1] and seconds <= last[2]:
+            return  # a clock of whole seconds that has not moved: the next steps share the time
+        self._clock = (attempt, step, seconds)
+        if last is not None and last[0] == attempt and step > last[1]:
+            self.step_seconds.append(step, (seconds - last[2]) / (step - last[1]))
 
     def _apply_config(self, event: ConfigSeen) -> None:
         trust = ORIGIN_TRUST.index(event.origin)
@@ -137,8 +149,8 @@ class Run:
                 self.config_where[key] = event.where if line is None else Where(event.where.file, line)
                 self._trust[key] = trust
 
-    def origin_of(self, key: str) -> Origin | None:
-        """What told the value of an option."""
+    def origin(self, key: str) -> Origin | None:
+        """Where an option's value was found; None for one that is not known."""
         return ORIGIN_TRUST[self._trust[key]] if key in self._trust else None
 
     @property
@@ -147,14 +159,26 @@ class Run:
         return self.facts.get("run.completed") is True
 
     def frame(self) -> pandas.DataFrame:
-        """The series as a table: index `step`, one float column a metric (NaN where a step lacks it), `seconds` since training began."""
+        """The series as a table: index `step` (int), one float64 column a metric, NaN where a step lacks it.
+
+        Columns bear the names of `trainer_state.json` and their units: `loss`, `eval_loss` (nats per token), `grad_norm` (L2, before
+        clipping), `learning_rate`, `epoch`, `throughput` (tokens/s), `total_tokens`, `vram_allocated_gib` and `vram_reserved_gib` (GiB,
+        peak), and what else the run logged (`rewards/...`, `eval_...`); `seconds` is wall time since training began, `step_seconds` that
+        of one step. Where a step was trained more than once (a resumed run) the last attempt counts. A column of more than
+        `SERIES_POINTS` points holds the extremes of each stretch. Raises ImportError without pandas.
+        """
         import pandas
 
         columns = {name: _last_per_step(series) for name, series in self.series.items()}
-        if len(self.seconds):
-            columns["seconds"] = _last_per_step(self.seconds)
+        columns |= {
+            name: _last_per_step(series) for name, series in (("seconds", self.seconds), ("step_seconds", self.step_seconds)) if len(series)
+        }
         table = pandas.DataFrame({name: pandas.Series(points, dtype="float64") for name, points in columns.items()})
         return table.sort_index().rename_axis("step")
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows the run: each metric's count, mean, quartiles and extremes."""
+        return str(self.frame().describe().transpose().to_html(float_format="{:.6g}".format))
 
 
 def _last_per_step(series: Series) -> dict[int, float]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from doctor.cli import analyze, check, estimate, explain, rules, run, show, watch
+from doctor.cli import analyze, bundle, check, compare, estimate, explain, rules, run, scan, show, watch
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
 
@@ -29,8 +29,11 @@ app.command("check")(check.check)
 app.command("estimate")(estimate.estimate)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("watch")(watch.watch)
+app.command("scan")(scan.scan)
+app.command("compare")(compare.compare)
 app.command("explain")(explain.explain)
 app.command("show")(show.show)
+app.command("bundle")(bundle.bundle)
 app.add_typer(rules.app, name="rules")
 
 

@@ -68,5 +68,5 @@ def _write_patch(report: Report, target: Path) -> Report:
         return report
     write_file(target, report.patch.yaml)
     typer.echo(f"lfdoctor: patched config written to {target}", err=True)
-    command = re.sub(r"\S+\.(?:ya?ml|json)\b", lambda _: shlex.quote(str(target)), report.patch.command or "", count=1) or None
+    command = re.sub(r"(?<!\S)\S+\.(?:ya?ml|json)\b", lambda _: shlex.quote(str(target)), report.patch.command or "", count=1) or None
     return msgspec.structs.replace(report, patch=msgspec.structs.replace(report.patch, written=str(target), command=command))

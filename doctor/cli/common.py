@@ -40,8 +40,10 @@ def one_language(lang: str) -> str:
 def emit(report: Report, kind: str, output: Path | None) -> None:
     """Renders the report to the file (UTF-8) or to standard output as that can show it."""
     from doctor.reporters.base import Screen
+    from doctor.reporters.json import settled
 
     render = reporters.REPORTERS[one_of(kind, reporters.NAMES, "--format")]
+    report = settled(report)
     if output is not None:
         write_file(output, render(report, Screen(width=100)))
     elif kind == "terminal":

@@ -16,7 +16,7 @@ class Text:
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """The value for the command; typer's own errors where it does not fit."""
-        kind = self._option.type_descriptor.annotation
+        kind = getattr(getattr(self._option, "type_descriptor", None), "annotation", None)
         many = param.multiple or param.nargs == -1
         if value is None:
             return () if many else None

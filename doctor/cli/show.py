@@ -7,22 +7,31 @@ from typing import Annotated
 
 import typer
 
-from doctor.cli.common import Format, Lang, Output, emit, one_language
+from doctor.cli.common import Format, Lang, Output, emit, one_language, write_out
 from doctor.errors import NOTHING_TO_READ, DoctorError
 
 
 def show(
-    report: Annotated[Path, typer.Argument(help="A report written with --format json.")],
+    report: Annotated[Path | None, typer.Argument(help="A report written with --format json.")] = None,
     kind: Format = "terminal",
     output: Output = None,
     lang: Lang = "",
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such reports and end.")] = False,
 ) -> None:
-    """A saved JSON report in another format; sentences stay in the language in which it was written."""
+    """A saved JSON report in any format and in any language that it carries."""
     import msgspec
 
     from doctor.report import FORMAT
     from doctor.reporters.json import parse
+    from doctor.translate import translated
 
+    if schema:
+        from doctor.reporters.json import schema as describe
+
+        write_out(describe())
+        return
+    if report is None:
+        raise DoctorError("name a report written with --format json, or --schema")
     one_language(lang or "en")
 
     try:
@@ -33,4 +42,4 @@ def show(
         raise DoctorError(f"{report}: no lfdoctor report: {error}") from error
     if saved.format > FORMAT:
         raise DoctorError(f"{report}: format {saved.format} is newer than this lfdoctor, which reads {FORMAT}")
-    emit(msgspec.structs.replace(saved, lang=lang) if lang else saved, kind, output)
+    emit(translated(saved, lang) if lang else saved, kind, output)

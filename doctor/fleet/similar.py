@@ -19,7 +19,7 @@ from typing import ParamSpec
 
 import msgspec
 
-from doctor import diagnose, rulebook
+from doctor import diagnose, rulebook, translate
 from doctor.errors import DoctorError
 from doctor.report import FindingView, Report, SimilarView
 from doctor.rulebook import Text
@@ -149,10 +149,16 @@ def shipped() -> Index:
 
 def attach(report: Report, index: Callable[[], Index] = shipped) -> Report:
     """The report with the known failures that look like its root causes; a run that did not fail is not looked up."""
-    if report.healthy or report.kind != "analyze":
+    if report.healthy or report.kind != "analyze" or not any(worth_asking(one, report) for one in report.findings):
         return report
+    views = [_attached(translate.translated(report, lang), index()) for lang in (report.lang, *report.translations)]
+    return translate.joined(views[0], views[1:])
+
+
+def _attached(report: Report, index: Index) -> Report:
+    """One language's report with its known failures."""
     findings = [
-        msgspec.structs.replace(one, similar=_similar(one, index(), report.lang)) if worth_asking(one, report) else one
+        msgspec.structs.replace(one, similar=_similar(one, index, report.lang)) if worth_asking(one, report) else one
         for one in report.findings
     ]
     return msgspec.structs.replace(report, findings=findings)

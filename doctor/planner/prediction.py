@@ -65,8 +65,21 @@ class Predictor:
         if estimate is None or after is None:
             return Memory(round(self.before, 1), None, None, None, round(self.capacity, 1))
         share = after / estimate.allocated_gib
-        figures = (self.before, after, estimate.low_gib * share, estimate.high_gib * share, self.capacity)
-        return Memory(*(round(figure, 1) for figure in figures))
+        low, high = estimate.low_gib * share, estimate.high_gib * share
+        before, after, low, high, capacity = (round(figure, 1) for figure in (self.before, after, low, high, self.capacity))
+        return Memory(before, after, low, high, capacity, (_parts(self.base, self.before), _parts(estimate, after)))
+
+
+_STANDING = ("weights", "adapters", "optimizer", "reference_models", "gathered_weights", "buckets", "stray_embedding")
+"""Terms that are alive in every phase of a step (doctor/memory/phases.py); all others share what the peak has above them."""
+
+
+def _parts(estimate: Estimate, peak: float) -> dict[str, float]:
+    """GiB at the peak: what is always there, the `step` itself (activations, gradients, logits), and what a measured peak has beyond it."""
+    parts = {name: estimate.terms[name] for name in _STANDING if estimate.terms.get(name, 0.0) >= 0.005}
+    parts["step"] = max(0.0, estimate.allocated_gib - sum(parts.values()))
+    parts["unexplained"] = max(0.0, peak - sum(parts.values()))
+    return {name: round(gib, 2) for name, gib in parts.items() if gib >= 0.005}
 
 
 def _measured(facts: Mapping[str, Any]) -> float | None:

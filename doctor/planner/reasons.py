@@ -92,6 +92,15 @@ def shared(title: Text) -> Text:
     )
 
 
+def tried(run: str) -> Text:
+    """Why a remedy is not proposed again: another attempt of this job had it and failed of the same cause."""
+    return Text(
+        f"Tried before: {run} had it and failed of the same cause.",
+        f"이미 시도했습니다. {run}에서 적용했지만 같은 원인으로 실패했습니다.",
+        f"已经试过：{run} 用了它，仍因同一原因失败。",
+    )
+
+
 def rejected(title: Text) -> Text:
     """Why a remedy cannot be taken: the config rule that would object afterwards."""
     return Text(

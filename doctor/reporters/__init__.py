@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from doctor.report import Report
     from doctor.reporters.base import Reporter, Screen
 
-NAMES = ("terminal", "markdown", "json", "sarif")
+NAMES = ("terminal", "markdown", "html", "json", "sarif")
 
 
 def _named(name: str) -> Reporter:

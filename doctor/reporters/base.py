@@ -153,11 +153,18 @@ def next_commands(report: Report) -> list[str]:
         return []
     if report.kind == "check" and patch.yaml:
         path = shlex.quote(report.run.path)
-        return [f"lfdoctor check {path} --fix", re.sub(r"\S+\.(?:ya?ml|json)\b", lambda _: path, patch.command, count=1)]
-    target = re.search(r"\S+\.(?:ya?ml|json)\b", patch.command)
+        return [f"lfdoctor check {path} --fix", re.sub(r"(?<!\S)\S+\.(?:ya?ml|json)\b", lambda _: path, patch.command, count=1)]
+    target = re.search(r"(?<!\S)\S+\.(?:ya?ml|json)\b", patch.command)
     if not patch.yaml or patch.written or not target:
         return [patch.command]
     return [f"lfdoctor analyze {shlex.quote(report.run.path)} --patch {target[0]}", patch.command]
+
+
+def todo(report: Report) -> list[RemedyView]:
+    """What to do about the root causes: what is in the patch, else what is to be done by hand."""
+    remedies = [one for finding in parts(report)[0] for one in finding.remedies]
+    chosen = [one for one in remedies if standing(one, report) == "apply" and (one.changes or report.patch is None)]
+    return chosen or [one for one in remedies if standing(one, report) in ("manual", "apply")]
 
 
 def launch_lines(patch: PatchView, words: Words) -> tuple[str, str]:

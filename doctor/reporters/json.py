@@ -1,6 +1,8 @@
-"""JSON, format 1: two-space indent, keys in a fixed order, always valid (NaN and infinities read null)."""
+"""JSON, format 1: two-space indent, keys in a fixed order, lists of numbers on one line, always valid (NaN and infinities read null)."""
 
 from __future__ import annotations
+
+import re
 
 import msgspec
 
@@ -11,7 +13,25 @@ from doctor.reporters.base import PLAIN, Screen
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
     """The report as JSON text."""
-    return msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2).decode() + "\n"
+    text = msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2).decode()
+    return _NUMBERS.sub(lambda found: _BREAK.sub(" ", found[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
+
+
+_NUMBERS = re.compile(r"\[\n +(?:-?\d[\d.eE+-]*|null)(?:,\n +(?:-?\d[\d.eE+-]*|null))*\n +\]")
+_BREAK = re.compile(r"\n +")
+"""A text inside JSON holds no newline of its own: what spans lines is a list."""
+
+
+def schema() -> str:
+    """The JSON Schema (2020-12) of format 1. It forbids no further keys: later versions may add some."""
+    (top,), parts = msgspec.json.schema_components([Report], ref_template="#/$defs/{name}")
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A report of lfdoctor, format 1"}
+    return msgspec.json.format(msgspec.json.encode({**about, **top, "$defs": parts}), indent=2).decode() + "\n"
+
+
+def settled(report: Report) -> Report:
+    """The report as it is after it was saved and read again, so that `show` gives every format as `analyze` did, byte for byte."""
+    return parse(msgspec.json.encode(report.to_dict()))
 
 
 def parse(text: str | bytes) -> Report:

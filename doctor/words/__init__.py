@@ -47,8 +47,15 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def load(lang: str) -> Words:
-    """The words of `lang`. Raises DoctorError for a language that there is not."""
+    """The words of `lang`, English where it has none. Raises DoctorError for a language that there is not."""
     if lang not in LANGUAGES:
         raise DoctorError(f"no language {lang!r} (known: {', '.join(LANGUAGES)})")
-    raw = load_yaml(Path(__file__).parent / f"{lang}.yaml")
-    return msgspec.convert({"lang": lang, **raw}, Words)
+    english = _read("en")
+    told = _read(lang)
+    filled = {name: {**group, **told.get(name, {})} for name, group in english.items()}
+    return msgspec.convert({"lang": lang, **filled}, Words)
+
+
+def _read(lang: str) -> dict[str, dict[str, str]]:
+    raw: dict[str, dict[str, str]] = load_yaml(Path(__file__).parent / f"{lang}.yaml")
+    return raw

@@ -89,10 +89,11 @@ def test_an_unexpected_error_is_one_line_too(saved: Path, monkeypatch: pytest.Mo
 
 
 def test_show_renders_a_saved_report(saved: Path) -> None:
-    """In any format; its fixed words in the language asked for, its sentences as they were saved."""
+    """In any format, and in any language: a report carries its sentences in all of them."""
     shown = lfdoctor("show", str(saved), "--lang", "ko")
     assert shown.returncode == 0
-    assert "The GPU ran out of memory" in shown.stdout
+    assert "The GPU ran out of memory" not in shown.stdout
+    assert samples.oom("ko").findings[0].title in shown.stdout
     assert "해결 방법" in shown.stdout
     assert lfdoctor("show", str(saved), "--format", "json").stdout == lfdoctor("show", str(saved), "-f", "json").stdout
     assert lfdoctor("show", str(saved), "--format", "markdown").stdout.startswith("### ")

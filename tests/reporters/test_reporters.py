@@ -130,12 +130,12 @@ def test_json_report_has_the_keys_of_format_1() -> None:
         "rule", "cause", "symptom", "family", "severity", "role", "confidence", "title", "text", "steps", "ranks", "explained_by",
         "evidence", "remedies", "similar",
     }  # fmt: skip
-    assert finding["evidence"][0].keys() == {"source", "line", "step", "text"}
+    assert finding["evidence"][0].keys() >= {"source", "line", "step", "text"}
     assert finding["remedies"][0].keys() >= {"id", "guide", "status", "reason", "text", "cost", "effect", "changes"}
     assert finding["remedies"][0]["guide"].keys() >= {"section", "step"}
     assert finding["remedies"][2]["changes"][0].keys() == {"target", "op", "key", "old", "new"}
     assert data["patch"].keys() >= {"source", "changes", "diff", "yaml", "predicted"}
-    assert data["patch"]["predicted"]["memory_gib"].keys() == {"before", "after", "low", "high", "capacity"}
+    assert data["patch"]["predicted"]["memory_gib"].keys() >= {"before", "after", "low", "high", "capacity"}
     assert data["patch"]["predicted"]["effective_batch"] == [32, 32]
     assert data["could_not_look"][0].keys() == {"rule", "missing"}
 

@@ -1,0 +1,37 @@
+"""lfdoctor bundle: what a maintainer needs, in one zip, everything secret masked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doctor.cli.common import Lang, one_language, write_out
+from doctor.errors import DoctorError
+
+
+def bundle(
+    paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="A run folder, or what analyze takes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The zip file to write.", metavar="FILE")] = Path("bundle.zip"),
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The training YAML, where it does not lie beside the run.")] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Only show what would be masked; write nothing.")] = False,
+    lang: Lang = "en",
+) -> None:
+    """Report, config, environment, log excerpts and series in one zip: tokens, keys, names, hosts and training samples masked."""
+    one_language(lang)
+    if output.exists() and not preview:
+        raise DoctorError(f"{output}: this file exists already; name a new one with -o")
+    from doctor.bundle import make
+    from doctor.fleet.similar import analyze
+
+    made = make(analyze(paths, config=config, lang=lang))
+    if preview:
+        write_out(made.preview(), encoding=None)
+        return
+    try:
+        made.write(output)
+    except OSError as error:
+        raise DoctorError(f"cannot write {output}: {error.strerror or error}") from error
+    count = sum(made.masked.values())
+    typer.echo(f"lfdoctor: {output} written: {len(made.files) + 1} files, {count} places masked (see masked.md in it)", err=True)

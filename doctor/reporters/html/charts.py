@@ -1,0 +1,98 @@
+"""Which curves share a plot, what each plot is called, and the data that travels to the page's script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from doctor.curves import Curve
+from doctor.report import Report
+
+
+class Chart(msgspec.Struct, frozen=True):
+    """One plot: `name` of its title among the words, the metrics it shows, the unit of its axis."""
+
+    name: str
+    metrics: list[str]
+    unit: str = ""
+    over: str = "steps"
+
+
+_SHARED = (
+    Chart("chart_loss", ["loss", "eval_loss"]),
+    Chart("chart_gradient", ["grad_norm"]),
+    Chart("chart_rate", ["learning_rate"]),
+    Chart("chart_pace", ["step_seconds"], "s"),
+    Chart("chart_tokens", ["throughput"], "tokens/s"),
+    Chart("chart_memory", ["vram_allocated_gib", "vram_reserved_gib"], "GiB"),
+)
+OTHERS = 8
+"""So many metrics beyond these get a plot of their own."""
+
+
+def charts(report: Report) -> list[Chart]:
+    """The plots of a report that have something to show: the usual ones, then groups of what else was logged, then machine readings."""
+    over = {curve.metric: curve.over for curve in report.curves if len(curve.at) > 1 or curve.metric == "eval_loss"}
+    known = {metric for chart in _SHARED for metric in chart.metrics} | {"seconds"}
+    out = [msgspec.structs.replace(chart, metrics=[one for one in chart.metrics if one in over]) for chart in _SHARED]
+    groups: dict[str, list[str]] = {}
+    for metric in (one for one, kind in over.items() if kind == "steps" and one not in known):
+        groups.setdefault(metric.partition("/")[0] if "/" in metric else metric, []).append(metric)
+    out += [Chart(name, metrics[:8]) for name, metrics in list(groups.items())[:OTHERS]]
+    out += _readings([metric for metric, kind in over.items() if kind == "seconds"])
+    return [chart for chart in out if chart.metrics]
+
+
+def _readings(metrics: list[str]) -> list[Chart]:
+    """Readings of the machine over time: those of one kind (unit) together."""
+    used = [one for one in metrics if one.endswith("_gib") and "gpu" in one]
+    rest = [one for one in metrics if one not in used]
+    kinds: dict[str, list[str]] = {}
+    for metric in rest:
+        kinds.setdefault(metric.rpartition(".")[2], []).append(metric)
+    return [
+        Chart("chart_memory", used, "GiB", "seconds"),
+        *(Chart(name, some, "", "seconds") for name, some in list(kinds.items())[:OTHERS]),
+    ]
+
+
+def marks(report: Report) -> dict[str, list[int]]:
+    """The steps that findings speak of, by the metric that shows them."""
+    out: dict[str, set[int]] = {}
+    for finding in report.findings:
+        if finding.steps is None or finding.severity == "note":
+            continue
+        metric = finding.series["metric"] if finding.series else "loss"
+        quoted = {piece.step for piece in finding.evidence if piece.step is not None}
+        out.setdefault(str(metric), set()).update(quoted or {finding.steps[0]})
+    return {metric: sorted(steps) for metric, steps in out.items()}
+
+
+def data(report: Report, yaml: str | None, words: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """What the page's script needs: curves, marks, capacity and prediction, the patched YAML, and its words in every language."""
+    predicted = report.patch.predicted.memory_gib if report.patch else None
+    used = ("chart_", "html_")
+    return {
+        "lang": report.lang,
+        "curves": [_plain(curve) for curve in report.curves],
+        "charts": [msgspec.to_builtins(chart) for chart in charts(report)],
+        "marks": marks(report),
+        "capacity": report.capacity_gib or (predicted.capacity if predicted else None),
+        "predicted": msgspec.to_builtins(predicted) if predicted else None,
+        "yaml": yaml,
+        "yaml_name": yaml_name(report),
+        "words": {lang: {name: text for name, text in said.items() if name.startswith(used)} for lang, said in words.items()},
+    }
+
+
+def _plain(curve: Curve) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.to_builtins(curve).items() if name != "over"}
+
+
+def yaml_name(report: Report) -> str:
+    """The file that the next command expects the patched YAML in."""
+    command = report.patch.command if report.patch else None
+    words = (command or "").split()
+    return next((word.rpartition("/")[2] for word in words if word.endswith((".yaml", ".yml", ".json"))), "train-patched.yaml")

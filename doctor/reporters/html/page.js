@@ -1,0 +1,198 @@
+"use strict";
+(() => {
+const data = JSON.parse(document.getElementById("data").textContent);
+const root = document.documentElement;
+const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
+const state = {lang: data.lang, theme: "auto", over: "steps", log: false, smooth: null};
+const page = () => document.getElementById("page-" + state.lang);
+const say = (name, values = {}) => (data.words[state.lang][name] || "").replace(/\{(\w+)\}/g, (_, key) => values[key]);
+const plain = text => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+// --- language, theme, copy
+
+function tell(text) {
+  const told = document.getElementById("told");
+  told.textContent = text;
+  clearTimeout(tell.timer);
+  tell.timer = setTimeout(() => { told.textContent = ""; }, 2000);
+}
+
+function setLanguage(lang) {
+  state.lang = lang;
+  root.lang = lang;
+  all(".page").forEach(one => { one.hidden = one.id !== "page-" + lang; });
+  const title = page().querySelector("h1").textContent;
+  document.title = title + " · " + page().querySelector(".path").textContent;
+  setTheme(state.theme);
+}
+
+function setTheme(theme) {
+  state.theme = theme;
+  if (theme === "auto") delete root.dataset.theme; else root.dataset.theme = theme;
+  all("button.theme").forEach(one => { one.textContent = say("html_theme", {theme: say("html_theme_" + theme)}); });
+  draw();
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = document.body.appendChild(document.createElement("textarea"));
+    area.value = text;
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  tell(say("html_copied"));
+}
+
+function download() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([data.yaml], {type: "application/yaml"}));
+  link.download = data.yaml_name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+document.addEventListener("click", event => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.dataset.lang) { setLanguage(button.dataset.lang); page().querySelector(`[data-lang="${state.lang}"]`).focus(); }
+  else if (button.classList.contains("theme")) setTheme({auto: "light", light: "dark", dark: "auto"}[state.theme]);
+  else if (button.dataset.copy !== undefined) copy(button.dataset.copy);
+  else if (button.classList.contains("copy-yaml")) copy(data.yaml);
+  else if (button.classList.contains("download")) download();
+  else if (button.dataset.over) { state.over = button.dataset.over; draw(); }
+  else if (button.classList.contains("log")) { state.log = !state.log; draw(); }
+  else if (button.classList.contains("reset")) all(".canvas", page()).forEach(one => one.data && Plotly.relayout(one, {"xaxis.autorange": true, "yaxis.autorange": true}));
+});
+document.addEventListener("input", event => {
+  if (!event.target.classList.contains("smooth")) return;
+  state.smooth = Number(event.target.value);
+  draw();
+});
+addEventListener("beforeprint", () => all("details").forEach(one => { one.open = true; }));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
+
+// --- plots
+
+const COLOURS = ["#3b76c4", "#d1701d", "#2f9e6e", "#8a5cc9", "#c2568c", "#3aa6b9", "#7d8794", "#c4513b"];
+const colour = name => getComputedStyle(root).getPropertyValue(name).trim();
+const clocks = new Map(data.curves.filter(one => one.metric === "seconds").map(one => [one.attempt, one]));
+
+// Seconds at a step, between the two nearest that are known.
+function secondsAt(clock, step) {
+  const {at, values} = clock;
+  let low = 0, high = at.length - 1;
+  if (step <= at[0]) return values[0];
+  if (step >= at[high]) return values[high];
+  while (high - low > 1) { const middle = (low + high) >> 1; if (at[middle] <= step) low = middle; else high = middle; }
+  const span = at[high] - at[low];
+  return span ? values[low] + (values[high] - values[low]) * (step - at[low]) / span : values[low];
+}
+
+// An exponential moving average; the default weight is the one of LLaMA-Factory's own loss plots (extras/ploting.py).
+function smoothed(values, given) {
+  const weight = given ?? 1.8 * (1 / (1 + Math.exp(-0.05 * values.length)) - 0.5);
+  let last = null;
+  return values.map(value => {
+    if (value === null) return null;
+    last = last === null ? value : last * weight + (1 - weight) * value;
+    return last;
+  });
+}
+
+function traces(chart) {
+  const out = [], wanted = new Set(chart.metrics), byTime = state.over === "time" && chart.over === "steps";
+  const attempts = new Set(data.curves.filter(one => wanted.has(one.metric)).map(one => one.attempt)).size;
+  data.curves.filter(one => wanted.has(one.metric)).forEach((curve, number) => {
+    const clock = byTime ? clocks.get(curve.attempt) : null;
+    const xs = clock ? curve.at.map(step => secondsAt(clock, step)) : curve.at;
+    const tone = COLOURS[number % COLOURS.length];
+    const name = plain(curve.metric) + (attempts > 1 ? ", " + say("html_attempt", {number: curve.attempt + 1}) : "");
+    const text = clock ? curve.at.map(step => say("html_steps") + " " + step) : undefined;
+    const hover = "%{y:.5g}<br>%{x}" + (clock ? " s · %{text}" : "") + `<extra>${name}</extra>`;
+    const soft = curve.metric.endsWith("loss") && !curve.metric.startsWith("eval") && curve.values.length > 12 && state.smooth !== 0;
+    const few = curve.values.length < 40;
+    out.push({x: xs, y: curve.values, text, name, mode: few && !soft ? "lines+markers" : "lines", type: "scatter", connectgaps: false,
+      line: {color: tone, width: soft ? 1 : 1.8}, marker: {size: 4}, opacity: soft ? 0.45 : 1, hovertemplate: hover});
+    if (soft) out.push({x: xs, y: smoothed(curve.values, state.smooth), text, name: `${name}, ${say("html_smoothed")}`, mode: "lines", type: "scatter",
+      line: {color: tone, width: 2.2}, hovertemplate: hover});
+    const marked = new Set(data.marks[curve.metric] || []);
+    const hit = curve.at.map((step, place) => marked.has(step) && curve.values[place] !== null ? place : -1).filter(place => place >= 0);
+    if (hit.length) out.push({x: hit.map(place => xs[place]), y: hit.map(place => curve.values[place]), name: say("html_spikes"), mode: "markers", type: "scatter",
+      marker: {color: colour("--error"), size: 11, symbol: "circle-open", line: {width: 2.5}}, hovertemplate: hover});
+    const broken = curve.values.map((value, place) => value === null ? place : -1).filter(place => place >= 0);
+    const top = curve.values.reduce((most, value) => value !== null && value > most ? value : most, -Infinity);
+    if (broken.length) out.push({x: broken.map(place => xs[place]), y: broken.map(() => Number.isFinite(top) ? top : 1), name: say("html_broken"), mode: "markers", type: "scatter",
+      marker: {color: colour("--error"), size: 9, symbol: "x"}, hovertemplate: `%{x}<extra>${say("html_broken")}</extra>`});
+  });
+  return out;
+}
+
+function lines(chart) {
+  if (chart.name !== "chart_memory") return [[], []];
+  const across = (y, text, tone, dash) => [
+    {type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: {color: tone, width: 2, dash}},
+    {xref: "paper", x: 1, y, xanchor: "right", yanchor: "bottom", showarrow: false, text, font: {size: 11, color: tone}}];
+  const out = [];
+  if (data.capacity) out.push(across(data.capacity, say("html_capacity", {gib: data.capacity.toFixed(1)}), colour("--error"), "dash"));
+  const after = data.predicted && data.predicted.after;
+  if (after !== null && after !== undefined && data.predicted) out.push(across(after, say("html_predicted", {gib: after.toFixed(1)}), colour("--fine"), "dot"));
+  return [out.map(one => one[0]), out.map(one => one[1])];
+}
+
+function layout(chart) {
+  const grid = colour("--line"), [shapes, annotations] = lines(chart);
+  const axis = {gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true};
+  const seconds = chart.over === "seconds" || (state.over === "time" && clocks.size);
+  return {paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily},
+    margin: {l: 48, r: 10, t: 8, b: 40}, hovermode: "closest", dragmode: "zoom", shapes, annotations, uirevision: state.over + state.log,
+    legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: true,
+    hoverlabel: {bgcolor: colour("--card"), bordercolor: grid, font: {color: colour("--ink")}},
+    xaxis: {...axis, title: {text: say(seconds ? "html_seconds" : "html_steps"), font: {size: 11}}},
+    yaxis: {...axis, type: state.log ? "log" : "linear", exponentformat: "power"}};
+}
+
+// What is zoomed in one plot is zoomed in all that share its axis.
+function together(plot, chart, event) {
+  if (together.busy) return;
+  const change = {};
+  if (event["xaxis.range[0]"] !== undefined) change["xaxis.range"] = [event["xaxis.range[0]"], event["xaxis.range[1]"]];
+  else if (event["xaxis.autorange"]) change["xaxis.autorange"] = true;
+  else return;
+  together.busy = true;
+  const others = all(".canvas", page()).filter(one => one !== plot && one.data && data.charts[one.dataset.chart].over === chart.over);
+  Promise.all(others.map(one => Plotly.relayout(one, change))).finally(() => { together.busy = false; });
+}
+
+function drawOne(plot) {
+  const chart = data.charts[plot.dataset.chart], fresh = !plot.data;
+  return Plotly.react(plot, traces(chart), layout(chart), {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"]})
+    .then(() => { if (fresh) plot.on("plotly_relayout", event => together(plot, chart, event)); plot.dataset.drawn = "yes"; });
+}
+
+function draw() {
+  all("[data-over]").forEach(one => one.setAttribute("aria-pressed", String(one.dataset.over === state.over)));
+  all("[data-over=time]").forEach(one => { one.disabled = !clocks.size; });
+  all("button.log").forEach(one => one.setAttribute("aria-pressed", String(state.log)));
+  if (state.smooth !== null) all("input.smooth").forEach(one => { one.value = state.smooth; });
+  if (!window.Plotly) return;
+  all(".waiting").forEach(one => { one.hidden = true; });
+  all(".canvas", page()).forEach(drawOne);
+}
+
+async function unpacked() {
+  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent.trim()), one => one.charCodeAt(0));
+  const code = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  const script = document.createElement("script");
+  script.textContent = code;
+  document.head.append(script);
+}
+
+setTheme("auto");
+if (data.plots) {
+  if (window.DecompressionStream) unpacked().then(draw); else all(".waiting").forEach(one => { one.textContent = say("html_no_plots"); });
+}
+root.dataset.ready = "yes";
+})();

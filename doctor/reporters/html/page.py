@@ -1,0 +1,301 @@
+"""One report in one language, as the page's template wants it: no markup here, only what stands where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from doctor.report import EvidenceView, FindingView, PatchView, RemedyView, Report
+from doctor.reporters import base
+from doctor.reporters.html.charts import Chart, charts
+from doctor.words import Words
+
+SYMBOLS = {"error": "✗", "warning": "!", "note": "i", "fine": "✓", "unknown": "?"}
+ADVICE = {"apply": "✔", "later": "▹", "done": "✓", "not_applicable": "–", "conflict": "⇄", "rejected": "✗", "manual": "✎"}
+_PHASES = ("start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end")
+_BEFORE, _TRAINING = 16.0, 78.0
+"""Per cent of the timeline that stand for what comes before the first step, and for the steps."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of a side-by-side diff: line numbers and texts, and whether it is the same, changed, removed, added, or left out."""
+
+    kind: str
+    old_line: int | None = None
+    old: str | None = None
+    new_line: int | None = None
+    new: str | None = None
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """Something on the timeline: where (per cent), how bad, what, when in words, and which finding tells more."""
+
+    at: float
+    kind: str
+    title: str
+    when: str
+    target: str | None = None
+
+
+class Page:
+    """What the template asks for."""
+
+    def __init__(self, report: Report, words: Words) -> None:
+        self.report = report
+        self.words = words
+        self.lang = words.lang
+        self.roots, self.followed, self.others, self.notes = base.parts(report)
+        self.kind, self.headline, self.sentence = self._verdict()
+
+    def _verdict(self) -> tuple[str, str, str]:
+        if self.roots:
+            return self.roots[0].severity, self.roots[0].title, self.roots[0].text
+        return base.verdict(self.report, self.words)
+
+    @property
+    def symbol(self) -> str:
+        """The verdict's sign."""
+        return SYMBOLS[self.kind]
+
+    def say(self, name: str, **values: object) -> str:
+        """A sentence of the words."""
+        return self.words(name, **values)
+
+    def run_row(self) -> list[str]:
+        """The run in pieces."""
+        return [piece for piece in base.run_row(self.report, self.words) if piece]
+
+    def todo(self) -> list[RemedyView]:
+        """What is in the patch or to be done by hand, of the root causes."""
+        return base.todo(self.report)
+
+    def commands(self) -> list[str]:
+        """What to type next."""
+        return base.next_commands(self.report)
+
+    def place(self, piece: EvidenceView) -> str:
+        """Where a quote stands."""
+        return base.place(piece, self.words)
+
+    def pieces(self, text: str, mark: str | None) -> Iterator[tuple[str, bool]]:
+        """A quote in pieces, and of each whether it is the one that decided."""
+        place = text.find(mark) if mark else -1
+        if place < 0 or not mark:
+            yield text, False
+            return
+        start = text.rfind("\n", 0, place) + 1
+        stop = text.find("\n", place)
+        stop = len(text) if stop < 0 else stop
+        whole = stop - start <= 160
+        start, stop = (start, stop) if whole else (place, min(len(text), place + len(mark)))
+        yield from ((text[:start], False), (text[start:stop], True), (text[stop:], False))
+
+    def code(self, text: str) -> Iterator[tuple[str, bool]]:
+        """A sentence in pieces, and of each whether it stands in backticks."""
+        pieces = text.split("`")
+        if len(pieces) % 2 == 0:
+            pieces = [text]
+        yield from ((piece, place % 2 == 1) for place, piece in enumerate(pieces) if piece)
+
+    def span(self, finding: FindingView) -> list[str]:
+        """Steps and ranks in words."""
+        return base.span(finding, self.words)
+
+    def steps_of(self, finding: FindingView) -> list[tuple[str, str, RemedyView]]:
+        """The remedies with their label and their standing, the guide's first and in its order."""
+        guide, beyond = base.in_guide_order(finding.remedies)
+        section = self.words.section
+        return [
+            (f"{section[one.guide.section]} {one.guide.step}" if one.guide else self.say("beyond"), base.standing(one, self.report), one)
+            for one in [*guide, *beyond]
+        ]
+
+    def advice(self, standing: str) -> str:
+        """A standing in words, with its sign."""
+        return f"{ADVICE[standing]} {self.words.advice[standing]}"
+
+    def intro(self, finding: FindingView) -> str:
+        """Which chapters of the guide the steps come from."""
+        guide, beyond = base.in_guide_order(finding.remedies)
+        return self.say("guide_order" if beyond else "guide_only", titles=base.guide_titles(guide, self.words)) if guide else ""
+
+    # --- patch
+
+    def diff(self, patch: PatchView) -> list[Row]:
+        """The patch side by side."""
+        return side_by_side(patch.diff or "")
+
+    def elsewhere(self, patch: PatchView) -> list[str]:
+        """Changes outside the YAML."""
+        changes = [one for one in patch.changes if one.target != "config" or patch.diff is None]
+        return [base.change_line(one, self.words) for one in changes]
+
+    def launch(self, patch: PatchView) -> tuple[str, str]:
+        """What to say where the YAML was not found."""
+        return base.launch_lines(patch, self.words)
+
+    def predicted(self, patch: PatchView) -> list[str]:
+        """What the patch is predicted to do."""
+        return base.predicted_lines(patch, self.words)
+
+    def memory(self, patch: PatchView) -> dict[str, Any] | None:
+        """The stacked bars before and after: each part's name, GiB and share of the scale; where the card ends."""
+        view = patch.predicted.memory_gib
+        if view is None or view.terms is None:
+            return None
+        totals = [sum(parts.values()) for parts in view.terms.values()]
+        scale = max([*totals, view.capacity or 0.0, view.high or 0.0]) * 1.04 or 1.0
+        names = list(dict.fromkeys(name for parts in view.terms.values() for name in parts))
+        bars = [
+            (
+                self.say(f"html_{when}"),
+                sum(parts.values()),
+                [(names.index(name), name, gib, 100 * gib / scale) for name, gib in parts.items()],
+            )
+            for when, parts in (("before", view.terms["before"]), ("after", view.terms["after"]))
+        ]
+        rows = [(number, name, *(view.terms[when].get(name) for when in ("before", "after"))) for number, name in enumerate(names)]
+        edge = 100 * view.capacity / scale if view.capacity else None
+        return {"bars": bars, "rows": rows, "edge": edge, "capacity": view.capacity}
+
+    def term(self, name: str) -> str:
+        """A part of the memory in words."""
+        known = f"term_{name}"
+        return self.say(known) if known in self.words.say else name
+
+    # --- plots
+
+    def charts(self) -> list[tuple[int, str, str]]:
+        """The plots: number, title, and in a sentence what they show."""
+        return [(number, self.title(chart), self.summary(chart)) for number, chart in enumerate(charts(self.report))]
+
+    def title(self, chart: Chart) -> str:
+        """A plot's title with its unit."""
+        name = self.say(chart.name) if chart.name in self.words.say else chart.name
+        return f"{name} ({chart.unit})" if chart.unit else name
+
+    def summary(self, chart: Chart) -> str:
+        """Lowest and highest of every curve in words: what a plot says to who cannot see it."""
+        out = []
+        for curve in self.report.curves:
+            values = [value for value in curve.values if value is not None]
+            if curve.metric in chart.metrics and curve.over == chart.over and values:
+                say = "series" if curve.over == "steps" else "html_reading"
+                text = self.say(
+                    say, metric=curve.metric, first=curve.at[0], last=curve.at[-1], low=f"{min(values):.4g}", high=f"{max(values):.4g}"
+                )
+                broken = len(curve.values) - len(values)
+                out.append(text + (self.say("series_broken", count=broken) if broken else ""))
+        return "; ".join(out[:6])
+
+    # --- timeline
+
+    def timeline(self) -> list[Incident]:
+        """What happened, in order: the beginning of training, new attempts, every finding, and how it ended."""
+        run = self.report.run
+        out = []
+        if run.steps.first is not None:
+            out.append(Incident(_BEFORE, "fine", self.say("html_training_began"), self.say("step", step=run.steps.first)))
+        for curve in self.report.curves:
+            if curve.metric == "loss" and curve.attempt and curve.at:
+                out.append(Incident(self._at(curve.at[0]), "note", self.say("html_restarted"), self.say("step", step=curve.at[0])))
+        for number, one in enumerate(self.report.findings):
+            if one.severity != "note":
+                when = ", ".join(self.span(one)[:1]) if one.steps else self.words.phase.get(one.phase or "", "")
+                out.append(Incident(self._place(one), one.severity, one.title, when, f"f{number}"))
+        end = {"completed": "fine", "failed": "error", "interrupted": "warning"}.get(run.status, "unknown")
+        if not base.config_only(self.report):
+            out.append(Incident(self._end(), end, self.words.run_status[run.status], base.reached(self.report, self.words)))
+        return sorted(out, key=lambda one: one.at)
+
+    def number(self, finding: FindingView) -> int:
+        """A finding's place in the report: its anchor."""
+        return self.report.findings.index(finding)
+
+    def reached(self) -> tuple[float, float]:
+        """Where the run's steps begin and how far they came, per cent of the timeline."""
+        return _BEFORE, self._last()
+
+    def _at(self, step: int) -> float:
+        steps = self.report.run.steps
+        whole = max(steps.planned or 0, steps.last or 0, 1)
+        return _BEFORE + _TRAINING * min(step, whole) / whole
+
+    def _last(self) -> float:
+        last = self.report.run.steps.last
+        return _BEFORE if last is None else self._at(last)
+
+    def _end(self) -> float:
+        return 100.0 if self.report.run.status == "completed" else min(98.0, self._last() + 3)
+
+    def _place(self, finding: FindingView) -> float:
+        if finding.steps:
+            return self._at(finding.steps[0])
+        if finding.family in ("config", "environment") and finding.phase is None:
+            return 2.0
+        phase = finding.phase if finding.phase in _PHASES else None
+        if phase in ("start", "tokenise", "load"):
+            return {"start": 2.0, "tokenise": 6.0, "load": 11.0}[phase]
+        return self._last()
+
+    # --- bottom
+
+    def environment(self) -> list[tuple[str, str]]:
+        """Software and machine, as they were found."""
+        return [(name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in self.report.run.environment.items()]
+
+    def blind(self) -> list[str]:
+        """What could not be looked at."""
+        return base.blind_lines(self.report, self.words)
+
+    def troubles(self) -> list[str]:
+        """What went wrong in reading."""
+        return [f"{one.path}: {problem}" for one in self.report.run.sources for problem in one.problems] + self.report.problems
+
+    def known(self) -> list[tuple[str, list[tuple[str, str, float]]]]:
+        """Known failures: a fix, and of each issue its name, address and score."""
+        return [(fix, [(one.issue, _address(one.issue), one.score) for one in some]) for fix, some in base.known_failures(self.report)]
+
+
+def _address(issue: str) -> str:
+    owner, _, number = issue.partition("#")
+    whole = re.fullmatch(r"[\w.-]+/[\w.-]+", owner) and number.isdecimal()
+    return f"https://github.com/{owner}/issues/{number}" if whole else ""
+
+
+def side_by_side(diff: str) -> list[Row]:
+    """A unified diff as rows of two columns: what was removed beside what came for it."""
+    rows: list[Row] = []
+    old = new = 0
+    gone: list[str] = []
+    came: list[str] = []
+    for line in diff.splitlines():
+        found = re.match(r"@@ -(\d+)(?:,\d+)? \+(\d+)", line)
+        if line.startswith(("--- ", "+++ ", "\\")):
+            continue
+        if line.startswith("-"):
+            gone.append(line[1:])
+        elif line.startswith("+"):
+            came.append(line[1:])
+        else:
+            rows += _changed(gone, came, old, new)
+            old, new = old + len(gone), new + len(came)
+            gone, came = [], []
+            if found:
+                old, new = int(found[1]), int(found[2])
+                rows += [Row("gap")] if rows else []
+            else:
+                rows.append(Row("same", old, line[1:], new, line[1:]))
+                old, new = old + 1, new + 1
+    return [*rows, *_changed(gone, came, old, new)]
+
+
+def _changed(gone: Sequence[str], came: Sequence[str], old: int, new: int) -> Iterator[Row]:
+    for place in range(max(len(gone), len(came))):
+        left = gone[place] if place < len(gone) else None
+        right = came[place] if place < len(came) else None
+        kind = "changed" if left is not None and right is not None else "removed" if right is None else "added"
+        yield Row(kind, old + place if left is not None else None, left, new + place if right is not None else None, right)
