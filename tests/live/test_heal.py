@@ -214,7 +214,7 @@ def test_dry_run_starts_nothing_and_shows_the_plan(tmp_path):
 
 
 @pytest.mark.parametrize("lang", ["en", "ko"])
-@pytest.mark.parametrize("kind", ["terminal", "markdown"])
+@pytest.mark.parametrize("kind", ["terminal", "markdown", "html"])
 def test_the_lineage_is_in_the_report(tmp_path, kind, lang):
     """Every attempt with its change and the checkpoint it went on from can be read in the saved report."""
     code, _ = heal(tmp_path, f'if step == 13 and config["per_device_train_batch_size"] > 4: {OOM}', "--lang", lang)

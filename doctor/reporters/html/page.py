@@ -255,6 +255,10 @@ class Page:
         """What went wrong in reading."""
         return [f"{one.path}: {problem}" for one in self.report.run.sources for problem in one.problems] + self.report.problems
 
+    def attempts(self) -> list[tuple[str, list[str]]]:
+        """The lineage of a healed run."""
+        return base.attempt_lines(self.report, self.words)
+
     def known(self) -> list[tuple[str, list[tuple[str, str, float]]]]:
         """Known failures: a fix, and of each issue its name, address and score."""
         return [(fix, [(one.issue, _address(one.issue), one.score) for one in some]) for fix, some in base.known_failures(self.report)]
