@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from doctor import reporters
-from doctor.cli.common import Format, Lang, Output, emit, one_language, one_of, write_file
+from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, one_of, working, write_file
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def analyze(
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")
     ] = "error",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    pager: Pager = True,
 ) -> int:
     """What went wrong in a run, the evidence, what helps in which order, and a patched config."""
     one_of(kind, reporters.NAMES, "--format")
@@ -52,10 +55,11 @@ def analyze(
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
     from doctor.fleet.similar import analyze as diagnose
 
-    report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+    with working(f"reading {', '.join(paths or ['.'])}"):
+        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
     if patch is not None:
         report = _write_patch(report, patch)
-    emit(report, kind, output)
+    emit(report, kind, output, quiet=quiet, verbose=verbose, pager=pager)
     return int(any(finding.severity in severities for finding in report.findings))
 
 

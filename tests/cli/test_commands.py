@@ -56,7 +56,7 @@ def saved(tmp_path: Path) -> Path:
     ("arguments", "code", "words"),
     [
         (["analyze", "--fromat", "json"], 2, "No such option"),
-        (["analyze", ".", "--format", "pdf"], 2, "terminal, markdown, json"),
+        (["analyze", ".", "--format", "pdf"], 2, "terminal, markdown, html, json"),
         (["analyze", ".", "--lang", "xx"], 2, "en, ko"),
         (["analyze", ".", "--strategy", "luck"], 2, "least-change"),
         (["analyze", ".", "--fail-on", "note"], 2, "error, warning, never"),
