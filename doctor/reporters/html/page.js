@@ -151,7 +151,8 @@ function layout(chart) {
     legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: true,
     hoverlabel: {bgcolor: colour("--card"), bordercolor: grid, font: {color: colour("--ink")}},
     xaxis: {...axis, title: {text: say(seconds ? "html_seconds" : "html_steps"), font: {size: 11}}},
-    yaxis: {...axis, type: state.log ? "log" : "linear", exponentformat: "power"}};
+    yaxis: {...axis, type: state.log ? "log" : "linear", exponentformat: "power",
+      rangemode: ["chart_pace", "chart_tokens", "chart_memory"].includes(chart.name) ? "tozero" : "normal"}};
 }
 
 // What is zoomed in one plot is zoomed in all that share its axis.
