@@ -180,8 +180,19 @@ function draw() {
   if (state.smooth !== null) all("input.smooth").forEach(one => { one.value = state.smooth; });
   if (!window.Plotly) return;
   all(".waiting").forEach(one => { one.hidden = true; });
-  all(".canvas", page()).forEach(drawOne);
+  drawAll();
 }
+
+// One plot after the other, so that the page answers in between; a newer round ends an older one.
+async function drawAll() {
+  const mine = ++drawAll.round;
+  for (const plot of all(".canvas", page())) {
+    await drawOne(plot);
+    await new Promise(done => setTimeout(done));
+    if (mine !== drawAll.round) return;
+  }
+}
+drawAll.round = 0;
 
 async function unpacked() {
   const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent.trim()), one => one.charCodeAt(0));
