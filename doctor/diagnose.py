@@ -6,15 +6,43 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from doctor import causes, context, planner, plugins, readers, report, rulebook
+from doctor.causes import Judged
 from doctor.detectors import DETECTORS
 from doctor.engine import Engine
 from doctor.events import ConfigSeen, Event, Fact, Where
 from doctor.options import effective
-from doctor.planner import ConfigText, Strategy
+from doctor.planner import ConfigText, Strategy, Tried
+from doctor.plugins import Plugins
 from doctor.report import Report, SourceView
+from doctor.rulebook import Rulebook
 from doctor.run import Run
 from doctor.surroundings import facts_about
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """Rules and plugins, loaded once for many analyses."""
+
+    book: Rulebook
+    added: Plugins
+    detectors: dict[str, Any]
+
+    @classmethod
+    def load(cls) -> Tools:
+        """What is shipped and installed. Raises DoctorError for an unreadable rule."""
+        added = plugins.load()
+        detectors = {**added.detectors, **DETECTORS}
+        return cls(rulebook.load(added.rules, detectors=detectors if added.rules else None), added, detectors)
+
+
+class Examination(msgspec.Struct, frozen=True):
+    """An analysis with what it stands on: the findings as records, and everything that is known of the run."""
+
+    report: Report
+    judged: list[Judged]
+    run: Run
 
 
 def analyze(
@@ -30,29 +58,42 @@ def analyze(
     `config` is the training YAML where it does not lie beside the run, `gpu_memory_gib` the card's memory in GiB where the log does
     not tell it. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable config or rule.
     """
+    return examine(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang).report
+
+
+def examine(
+    path: str | Path | Sequence[str | Path],
+    *,
+    config: str | Path | None = None,
+    gpu_memory_gib: float | None = None,
+    strategy: Strategy = "least-change",
+    lang: str = "en",
+    tried: Sequence[Tried] = (),
+    tools: Tools | None = None,
+) -> Examination:
+    """`analyze`, with what the report stands on. `tried` are other attempts of the same job that failed: nothing of theirs is proposed."""
     paths = [path] if isinstance(path, str | Path) else list(path)
-    added = plugins.load()
-    detectors = {**added.detectors, **DETECTORS}
-    book = rulebook.load(added.rules, detectors=detectors if added.rules else None)
-    engine = Engine(book.rules, detectors)
-    kinds = (*readers.READERS, *added.readers)
+    tools = tools or Tools.load()
+    engine = Engine(tools.book.rules, tools.detectors)
+    kinds = (*readers.READERS, *tools.added.readers)
     reading = readers.read(paths, literals=engine.literals, config=Path(config) if config else None, readers=kinds)
     feed(engine, reading.events())
     judged = causes.judge(engine.findings())
     text = ConfigText(*reading.config_source) if reading.config_source else None
-    planned = planner.plan(judged, engine.run, book, strategy=strategy, gpu_memory_gib=gpu_memory_gib, config_text=text)
-    return report.build(
+    planned = planner.plan(judged, engine.run, tools.book, strategy=strategy, gpu_memory_gib=gpu_memory_gib, config_text=text, tried=tried)
+    told = report.build(
         judged,
         planned,
         engine.run,
         engine.blind(),
         _sources(reading),
-        book=book,
+        book=tools.book,
         path=reading.root,
         lang=lang,
-        problems=[*added.problems, *engine.problems],
+        problems=[*tools.added.problems, *engine.problems],
         contexts=context.around(_told(judged)),
     )
+    return Examination(told, judged, engine.run)
 
 
 def check(
@@ -67,9 +108,8 @@ def check(
 
     `folder` is where the training will be started (paths in the config are relative to it). Raises DoctorError (2) for an unreadable file.
     """
-    added = plugins.load()
-    detectors = {**added.detectors, **DETECTORS}
-    book = rulebook.load(added.rules, detectors=detectors if added.rules else None)
+    tools = Tools.load()
+    added, detectors, book = tools.added, tools.detectors, tools.book
     engine = Engine((rule for rule in book.rules if getattr(detectors[rule.detector], "needs", ()) == ("config",)), detectors)
     sources: list[SourceView] = []
     text = None

@@ -6,7 +6,7 @@ answer does not depend on how the metric lane and the text lane interleave.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from doctor.conditions import holds
 from doctor.detectors import DETECTORS
 from doctor.detectors.base import Detector, Evidence, Match
 from doctor.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Sample, Step, Where
+from doctor.literals import Literals
 from doctor.options import scope_of
 from doctor.rulebook import Rule
 from doctor.run import Run
@@ -63,6 +64,24 @@ class Seen(msgspec.Struct):
     last_step: int | None = None
 
 
+class _Lane:
+    """The detectors of one kind of text, found by the literals that stand in it."""
+
+    def __init__(self, detectors: list[tuple[bytes, Detector]]) -> None:
+        self._detectors = detectors
+        self._of_literal: dict[str, list[int]] = {}
+        self._always = [place for place, (_, detector) in enumerate(detectors) if not detector.literals]
+        for place, (_, detector) in enumerate(detectors):
+            for literal in detector.literals:
+                self._of_literal.setdefault(literal, []).append(place)
+        self._literals = Literals(self._of_literal)
+
+    def listening(self, text: str) -> list[tuple[bytes, Detector]]:
+        """In the order of the rules."""
+        places = {place for literal in self._literals.find(text) for place in self._of_literal[literal]}
+        return [self._detectors[place] for place in sorted(places.union(self._always))]
+
+
 class Engine:
     """`feed` events in lane order, then ask `findings()` and `blind()`, at any time and as often as wanted."""
 
@@ -82,6 +101,7 @@ class Engine:
         for key, detector in self._detectors.items():
             for kind in detector.reads:
                 self._lanes.setdefault(kind, []).append((key, detector))
+        self._texts = {kind: _Lane(self._lanes.get(kind, [])) for kind in (LogLine, Crash)}
 
     def _add(self, rule: Rule, detectors: Mapping[str, type[Detector]]) -> bytes:
         key = msgspec.json.encode([rule.detector, rule.params], order="sorted")
@@ -102,12 +122,8 @@ class Engine:
         self._orders[lane] += 1
         self._place = lane * _LANE_WIDTH + self._orders[lane]
         self._finished.clear()
-        # a traceback without its last line has no text to gate by: every detector may look at its frames
-        text = None if isinstance(event, Crash) and not event.exception else event.text if isinstance(event, LogLine | Crash) else None
         news: list[bytes] = []
-        for key, detector in self._lanes.get(type(event), ()):
-            if text is not None and detector.literals and not any(literal in text for literal in detector.literals):
-                continue
+        for key, detector in self._listening(event):
             try:
                 for match in detector.feed(event, self.run):
                     if self._keep(key, match):
@@ -115,6 +131,12 @@ class Engine:
             except Exception as error:
                 self._blame(detector, "feed", error)
         return self._announce(news) if news else []
+
+    def _listening(self, event: Event) -> Sequence[tuple[bytes, Detector]]:
+        """The detectors that this event may tell something. A traceback without its last line has no text to choose them by."""
+        if isinstance(event, LogLine) or (isinstance(event, Crash) and event.exception):
+            return self._texts[type(event)].listening(event.text)
+        return self._lanes.get(type(event), ())
 
     def _blame(self, detector: Detector, what: str, error: Exception) -> None:
         """A detector that fails costs its own answer only; the report says so."""

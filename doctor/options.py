@@ -6,7 +6,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,15 +124,25 @@ def suggestion(name: str, versions: Mapping[str, Version]) -> str | None:
 _METHODS = {"lora": "lora", "dora": "lora", "full": "full", "freeze": "freeze", "oft": "oft"}
 
 
+_TOLD_BY = {
+    "finetuning_method": ("finetuning_type",),
+    "batch.per_device": ("per_device_train_batch_size",),
+    "batch.accumulation": ("gradient_accumulation_steps",),
+    "quantized.bits": ("quantization_bit",),
+    "gradient_checkpointing": ("disable_gradient_checkpointing",),
+    "compute_dtype": ("bf16", "fp16"),
+}
+"""Facts of a console that tell an option's value."""
+
+
 def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Options that a console tells although no config is known."""
     out: dict[str, Any] = {}
     method = str(facts.get("finetuning_method", "")).lower()
     if method in _METHODS:
         out["finetuning_type"] = _METHODS[method]
-    pairs = {"batch.per_device": "per_device_train_batch_size", "batch.accumulation": "gradient_accumulation_steps"}
-    pairs["quantized.bits"] = "quantization_bit"
-    out.update({option: facts[fact] for fact, option in pairs.items() if facts.get(fact) is not None})
+    plain = ("batch.per_device", "batch.accumulation", "quantized.bits")
+    out.update({_TOLD_BY[fact][0]: facts[fact] for fact in plain if facts.get(fact) is not None})
     if facts.get("gradient_checkpointing") is False:
         out["disable_gradient_checkpointing"] = True
     if facts.get("compute_dtype") in ("torch.bfloat16", "bfloat16"):
@@ -140,6 +150,11 @@ def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
     if facts.get("compute_dtype") in ("torch.float16", "float16"):
         out["fp16"] = True
     return out
+
+
+def untold(facts: Mapping[str, Any], keys: Container[str]) -> dict[str, Any]:
+    """`facts` without those that tell the value of one of these options: it was changed since."""
+    return {name: value for name, value in facts.items() if not any(key in keys for key in _TOLD_BY.get(name, ()))}
 
 
 def deepspeed_settings(value: Any) -> dict[str, Any] | None:

@@ -116,7 +116,7 @@ def _changes(op: Op, config: Mapping[str, Any], scope: Scope) -> Iterator[Change
         if op.target == "config" and key in config:
             yield Change("config", "unset", key, config[key], None)
     for key, scale in (op.scale or {}).items():
-        new = _scaled(values.get(key), scale)
+        new = _scaled(values.get(key), float(fill(scale.by, scope)), scale)
         if new is not None:
             yield Change("config", "set", key, config.get(key), new)
 
@@ -145,7 +145,7 @@ def _with(settings: Mapping[str, Any], path: list[str], value: Any) -> dict[str,
     return {**settings, path[0]: value if len(path) == 1 else _with(inner if isinstance(inner, Mapping) else {}, path[1:], value)}
 
 
-def _scaled(value: Any, scale: Scale) -> int | float | None:
+def _scaled(value: Any, by: float, scale: Scale) -> int | float | None:
     """The scaled number, or None where it would not move the way it should (a limit never pushes it back past where it stands)."""
     if isinstance(value, str):
         try:
@@ -154,13 +154,13 @@ def _scaled(value: Any, scale: Scale) -> int | float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    new = value * scale.by
+    new = value * by
     if scale.at_most is not None:
         new = min(new, scale.at_most)
     if scale.at_least is not None:
         new = max(new, scale.at_least)
     new = math.floor(new) if isinstance(value, int) else float(f"{new:.3g}")
-    moves = new < value if scale.by < 1 else new > value
+    moves = new < value if by < 1 else new > value
     return new if moves else None
 
 

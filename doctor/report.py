@@ -14,6 +14,7 @@ from doctor.context import Context
 from doctor.curves import Curve, of_run
 from doctor.engine import Blind, Finding
 from doctor.events import Where
+from doctor.languages import LANGUAGES
 from doctor.options import scope_of
 from doctor.planner import Advice, Memory, Plan, PlannedPatch
 from doctor.privacy import private
@@ -249,7 +250,7 @@ def build(
     `contexts` are the lines around pieces of evidence, where their files could be read.
     """
     pieces = Pieces(judged, plan, run, blind, sources, path, problems, kind, contexts)
-    others = [_written(pieces, book, other) for other in words.LANGUAGES if other != lang]
+    others = [_written(pieces, book, other) for other in LANGUAGES if other != lang]
     return translate.joined(_written(pieces, book, lang), others)
 
 

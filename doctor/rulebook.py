@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from doctor import shipped
 
 Severity = Literal["error", "warning", "note"]
 Effect = Literal["neutral", "changes_training", "manual"]
@@ -35,9 +36,9 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Multiply a number: `by` 0.5, not under `at_least`, not over `at_most`; whole numbers stay whole (rounded down)."""
+    """Multiply a number: `by` 0.5 or a `{fact.name}`, not under `at_least`, not over `at_most`; whole numbers stay whole (rounded down)."""
 
-    by: float
+    by: float | str
     at_least: float | None = None
     at_most: float | None = None
 
@@ -218,7 +219,8 @@ def load(folders: Iterable[Path] = (), *, detectors: Mapping[str, Any] | None = 
         from doctor import rulefiles  # the YAML library is needed only when something changed
 
         book = rulefiles.read(sources, detectors)
-        _to_cache(cached, book)
+        if cached is not None:
+            shipped.keep(cached, msgspec.msgpack.encode(book))
     return book
 
 
@@ -227,16 +229,15 @@ def cache_file(folders: Iterable[Path]) -> Path | None:
 
     The name holds a digest of every file's path, size and time of change. None where LFDOCTOR_CACHE is `off`.
     """
-    where = os.environ.get("LFDOCTOR_CACHE")
-    if where == "off":
+    where = shipped.folder()
+    if where is None:
         return None
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or str(Path.home() / ".cache")
     digest = hashlib.blake2b(f"{_SHAPE}".encode(), digest_size=12)
     for folder in folders:
         for entry in _walk(folder):
             stat = entry.stat()
             digest.update(f"{entry.path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return Path(where or base) / "lfdoctor" / f"rules-{digest.hexdigest()}.msgpack"
+    return where / f"rules-{digest.hexdigest()}.msgpack"
 
 
 def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -255,18 +256,3 @@ def _from_cache(path: Path | None) -> Rulebook | None:
         return msgspec.msgpack.decode(path.read_bytes(), type=Rulebook)
     except (OSError, msgspec.MsgspecError):
         return None
-
-
-def _to_cache(path: Path | None, book: Rulebook) -> None:
-    """Best effort: a cache that cannot be written costs time, nothing else. Older compiled forms are removed."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob("rules-*.msgpack"):
-            old.unlink(missing_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(msgspec.msgpack.encode(book))
-        Path(file.name).replace(path)
-    except OSError:
-        return

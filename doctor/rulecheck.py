@@ -106,21 +106,21 @@ def _console(text: str) -> list[Event]:
 
 
 def _steps(series: Mapping[str, list[float | str | None]]) -> Iterator[Event]:
-    """Metrics by name; `seconds` is time since training began, `rank1.loss` one of rank 1, `samples.gpu.0.used_gib` a reading a minute."""
+    """Metrics by name; `seconds` is time since training began, `rank1.loss` one of rank 1, `samples.gpu.0.used_gib` a reading a minute
+    (`samples.rank1.own_seconds` one of rank 1)."""
     for step in range(1, max(map(len, series.values()), default=0) + 1):
         values = {name: float(row[step - 1] or 0) for name, row in series.items() if len(row) >= step and row[step - 1] is not None}
         ranks: dict[int | None, dict[str, float]] = {}
-        readings: dict[str, float] = {}
+        readings: dict[int | None, dict[str, float]] = {}
         for name, value in values.items():
-            if name.startswith("samples."):
-                readings[name.removeprefix("samples.")] = value
-            else:
-                found = re.fullmatch(r"rank(\d+)\.(.+)", name)
-                ranks.setdefault(int(found[1]) if found else None, {})[found[2] if found else name] = value
+            rest = name.removeprefix("samples.")
+            found = re.fullmatch(r"rank(\d+)\.(.+)", rest)
+            into = ranks if rest == name else readings
+            into.setdefault(int(found[1]) if found else None, {})[found[2] if found else rest] = value
         for rank, metrics in ranks.items():
             yield Step(where=Where("example", step, step), step=step, seconds=metrics.pop("seconds", None), metrics=metrics, rank=rank)
-        if readings:
-            yield Sample(where=_PLACE, metrics=readings, seconds=60.0 * step)
+        for rank, metrics in readings.items():
+            yield Sample(where=_PLACE, metrics=metrics, seconds=60.0 * step, rank=rank)
 
 
 def _same(got: Any, wanted: Any) -> bool:

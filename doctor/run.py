@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from doctor.events import ConfigSeen, Crash, Event, Fact, LogLine, Origin, ProcessEnd, Sample, Step, Where
+from doctor.events import ConfigSeen, Crash, Event, Fact, Origin, ProcessEnd, Sample, Step, Where
 
 if TYPE_CHECKING:
     import pandas
@@ -44,16 +44,25 @@ class Series:
             self._thin()
 
     def _thin(self) -> None:
-        kept = [i for start in range(0, len(self.steps), 4) for i in self._extremes(start, min(start + 4, len(self.steps)))]
+        values = self.values
+        kept: list[int] = []
+        for start in range(0, len(values), 4):
+            four = values[start : start + 4]
+            if all(map(isfinite, four)):
+                low, high = start + four.index(min(four)), start + four.index(max(four))
+                kept += (low,) if low == high else (low, high) if low < high else (high, low)
+            else:
+                kept += self._extremes(start, start + len(four))
         self.steps = [self.steps[i] for i in kept]
-        self.values = [self.values[i] for i in kept]
+        self.values = [values[i] for i in kept]
 
     def _extremes(self, start: int, stop: int) -> list[int]:
+        """The places of the lowest, the highest and the first non-finite value of a stretch that has such a one."""
         places = range(start, stop)
-        finite = [i for i in places if math.isfinite(self.values[i])]
-        broken = [i for i in places if not math.isfinite(self.values[i])][:1]
+        finite = [i for i in places if isfinite(self.values[i])]
+        broken = [i for i in places if not isfinite(self.values[i])][:1]
         ends = [min(finite, key=self.values.__getitem__), max(finite, key=self.values.__getitem__)] if finite else []
-        return sorted({*ends, *broken})[:3]
+        return sorted({*ends, *broken})
 
 
 class Run:
@@ -83,11 +92,10 @@ class Run:
         self.seen.add(type(event).__name__)
         if event.rank is not None and len(self.ranks) < 100_000:
             self.ranks.add(event.rank)
+        if isinstance(event, Step):
+            self._apply_step(event)
+            return
         match event:
-            case Step():
-                self._apply_step(event)
-            case LogLine():
-                pass
             case Crash():
                 if len(self.exceptions) < 256:
                     self.exceptions.add(event.exception)
@@ -103,20 +111,25 @@ class Run:
                 self.ends = [*self.ends, event][-256:]
 
     def _apply_step(self, event: Step) -> None:
-        if len(self.attempts) < 10_000:
+        step = event.step
+        if event.attempt not in self.attempts and len(self.attempts) < 10_000:
             self.attempts.add(event.attempt)
-        self.first_step = event.step if self.first_step is None else min(self.first_step, event.step)
-        self.last_step = event.step if self.last_step is None else max(self.last_step, event.step)
+        if self.first_step is None or self.last_step is None:
+            self.first_step = self.last_step = step
+        elif step > self.last_step:
+            self.last_step = step
+        elif step < self.first_step:
+            self.first_step = step
         for name, value in event.metrics.items():
             series = self.series.get(name)
             if series is None:
                 if len(self.series) >= 512:
                     continue
                 series = self.series[name] = Series()
-            series.append(event.step, value)
+            series.append(step, value)
         if event.seconds is not None:
-            self.seconds.append(event.step, event.seconds)
-            self._apply_pace(event.attempt, event.step, event.seconds)
+            self.seconds.append(step, event.seconds)
+            self._apply_pace(event.attempt, step, event.seconds)
 
     def _apply_pace(self, attempt: int, step: int, seconds: float) -> None:
         """Wall time of one step, from the last step that told its time; kept apart, for a thinned clock would hide a slow step."""
@@ -135,6 +148,10 @@ class Run:
                 line = event.lines.get(key)
                 self.config_where[key] = event.where if line is None else Where(event.where.file, line)
                 self._trust[key] = trust
+
+    def origin(self, key: str) -> Origin | None:
+        """Where an option's value was found; None for one that is not known."""
+        return ORIGIN_TRUST[self._trust[key]] if key in self._trust else None
 
     @property
     def completed(self) -> bool:

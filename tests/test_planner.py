@@ -71,11 +71,10 @@ def by_id(advice: tuple[Advice, ...]) -> dict[str, Advice]:
     return {one.remedy.id: one for one in advice}
 
 
-def test_the_guide_has_its_fourteen_steps_each_with_texts_and_real_options():
+def test_the_guide_has_its_fourteen_steps_each_in_its_own_words_and_with_real_options():
     """Five for memory, five for instability, four for speed; every key that a remedy sets is an option of LLaMA-Factory's."""
     assert [len([step for step in GUIDE.steps if step.section == name]) for name in ("memory", "instability", "speed")] == [5, 5, 4]
     for step in GUIDE.steps:
-        assert step.remedy.text.ko
         assert step.guide_ko
         for op in step.remedy.patch:
             keys = [*(op.set or {}), *(op.unset or []), *(op.scale or {})]
@@ -87,7 +86,7 @@ def test_every_step_of_the_chapter_is_shown_in_the_guides_order_with_a_reason():
     plan = planned(LORA, found(rule(remedies=[*guide("memory", 3, 1)]), phase="train"))
     shown = [(one.remedy.guide_step, one.status) for one in plan.advice[0]]
     assert [step for step, _ in shown] == [("memory", number) for number in range(1, 6)]
-    assert all(one.reason.en and one.reason.ko for one in plan.advice[0])
+    assert all(one.reason.en and one.reason.ko and one.reason.zh for one in plan.advice[0])
     assert by_id(plan.advice[0])["gradient-checkpointing"].status == "not_applicable"
 
 
@@ -381,6 +380,28 @@ def test_a_run_that_was_parsed_says_nothing_about_its_patched_config():
     run = run_of(text, compute_dtype="torch.bfloat16")
     run.apply(Fact(where=HERE, name="text", value=True))
     assert by_id(planned(text, found(rule(remedies=[quantise])), run=run).advice[0])["q"].status == "rejected"
+
+
+def test_what_the_patch_removes_is_not_told_back_by_the_failed_run():
+    """The run computed in fp16 and its log says so; bf16 in place of fp16 is no conflict with that."""
+    swap = Remedy(id="swap", text=Text("x", "x"), patch=[rulebook.Op(set={"bf16": True}), rulebook.Op(unset=["fp16"])])
+    text = LORA + "fp16: true\n"
+    run = run_of(text, compute_dtype="torch.float16")
+    plan = planned(text, found(rule(remedies=[swap], symptom="nonfinite")), run=run)
+    assert by_id(plan.advice[0])["swap"].status == "apply"
+    assert plan.patch is not None
+    assert {(one.key, one.op) for one in plan.patch.patch.changes} >= {("bf16", "set"), ("fp16", "unset")}
+
+
+@pytest.mark.parametrize(("origin", "told"), [("command", True), ("training_args", False), ("yaml", False)])
+def test_only_what_stands_on_the_command_line_is_said_to_stand_there(origin: str, told: bool):
+    """A key of the patch that the command line gives too would win over the file; one that a training_args.bin repeats does not."""
+    run = run_of(LORA)
+    run.apply(ConfigSeen(where=Where("elsewhere", 1), values={"per_device_train_batch_size": 8}, origin=origin))  # type: ignore[arg-type]
+    smaller = Remedy(id="smaller", text=Text("x", "x"), patch=[rulebook.Op(set={"per_device_train_batch_size": 4})])
+    plan = planned(LORA, found(rule(remedies=[smaller])), run=run)
+    assert plan.patch is not None
+    assert any("per_device_train_batch_size is also given on the command line" in note.en for note in plan.patch.notes) is told
 
 
 _ODD = st.one_of(

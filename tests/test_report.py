@@ -132,5 +132,5 @@ def test_a_finding_carries_the_series_it_speaks_of() -> None:
 
 def test_an_unknown_language_is_a_plain_error() -> None:
     """Not a traceback, and it names the languages there are."""
-    with pytest.raises(DoctorError, match="en, ko"):
+    with pytest.raises(DoctorError, match="en, ko, zh"):
         built([], lang="xx")

@@ -11,10 +11,10 @@ import yaml
 
 import doctor
 from doctor.cli import main
+from doctor.languages import LANGUAGES
 from doctor.reporters import NAMES, REPORTERS
 from doctor.reporters.json import settled
 from doctor.translate import translated
-from doctor.words import LANGUAGES
 from tests.secrets import KEYS, PRIVATE, planted
 
 ROUNDS = 5

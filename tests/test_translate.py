@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 import doctor
+from doctor.languages import LANGUAGES
 from doctor.reporters.json import parse, render, settled
 from doctor.translate import translated
-from doctor.words import LANGUAGES
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

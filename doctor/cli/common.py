@@ -17,6 +17,7 @@ import typer
 
 from doctor import reporters
 from doctor.errors import DoctorError
+from doctor.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from doctor.report import Report
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 Format = Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(reporters.NAMES)}.", metavar="FORMAT")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.", metavar="FILE")]
-Lang = Annotated[str, typer.Option("--lang", envvar="LFDOCTOR_LANG", help="Language of the report: en, ko or zh.", metavar="LANG")]
+Lang = Annotated[
+    str, typer.Option("--lang", envvar="LFDOCTOR_LANG", help=f"Language of the report: {', '.join(LANGUAGES)}.", metavar="LANG")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict and what to do next.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Every piece of evidence with the lines around it, and the environment.")]
 Pager = Annotated[bool, typer.Option("--pager/--no-pager", help="Page what is longer than the terminal ($LFDOCTOR_PAGER, $PAGER, less).")]
@@ -39,8 +42,6 @@ def one_of(value: str, allowed: Any, option: str) -> str:
 
 def one_language(lang: str) -> str:
     """`lang`, if reports have words in it."""
-    from doctor.words import LANGUAGES
-
     return one_of(lang, LANGUAGES, "--lang")
 
 

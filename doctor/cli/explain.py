@@ -59,7 +59,10 @@ class Explanation:
         rule, words = self.rule, self.words
         trial = [words("trial")] if rule.status == "trial" else []
         facts = [rule.id, words.severity[rule.severity], words.how_sure(rule.confidence), rule.cause, *trial]
-        out: list[RenderableType] = [Text(self.open(rule.title.in_language(words.lang)), "bold"), Text("  " + ", ".join(facts), "dim")]
+        out: list[RenderableType] = [
+            Text(self.open(rule.title.in_language(words.lang)), "bold"),
+            Text("  " + words("comma").join(facts), "dim"),
+        ]
         out += self.section("means", [f"- {self.open(body.in_language(words.lang))}" for body in rule.body])
         out += self.section("when_seen", self.seen())
         out += self.section("refines", [", ".join(rule.refines)] if rule.refines else [])
@@ -79,9 +82,11 @@ class Explanation:
         from rich.padding import Padding
         from rich.text import Text
 
+        from doctor.words.wrapping import Flowing
+
         if not lines and name != "helps":
             return []
-        return [Text(f"\n{self.words(name)}", "bold"), *(Padding(Text(line), (0, 0, 0, 2)) for line in lines)]
+        return [Text(f"\n{self.words(name)}", "bold"), *(Padding(Flowing(line), (0, 0, 0, 2)) for line in lines)]
 
     def seen(self) -> list[str]:
         """The detector's own sentence, its parameters (less the literals that only make it fast), and the conditions."""
@@ -103,13 +108,14 @@ class Explanation:
     def remedies(self) -> RenderableType:
         from rich.padding import Padding
         from rich.table import Table
-        from rich.text import Text
+
+        from doctor.words.wrapping import Flowing
 
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for remedy in self.rule.remedies:
-            text = Text(self.open(remedy.text.in_language(self.words.lang)))
+            text = Flowing(self.open(remedy.text.in_language(self.words.lang)))
             for line in self.about(remedy):
                 text.append(f"\n{line}", "dim")
             place = remedy.guide_step

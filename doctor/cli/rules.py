@@ -53,13 +53,14 @@ def _table(rules: list[Rule], lang: str) -> str:
 
     from doctor.reporters.terminal import COLOURS, to_text
     from doctor.words import load
+    from doctor.words.wrapping import Flowing
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for no_wrap in (True, True, False):
         table.add_column(no_wrap=no_wrap, overflow="fold")
     said = load(lang)
     for rule in rules:
-        table.add_row(Text(rule.id), Text(said.severity[rule.severity], COLOURS[rule.severity]), Text(rule.title.in_language(lang)))
+        table.add_row(Text(rule.id), Text(said.severity[rule.severity], COLOURS[rule.severity]), Flowing(rule.title.in_language(lang)))
     return to_text([table], screen())
 
 

@@ -129,8 +129,9 @@ class GpuOom:
     Facts of the traceback: `place` (load, reference, pinned, forward, logits, vision, backward, optimizer, flat_buffer, eval, gather,
     generate, save, merge) and `phase` (the place's, else the reader's).
     Facts that need the config: `weights_gib` (16-bit or quantised, by the run's parameter count or the size in the model's name),
-    `weights_share` (of all cards together), `request_over_logits` (the request is more than batch x length x the largest vocabulary
-    x 4 bytes), `request_is` (logits | parameters).
+    `weights_share` (of all cards together: as many as the run tells of, and at least those whose messages are seen),
+    `request_over_logits` (the request is more than batch x length x the largest vocabulary x 4 bytes),
+    `request_is` (logits | parameters).
     `multi_gpu` is true where a second rank or card shows itself. Several messages of one attempt are told as one, their facts added up.
     """
 
@@ -194,6 +195,7 @@ class GpuOom:
         if fresh.get("wanted_gib") == known.get("wanted_gib", fresh.get("wanted_gib")):
             known.update(fresh)
         _add_place(known, event)
+        known["cards_seen"] = max(known.get("cards_seen", 1), (event.rank or 0) + 1, fresh.get("gpu", 0) + 1)
         if (event.rank or 0) > 0 or fresh.get("gpu", 0) > 0 or fresh.get("siblings", 0) > 1 or run.facts.get("world_size", 1) > 1:
             known["multi_gpu"] = True
         facts = {**known, **_config_facts(known, run)}
@@ -314,7 +316,7 @@ def _config_facts(known: Mapping[str, Any], run: Run) -> dict[str, Any]:
     if weights is not None:
         facts["weights_gib"] = round(weights, 1)
         if "total_gib" in known:
-            facts["weights_share"] = round(weights / known["total_gib"] / _cards(run), 3)
+            facts["weights_share"] = round(weights / known["total_gib"] / max(_cards(run), known.get("cards_seen", 1)), 3)
     wanted = known.get("wanted_gib")
     tokens = _most_tokens(config, known.get("phase"))
     if wanted is not None and tokens is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from doctor.detectors.base import Evidence, Match
-from doctor.events import Event, Step
+from doctor.events import Event, Sample
 from doctor.run import Run
 from doctor.windows import median
 
@@ -15,42 +15,45 @@ QUIET: Iterator[Match] = iter(())
 
 
 class SlowRank:
-    """Means of `metric` per rank (the rank's own work before it waits for the others): one is `ratio` times their median.
+    """Means of `metric` per rank (the rank's own work in a step, before it waits for the others): one is `ratio` times their median.
 
-    At least two ranks and `records` logs of each; NVRx's straggler detection calls a rank slow below 0.75 of the others' speed.
+    Readings of each rank's own journal, with that rank's `step_seconds` beside it: `share` is what the others lose of their steps.
+    At least two ranks, `records` readings of each and `share` per cent of the step; NVRx's straggler detection calls a rank slow below
+    0.75 of the others' speed.
     """
 
-    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    reads: ClassVar[tuple[type[Event], ...]] = (Sample,)
     literals: tuple[str, ...] = ()
-    facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "ratio", "share", "slow_rank", "ranks")
+    facts: tuple[str, ...] = ("metric", "value", "baseline", "ratio", "share", "slow_rank", "ranks")
 
-    def __init__(self, *, metric: str, ratio: float, records: int) -> None:
-        self.metric, self.ratio, self.records = metric, ratio, records
-        self.needs: tuple[str, ...] = (f"metrics.{metric}",)
-        self.sums: dict[int, tuple[int, float, Step]] = {}
-        self.last: Step | None = None
+    def __init__(self, *, metric: str, ratio: float, share: float, records: int) -> None:
+        self.metric, self.ratio, self.share, self.records = metric, ratio, share, records
+        self.needs: tuple[str, ...] = (f"samples.{metric}",)
+        self.sums: dict[int, tuple[int, float, float, Sample]] = {}
 
-    def feed(self, event: Step, run: Run) -> Iterator[Match]:
-        value = event.metrics.get(self.metric)
+    def feed(self, event: Sample, run: Run) -> Iterator[Match]:
+        value, step = event.metrics.get(self.metric), event.metrics.get("step_seconds", math.nan)
         if value is None or event.rank is None or not math.isfinite(value) or (event.rank not in self.sums and len(self.sums) >= 100_000):
             return QUIET
-        count, total, first = self.sums.get(event.rank, (0, 0.0, event))
-        self.sums[event.rank] = (count + 1, total + value, first)
-        self.last = event
+        count, total, steps, first = self.sums.get(event.rank, (0, 0.0, 0.0, event))
+        self.sums[event.rank] = (count + 1, total + value, steps + step, first)
         return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
-        means = {rank: total / count for rank, (count, total, _) in self.sums.items() if count >= self.records}
-        if len(means) < 2 or self.last is None:
+        means = {rank: total / count for rank, (count, total, _, _) in self.sums.items() if count >= self.records}
+        if len(means) < 2:
             return
         slow = max(means, key=lambda rank: (means[rank], rank))
         others = median([value for rank, value in means.items() if rank != slow])
         if means[slow] < self.ratio * others:
             return
-        first = self.sums[slow][2]
+        count, _, steps, first = self.sums[slow]
+        share = 100 * count * (means[slow] - others) / steps if steps > 0 else math.nan
+        if not share >= self.share:
+            return
         facts = {
-            "metric": self.metric, "step": first.step, "value": means[slow], "baseline": others, "ratio": means[slow] / max(others, 1e-9),
-            "share": 100 * (1 - others / means[slow]), "slow_rank": slow, "ranks": len(means),
+            "metric": self.metric, "value": means[slow], "baseline": others, "ratio": means[slow] / max(others, 1e-9),
+            "share": share, "slow_rank": slow, "ranks": len(means) - 1,
         }  # fmt: skip
         text = f"rank {slow}: {means[slow]:.3g} s of own work a step, the others {others:.3g} s"
-        yield Match(evidence=(Evidence(first.where, text),), facts=facts, steps=(first.step, self.last.step), rank=slow)
+        yield Match(evidence=(Evidence(first.where, text),), facts=facts, rank=slow)

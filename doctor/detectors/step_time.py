@@ -50,6 +50,7 @@ class StepTime:
     needs: tuple[str, ...] = ("steps",)
     facts: tuple[str, ...] = (
         "kind", "metric", "step", "value", "baseline", "ratio", "share", "pause_seconds", "pauses", "total_seconds", "step_seconds",
+        "fewer", "left",
     )  # fmt: skip
     literals: tuple[str, ...] = ()
 
@@ -125,11 +126,11 @@ class StepTime:
         measured = self.eval_seconds if kind == "eval" else self.save_seconds
         pause = min(max(measured, sum(max(0.0, one.seconds - usual * one.steps) for one in paused)), total)
         number = self.evaluations if kind == "eval" else len(paused)
-        if not paused or pause < least * total:
+        if number < 2 or not paused or pause < least * total:  # one alone is not too often
             return
         facts = {
             "step": paused[0].step, "pause_seconds": pause / max(number, 1), "pauses": number, "share": 100 * pause / total,
-            "step_seconds": usual,
+            "step_seconds": usual, **_fewer(pause, number, total, least),
         }  # fmt: skip
         yield self._match(kind, paused[0], f"{number} pauses, {pause:.0f} s of {total:.0f} s", facts, total)
 
@@ -137,7 +138,7 @@ class StepTime:
         """Where no log has a time: the evaluations' own run times against the whole training's (train_runtime)."""
         total = run.facts.get("train.runtime_seconds")
         first = self.first_eval
-        if first is None or self.last is None or not isinstance(total, int | float) or not self.resolution <= total:
+        if first is None or self.evaluations < 2 or self.last is None or not isinstance(total, int | float) or not self.resolution <= total:
             return
         if not self.eval_share * total <= self.eval_seconds <= total:
             return
@@ -145,6 +146,7 @@ class StepTime:
         facts = {
             "kind": "eval", "metric": "seconds", "step": first.step, "pause_seconds": self.eval_seconds / self.evaluations,
             "pauses": self.evaluations, "share": share, "total_seconds": total,
+            **_fewer(self.eval_seconds, self.evaluations, total, self.eval_share),
         }  # fmt: skip
         text = f"{self.evaluations} evaluations, {self.eval_seconds:.0f} s of {total:.0f} s"
         yield Match(evidence=(Evidence(first.where, text),), facts=facts, steps=(first.step, self.last.step), key="eval")
@@ -170,6 +172,13 @@ class StepTime:
         all_facts = {"kind": kind, "metric": "seconds", "total_seconds": total, **facts}
         last = self.stretches[-1].step if kind != "stall" else stretch.step
         return Match(evidence=(Evidence(stretch.where, text),), facts=all_facts, steps=(stretch.after, last), key=kind)
+
+
+def _fewer(paused: float, number: int, total: float, least: float) -> dict[str, float]:
+    """`fewer`: so many times fewer pauses (one of `number` is kept at least) take half of the share that is told; `left`: per cent then."""
+    wanted, other = least / 2, max(total - paused, 1e-9)
+    fewer = min(max(2, math.ceil(paused * (1 - wanted) / (wanted * other) - 1e-9)), max(number, 2))
+    return {"fewer": fewer, "left": 100 * paused / (fewer * other + paused)}
 
 
 def _onset(paces: list[float], limit: float) -> int:

@@ -23,6 +23,7 @@ from doctor import diagnose, rulebook, translate
 from doctor.errors import DoctorError
 from doctor.report import FindingView, Report, SimilarView
 from doctor.rulebook import Text
+from doctor.shipped import compiled, keep, load_yaml
 
 SHOWN = 3
 """So many issues are told of a finding, at most two of them with the same fix."""
@@ -72,6 +73,13 @@ class Known(msgspec.Struct, frozen=True):
     signature: str
 
 
+class Weighed(msgspec.Struct):
+    """What an index has worked out, to be kept."""
+
+    idf: dict[str, float]
+    vectors: list[dict[str, float]]
+
+
 def normalise(text: str) -> list[str]:
     """The words of an error that do not change from run to run: no paths, numbers, ranks, hosts, hex, and no words that say nothing."""
     words = _WORD.findall(_NOISE.sub(" ", text.lower()))
@@ -87,8 +95,11 @@ def grams(text: str) -> list[str]:
 class Index:
     """TF-IDF vectors of known failures, and the cosine of a text with each."""
 
-    def __init__(self, known: Sequence[Known]) -> None:
+    def __init__(self, known: Sequence[Known], made: Weighed | None = None) -> None:
         self.known = known
+        if made is not None:
+            self.idf, self.vectors = made.idf, made.vectors
+            return
         counts = [Counter(grams(one.signature)) for one in known]
         seen = Counter(gram for count in counts for gram in count)
         self.idf = {gram: math.log((1 + len(known)) / (1 + number)) + 1 for gram, number in seen.items()}
@@ -115,8 +126,7 @@ def read(path: Path) -> list[Known]:
     import yaml
 
     try:
-        raw = yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe loader)
-        groups = msgspec.convert(raw, list[KnownFailure])
+        groups = msgspec.convert(load_yaml(path), list[KnownFailure])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise DoctorError(f"{path}: {error}") from error
     return [Known(issue, group.cause, group.fix, text) for group in groups for issue, text in group.issues.items()]
@@ -124,8 +134,17 @@ def read(path: Path) -> list[Known]:
 
 @cache
 def shipped() -> Index:
-    """The index of what is shipped, built when first asked (30 to 50 ms)."""
-    return Index(read(rulebook.rules_folder() / "known_issues.yaml"))
+    """The index of what is shipped, built when first asked (30 to 50 ms) and kept in the user's cache."""
+    known = read(rulebook.rules_folder() / "known_issues.yaml")
+    kept = compiled("known-weights", msgspec.msgpack.encode(known), Path(__file__))
+    try:
+        made = msgspec.msgpack.decode(kept.read_bytes(), type=Weighed) if kept else None
+    except (OSError, msgspec.DecodeError):
+        made = None
+    index = Index(known, made)
+    if kept is not None and made is None:
+        keep(kept, msgspec.msgpack.encode(Weighed(index.idf, index.vectors)))
+    return index
 
 
 def attach(report: Report, index: Callable[[], Index] = shipped) -> Report:

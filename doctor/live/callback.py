@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from doctor.live import crashes, snapshot
+from doctor.live.own_time import OwnTime
 from doctor.live.recorder import Recorder, rank_of_process, say
 from doctor.live.sampler import Sampler
 
@@ -63,6 +64,7 @@ class DoctorCallback:
         self._trainer: Any = None
         self._seen: list[BaseException] = []
         self._judge: Any = None
+        self._own: OwnTime | None = None
         self._reset()
         try:
             self._prepare()
@@ -112,7 +114,7 @@ class DoctorCallback:
     def _reset(self) -> None:
         now = time.perf_counter()
         self._start = self._idle = self._record = self._tick = now
-        self._wait = 0.0
+        self._wait = self._save = 0.0
         self._steps = 0
         self._last_step = 0
         self._longest = 0.0
@@ -143,6 +145,7 @@ class DoctorCallback:
         if self.stop_on_divergence:
             self._judge = _stop_judge(args, self._trainer)
         self.recorder.start(folder)
+        self._own = OwnTime.of(args, self._trainer)
         self._reset()
         self._last_step = _whole(getattr(state, "global_step", 0))
 
@@ -164,6 +167,8 @@ class DoctorCallback:
     def on_step_begin(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
         """The step's batches are there (transformers fetches them before this event): what has passed since the last event was waiting."""
         self._wait += time.perf_counter() - self._idle
+        if self._own is not None:
+            self._own.step_begins(self._idle)
 
     @_harmless
     def on_step_end(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
@@ -194,10 +199,14 @@ class DoctorCallback:
         self._idle = time.perf_counter()
 
     def _step(self, state: Any, now: float, metrics: dict[str, float]) -> None:
-        """A Step event; step_seconds and data_wait_seconds are means over the steps since the last one."""
+        """A Step event; step_seconds and data_wait_seconds are means over the steps since the last one, save_seconds is the sum."""
+        if self._save:
+            metrics["save_seconds"] = round(self._save, 6)
+            self._save = 0.0
         if self._steps:
             metrics["step_seconds"] = round((now - self._record) / self._steps, 6)
             metrics["data_wait_seconds"] = round(min(self._wait, now - self._record) / self._steps, 6)
+            self._tell_own_time(now)
             self._record, self._wait, self._steps = now, 0.0, 0
         if not metrics or self.recorder is None:
             return
@@ -212,6 +221,14 @@ class DoctorCallback:
                 "metrics": metrics,
             }
         )
+
+    def _tell_own_time(self, now: float) -> None:
+        """Of every rank: rank 0 alone could not tell that it waits."""
+        if self._own is not None and self.recorder is not None:
+            figures = {"own_seconds": self._own.take() / self._steps, "step_seconds": (now - self._record) / self._steps}
+            figures = {name: round(value, 6) for name, value in figures.items()}
+            sample = {"type": "Sample", "time": round(time.time(), 3), "seconds": round(now - self._start, 3), "metrics": figures}
+            self.recorder.put({**sample, "rank": self.recorder.rank})
 
     def _maybe_stop(self, control: Any, state: Any, metrics: dict[str, float]) -> None:
         """Every rank sees the same logs and so decides the same, at the same step; a stop of one rank alone would hang the others."""
@@ -247,8 +264,10 @@ class DoctorCallback:
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
-        """A checkpoint is written: its time is no waiting for data."""
-        self._idle = time.perf_counter()
+        """A checkpoint is written (what came before it, a log or an evaluation, has an event of its own): no waiting for data."""
+        now = time.perf_counter()
+        self._save += now - self._idle
+        self._idle = now
         self._fact("saved_at_step", _whole(state.global_step))
 
     @_harmless
@@ -261,6 +280,8 @@ class DoctorCallback:
                 self._fact("run.completed", True)
             self.recorder.flush()
         self.training = False
+        if self._own is not None:
+            self._own.close()
 
     def begins(self, trainer: Any) -> None:
         """A trainer is about to train: it holds LLaMA-Factory's arguments, which no event tells of."""

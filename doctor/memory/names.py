@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from doctor import shipped
 from doctor.errors import DoctorError
 from doctor.memory.shapes import Shape, UnknownShape, from_config
 from doctor.rulebook import rules_folder
@@ -147,7 +148,6 @@ def known_models() -> tuple[Known, ...]:
 
     path = rules_folder() / "models.yaml"
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe loader)
-        return tuple(msgspec.convert(raw, list[Known]))
+        return tuple(msgspec.convert(shipped.load_yaml(path), list[Known]))
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise DoctorError(f"{path}: cannot be read: {error}") from error

@@ -13,11 +13,11 @@ from doctor.patch import Change, Patch, joined
 from doctor.planner import ladder, reasons, writing
 from doctor.planner.prediction import Predictor
 from doctor.planner.situation import Situation, advise, next_name
-from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, Status, Strategy
+from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, Status, Strategy, Tried
 from doctor.rulebook import Guide, Remedy, Rule, Rulebook, Text
 from doctor.run import Run
 
-__all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "Status", "Strategy", "plan"]
+__all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "Status", "Strategy", "Tried", "plan"]
 
 SURE = 0.5
 """Below this confidence a finding is told but not patched for (issue: a bare `Killed` proves nothing)."""
@@ -43,9 +43,13 @@ def plan(
     strategy: Strategy = "least-change",
     gpu_memory_gib: float | None = None,
     config_text: ConfigText | None = None,
+    tried: Sequence[Tried] = (),
 ) -> Plan:
-    """Every remedy's status, and one patch for the root cause (and what agrees with it)."""
-    work = _Work(run, book, strategy, gpu_memory_gib)
+    """Every remedy's status, and one patch for the root cause (and what agrees with it).
+
+    `tried` are attempts of the same job that failed of the same cause: what they had already is not proposed again.
+    """
+    work = _Work(run, book, strategy, gpu_memory_gib, tried)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
     for place in order:
         work.choose(judged[place])
@@ -64,11 +68,11 @@ class _Taken(msgspec.Struct):
 class _Work:
     """The plan while it is made: `situation` is the config with all that was chosen so far."""
 
-    def __init__(self, run: Run, book: Rulebook, strategy: Strategy, gpu_memory_gib: float | None) -> None:
+    def __init__(self, run: Run, book: Rulebook, strategy: Strategy, gpu_memory_gib: float | None, tried: Sequence[Tried]) -> None:
         self.run, self.book, self.strategy, self.gpu_memory_gib = run, book, strategy, gpu_memory_gib
         self.rules = tuple(rule for rule in book.rules if rule.detector == "config")
         shape = {"completed": run.completed, "first_step": run.first_step, "last_step": run.last_step, "ranks": len(run.ranks)}
-        self.start = Situation(dict(run.config), dict(run.facts), {**shape, "attempts": len(run.attempts)})
+        self.start = Situation(dict(run.config), dict(run.facts), {**shape, "attempts": len(run.attempts)}, tuple(tried), dict(run.config))
         self.situation = self.start
         self.changes: list[Change] = []
         self.taken: dict[int, _Taken] = {}
@@ -167,6 +171,9 @@ class _Work:
         owners = [self.owner.get((change.target, change.key)) for change in found.changes]
         if found.changes and all(owners) and owners[0] is not None and owners[0] is not judged.finding.rule:
             return {"reason": reasons.shared(owners[0].title), "chosen": True}
+        failed = self.start.after(found.changes).failed_before()
+        if failed is not None:
+            return {"status": "rejected", "reason": reasons.tried(failed.run)}
         if judged.finding.confidence < SURE:
             return {"reason": reasons.UNSURE}
         if id(judged.finding) not in self.taken:
@@ -241,8 +248,7 @@ class _Work:
 
     def _command_line_notes(self, changes: Sequence[Change], source: ConfigText) -> list[Text]:
         """Keys that stand in the file and on the command line both."""
-        where = self.run.config_where
-        keys = [one.key for one in changes if one.target == "config" and one.key in where and where[one.key].file != source.path]
+        keys = [one.key for one in changes if one.target == "config" and self.run.origin(one.key) == "command"]
         given = {one.key for one in writing.edits(changes, {}, source.text) if one.key in keys} if keys else set()
         return [reasons.on_command_line(key) for key in keys if key in given]
 
@@ -269,4 +275,4 @@ def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:
 def _speed(remedies: Sequence[Remedy]) -> Text | None:
     """What the neutral remedies cost in time: their own words."""
     costs = list(dict.fromkeys(remedy.cost for remedy in remedies if remedy.effect == "neutral" and remedy.cost))
-    return Text(" ".join(cost.en for cost in costs), " ".join(cost.ko for cost in costs)) if costs else None
+    return reasons.together(costs) if costs else None

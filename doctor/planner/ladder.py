@@ -32,12 +32,13 @@ class Chosen(msgspec.Struct):
 
 
 def next_rung(remedies: Sequence[Remedy], situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule]) -> Chosen | None:
-    """The first remedy in the given order that applies; None if none does."""
+    """The first remedy in the given order that applies and has not failed before; None if none does."""
     rules = tuple(rules)
     for remedy in remedies:
         advice = advise(remedy, situation, facts, rules)
-        if advice.status == "apply":
-            return Chosen([(remedy, advice.changes)], situation.after(advice.changes))
+        after = situation.after(advice.changes)
+        if advice.status == "apply" and after.failed_before() is None:
+            return Chosen([(remedy, advice.changes)], after)
     return None
 
 
@@ -62,9 +63,10 @@ def cheapest(
     best: tuple[float, Chosen] | None = None
     while queue and next(count) < NODES * 20:
         price, _, at, need = heapq.heappop(queue)
-        if at.steps and need <= predictor.enough:
+        new = bool(at.steps) and at.after.failed_before() is None
+        if new and need <= predictor.enough:
             return msgspec.structs.replace(at, enough=True)
-        if at.steps and (best is None or need < best[0] - WORTH_GIB):
+        if new and (best is None or need < best[0] - WORTH_GIB):
             best = need, at
         if len(seen) >= NODES:
             continue

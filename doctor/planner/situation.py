@@ -9,25 +9,29 @@ from typing import Any
 import msgspec
 
 from doctor.conditions import Scope, holds
-from doctor.options import effective, table, versions_of
+from doctor.options import effective, table, untold, versions_of
 from doctor.patch import Change, Unknown, apply, changes_of
 from doctor.planner import reasons
-from doctor.planner.types import Advice
+from doctor.planner.types import Advice, Tried
 from doctor.rulebook import Remedy, Rule, Text
 
 FRESH = {"completed": False, "first_step": None, "last_step": None, "ranks": 0, "attempts": 0}
 """The shape of a run that has not begun: how the config rules see a patched config."""
+_BOOKKEEPING = frozenset({"output_dir", "tokenized_path", "resume_from_checkpoint", "run_name", "logging_dir"})
+"""Keys that name places: two attempts that differ in nothing else are the same attempt."""
 _OF_THE_OLD_RUN = ("text", "compute_dtype")
 """Facts that say how far the failed run got; the patched config has not been tried yet."""
 
 
 class Situation(msgspec.Struct, frozen=True):
     """The config as patched so far (given keys only), and what is known of the run; `facts` hold what stands
-    beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
+    beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`. `tried` are attempts that failed, `began_with` the config unpatched."""
 
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
     run_shape: Mapping[str, Any]
+    tried: tuple[Tried, ...] = ()
+    began_with: Mapping[str, Any] = {}
 
     def scope(self, facts: Mapping[str, Any]) -> Scope:
         """What conditions and placeholders may ask, with a match's facts over the run's."""
@@ -40,7 +44,25 @@ class Situation(msgspec.Struct, frozen=True):
         """The same with these changes made."""
         changes = tuple(changes)
         beside = {f"{change.target}.{change.key}": change.new for change in changes if change.target != "config"}
-        return Situation(apply(self.config, changes), {**self.facts, **beside}, self.run_shape)
+        facts = untold(self.facts, {change.key for change in changes if change.target == "config"})
+        return msgspec.structs.replace(self, config=apply(self.config, changes), facts={**facts, **beside})
+
+    def failed_before(self) -> Tried | None:
+        """The attempt that had all of these changes already (perhaps more) and failed all the same; None if there is none.
+
+        What only keeps the effective batch is not counted where something else was changed too.
+        """
+        if not self.tried:
+            return None
+        before, now = effective(self.began_with, self.facts), effective(self.config, self.facts)
+        changed = {key for key in {*self.began_with, *self.config} if key not in _BOOKKEEPING and before.get(key) != now.get(key)}
+        changed = changed - {"gradient_accumulation_steps"} or changed
+        return next((one for one in self.tried if changed and _had(one, changed, now, self.facts)), None)
+
+
+def _had(attempt: Tried, keys: Iterable[str], values: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    theirs = effective(attempt.config, facts)
+    return all(theirs.get(key) == values.get(key) for key in keys)
 
 
 def next_name(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,6 +11,13 @@ from doctor.rulebook import Remedy, Text
 
 Status = Literal["apply", "done", "not_applicable", "conflict", "rejected", "manual"]
 Strategy = Literal["least-change", "guide"]
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """Another attempt of the same job that failed of the same cause: its name and its config (given keys only)."""
+
+    run: str
+    config: dict[str, Any]
 
 
 class Advice(msgspec.Struct, frozen=True):

@@ -91,9 +91,9 @@ class Sequencer:
     def _next(self, record: Record) -> Row | None:
         done = self.held
         self.held = Row(record.step, self.attempt, record.metrics, record.where, record.seconds, record.time)
+        if len(self._recent) >= 2 * _RECENT:
+            self._recent = dict(list(self._recent.items())[-_RECENT:])
         self._recent[record.step] = record.metrics
-        if len(self._recent) > _RECENT:
-            del self._recent[next(iter(self._recent))]
         self._seconds = record.seconds
         return done
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from doctor.events import Event, Fact
+from doctor.events import Event, Fact, Where
 from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, duration_seconds, number
 
 _MEANT = {
@@ -38,16 +39,17 @@ class TrainerLog(ReaderBase):
     def read(self, file: File, context: Context) -> Iterator[Event | Record]:
         decode_json = msgspec.json.Decoder().decode
         planned = last = None
+        records = _Records(file)
         broken, complete = 0, False
         for line, raw in enumerate(_lines(file), 1):
-            raw = raw.strip(b" \t\r\0")
-            if not raw:
-                continue
             try:
                 values = decode_json(raw)
             except (msgspec.DecodeError, UnicodeDecodeError):
+                raw = raw.strip(b" \t\r\0")
+                if not raw:
+                    continue
                 values = _lenient(raw)
-            record = _record(values, file, line) if type(values) is dict else None
+            record = records.record(values, line) if type(values) is dict else None
             if record is None:
                 broken += type(values) is not dict
                 if broken == 1:
@@ -93,25 +95,57 @@ def _lenient(raw: bytes) -> Any:
     return None
 
 
-def _record(values: dict[str, Any], file: File, line: int) -> Record | None:
-    step = next((values[key] for key in _STEP_KEYS if key in values), None)
-    if type(step) is not int or not 0 <= step < _LOSSLESS:
-        return None
-    metrics: dict[str, float] = {}
-    telling = False
-    for name, value in values.items():
-        name = _MEANT.get(name, name)
-        figure = value if type(value) is float else number(value) if name else None
-        if name and figure is not None:
-            metrics[name] = figure
-            telling = telling or name not in _PROGRESS
-    if not telling:
-        metrics = {}
-    total = values.get("total_steps")
-    return Record(
-        step=step,
-        metrics=metrics,
-        where=file.where(line, step),
-        seconds=duration_seconds(values.get("elapsed_time")),
-        total=total if type(total) is int and total > 0 else None,
-    )
+class _Layout(msgspec.Struct):
+    """What to take of a record with these keys: files hold a handful of key sets."""
+
+    step: str
+    names: tuple[str, ...]
+    values: Callable[[dict[str, Any]], tuple[Any, ...]]
+    telling: bool
+
+
+class _Records:
+    """Turns decoded objects into records."""
+
+    def __init__(self, file: File) -> None:
+        self._name = file.name
+        self._layouts: dict[tuple[str, ...], _Layout | None] = {}
+        self._clock: tuple[Any, float | None] = (None, None)
+
+    def record(self, values: dict[str, Any], line: int) -> Record | None:
+        """The record of a line; None where it names no step."""
+        keys = tuple(values)
+        layout = self._layouts.get(keys) or self._learn(keys)
+        if layout is None:
+            return None
+        step, total = values[layout.step], values.get("total_steps")
+        if type(step) is not int or not 0 <= step < _LOSSLESS:
+            return None
+        try:
+            metrics = dict(zip(layout.names, map(float, layout.values(values)), strict=False)) if layout.telling else {}
+        except (TypeError, ValueError, OverflowError):
+            metrics = _metrics(values)
+        elapsed = values.get("elapsed_time")
+        if elapsed != self._clock[0]:
+            self._clock = (elapsed, duration_seconds(elapsed))
+        where = Where(self._name, line, step)
+        return Record(step, metrics, where, self._clock[1], total if type(total) is int and total > 0 else None)
+
+    def _learn(self, keys: tuple[str, ...]) -> _Layout | None:
+        step = next((key for key in _STEP_KEYS if key in keys), None)
+        if step is None:
+            return None
+        wanted = [key for key in keys if _MEANT.get(key, key)]
+        names = tuple(_MEANT.get(key, key) for key in wanted)
+        values = itemgetter(*wanted, step)  # a tuple in any case: zip leaves the step out again
+        layout = _Layout(step, names, values, not _PROGRESS.issuperset(names))
+        if len(self._layouts) < 1000:
+            self._layouts[keys] = layout
+        return layout
+
+
+def _metrics(values: dict[str, Any]) -> dict[str, float]:
+    """Those values that are numbers, under trainer_state.json's names; nothing where only the progress is told."""
+    named = ((_MEANT.get(key, key), number(value)) for key, value in values.items())
+    metrics = {name: figure for name, figure in named if name and figure is not None}
+    return {} if _PROGRESS.issuperset(metrics) else metrics

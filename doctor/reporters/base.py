@@ -91,7 +91,7 @@ def run_row(report: Report, words: Words) -> list[str]:
         run.finetuning_type or "",
         run.model or "",
         ranks,
-        ", ".join(filter(None, (ended, reached(report, words)))),
+        words("comma").join(filter(None, (ended, reached(report, words)))),
     ]
 
 
@@ -99,7 +99,7 @@ def place(evidence: EvidenceView, words: Words) -> str:
     """`file:line`, or the file and its step."""
     if evidence.line is not None:
         return f"{evidence.source}:{evidence.line}"
-    return evidence.source if evidence.step is None else f"{evidence.source}, {words('step', step=evidence.step)}"
+    return evidence.source if evidence.step is None else words("comma").join((evidence.source, words("step", step=evidence.step)))
 
 
 def span(finding: FindingView, words: Words) -> list[str]:
@@ -182,7 +182,7 @@ def launch_lines(patch: PatchView, words: Words) -> tuple[str, str]:
 
 def guide_titles(remedies: Sequence[RemedyView], words: Words) -> str:
     """The headings of the guide's sections these remedies come from."""
-    return ", ".join(dict.fromkeys(words.section_title[one.guide.section] for one in remedies if one.guide))
+    return words("comma").join(dict.fromkeys(words.section_title[one.guide.section] for one in remedies if one.guide))
 
 
 def blind_lines(report: Report, words: Words) -> list[str]:

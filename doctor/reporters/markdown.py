@@ -150,9 +150,8 @@ class Document:
         return self.words("similar_issue", issue=link, score=f"{known.score:.2f}")
 
     def todo(self, finding: FindingView) -> str:
-        return "\n".join(
-            f"- {escaped(one.text)} {escaped(one.reason)}".rstrip() for one in finding.remedies if one.status in ("apply", "manual")
-        )
+        todo = [one for one in finding.remedies if one.status in ("apply", "manual")]
+        return "\n".join(f"- {self.words.sentences(escaped(one.text), escaped(one.reason))}" for one in todo)
 
     def patch(self, patch: PatchView) -> list[str]:
         """Diff or overrides, what they are predicted to do, what to run."""

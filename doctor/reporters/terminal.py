@@ -18,6 +18,7 @@ from doctor.report import EvidenceView, FindingView, PatchView, RemedyView, Repo
 from doctor.reporters import base
 from doctor.reporters.base import PLAIN, Screen
 from doctor.words import Words
+from doctor.words.wrapping import Flowing
 
 _SYMBOLS = {"error": "✗", "warning": "⚠", "note": "-", "fine": "✓", "unknown": "?", "then": "➜", "bar": "│", "dot": " · "}
 _ASCII = {"error": "[x]", "warning": "[!]", "note": "-", "fine": "[ok]", "unknown": "[?]", "then": "->", "bar": "|", "dot": " - "}
@@ -108,8 +109,8 @@ class Page:
         content = content if self.screen.unicode else content.translate(_PLAINER)
         pieces = content.split("`")
         if len(pieces) % 2 == 0 or not self.screen.color:  # an odd backtick is no code
-            return Text(content, style)
-        return Text.assemble(*((piece, "cyan" if place % 2 else "") for place, piece in enumerate(pieces)), style=style)
+            return Flowing(content, style)
+        return Flowing.assemble(*((piece, "cyan" if place % 2 else "") for place, piece in enumerate(pieces)), style=style)
 
     def indented(self, content: RenderableType, by: int = 2) -> Padding:
         return Padding(content, (0, 0, 0, by))
@@ -243,7 +244,7 @@ class Page:
         lines = [remedy.reason]
         if stands in ("apply", "later", "manual"):
             lines += [
-                f"{self.words('cost')}: {remedy.cost}" if remedy.cost else "",
+                self.words("costs", cost=remedy.cost) if remedy.cost else "",
                 self.words("command", command=f"`{remedy.command}`") if remedy.command else "",
             ]
         for line in filter(None, lines):
@@ -282,7 +283,9 @@ class Page:
         mark = self.advice_symbols
         return [
             self.indented(
-                self.beside(Text(f"{mark[one.status]} ", _ADVICE_COLOURS[one.status]), self.text(f"{one.text} {one.reason}".strip()))
+                self.beside(
+                    Text(f"{mark[one.status]} ", _ADVICE_COLOURS[one.status]), self.text(self.words.sentences(one.text, one.reason))
+                )
             )
             for one in todo
         ]
@@ -318,7 +321,7 @@ class Page:
         out: list[RenderableType] = []
         blind = base.blind_lines(self.report, self.words)
         if blind:
-            out += [self.heading("blind"), self.indented(self.text("; ".join(blind), "dim"))]
+            out += [self.heading("blind"), self.indented(self.text(self.words("semicolon").join(blind), "dim"))]
         out.append(self.heading("read", self.words("rules_looked", looked=self.report.rules_looked)))
         sources = self.report.run.sources
         if not sources:

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from doctor.errors import DoctorError
-
-LANGUAGES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")))
+from doctor.languages import LANGUAGES
+from doctor.shipped import load_yaml
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +29,10 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __call__(self, name: str, **values: object) -> str:
         """The sentence `name` with its placeholders filled."""
         return self.say[name].format(**values)
+
+    def sentences(self, *texts: str) -> str:
+        """Whole sentences one after the other, as the language sets them."""
+        return self.say["gap"].join(filter(None, texts))
 
     def how_sure(self, confidence: float) -> str:
         """A confidence (0..1) in words."""
@@ -52,12 +56,6 @@ def load(lang: str) -> Words:
     return msgspec.convert({"lang": lang, **filled}, Words)
 
 
-@cache
 def _read(lang: str) -> dict[str, dict[str, str]]:
-    import yaml
-
-    raw: dict[str, dict[str, str]] = yaml.load(
-        (Path(__file__).parent / f"{lang}.yaml").read_text("utf-8"),
-        getattr(yaml, "CSafeLoader", yaml.SafeLoader),  # noqa: S506
-    )
+    raw: dict[str, dict[str, str]] = load_yaml(Path(__file__).parent / f"{lang}.yaml")
     return raw

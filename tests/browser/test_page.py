@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 import doctor
+from doctor.languages import LANGUAGES
 from doctor.report import Report
 from doctor.reporters import REPORTERS
 from doctor.reporters.json import settled
 from doctor.run import Series
-from doctor.words import LANGUAGES
 from tests.expected import fixtures
 from tests.reporters import samples
 from tests.reporters.test_reporters import told

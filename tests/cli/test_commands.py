@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from doctor.cli import main
+from doctor.languages import LANGUAGES
 from doctor.rulebook import load
 from tests.reporters import samples
 
@@ -57,7 +58,7 @@ def saved(tmp_path: Path) -> Path:
     [
         (["analyze", "--fromat", "json"], 2, "No such option"),
         (["analyze", ".", "--format", "pdf"], 2, "terminal, markdown, html, json"),
-        (["analyze", ".", "--lang", "xx"], 2, "en, ko"),
+        (["analyze", ".", "--lang", "xx"], 2, "en, ko, zh"),
         (["analyze", ".", "--strategy", "luck"], 2, "least-change"),
         (["analyze", ".", "--fail-on", "note"], 2, "error, warning, never"),
         (["analyze", "/there/is/no/such/run"], 3, "/there/is/no/such/run"),
@@ -177,7 +178,7 @@ def test_version() -> None:
     assert lfdoctor("--version").stdout == f"lfdoctor {__version__}\n"
 
 
-@pytest.mark.parametrize("lang", ["en", "ko"])
+@pytest.mark.parametrize("lang", LANGUAGES)
 def test_every_rule_can_be_explained(lang: str) -> None:
     """No rule's page fails; each has its title, how it is seen, and every remedy."""
     from doctor.cli.explain import Explanation

@@ -11,7 +11,7 @@ from typing import Any
 from doctor import rulebook
 from doctor.detectors import DETECTORS
 from doctor.engine import Engine, Finding
-from doctor.events import ConfigSeen, Fact, Step, Where
+from doctor.events import ConfigSeen, Event, Fact, Sample, Step, Where
 from doctor.rulebook import Rule
 
 NAN = math.nan
@@ -20,8 +20,8 @@ CONFIG = Where("train.yaml", 1)
 
 @functools.cache
 def metric_rules() -> tuple[Rule, ...]:
-    """The shipped rules whose detector reads steps."""
-    return tuple(rule for rule in rulebook.load().rules if Step in DETECTORS[rule.detector].reads)
+    """The shipped rules whose detector reads steps or readings of the machine."""
+    return tuple(rule for rule in rulebook.load().rules if {Step, Sample} & set(DETECTORS[rule.detector].reads))
 
 
 def steps(first: int = 1, attempt: int = 0, rank: int | None = None, **series: Sequence[float | None]) -> list[Step]:
@@ -35,7 +35,9 @@ def steps(first: int = 1, attempt: int = 0, rank: int | None = None, **series: S
     return out
 
 
-def diagnose(*events: list[Step], config: Mapping[str, Any] | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Finding]:
+def diagnose(
+    *events: Sequence[Event], config: Mapping[str, Any] | None = None, facts: Mapping[str, Any] | None = None
+) -> dict[str, Finding]:
     """What the shipped rules on steps find, notes left out, by rule id."""
     engine = Engine(metric_rules())
     if config:

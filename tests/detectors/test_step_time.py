@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from doctor.events import Step
+from doctor.events import Sample, Step, Where
 from tests.detectors.samples import diagnose, falling, steps
 
 
@@ -60,9 +60,14 @@ def test_a_starved_gpu_is_seen_in_the_callbacks_clock():
 
 def test_the_slow_rank_is_named():
     """Of four ranks the one that needs half as long again is the slow one."""
-    ranks = [steps(rank=rank, own_seconds=[1.5 if rank == 2 else 1.0] * 10) for rank in range(4)]
-    found = diagnose(*ranks)["speed/slow-rank"]
+    readings = [
+        Sample(where=Where(f"rank{rank}.jsonl", line), rank=rank, metrics={"own_seconds": 1.5 if rank == 2 else 1.0, "step_seconds": 2.0})
+        for line in range(1, 11)
+        for rank in range(4)
+    ]
+    found = diagnose(readings)["speed/slow-rank"]
     assert (found.ranks, found.first.facts["slow_rank"]) == ((2,), 2)
+    assert found.first.facts["share"] == pytest.approx(25)
 
 
 def test_steady_steps_and_short_runs_are_silent():

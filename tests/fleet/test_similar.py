@@ -60,12 +60,10 @@ def test_what_is_shipped_is_large_unique_and_of_known_causes():
     assert not [one.issue for one in KNOWN if len(similar.normalise(one.signature)) < 3]
 
 
-def test_every_fix_is_told_in_both_languages():
-    """No fix is empty, and the Korean one is Korean."""
-    assert not [
-        one.issue for one in KNOWN if len(one.fix.en) < 40 or not re.search("[가-힣]", one.fix.ko) or "`" * 2 in one.fix.en + one.fix.ko
-    ]
-    assert not [one.issue for one in KNOWN if one.fix.en.count("`") % 2 or one.fix.ko.count("`") % 2]
+def test_every_fix_says_what_to_do():
+    """No fix is a word or two, none has broken code (tests/test_languages.py proves the languages)."""
+    assert not [one.issue for one in KNOWN if len(one.fix.en) < 40]
+    assert not [one.issue for one in KNOWN for text in (one.fix.en, one.fix.ko, one.fix.zh or "") if text.count("`") % 2 or "``" in text]
 
 
 def test_signatures_are_short_forms_not_logs():

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.lab.install import ROOT, lab_venv
+from tests.lab.runner import WATCHED
 from tests.lab.scenarios import Scenario
 
 KEPT = ("trainer_log.jsonl", "trainer_state.json", "*_results.json", "adapter_config.json", "README.md", "events.out.tfevents.*", "*.jsonl")
@@ -35,6 +36,8 @@ def harvest(work: Path, target: Path, scenario: Scenario) -> Path:
     for name in ("console.log", "stdout.log", "stderr.log", "train.yaml", "run.sh", *scenario.files):
         if (work / name).exists() and (scenario.script or name != "run.sh"):
             _copy(work / name, target / name, clean)
+    for journal in (work / WATCHED).glob("*.jsonl"):
+        _copy(journal, target / WATCHED / journal.name, clean)
     for folder in _run_folders(work):
         _copy_run(folder, target / "run", clean)
     (target / "ORIGIN.md").write_text(origin(work, scenario), encoding="utf-8")
@@ -108,6 +111,8 @@ def origin(work: Path, scenario: Scenario) -> str:
         lines.append("- injected: nothing, this is what the software does by itself")
     if scenario.gpu:
         lines.append("- the log says device cuda where the lab has only a CPU; the memory figures in the message are made up")
+    if scenario.watched:
+        lines.append("- run under `lfdoctor run`, whose journals lie in watched/; the console ends with the report that it printed")
     if scenario.clock != 1:
         lines.append(f"- the wall clock ran {scenario.clock} times too fast, so that minutes passed in seconds")
     if scenario.share:

@@ -91,7 +91,8 @@ def try_scenario(scenario: Scenario, kit: Path, arguments: argparse.Namespace) -
         report = doctor.analyze(fixture)
         outcome.said = report.cause or "healthy"
         outcome.wrong += judge(scenario, report)
-        outcome.wrong += judge_share(scenario, report, runner.truth(work)) if scenario.share and not recorded else []
+        if scenario.share and not recorded:
+            outcome.wrong += judge_share(scenario, report, runner.truth(work, scenario.fault.get("rank", 0)))
         if report.patch and report.patch.yaml and scenario.cause:
             outcome.patched = work / "patched.yaml"
             outcome.patched.write_text(report.patch.yaml, encoding="utf-8")
@@ -118,7 +119,10 @@ def cure(scenario: Scenario, work: Path, report: Report) -> list[str]:
         return ["curable by config, but there is no patch"]
     env = {one.key: str(one.new) for one in report.patch.changes if one.target == "env" and one.op == "set"}
     fault = scenario.fault if scenario.curable else {}
+    before = set((work / "saves").rglob("*"))
     code = runner.shell(work, report.patch.yaml, scenario, fault=fault, name="patched.yaml", log="patched.log", env=env)
+    for path in sorted(set((work / "saves").rglob("*")) - before, reverse=True):  # the parser is asked as the user's folder is: before that
+        path.rmdir() if path.is_dir() else path.unlink()
     if code:
         return [f"the patched run ended with exit code {code}, see {work}/patched.log"]
     again = doctor.analyze(work / "patched.log")

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.lab.scenarios.base import Scenario, yaml_text
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_SECONDS = 240
+WATCHED = "watched"
+"""The folder in which `lfdoctor run` keeps its journal."""
 
 
 def kit(folder: Path) -> Path:
@@ -104,7 +107,8 @@ def _command(scenario: Scenario, name: str) -> str:
     if scenario.ranks > 1:
         given = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(scenario.ranks)} | given
     words = [f"{key}={value}" for key, value in given.items()]
-    return " ".join([*(["env", *words] if words and not scenario.script else words), "llamafactory-cli", "train", name])
+    watcher = ["lfdoctor", "run", "-o", WATCHED, "--"] if scenario.watched else []
+    return " ".join([*(["env", *words] if words and not scenario.script else words), *watcher, "llamafactory-cli", "train", name])
 
 
 def _script(scenario: Scenario, name: str, limit_kib: int | None) -> str:
@@ -116,7 +120,7 @@ def _environment(work: Path, scenario: Scenario, fault: Mapping[str, Any]) -> di
     """Few variables, so that the run depends on nothing of this machine."""
     variables = {key: value for key, value in os.environ.items() if key in ("LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH")}
     variables |= {
-        "PATH": f"{lab_bin()}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join((str(lab_bin()), os.environ["PATH"], str(Path(sys.executable).parent))),
         "HOME": str(work),
         "HF_HOME": str(work / ".cache"),
         "HF_HUB_OFFLINE": "1",

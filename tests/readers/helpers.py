@@ -9,6 +9,7 @@ from typing import Any
 
 from doctor import readers
 from doctor.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Step
+from doctor.readers.tensorboard.crc import checksum
 
 
 class Seen:
@@ -69,8 +70,9 @@ def log_record(step: int, total: int = 8, **more: Any) -> dict[str, Any]:
 
 
 def frame(data: bytes) -> bytes:
-    """A TFRecord frame; checksums as zeros (they are not what the reader goes by)."""
-    return struct.pack("<QI", len(data), 0) + data + struct.pack("<I", 0)
+    """A TFRecord frame."""
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", checksum(length)) + data + struct.pack("<I", checksum(data))
 
 
 def field(number: int, value: bytes | int | float) -> bytes:

@@ -21,12 +21,50 @@ from doctor.run import Run
 HERE = Where("train.yaml", 1)
 
 
+CHINESE = {
+    "Load the base model in 4 bits (QLoRA).": "以 4 比特加载基座模型（QLoRA）。",
+    "Recompute activations instead of keeping them.": "不保存激活值，需要时重新计算。",
+    "Halve the batch per GPU.": "单卡批大小减半。",
+    "Each step takes somewhat longer.": "每步略慢。",
+    "Double the accumulation.": "梯度累积步数加倍。",
+    "Halve the LoRA rank.": "LoRA 秩减半。",
+    "Let the allocator grow its segments: `PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True`.": (
+        "让分配器可以扩展显存段：`PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True`。"
+    ),
+    "Shard the model over the GPUs (ZeRO-3).": "把模型切分到各 GPU（ZeRO-3）。",
+    "The guide": "指南",
+    "When memory runs out": "显存不足时",
+    "`finetuning_type: qlora` does not exist.": "`finetuning_type: qlora` 并不存在。",
+    "The GPU ran out of memory": "GPU 显存不足",
+    "While {phase}, GPU {gpu} ({total_gib:.1f} GiB) was asked for {wanted_gib:.2f} GiB more and had {free_gib:.2f} GiB left.": (
+        "{phase}时 GPU {gpu}（{total_gib:.1f} GiB）还要申请 {wanted_gib:.2f} GiB，但只剩 {free_gib:.2f} GiB。"
+    ),
+    "torchrun stopped all ranks": "torchrun 停止了所有 rank",
+    "The accelerator waits for data": "加速卡在等数据",
+    "{share:.0%} of the time goes into waiting for the data loader.": "有 {share:.0%} 的时间在等数据加载。",
+    "The loss left its course and did not come back": "损失偏离后没有再回来",
+    "From step {from_step} on the loss is {ratio:.1f} times what it was.": "从第 {from_step} 步起，损失是之前的 {ratio:.1f} 倍。",
+    "Not needed: the smaller batch is enough.": "不需要：减小批大小就够了。",
+    "On: LLaMA-Factory's default.": "已启用：这是 LLaMA-Factory 的默认行为。",
+    "Frees about 6 GiB.": "约省 6 GiB。",
+    "Keeps the effective batch.": "保持有效批大小不变。",
+    "Frees 0.1 GiB: not worth it.": "只能省 0.1 GiB，不值得。",
+    "1.0 GiB is reserved but unused.": "有 1.0 GiB 被保留但没有使用。",
+    "One GPU.": "只有一张 GPU。",
+    "A new output_dir, so that the old checkpoint is not resumed.": "output_dir 改成了新目录，以免从旧检查点续训。",
+    "Steps take about 5 % longer.": "每步慢约 5%。",
+    "Lower the learning rate.": "降低学习率。",
+    "0.01 is far above what LoRA takes.": "0.01 远高于 LoRA 能承受的范围。",
+    "": "",
+}
+
+
 def both(en: str, ko: str) -> Text:
-    return Text(en=en, ko=ko)
+    return Text(en=en, ko=ko, zh=CHINESE.get(en))
 
 
 def remedy(name: str, en: str, ko: str, source: str = "beyond", **more: Any) -> Remedy:
-    return msgspec.convert({"id": name, "source": source, "text": {"en": en, "ko": ko}, **more}, Remedy)
+    return msgspec.convert(msgspec.to_builtins({"id": name, "source": source, "text": both(en, ko), **more}), Remedy)
 
 
 QUANTISE = remedy(
@@ -44,7 +82,7 @@ BATCH = remedy(
     "Halve the batch per GPU.",
     "GPU당 배치를 절반으로 줄입니다.",
     "guide/memory/3",
-    cost={"en": "Each step takes somewhat longer.", "ko": "스텝마다 시간이 조금 더 걸립니다."},
+    cost=both("Each step takes somewhat longer.", "스텝마다 시간이 조금 더 걸립니다."),
 )
 ACCUMULATE = remedy("more-accumulation", "Double the accumulation.", "그래디언트 누적을 두 배로 늘립니다.", "guide/memory/4")
 RANK = remedy("smaller-rank", "Halve the LoRA rank.", "LoRA 랭크를 절반으로 줄입니다.", "guide/memory/5", effect="changes_training")
@@ -56,31 +94,33 @@ ALLOCATOR = remedy(
 ZERO = remedy("zero-3", "Shard the model over the GPUs (ZeRO-3).", "모델을 여러 GPU에 나눕니다(ZeRO-3).")
 
 GUIDE = msgspec.convert(
-    {
-        "title": {"en": "The guide", "ko": "가이드"},
-        "sections": {"memory": {"en": "When memory runs out", "ko": "메모리 부족 시"}},
-        "steps": [
-            {
-                "section": "memory",
-                "step": place,
-                "guide_ko": words,
-                "remedy": msgspec.to_builtins(one),
-                "correction": correction,
-            }
-            for place, words, one, correction in (
-                (
-                    1,
-                    "`quantization_bit: 4` 사용",
-                    QUANTISE,
-                    {"en": "`finetuning_type: qlora` does not exist.", "ko": "`finetuning_type: qlora`는 없습니다."},
-                ),
-                (2, "`gradient_checkpointing: true` 활성화", CHECKPOINTING, None),
-                (3, "`per_device_train_batch_size` 줄이기", BATCH, None),
-                (4, "`gradient_accumulation_steps` 늘리기", ACCUMULATE, None),
-                (5, "`lora_rank` 줄이기", RANK, None),
-            )
-        ],
-    },
+    msgspec.to_builtins(
+        {
+            "title": both("The guide", "가이드"),
+            "sections": {"memory": both("When memory runs out", "메모리 부족 시")},
+            "steps": [
+                {
+                    "section": "memory",
+                    "step": place,
+                    "guide_ko": words,
+                    "remedy": msgspec.to_builtins(one),
+                    "correction": correction,
+                }
+                for place, words, one, correction in (
+                    (
+                        1,
+                        "`quantization_bit: 4` 사용",
+                        QUANTISE,
+                        both("`finetuning_type: qlora` does not exist.", "`finetuning_type: qlora`는 없습니다."),
+                    ),
+                    (2, "`gradient_checkpointing: true` 활성화", CHECKPOINTING, None),
+                    (3, "`per_device_train_batch_size` 줄이기", BATCH, None),
+                    (4, "`gradient_accumulation_steps` 늘리기", ACCUMULATE, None),
+                    (5, "`lora_rank` 줄이기", RANK, None),
+                )
+            ],
+        }
+    ),
     Guide,
 )
 
@@ -92,11 +132,11 @@ def rule(name: str, en: str, ko: str, body: tuple[str, str] | None = None, **mor
         "symptom": "crash",
         "severity": "error",
         "when": {"log_pattern": {"any_of": ["CUDA out of memory"], "contains": ["CUDA out of memory"]}},
-        "title": {"en": en, "ko": ko},
-        "body": [{"en": body[0], "ko": body[1]}] if body else [],
+        "title": both(en, ko),
+        "body": [both(*body)] if body else [],
         **more,
     }
-    return msgspec.convert(data, Rule)
+    return msgspec.convert(msgspec.to_builtins(data), Rule)
 
 
 def judged(one: Rule, role: Role, text: str, where: Where, *, explained_by: str | None = None, **more: Any) -> Judged:

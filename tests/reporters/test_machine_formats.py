@@ -14,10 +14,10 @@ import pytest
 
 import doctor
 from doctor.cli import main
+from doctor.languages import LANGUAGES
 from doctor.report import Report
 from doctor.reporters import NAMES, REPORTERS
 from doctor.reporters.json import parse, schema, settled
-from doctor.words import LANGUAGES
 from tests.expected import fixtures
 
 ROOT = Path(__file__).parents[2]

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from doctor.languages import LANGUAGES
 from doctor.report import Report
 from doctor.reporters import REPORTERS
 from doctor.reporters.base import Screen
@@ -22,7 +23,7 @@ REPORTS: dict[str, Callable[[str], Report]] = {
 }
 
 
-@pytest.mark.parametrize("lang", ["en", "ko"])
+@pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("kind", ["terminal", "markdown", "json"])
 @pytest.mark.parametrize("name", REPORTS)
 def test_report_reads_as_before(name: str, kind: str, lang: str, snapshot: SnapshotAssertion) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,8 +13,9 @@ import msgspec
 from doctor.events import Crash, Event, Fact, LogLine, Phase
 from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, utf16
 from doctor.readers.console import ends, facts
-from doctor.readers.console.lines import Gate, Prefixes, clean, labelled_bar, raw_lines, unglue
+from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, unglue
 from doctor.readers.console.records import Printed, printed
+from doctor.readers.console.scan import SMALL, Scan, bars, blocks, line_around, scanner, telling
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
 
@@ -77,8 +78,13 @@ class Console(ReaderBase):
     def read(self, file: File, context: Context) -> Iterator[Event | Record]:
         yield Fact(where=file.where(), name="text", value=True)
         reading = _Reading(file, context)
-        for number, raw in raw_lines(file.chunks()):
-            yield from reading.line(number, raw)
+        scan: Scan | None = None
+        seen = 0
+        for data, whole in blocks(file.chunks()):
+            if seen <= SMALL < seen + len(data):
+                scan = scanner((*_STRUCTURE, *context.literals)) if context.literals is not None else None
+            seen += len(data)
+            yield from reading.lines(data, whole) if scan is None else reading.found(data, whole, scan(data))
         yield from reading.close()
 
 
@@ -99,14 +105,53 @@ class _Reading:
         self._phase: Phase | None = None
         self._attempt = 0
         self._trained = self._failed = self._completed = False
-        self._number = 0
+        self._number = 1
         self._time: float | None = None
         self._keep = self._telling = True
         self._last_bar: LogLine | None = None
 
-    def line(self, number: int, raw: bytes) -> Iterator[Event | Record]:
+    def lines(self, data: bytes, whole: bool) -> Iterator[Event | Record]:
+        """Every line of a block; `whole`: it ends with a newline, otherwise its last line goes on in the next block."""
+        lines = data.split(b"\n")
+        last = lines.pop()
+        for raw in lines:
+            yield from self.line(raw)
+            self._number += 1
+        if last or not whole:
+            yield from self.line(last)
+
+    def found(self, data: bytes, whole: bool, ends: list[int]) -> Iterator[Event | Record]:
+        """The lines of a block in which something was found, and the lines after them as long as what was found goes on."""
+        place = yield from self._attend(data, 0)
+        for number, end in enumerate(ends):
+            if end <= place:
+                continue
+            start, stop = line_around(data, end - 1, place)
+            self._skip(data, place, start)
+            yield from self.line(telling(data, start, stop, ends, number))
+            self._number += stop < len(data)
+            place = yield from self._attend(data, stop + 1)
+        self._skip(data, place, len(data))
+
+    def _attend(self, data: bytes, place: int) -> Generator[Event | Record, None, int]:
+        """Reads line after line while something is open (a traceback, a failure block, a printed model); returns where it ended."""
+        while place < len(data) and (self._busy or self._ends.in_block or self._json is not None):
+            stop = data.find(b"\n", place)
+            stop = len(data) if stop < 0 else stop
+            yield from self.line(data[place:stop])
+            self._number += stop < len(data)
+            place = stop + 1
+        return place
+
+    def _skip(self, data: bytes, start: int, stop: int) -> None:
+        """Passes over lines that hold nothing but, perhaps, progress bars."""
+        if start < stop:
+            self._number += data.count(b"\n", start, stop)
+            for bar in bars(data, start, stop):
+                self._bar(bar_step(bar))
+
+    def line(self, raw: bytes) -> Iterator[Event | Record]:
         """One `\\n` line: its carriage-return segments, of which plain progress bars count by their last."""
-        self._number = number
         if self._busy:
             yield from self._overdue()
         raw = raw.removesuffix(b"\r")
@@ -118,7 +163,7 @@ class _Reading:
         for part in raw.split(b"\r"):
             if b"%|" in part and part.rstrip().endswith(b"]") and part.count(b"%|") == 1:
                 bar = part
-                if cleared and (marked := unglue(clean(decode(part)))[1]) is not None:
+                if cleared and (marked := bar_step(part)) is not None:
                     self._stepper.mark(*marked)
                 cleared = False
             elif part and not part.isspace():
@@ -127,7 +172,7 @@ class _Reading:
             elif bar and len(part) >= _CLEARED:
                 cleared = True
         if bar:
-            self._bar(unglue(clean(decode(bar)))[1])
+            self._bar(bar_step(bar))
             self._labelled(bar, self._gate(bar))
 
     def _overdue(self, before: int | None = None) -> Iterator[Event]:
@@ -148,8 +193,15 @@ class _Reading:
         self._telling = known & Gate.STRUCTURE != 0
         if not known and not self._busy and not self._ends.in_block and self._json is None:
             if b"%|" in raw:
-                self._bar(unglue(clean(decode(raw)))[1])
+                self._bar(bar_step(raw))
             return
+        if raw.startswith(b"{'") and known == Gate.STRUCTURE and not self._busy and not self._ends.in_block and self._json is None:
+            text = decode(raw[:CUT])
+            record = printed(text)
+            if record is not None and record.metrics and "%|" not in text:
+                yield from self._shown_bar()
+                yield from self._record(record, text)
+                return
         pieces, bar = unglue(clean(decode(raw)))
         if bar is not None:
             self._bar(bar)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from doctor.literals import Literals
+from doctor.readers.base import decode
 
 LONGEST = 1 << 20
 CUT = 20_000
@@ -14,6 +17,7 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,2000}(?:\x07|\x1
 _BAR = re.compile(
     r"(?P<label>[^|%\r\n]{0,200}?:\s*)?\s*(\d{1,3})%\|[^|\r\n]{0,400}\|\s*([\d.]+[kMGT]?)\s*/\s*([\d.]+[kMGT]?)\s*\[[^\]\r\n]{0,100}\]"
 )
+_PLAIN_BAR = re.compile(rb"\s*\d{1,3}%\|[^|\r\n\x1b]{0,400}\| (\d{1,18})/(\d{1,18}) \[[^\]\r\n\x1b]{0,100}\]")
 _COUNT = re.compile(r"(?:[\w ()=./-]{1,100}: )?\d+(?: examples|it|B)?\s?\[\d\d:\d\d[^\]\r\n]{0,60}(?:it/s|s/it|examples/s|B/s)\]")
 _PREFIX = re.compile(
     r"""\[(?:rank|default|Rank\ )(?P<rank>\d{1,5})\]:?(?:\s|(?=\[)|(?<=:))
@@ -28,9 +32,8 @@ _NUMBERED = re.compile(r"\s{0,6}(\d{1,5}): ")
 _HOSTED = re.compile(r"([A-Za-z][\w.-]{0,60}): ")
 _SURE = re.compile(r'(?:\[rank\d+\]:|Traceback \(most recent|\[(?:INFO|WARNING|ERROR)\||\{\'loss\'|  File "|\s*\d+%\|)')
 _DIGITS = b"0123456789"
-_RUN = re.compile(rb"[A-Za-z\x80-\xff]{3,}")
 _SHAPES = 20_000
-"""So many shapes, and words, are remembered at most."""
+"""So many shapes are remembered at most."""
 
 
 class Line(NamedTuple):
@@ -42,29 +45,11 @@ class Line(NamedTuple):
     rank: int | None
 
 
-def raw_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """(1-based number, line without its newline); one of over 1 MiB (bars without newline) comes in pieces of one number."""
-    rest, number = b"", 1
-    for chunk in chunks:
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            yield number, line
-            number += 1
-        if len(rest) > LONGEST:
-            cut = rest.rfind(b"\r", 0, len(rest) - 1) + 1 or len(rest)
-            yield number, rest[:cut]
-            rest = rest[cut:]
-    if rest:
-        yield number, rest
-
-
 class Gate:
     """Decides which lines anybody could want, from their shape: the bytes without digits. Shapes repeat, so most lines cost a look-up.
 
     A text that holds a literal also holds it with the digits taken out of both, so no wanted line is lost (literals with digits are
-    looked for once more in the line itself). A shape not seen before is
-    split into words; each literal hangs on its longest word, and words are remembered too.
+    looked for once more in the line itself).
     """
 
     STRUCTURE, WANTED, _DOUBTFUL = 1, 2, 4
@@ -80,22 +65,9 @@ class Gate:
                 if doubtful:
                     self._exact.append(word.encode())
         self._always = (self.WANTED if wanted is None else 0) | masks.pop(b"", 0)
-        self._of_key: dict[bytes, list[tuple[bytes, int]]] = {}
-        self._odd: list[tuple[bytes, int]] = []
-        self._keys: dict[bytes, list[bytes]] = {}
-        for literal, mask in masks.items():
-            self._add(literal, mask)
+        self._masks = masks
+        self._literals = Literals(masks)
         self._shapes: dict[bytes, int] = {}
-        self._words: dict[bytes, tuple[bytes, ...]] = {}
-
-    def _add(self, literal: bytes, mask: int) -> None:
-        key = max(_RUN.findall(literal), key=len, default=None)
-        if key is None:
-            self._odd.append((literal, mask))
-            return
-        if key not in self._of_key:
-            self._keys.setdefault(key[:3], []).append(key)
-        self._of_key.setdefault(key, []).append((literal, mask))
 
     def __call__(self, raw: bytes) -> int:
         """0, or the sum of STRUCTURE (it may be part of what is always understood) and WANTED (it may hold a literal)."""
@@ -113,26 +85,9 @@ class Gate:
 
     def _look(self, shape: bytes) -> int:
         found = self._always
-        for literal, mask in self._odd:
-            if literal in shape:
-                found |= mask
-        for word in _RUN.findall(shape):
-            keys = self._words.get(word)
-            for key in self._keys_of(word) if keys is None else keys:
-                for literal, mask in self._of_key[key]:
-                    if mask & ~found and literal in shape:
-                        found |= mask
+        for literal in self._literals.find(shape):
+            found |= self._masks[literal]
         return found
-
-    def _keys_of(self, word: bytes) -> tuple[bytes, ...]:
-        """The keys that stand in a word."""
-        starts = {word[i : i + 3] for i in range(len(word) - 2)}
-        keys = tuple(key for start in starts for key in self._keys.get(start, ()) if key in word)
-        if len(word) < 100:
-            if len(self._words) >= _SHAPES:
-                self._words.clear()
-            self._words[word] = keys
-        return keys
 
 
 def clean(text: str) -> str:
@@ -157,6 +112,12 @@ def unglue(text: str) -> tuple[list[str], tuple[int, int] | None]:
     if place == 0 or "it/s]" in pieces[-1] or "examples/s]" in pieces[-1]:
         pieces[-1:] = _COUNT.split(pieces[-1])
     return [piece for piece in pieces if piece.strip()], last
+
+
+def bar_step(raw: bytes) -> tuple[int, int] | None:
+    """(done, total) of the last progress bar without a label in these bytes."""
+    plain = _PLAIN_BAR.fullmatch(raw)
+    return (int(plain[1]), int(plain[2])) if plain else unglue(clean(decode(raw)))[1]
 
 
 def labelled_bar(text: str) -> tuple[str, str] | None:

@@ -41,13 +41,22 @@ def printed(text: str) -> Printed | None:
     return _of_other(text) if "oss" in text else None
 
 
+def _pairs(text: str) -> dict[str, float]:
+    """The numbers of a dict line: in the Trainer's own form (flat, one quote) by splitting, otherwise by looking for them."""
+    try:
+        told = dict([pair.split(": ") for pair in text[1:-1].replace("'", "").split(", ")])
+        return {name: float(value) for name, value in told.items()}
+    except ValueError:
+        return {name: float(value) for name, _, value in _PAIR.findall(text)}
+
+
 def _of_dict(text: str, logger: bool) -> Printed | None:
-    metrics = {name: float(value) for name, _, value in _PAIR.findall(text)}
+    metrics = _pairs(text)
     step = next((int(metrics.pop(key)) for key in _STEPS if metrics.get(key, 0.5) % 1 == 0), None)
     total = seconds = None
     if '"current_steps"' in text:
         return _of_json(text)
-    if found := _STEP_TEXT.search(text):
+    if "/" in text and (found := _STEP_TEXT.search(text)):
         step, total = int(found[1]), int(found[2])
     if not any(name.endswith("loss") or name in ("reward", "train_runtime") or name.startswith("eval_") for name in metrics):
         return None

@@ -13,9 +13,10 @@ _FRAME = re.compile(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300})
 _RICH_FRAME = re.compile(r"(\S.*?):(\d{1,9}) in (\S.*)$")
 _RICH_CODE = re.compile(r"❱\s*\d+\s*│?\s?(.*)$")
 _RAISED = re.compile(
-    r"((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*|socket\.\w+|(?:struct|zlib|binascii|re)\.error)(?:\([\w., ]{1,200}\))?(?::(?:\s(.*))?)?$", re.S
+    r"((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*|socket\.\w+|(?:struct|zlib|binascii|re)\.error)(?:\([\w., ]{1,200}\))?(?::(?:\s(.*))?)?$", re.S | re.A
 )
-"""The line that ends a traceback: a class name, then usually a colon and the message."""
+"""The line that ends a traceback: a class name (in ASCII, as all of these libraries' are: damaged bytes can look like letters), then
+usually a colon and the message."""
 _BARE = re.compile(
     r"\s*((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Invalid|Exit)|StopIteration)(?:\([\w.]{1,100}\))?(?::\s(.*))?$", re.S
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from doctor import words as wording
 from doctor.errors import DoctorError
+from doctor.languages import LANGUAGES
 from doctor.report import Report
 from doctor.reporters.base import PLAIN, Screen
 from doctor.reporters.html.charts import charts, data
@@ -23,7 +24,7 @@ HERE = Path(__file__).parent
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
     """The page. Raises DoctorError where plotly, whose JavaScript travels in its wheel, is not installed and there is something to plot."""
-    views = [translated(report, lang) for lang in sorted({report.lang, *report.translations} & set(wording.LANGUAGES))]
+    views = [translated(report, lang) for lang in sorted({report.lang, *report.translations} & set(LANGUAGES))]
     pages = [Page(view, wording.load(view.lang)) for view in views]
     plotted = bool(charts(report))
     library, library_hash = _plotly() if plotted else ("", "")

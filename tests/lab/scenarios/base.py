@@ -39,6 +39,7 @@ class Scenario:
     `limit_mib` is the address space granted on top of what the run needs with one sample per batch.
     `share` names the seconds of truth.json (injected, eval, save) that a speed finding is compared with.
     `script`: run by a shell script, which tells of a killed child. `held_port` is kept busy. `earlier` runs go first, in the same folders.
+    `watched`: under `lfdoctor run`, so that the callback's clocks are there too.
     `clock`: the wall clock runs that many times too fast, so that minutes pass in seconds.
     `raw` is the whole training YAML, where it is not BASE with `change` on top.
     """
@@ -66,6 +67,7 @@ class Scenario:
     held_port: int | None = None
     share: str | None = None
     raw: str | None = None
+    watched: bool = False
     clock: int = 1
 
     def accepts(self, cause: str | None) -> bool:

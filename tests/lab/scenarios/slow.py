@@ -17,6 +17,8 @@ def slow() -> list[Scenario]:
     return [
         sleepy("slow-data-loader", "slow_data*", "the collator sleeps before every micro batch", "collate", 0.2, decidable=False),
         sleepy("slow-rank", "slow*", "rank 1 of 2 sleeps before every step", "step", 0.3, rank=1, ranks=2, decidable=False),
+        sleepy("slow-data-loader-watched", "slow_data_loader", "as slow-data-loader, seen by the callback", "collate", 0.2, watched=True),
+        sleepy("slow-rank-watched", "slow_rank", "as slow-rank, seen by the callback", "step", 0.3, rank=1, ranks=2, watched=True),
         sleepy("slow-steps-from-20", "slow_step_drift", "every step from the 20th on takes longer", "step", 0.4, step=20),
         sleepy("stalled-once", "slow_stall", "one long pause at step 20", "step", 12.0, step=20, times=1),
         sleepy(
@@ -28,6 +30,16 @@ def slow() -> list[Scenario]:
             change={"save_steps": 1, "save_total_limit": 2, "max_steps": 40},
             share="save",
             decidable=False,
+        ),
+        sleepy(
+            "slow-checkpoints-watched",
+            "slow_checkpointing",
+            "as slow-checkpoints, seen by the callback",
+            "save",
+            0.1,
+            change={"save_steps": 1, "save_total_limit": 2, "max_steps": 40},
+            share="save",
+            watched=True,
         ),
         Scenario(
             "slow-checkpoints-every-5",
@@ -43,7 +55,7 @@ def slow() -> list[Scenario]:
             "slow-evaluation",
             "slow_eval_too_often",
             "an evaluation every step",
-            {"eval_strategy": "steps", "eval_steps": 1, "val_size": 0.2, "max_steps": 30, "per_device_eval_batch_size": 1},
+            {"eval_strategy": "steps", "eval_steps": 1, "val_size": 0.2, "max_steps": 60, "per_device_eval_batch_size": 4},
             share="eval",
             clock=30,
             curable=True,
@@ -51,8 +63,8 @@ def slow() -> list[Scenario]:
         Scenario(
             "slow-evaluation-every-10",
             "slow_eval_too_often",
-            "an evaluation every ten steps over half of the data",
-            {"eval_strategy": "steps", "eval_steps": 10, "val_size": 0.5, "max_steps": 40, "per_device_eval_batch_size": 2},
+            "an evaluation every ten steps over a third of the data",
+            {"eval_strategy": "steps", "eval_steps": 10, "val_size": 0.33, "max_steps": 60, "per_device_eval_batch_size": 2},
             share="eval",
             clock=30,
             curable=True,

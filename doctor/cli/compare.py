@@ -1,0 +1,97 @@
+"""lfdoctor compare: what changed between runs, and which change explains the difference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from doctor.cli.common import Lang, Output, one_language, one_of, screen, write_file, write_out
+
+if TYPE_CHECKING:
+    from doctor.fleet.compare import Compared
+
+FORMATS = ("terminal", "json", "html")
+COLUMNS = 6
+"""So many runs stand beside each other in a terminal; of more only what separates them is told."""
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders or logs, or the table of a scan (.parquet).")],
+    kind: Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}.", metavar="FORMAT")] = "terminal",
+    output: Output = None,
+    lang: Lang = "en",
+) -> None:
+    """What differs between runs, which difference explains the failures, and the learning curves on one scale."""
+    one_of(kind, FORMATS, "--format")
+    one_language(lang)
+    from doctor.fleet.compare import compare as compare_all
+
+    compared = compare_all(runs, lang=lang)
+    text = _json(compared) if kind == "json" else (_html if kind == "html" else _terminal)(compared, lang)
+    if output is not None:
+        write_file(output, text)
+    else:
+        write_out(text, encoding=None if kind == "terminal" else "utf-8")
+
+
+def _json(compared: Compared) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(compared), indent=2).decode() + "\n"
+
+
+def _html(compared: Compared, lang: str) -> str:
+    from doctor.fleet import page
+    from doctor.fleet.curves import picture
+
+    heads = [
+        {"name": one.path, "status": one.status, "cause": one.cause, "state": "failed" if one.failed else "sound"} for one in compared.runs
+    ]
+    return page.render(
+        "compare.html",
+        lang,
+        runs=heads,
+        differences=compared.differences,
+        explanation=compared.explanation,
+        picture=picture(compared.curves()),
+    )
+
+
+def _terminal(compared: Compared, lang: str) -> str:
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from doctor.fleet import words
+    from doctor.fleet.curves import blocks
+    from doctor.reporters.terminal import to_text
+
+    found = compared.explanation
+    parts: list[RenderableType] = []
+    for place, run in enumerate(compared.runs[: 3 * COLUMNS], 1):
+        parts.append(Text(f"{place}. {run.path}: {run.status}{f', {run.cause}' if run.cause else ''}"))
+    parts.append(Text(f"\n{words.say('guilty', lang)} ({words.say('good_failed', lang, good=found.good, failed=found.failed)})", "bold"))
+    if found.verdict != "found":
+        parts.append(Text(words.verdict(found, lang)))
+    parts += [
+        Text(words.suspect(one, lang), "" if one.guilty else "dim")
+        for one in found.suspects[:8]
+        if one.guilty or len(compared.runs) > COLUMNS
+    ]
+    if len(compared.runs) <= COLUMNS:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for head in (words.say("differences", lang), *(str(place) for place in range(1, len(compared.runs) + 1))):
+            table.add_column(Text(head), overflow="fold")
+        for one in compared.differences:
+            table.add_row(
+                Text(f"{one.key}{' *' if one.named else ''}"), *(Text("" if value is None else str(value)) for value in one.values)
+            )
+        parts += [Text(""), table]
+        if any(one.named for one in compared.differences):
+            parts.append(Text(f"* {words.say('named_first', lang)}", "dim"))
+    lines = blocks(compared.curves()[: 3 * COLUMNS])
+    if lines:
+        parts.append(Text(f"\n{words.say('curves', lang)} ({words.say('loss', lang)})", "bold"))
+        parts += [Text(f"{place:3}. {line}") for place, (_, line) in enumerate(lines, 1)]
+    return to_text([Group(*parts)], screen())

@@ -1,0 +1,142 @@
+"""lfdoctor scan: many runs at once."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from doctor import reporters
+from doctor.cli.common import Lang, one_language, one_of, write_out
+
+if TYPE_CHECKING:
+    from doctor.fleet.records import RunRecord
+    from doctor.fleet.summary import Summary
+
+SUFFIX = {"terminal": ".txt", "markdown": ".md.txt", "json": ".json", "sarif": ".sarif.json", "html": ".html"}
+"""Endings that a browser opens by itself."""
+
+
+def scan(
+    roots: Annotated[list[str], typer.Argument(metavar="ROOT...", help="Folders that hold runs, or s3://, gs://, hdfs:// ... URLs.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The table of runs; findings, page, reports and cache go beside it.", metavar="FILE")
+    ] = Path("runs.parquet"),
+    engine: Annotated[str, typer.Option("--engine", help="local, dask or ray.")] = "local",
+    address: Annotated[str, typer.Option("--address", help="A cluster that runs already (tcp://...).", metavar="URL")] = "",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Runs analyzed at a time; 0: one a processor.")] = 0,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which one run is cut off.")] = 120.0,
+    memory: Annotated[float, typer.Option("--memory", min=0.2, help="GiB of memory at which one run is cut off.")] = 2.0,
+    reports: Annotated[
+        str, typer.Option("--reports", help=f"Format of each run's report: none, {', '.join(reporters.NAMES)}.", metavar="FORMAT")
+    ] = "markdown",
+    every: Annotated[bool, typer.Option("--all", help="List sound runs too.")] = False,
+    lang: Lang = "en",
+    fail_on: Annotated[str, typer.Option("--fail-on", help="Exit with 1 where a run failed (error), or never.")] = "error",
+) -> int:
+    """Which of many runs failed and why, what fails again and again, and what separates failed runs from good ones."""
+    from doctor.fleet import engines, records
+    from doctor.fleet.scan import Options
+    from doctor.fleet.scan import scan as scan_all
+
+    one_language(lang)
+    one_of(fail_on, ("error", "never"), "--fail-on")
+    one_of(reports, ("none", *reporters.NAMES), "--reports")
+    options = Options(
+        roots=[root if "://" in root else str(Path(root)) for root in roots],
+        output=output,
+        engine=engines.Choice(one_of(engine, engines.NAMES, "--engine"), address, jobs),
+        limits=records.Limits(timeout, memory),
+        lang=lang,
+        report=None if reports == "none" else f"doctor.reporters:REPORTERS:{reports}",
+        suffix=SUFFIX.get(reports, ".txt"),
+    )
+    with _Shown(every, lang) as shown:
+        summary = scan_all(options, shown)
+    write_out(_told(summary, lang), encoding=None)
+    for path in (output, *(options.beside(end) for end in (".findings.parquet", ".html", ".summary.json"))):
+        typer.echo(f"lfdoctor: {path}", err=True)
+    return int(fail_on == "error" and any(state not in ("sound", "unclear") for state in summary.states))
+
+
+class _Shown:
+    """The progress of a scan: a bar on standard error, a line on standard output for every run that is not sound."""
+
+    def __init__(self, every: bool, lang: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.every, self.lang = every, lang
+        self.console = Console(stderr=True)
+        self.states: Counter[str] = Counter()
+        columns: tuple[Any, ...] = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task("finding runs", total=None)
+
+    def __enter__(self) -> _Shown:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def found(self, total: int, unchanged: int) -> None:
+        self.bar.update(self.task, description=f"found {total} runs, {unchanged} unchanged")
+
+    def planned(self, work: int) -> None:
+        self.bar.update(self.task, total=work, completed=0)
+
+    def analyzed(self, record: RunRecord | None) -> None:
+        self.bar.advance(self.task)
+        if record is not None and (self.every or record.failed or record.outcome != "analyzed"):
+            write_out(row(record, self.lang), encoding=None)
+
+    def note(self, text: str) -> None:
+        print(f"lfdoctor: {text}", file=sys.stderr)
+
+
+def row(record: RunRecord, lang: str) -> str:
+    """One run in one line: state, cause, path, evidence."""
+    from doctor.fleet.words import STATES
+
+    state = record.outcome if record.outcome != "analyzed" else {True: "failed", False: "sound", None: "unclear"}[record.failed]
+    said = " ".join((record.error or record.title or "").split())
+    return f"{STATES[state].in_language(lang)}\t{record.cause or '-'}\t{record.path}\t{said[:100]}\n"
+
+
+def _told(summary: Summary, lang: str) -> str:
+    """The summary for a terminal: states, causes, clusters, guilty changes."""
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from doctor.cli.common import screen
+    from doctor.fleet import words
+    from doctor.reporters.terminal import to_text
+
+    counts = ", ".join(f"{count} {words.STATES[state].in_language(lang)}" for state, count in summary.states.items())
+    parts: list[RenderableType] = [Text(""), Text(f"{summary.runs} {words.say('runs', lang)}: {counts}", "bold")]
+    if summary.left_out:
+        parts.append(Text(words.say("left_out", lang, count=summary.left_out)))
+    for heading, lines in (
+        ("causes", [(one.count, one.cause, one.title) for one in summary.causes[:20]]),
+        ("clusters", [(one.count, one.id, one.line.splitlines()[0][:160] if one.line else "") for one in summary.clusters[:10]]),
+    ):
+        if lines:
+            table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+            for count, name, text in lines:
+                table.add_row(Text(str(count)), Text(name), Text(text))
+            parts += [Text(f"\n{words.say(heading, lang)}", "bold"), table]
+    if summary.sweeps:
+        parts.append(Text(f"\n{words.say('guilty', lang)}", "bold"))
+    for sweep in summary.sweeps[:10]:
+        found = sweep.explanation
+        parts.append(Text(f"{sweep.folder} ({words.say('good_failed', lang, good=found.good, failed=found.failed)})"))
+        said = [words.suspect(one, lang) for one in found.suspects[:3] if one.guilty] or [words.verdict(found, lang)]
+        parts += [Text(f"  {line}") for line in said]
+    return to_text([Group(*parts)], screen())

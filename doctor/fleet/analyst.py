@@ -1,0 +1,111 @@
+"""`python -m doctor.fleet.analyst`: analyzes the runs that a worker names on standard input, until that is closed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+
+from doctor.diagnose import Examination, Tools, examine
+from doctor.errors import DoctorError
+from doctor.fleet import similar, storage
+from doctor.fleet.records import RunRecord, Task, failed_to, nothing_there, record_of
+from doctor.fleet.worker import receive, send
+from doctor.report import Report
+
+WHOLE = 64 << 20
+HEAD, TAIL = 4 << 20, 32 << 20
+"""Of a file in a remote storage that is larger than `WHOLE`, the beginning and the end are fetched, in bytes."""
+
+
+def main() -> None:
+    """Answers tasks until the other side is gone. What libraries print goes nowhere: standard output is the line to the worker."""
+    tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    tools = Tools.load()
+    while (message := receive(tasks)) is not None:
+        send(answers, msgspec.msgpack.encode(_answer(msgspec.msgpack.decode(message, type=Task), tools)))
+
+
+def _answer(task: Task, tools: Tools) -> RunRecord | None:
+    """The record of one run; None if it is no run. Only the end of the process can keep it from answering."""
+    try:
+        with _local(task) as (paths, rename):
+            seen = examine(paths, lang=task.lang, tried=task.tried, tools=tools)
+            report = similar.attach(rename(msgspec.structs.replace(seen.report, run=_named(seen.report, task))))
+            record = record_of(task.found, Examination(report, seen.judged, seen.run))
+            return msgspec.structs.replace(record, page=_rendered(report, task.report))
+    except DoctorError as error:
+        if nothing_there(task.found, error.exit_code):
+            return None
+        return failed_to(task.found, "unreadable", "; ".join([*task.found.problems, *str(error).splitlines()][:3]))
+    except MemoryError:
+        return failed_to(task.found, "too_large", "out of memory")
+    except Exception as error:  # one bad run never stops the scan; the record says what happened
+        return failed_to(task.found, "crashed", f"{type(error).__name__}: {error}")
+
+
+def _named(report: Report, task: Task) -> object:
+    return msgspec.structs.replace(report.run, path=task.found.path)
+
+
+def _rendered(report: Report, renderer: str | None) -> str | None:
+    """The report in the wanted format; `renderer` names a function: `module:mapping:key`."""
+    if renderer is None:
+        return None
+    module, mapping, key = renderer.split(":")
+    page: str = getattr(import_module(module), mapping)[key](report)
+    return page
+
+
+@contextlib.contextmanager
+def _local(task: Task) -> Iterator[tuple[list[str], Renaming]]:
+    """Paths to read: the run's own, or copies of a remote run's files, whose names are then taken back out of the report."""
+    if not storage.remote(task.found.path):
+        yield task.found.paths, Renaming("", "")
+        return
+    with tempfile.TemporaryDirectory(prefix="lfdoctor-") as folder:
+        base = task.found.path.rstrip("/") + "/"
+        for url, size in task.found.files:
+            _fetch(url, size, Path(folder, *_inside(url, base)))
+        yield [folder], Renaming(folder, base.rstrip("/"))
+
+
+def _inside(url: str, base: str) -> list[str]:
+    """The parts of a file's path under its run; consoles from elsewhere lie at its top."""
+    rest = url[len(base) :] if url.startswith(base) else url.rpartition("/")[2]
+    return [part for part in rest.split("/") if part not in ("", ".", "..")]
+
+
+def _fetch(url: str, size: int, target: Path) -> None:
+    """A copy of a remote file: whole, or its two ends with a line between them that says what is left out."""
+    system = storage.system(url)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if size <= WHOLE:
+        system.get_file(url, str(target))
+        return
+    head, tail = system.cat_file(url, start=0, end=HEAD), system.cat_file(url, start=size - TAIL, end=size)
+    target.write_bytes(head + f"\n[lfdoctor: {size - HEAD - TAIL} bytes left out]\n".encode() + tail)
+
+
+class Renaming(msgspec.Struct, frozen=True):
+    """Takes the folder of copies out of everything that a report says."""
+
+    folder: str
+    name: str
+
+    def __call__(self, report: Report) -> Report:
+        if not self.folder:
+            return report
+        text = msgspec.json.encode(report).replace(self.folder.encode(), self.name.encode())
+        return msgspec.json.decode(text, type=Report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Web pages of scans and comparisons: one file each, nothing loaded from elsewhere, everything quoted escaped (jinja2, autoescape)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from doctor.errors import DoctorError
+from doctor.fleet import words
+from doctor.fleet.extras import need
+from doctor.fleet.records import RunRecord
+from doctor.fleet.store import Store
+from doctor.fleet.summary import Summary
+
+if TYPE_CHECKING:
+    from doctor.fleet.scan import Options
+
+ROWS = 20_000
+"""So many runs stand in the page (8 MB), failed ones first: what a browser sorts and filters at once. The table holds all."""
+COLUMNS = ("path", "state", "cause", "evidence", "steps", "loss", "ended", "job", "size")
+_ORDER = "CASE state WHEN 'failed' THEN 0 WHEN 'sound' THEN 2 ELSE 1 END, ended DESC, path"
+
+
+def render(template: str, lang: str, **values: Any) -> str:
+    """A page in one language."""
+    jinja2 = need("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    text: str = environment.get_template(template).render(
+        lang=lang,
+        say=lambda name, **filled: words.say(name, lang, **filled),
+        states={name: text.in_language(lang) for name, text in words.STATES.items()},
+        verdicts={name: text.in_language(lang) for name, text in words.VERDICTS.items()},
+        suspect=words.suspect,
+        verdict=words.verdict,
+        **values,
+    )
+    return text
+
+
+def write(store: Store, summary: Summary, options: Options) -> None:
+    """The page of a scan. Raises DoctorError where it cannot be written."""
+    from doctor.fleet.scan import report_name
+
+    cluster_of = {name: one.id for one in summary.clusters for name in one.fingerprints}
+    rows = []
+    for path, record in store.pairs(_ORDER, ROWS):
+        there = options.report is not None and record.outcome == "analyzed"
+        rows.append(_row(record, report_name(path, options.suffix) if there else None, cluster_of.get(record.fingerprint or "")))
+    folder = options.beside(".reports").name + "/"
+    text = render("scan.html", options.lang, roots=options.roots, summary=summary, rows=rows, reports=folder, columns=COLUMNS)
+    target = options.beside(".html")
+    try:
+        target.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DoctorError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _row(record: RunRecord, report: str | None, cluster: str | None) -> list[Any]:
+    """The values of one row, in the order of COLUMNS, then the report and the cluster (which the filter finds)."""
+    state = record.outcome if record.outcome != "analyzed" else {True: "failed", False: "sound", None: "unclear"}[record.failed]
+    said = record.error or record.evidence or record.title or ""
+    loss = float(f"{record.loss:.4g}") if record.loss is not None else None
+    ended = round(record.ended) if record.ended else None
+    return [record.path, state, record.cause, said[:160], record.last_step, loss, ended, record.job, record.size, report, cluster]

@@ -1,0 +1,130 @@
+"""One multi-pattern pass over a console's bytes: where does something stand that anybody could want? The rest is not looked at.
+
+The engine is Hyperscan (BSD; the `hyperscan` wheel), which finds a thousand literals in a fraction of the time that ripgrep takes for
+them (benchmarks/console_speed.py). Where its wheel is missing, `scanner` gives None and every line goes through the `Gate` instead:
+the same answers, later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from doctor.readers.console.lines import CUT, LONGEST
+
+Scan = Callable[[bytes], list[int]]
+"""Takes a block; gives the ends (offset behind the last byte) of everything found in it, rising."""
+
+SMALL = 4 << 20
+"""So many bytes go through the gate before a scanner is built: building costs what looking at them does."""
+_ALWAYS = (b"\x1b", b" " * 10 + b"\r", b"| 0/", b"| 1/")
+"""Colours (the gate looks at the text without them), a progress bar that was cleared to print something, a bar that begins."""
+_NEAR = 4096
+_SHORT = 2000
+
+
+def scanner(literals: Iterable[str]) -> Scan | None:
+    """A pass that finds these literals, or None where there is no engine for it."""
+    try:
+        import hyperscan
+    except ImportError:
+        return None
+    wanted = sorted({*(literal.encode() for literal in literals if literal), *_ALWAYS})
+    database = hyperscan.Database()
+    try:
+        database.compile(expressions=[_hex(literal) for literal in wanted], ids=list(range(len(wanted))), flags=[0] * len(wanted))
+    except hyperscan.error:
+        return None
+    found: list[int] = []
+
+    def hit(_id: int, _start: int, end: int, _flags: int, _context: Any) -> None:
+        found.append(end)
+
+    def scan(block: bytes) -> list[int]:
+        found.clear()
+        database.scan(block, match_event_handler=hit)
+        return found
+
+    return scan
+
+
+def _hex(literal: bytes) -> bytes:
+    return b"".join(b"\\x%02x" % byte for byte in literal)
+
+
+def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """(Bytes, whether they end a line): whole lines; a line of over 1 MiB (bars without newline) comes in pieces."""
+    rest = b""
+    for chunk in chunks:
+        data = rest + chunk if rest else chunk
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield data[:cut], True
+        rest = data[cut:]
+        if len(rest) > LONGEST:
+            cut = rest.rfind(b"\r", 0, len(rest) - 1) + 1 or len(rest)
+            yield rest[:cut], False
+            rest = rest[cut:]
+    if rest:
+        yield rest, False
+
+
+def line_around(data: bytes, place: int, low: int) -> tuple[int, int]:
+    """Where the line begins and ends (its newline) that holds the byte at `place`; it begins at `low` at the earliest."""
+    start = data.rfind(b"\n", low, place) + 1 or low
+    stop = data.find(b"\n", place)
+    return start, len(data) if stop < 0 else stop
+
+
+def telling(data: bytes, start: int, stop: int, ends: list[int], number: int) -> bytes:
+    """A line without those of its progress bars that tell nothing: what stays is what was found, the bar before and after, the last bar.
+
+    `ends[number:]` are the finds from this line on.
+    """
+    if stop - start <= _SHORT:
+        return data[start:stop]
+    parts: list[bytes] = []
+    done = start
+    while number < len(ends) and ends[number] <= stop:
+        place = ends[number] - 1
+        number += 1
+        if place < done:
+            continue
+        low = max(done, place - CUT // 2)
+        first = max(low, data.rfind(b"\r", low, place) + 1)
+        shown = data.rfind(b"%|", max(done, first - _SHORT), first)
+        if shown >= 0:
+            first = max(done, data.rfind(b"\r", done, shown) + 1, shown - 400)
+        last = data.find(b"\r", place, stop)
+        after = data.find(b"\r", last + 1, stop) if last >= 0 else -1
+        upto = min(stop if after < 0 else after, place + CUT)
+        parts.append(data[first:upto])
+        done = upto + 1
+    shown = data.rfind(b"%|", max(done, stop - _NEAR), stop) if done < stop else -1
+    if shown >= 0:
+        parts.append(data[max(done, data.rfind(b"\r", done, shown) + 1) : stop])
+    return b"\r".join(parts)
+
+
+def bars(data: bytes, start: int, stop: int) -> list[bytes]:
+    """Of a stretch in which nothing was found: the last bar of the line with its first bar, and the last bar of all."""
+    first = data.find(b"%|", start, min(stop, start + _NEAR))
+    last = data.rfind(b"%|", max(start, stop - _NEAR), stop)
+    if first >= 0:
+        end = data.find(b"\n", first, min(stop, first + _NEAR))
+        first = data.rfind(b"%|", first, stop if end < 0 else end)
+    return [_segment(data, place, start, stop) for place in dict.fromkeys((first, last)) if place >= 0]
+
+
+def _segment(data: bytes, place: int, low: int, high: int) -> bytes:
+    """The bytes between carriage returns or newlines around `place`, a few hundred at most."""
+    segment = data[max(low, place - 400) : min(high, place + 400)]
+    middle = place - max(low, place - 400)
+    edges = [found.start() for found in _EDGE.finditer(segment)]
+    first = max((edge + 1 for edge in edges if edge < middle), default=0)
+    last = min((edge for edge in edges if edge > middle), default=len(segment))
+    return segment[first:last]
+
+
+_EDGE = re.compile(rb"[\r\n]")
