@@ -26,8 +26,10 @@ lab: $(VENV)/.installed-dev  ## the real LLaMA-Factory on CPU: faults injected, 
 expected: $(VENV)/.installed-dev  ## rewrite fixtures/*/expected.yaml; the diff is what one reviews
 	$(BIN)/python -m tests.expected
 
-docs: $(VENV)/.installed-dev  ## rewrite docs/rules from the rule files
+docs: $(VENV)/.installed-dev  ## rewrite docs/rules and the JSON schema, build the site into build/site
 	$(BIN)/python docs/make_rules.py
+	$(BIN)/lfdoctor show --schema > docs/report.schema.json
+	$(BIN)/mkdocs build --strict --quiet -f .mkdocs.yml
 
 bench: $(VENV)/.installed-dev  ## ratios measured in one run each; see benchmarks/README.md
 	$(BIN)/python benchmarks/startup.py

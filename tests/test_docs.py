@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,3 +25,29 @@ def test_the_readme_names_every_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
     assert [name for name in names if f"`lfdoctor {name}" not in readme] == []
+
+
+def test_the_site_has_every_page_and_picture():
+    """Every page of docs/ stands in the site's navigation, every page named there exists, and so does every picture and local link."""
+    site = yaml.safe_load((ROOT / ".mkdocs.yml").read_text(encoding="utf-8"))
+    named = re.findall(r"[\w/-]+\.md", str(site["nav"]))
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {one for one in named if "/" not in one} == pages
+    for page in pages:
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([\w./-]+?\.(?:md|jpg|json))\)", text):
+            target = ROOT / "docs" / link
+            assert target.is_file(), f"{page}: {link}"
+            assert target.stat().st_size > 0, f"{page}: {link}"
+
+
+def test_the_api_page_names_what_exists():
+    """Each object that the reference is made of can be imported."""
+    import importlib
+
+    for name in re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            module, _, last = name.rpartition(".")
+            assert getattr(importlib.import_module(module), last).__doc__

@@ -22,7 +22,8 @@ def test_the_wheel_is_pure_and_carries_every_rule_and_word(tmp_path):
     words = {path.relative_to(ROOT).as_posix() for path in (ROOT / "doctor" / "words").glob("*.yaml")}
     assert rules
     assert words
-    assert rules | words | {"doctor/py.typed"} <= names
+    page = {f"doctor/reporters/html/{name}" for name in ("page.html", "page.js", "style.css")}
+    assert rules | words | page | {"doctor/py.typed"} <= names
     assert not any(name.startswith(("tests/", "fixtures/")) for name in names)
 
 

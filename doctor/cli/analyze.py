@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from doctor import reporters
-from doctor.cli.common import Format, Lang, Output, emit, one_language, one_of, write_file
+from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, one_of, write_file
 from doctor.cli.progress import shown_progress
 from doctor.errors import DoctorError
 
@@ -46,6 +46,9 @@ def analyze(
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")
     ] = "error",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    pager: Pager = True,
 ) -> int:
     """What went wrong in a run, the evidence, what helps in which order, and a patched config."""
     one_of(kind, reporters.NAMES, "--format")
@@ -62,7 +65,7 @@ def analyze(
         report = _in_its_light(history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
     if patch is not None:
         report = _write_patch(report, patch)
-    emit(report, kind, output)
+    emit(report, kind, output, quiet=quiet, verbose=verbose, pager=pager)
     return int(any(finding.severity in severities for finding in report.findings))
 
 

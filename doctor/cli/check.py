@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import Format, Lang, Output, emit, one_of, write_file
+from doctor.cli.common import Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file
 from doctor.errors import DoctorError
 
 FailOn = Annotated[str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")]
@@ -26,6 +26,8 @@ def check(
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")
     ] = "error",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> int:
     """What LLaMA-Factory will refuse or die of, what stands in the way on disk, and whether it fits: before the GPU is rented."""
     from doctor.diagnose import check as examine
@@ -36,7 +38,7 @@ def check(
     failed = False
     for config in configs:
         report = examine(config, folder=folder, gpu_memory_gib=gpu_memory, num_gpus=num_gpus, lang=lang)
-        emit(report, kind, output)
+        emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
         failed |= any(finding.severity in severities for finding in report.findings)
         if fix and report.patch and report.patch.yaml is not None:
             write_file(config, report.patch.yaml)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +25,9 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to th
 Lang = Annotated[
     str, typer.Option("--lang", envvar="LFDOCTOR_LANG", help=f"Language of the report: {', '.join(LANGUAGES)}.", metavar="LANG")
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict and what to do next.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Every piece of evidence with the lines around it, and the environment.")]
+Pager = Annotated[bool, typer.Option("--pager/--no-pager", help="Page what is longer than the terminal ($LFDOCTOR_PAGER, $PAGER, less).")]
 
 
 def one_of(value: str, allowed: Any, option: str) -> str:
@@ -37,17 +42,21 @@ def one_language(lang: str) -> str:
     return one_of(lang, LANGUAGES, "--lang")
 
 
-def emit(report: Report, kind: str, output: Path | None) -> None:
-    """Renders the report to the file (UTF-8) or to standard output as that can show it."""
+def emit(report: Report, kind: str, output: Path | None, *, quiet: bool = False, verbose: bool = False, pager: bool = True) -> None:
+    """Renders the report to the file (UTF-8) or to standard output as that can show it; what is longer than the terminal is paged."""
+    import msgspec
+
     from doctor.reporters.base import Screen
     from doctor.reporters.json import settled
 
     render = reporters.REPORTERS[one_of(kind, reporters.NAMES, "--format")]
     report = settled(report)
     if output is not None:
-        write_file(output, render(report, Screen(width=100)))
+        write_file(output, render(report, Screen(width=100, detail=verbose - quiet)))
     elif kind == "terminal":
-        write_out(render(report, screen()), encoding=None)
+        text = render(report, msgspec.structs.replace(screen(), detail=verbose - quiet))
+        if not (pager and paged(text)):
+            write_out(text, encoding=None)
     else:
         write_out(render(report))
 
@@ -61,7 +70,27 @@ def screen() -> Screen:
     ansi = os.name != "nt" or bool({"WT_SESSION", "ANSICON", "ConEmuANSI", "TERM"} & os.environ.keys())
     color = bool(os.environ.get("FORCE_COLOR")) or (tty and ansi and os.environ.get("TERM") != "dumb")
     columns = shutil.get_terminal_size((80, 24)).columns if tty or os.environ.get("COLUMNS") else 80
-    return Screen(width=max(40, min(columns, 120)), color=color and not os.environ.get("NO_COLOR"), unicode=encoding.startswith("utf"))
+    color = color and not os.environ.get("NO_COLOR")
+    links = tty and color and os.environ.get("TERM") != "linux"  # the console prints what it does not know
+    return Screen(width=max(40, min(columns, 120)), color=color, unicode=encoding.startswith("utf"), links=links)
+
+
+def paged(text: str) -> bool:
+    """Shows `text` in a pager, if it is longer than the terminal and there is one; an empty LFDOCTOR_PAGER or PAGER means none."""
+    if not (sys.stdout.isatty() and sys.stdin.isatty()) or text.count("\n") < shutil.get_terminal_size((80, 24)).lines:
+        return False
+    chosen = os.environ.get("LFDOCTOR_PAGER", os.environ.get("PAGER", "less" if shutil.which("less") else ""))
+    command = shlex.split(chosen)
+    if not command or command == ["cat"] or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        # -R: colours and links; -F: not for one screen; -X: what was read stays on the screen
+        subprocess.run(  # noqa: S603 (the user's own pager)
+            command, input=text.encode(sys.stdout.encoding or "utf-8", "replace"), env={"LESS": "FRX", **os.environ}, check=False
+        )
+    except OSError:
+        return False
+    return True
 
 
 def write_out(text: str, encoding: str | None = "utf-8") -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doctor.cli.common import Format, Lang, Output, emit, one_language, write_out
+from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, write_out
 from doctor.errors import NOTHING_TO_READ, DoctorError
 
 
@@ -16,6 +16,9 @@ def show(
     kind: Format = "terminal",
     output: Output = None,
     lang: Lang = "",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    pager: Pager = True,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such reports and end.")] = False,
 ) -> None:
     """A saved JSON report in any format and in any language that it carries."""
@@ -42,4 +45,4 @@ def show(
         raise DoctorError(f"{report}: no lfdoctor report: {error}") from error
     if saved.format > FORMAT:
         raise DoctorError(f"{report}: format {saved.format} is newer than this lfdoctor, which reads {FORMAT}")
-    emit(translated(saved, lang) if lang else saved, kind, output)
+    emit(translated(saved, lang) if lang else saved, kind, output, quiet=quiet, verbose=verbose, pager=pager)

@@ -16,11 +16,16 @@ from doctor.words import Words
 
 
 class Screen(msgspec.Struct, frozen=True):
-    """Where a report will be shown: `width` in columns, whether it takes ANSI colours, and characters beyond ASCII in its frames."""
+    """Where a report will be shown: `width` in columns, whether it takes ANSI colours, characters beyond ASCII, and links to files.
+
+    `detail` is how much is told: -1 the verdict and what to do, 0 the usual, 1 everything there is.
+    """
 
     width: int = 80
     color: bool = False
     unicode: bool = True
+    links: bool = False
+    detail: int = 0
 
 
 PLAIN = Screen()

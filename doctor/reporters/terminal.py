@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from doctor import words as wording
-from doctor.report import FindingView, PatchView, RemedyView, Report
+from doctor.report import EvidenceView, FindingView, PatchView, RemedyView, Report
 from doctor.reporters import base
 from doctor.reporters.base import PLAIN, Screen
 from doctor.words import Words
@@ -37,6 +39,7 @@ _PLAINER = str.maketrans(
 )
 EVIDENCE_SHOWN = 3
 FOLLOWED_SHOWN = 8
+NEXT_SHOWN = 3
 
 
 def render(report: Report, screen: Screen = PLAIN) -> str:
@@ -76,10 +79,12 @@ class Page:
         """All parts in reading order."""
         roots, followed, others, notes = base.parts(self.report)
         out: list[RenderableType] = self.attempts()
-        for root in roots:
-            out += self.finding(root)
+        for place, root in enumerate(roots):
+            out += [*self.head(root), *(self.next() if place == 0 else []), *([] if self.screen.detail < 0 else self.proof(root))]
         if not roots:
-            out += self.no_cause()
+            out += [*self.no_cause(), *self.next()]
+        if self.screen.detail < 0:
+            return out
         if followed:
             out += [self.heading("then"), *(self.followed(one) for one in followed[:FOLLOWED_SHOWN])]
         for root in roots:
@@ -120,8 +125,25 @@ class Page:
 
     # --- findings
 
+    def next(self) -> list[RenderableType]:
+        """What to do, in the first lines already: the chosen remedies and the commands."""
+        todo, commands = base.todo(self.report), base.next_commands(self.report)
+        if not todo and not commands:
+            return []
+        lines = [self.text(one.text) for one in todo[:NEXT_SHOWN]] + [Text(one, "bold") for one in commands]
+        out: list[RenderableType] = [Text(), self.indented(Text(self.words("do_next"), "bold green"))]
+        return out + [self.indented(line, 4) for line in lines]
+
     def finding(self, finding: FindingView) -> list[RenderableType]:
-        """Title, sentence, how sure and where, the quotes, and the series."""
+        """All of a finding."""
+        return [*self.head(finding), *self.proof(finding)]
+
+    def proof(self, finding: FindingView) -> list[RenderableType]:
+        """The quotes and the series."""
+        return [*self.evidence(finding), *self.series(finding)]
+
+    def head(self, finding: FindingView) -> list[RenderableType]:
+        """Title, sentence, how sure and where."""
         head = self.text(finding.title)
         head.stylize(f"bold {COLOURS[finding.severity]}" if finding.role == "root" else "bold")
         mark = Text(f"{self.symbols[finding.severity]} ", f"bold {COLOURS[finding.severity]}")
@@ -132,7 +154,7 @@ class Page:
         out.append(self.indented(self.dotted(facts)))
         if finding.role == "root":
             out.append(self.run_row())
-        return [*out, *self.evidence(finding), *self.series(finding)]
+        return out
 
     def run_row(self) -> Padding:
         """Which run this is and how far it came."""
@@ -148,15 +170,27 @@ class Page:
 
     def evidence(self, finding: FindingView) -> list[RenderableType]:
         out: list[RenderableType] = []
-        for piece in finding.evidence[:EVIDENCE_SHOWN]:
-            out += [Text(), self.indented(Text(base.place(piece, self.words), "bold cyan" if self.screen.color else ""))]
+        shown = len(finding.evidence) if self.screen.detail > 0 else EVIDENCE_SHOWN
+        for piece in finding.evidence[:shown]:
+            out += [Text(), self.indented(self.place(piece))]
+            around = self.screen.detail > 0
+            out += [self.indented(self.text(line, "dim"), 4) for line in (piece.before if around else [])]
             width = max(20, self.screen.width - 6)
             console = Console(width=width, file=io.StringIO())
             quoted = [part for line in piece.text.split("\n") for part in Text(line).wrap(console, width)]
             for line in quoted:
                 out.append(self.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), line)))
-        more = len(finding.evidence) - EVIDENCE_SHOWN
+            out += [self.indented(self.text(line, "dim"), 4) for line in (piece.after if around else [])]
+        more = len(finding.evidence) - shown
         return [*out, self.indented(self.text(self.words("more_evidence", count=more), "dim"))] if more > 0 else out
+
+    def place(self, piece: EvidenceView) -> Text:
+        """Where a quote stands; a link to the file where the terminal takes links and the file is here."""
+        place = Text(base.place(piece, self.words), "bold cyan" if self.screen.color else "")
+        path = Path(piece.source)
+        if self.screen.links and path.is_file():
+            place.stylize(Style(link=path.absolute().as_uri()))
+        return place
 
     def series(self, finding: FindingView) -> list[RenderableType]:
         if not finding.series:
@@ -306,8 +340,14 @@ class Page:
             for one in sources
             if one.records or not one.problems
         ]
-        out += [self.indented(self.text(line, "dim")) for line in shown[:12]]
+        out += [self.indented(self.text(line, "dim")) for line in (shown if self.screen.detail > 0 else shown[:12])]
         out += [self.indented(self.text(line, "dim")) for line in base.skipped_lines(self.report, self.words)]
+        environment = self.report.run.environment if self.screen.detail > 0 else {}
+        if environment:
+            out += [
+                self.heading("html_environment"),
+                *(self.indented(self.text(f"{name}: {value}", "dim")) for name, value in environment.items()),
+            ]
         troubles = [f"{one.path}: {problem}" for one in sources for problem in one.problems] + self.report.problems
         if troubles:
             out += [self.heading("problems"), *(self.indented(self.text(line, "yellow")) for line in troubles[:12])]

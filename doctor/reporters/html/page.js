@@ -151,7 +151,8 @@ function layout(chart) {
     legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: true,
     hoverlabel: {bgcolor: colour("--card"), bordercolor: grid, font: {color: colour("--ink")}},
     xaxis: {...axis, title: {text: say(seconds ? "html_seconds" : "html_steps"), font: {size: 11}}},
-    yaxis: {...axis, type: state.log ? "log" : "linear", exponentformat: "power"}};
+    yaxis: {...axis, type: state.log ? "log" : "linear", exponentformat: "power",
+      rangemode: ["chart_pace", "chart_tokens", "chart_memory"].includes(chart.name) ? "tozero" : "normal"}};
 }
 
 // What is zoomed in one plot is zoomed in all that share its axis.
@@ -179,8 +180,19 @@ function draw() {
   if (state.smooth !== null) all("input.smooth").forEach(one => { one.value = state.smooth; });
   if (!window.Plotly) return;
   all(".waiting").forEach(one => { one.hidden = true; });
-  all(".canvas", page()).forEach(drawOne);
+  drawAll();
 }
+
+// One plot after the other, so that the page answers in between; a newer round ends an older one.
+async function drawAll() {
+  const mine = ++drawAll.round;
+  for (const plot of all(".canvas", page())) {
+    await drawOne(plot);
+    await new Promise(done => setTimeout(done));
+    if (mine !== drawAll.round) return;
+  }
+}
+drawAll.round = 0;
 
 async function unpacked() {
   const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent.trim()), one => one.charCodeAt(0));

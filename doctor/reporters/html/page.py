@@ -16,7 +16,7 @@ from doctor.words import Words
 SYMBOLS = {"error": "✗", "warning": "!", "note": "i", "fine": "✓", "unknown": "?"}
 ADVICE = {"apply": "✔", "later": "▹", "done": "✓", "not_applicable": "–", "conflict": "⇄", "rejected": "✗", "manual": "✎"}
 _PHASES = ("start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end")
-_BEFORE, _TRAINING = 16.0, 78.0
+_BEFORE, _TRAINING = 16.0, 84.0
 """Per cent of the timeline that stand for what comes before the first step, and for the steps."""
 
 
@@ -198,7 +198,7 @@ class Page:
         run = self.report.run
         out = []
         if run.steps.first is not None:
-            out.append(Incident(_BEFORE, "fine", self.say("html_training_began"), self.say("step", step=run.steps.first)))
+            out.append(Incident(_BEFORE, "fine", self.say("html_training_began"), str(run.steps.first)))
         for curve in self.report.curves:
             if curve.metric == "loss" and curve.attempt and curve.at:
                 out.append(Incident(self._at(curve.at[0]), "note", self.say("html_restarted"), self.say("step", step=curve.at[0])))
@@ -229,7 +229,7 @@ class Page:
         return _BEFORE if last is None else self._at(last)
 
     def _end(self) -> float:
-        return 100.0 if self.report.run.status == "completed" else min(98.0, self._last() + 3)
+        return 100.0 if self.report.run.status == "completed" else min(100.0, self._last() + 2.5)
 
     def _place(self, finding: FindingView) -> float:
         if finding.steps:

@@ -1,0 +1,104 @@
+"""The page's parts that need no browser: the side-by-side diff, the memory bars, the timeline, one page for every language."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import doctor
+from doctor.report import Report
+from doctor.reporters import REPORTERS
+from doctor.reporters.html.page import Page, side_by_side
+from doctor.reporters.json import settled
+from doctor.words import LANGUAGES, load
+from tests.expected import fixtures
+
+LINES = st.lists(st.sampled_from(["a: 1", "b: 2", "c: 3", "", "  - x", "-y", "+z"]), max_size=12)
+OOM = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.57 GiB of which 1.00 GiB is "
+    "free. Including non-PyTorch memory, this process has 22.50 GiB memory in use. Of the allocated memory 21.90 GiB is allocated by "
+    "PyTorch, and 0.40 GiB is reserved by PyTorch but unallocated."
+)
+
+
+@given(LINES, LINES)
+def test_side_by_side_loses_no_line_and_invents_none(old: list[str], new: list[str]) -> None:
+    """With all lines as context the left column is the old text and the right one the new, numbered as they are."""
+    diff = difflib.unified_diff([f"{one}\n" for one in old], [f"{one}\n" for one in new], "old.yaml", "new.yaml", n=99)
+    rows = side_by_side("".join(diff))
+    if old == new:
+        assert rows == []
+        return
+    left = [(row.old_line, row.old) for row in rows if row.old_line]
+    right = [(row.new_line, row.new) for row in rows if row.new_line]
+    assert left == list(enumerate(old, 1))
+    assert right == list(enumerate(new, 1))
+    assert all(row.old == row.new for row in rows if row.kind == "same")
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """An out-of-memory failure of a model and a card whose memory can be predicted."""
+    run = tmp_path_factory.mktemp("run")
+    keys = ("model_name_or_path: Qwen/Qwen2.5-7B-Instruct", "stage: sft", "do_train: true", "finetuning_type: lora", "dataset: mine")
+    more = ("template: qwen", "cutoff_len: 4096", "output_dir: saves/x", "per_device_train_batch_size: 8", "bf16: true")
+    (run / "train.yaml").write_text("\n".join([*keys, *more, ""]), encoding="utf-8")
+    (run / "console.log").write_text(f"***** Running training *****\n{OOM}\n", encoding="utf-8")
+    return settled(doctor.analyze(run))
+
+
+def test_the_parts_of_the_memory_add_up_to_the_peak(predicted: Report) -> None:
+    """Before and after the patch; the weights are there, and what the patch saves is not in them."""
+    assert predicted.patch is not None
+    memory = predicted.patch.predicted.memory_gib
+    assert memory is not None
+    assert memory.terms is not None
+    assert memory.before == pytest.approx(sum(memory.terms["before"].values()), abs=0.1)
+    assert memory.after == pytest.approx(sum(memory.terms["after"].values()), abs=0.1)
+    assert memory.terms["before"]["weights"] == pytest.approx(14.2, abs=0.5)
+
+
+def test_the_bars_are_drawn_to_the_scale_of_the_card(predicted: Report) -> None:
+    """Widths are shares of one scale, in which the card's edge stands as well; every part has a name in every language."""
+    assert predicted.patch is not None
+    for lang in LANGUAGES:
+        page = Page(predicted, load(lang))
+        memory = page.memory(predicted.patch)
+        assert memory is not None
+        for _, total, parts in memory["bars"]:
+            assert sum(share for *_, share in parts) == pytest.approx(100 * total / memory["capacity"] * memory["edge"] / 100)
+        assert all(page.term(name) != name or lang == "en" for _, name, *_ in memory["rows"])
+        assert 0 < memory["edge"] < 100
+
+
+@pytest.mark.parametrize("fixture", fixtures()[::6], ids=lambda path: path.name)
+def test_the_timeline_is_in_order_and_inside_its_track(fixture: Path) -> None:
+    """Incidents go from left to right, inside the track; every finding above a note is on it and leads to its own part of the page."""
+    report = settled(doctor.analyze(fixture))
+    text = REPORTERS["html"](report)
+    incidents = Page(report, load("en")).timeline()
+    assert [one.at for one in incidents] == sorted(one.at for one in incidents)
+    assert all(0 <= one.at <= 100 for one in incidents)
+    targets = {one.target for one in incidents if one.target}
+    assert targets == {f"f{place}" for place, one in enumerate(report.findings) if one.severity != "note"}
+    for lang in LANGUAGES:
+        assert f'id="page-{lang}" lang="{lang}"' in text
+        assert all(f'id="{target}-{lang}"' in text for target in targets)
+
+
+def test_a_report_without_plots_carries_no_library() -> None:
+    """A failure before the first step is a page of some ten kilobytes; one with curves has plotly inside and stays under 2.5 MB."""
+    without, with_plots = (
+        REPORTERS["html"](settled(doctor.analyze(Path(__file__).parents[2] / "fixtures" / name)))
+        for name in ("config-cutoff-zero", "lr_too_high-full")
+    )
+    assert len(without.encode()) < 200_000
+    assert 'id="plotly"' not in without
+    assert 1_000_000 < len(with_plots.encode()) < 2_500_000
+    for text in (without, with_plots):
+        assert "http-equiv" in text
+        assert not any(f'{attribute}="http' in text for attribute in ("src", "action"))
