@@ -31,7 +31,7 @@ def commands(page: Path) -> list[str]:
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the pages speak of: a failed run, its config, a saved report, a llamafactory-cli that does nothing."""
-    for place in ("saves/my-run", "saves/other-run", "DIR"):
+    for place in ("saves/my-run", "saves/other-run", "saves/good", "saves/bad", "DIR"):
         shutil.copytree(FIXTURE, tmp_path / place, ignore=shutil.ignore_patterns("expected.yaml", "ORIGIN.md"))
     config = (FIXTURE / "train.yaml").read_text(encoding="utf-8").replace("models/tiny-llama", "Qwen/Qwen2.5-7B-Instruct")
     (tmp_path / "configs").mkdir()

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from doctor.readers import base
-
 _AFTER, _EVERY = 1.0, 0.1
 """Seconds before anything is shown, and between two redraws."""
 
@@ -41,6 +39,8 @@ def shown_progress() -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
+    from doctor.readers import base
+
     line = _Line()
     base.progress = line
     try:

@@ -69,7 +69,6 @@ def test_the_v1_trainers_config_is_not_judged_by_v0_names(tmp_path: Path):
         ("dataset_info.json", '{"toy": {"file_name": "toy.json", "columns": {"prompt": "dataset"}}}'),
         ("config.json", '{"architectures": ["A"], "hidden_size": 64, "model_type": "llama"}'),
         ("compose.yaml", "services:\n  trainer:\n    image: x\n"),
-        ("config.yaml", "wandb_version: 1\nlearning_rate:\n  value: 1\nstage:\n  value: sft\n"),
     ],
 )
 def test_what_is_no_training_configuration(tmp_path: Path, name: str, text: str):

@@ -42,12 +42,7 @@ def wandb_items(values: dict[str, Any]) -> bytes:
 def wandb_run(folder: Path, records: int) -> Path:
     config = field(17, field(1, b"id") + field(4, wandb_items({"learning_rate": 1e-4, "per_device_train_batch_size": 2})))
     rows = (
-        field(
-            2,
-            wandb_items(
-                {"train/loss": 3 - step / 10, "train/grad_norm": "NaN", "eval/loss": 1.5, "train/global_step": 10 * step, "_step": step}
-            ),
-        )
+        {"train/loss": 3 - step / 10, "train/grad_norm": "NaN", "eval/loss": 1.5, "train/global_step": 10 * step, "_step": step}
         for step in range(records)
     )
     path = folder / "run-abc.wandb"
