@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := fixtures/$(shell cat fixtures/DEMO)
 
-.PHONY: demo test lab lint docs bench expected clean
+.PHONY: demo test browser lab lint docs bench expected clean
 
 demo: $(VENV)/.installed  ## analyze a real failed run: its cause, the guide's steps, the patched config
 	$(BIN)/lfdoctor analyze $(DEMO) --fail-on never
 
 test: $(VENV)/.installed-dev lint  ## the whole test suite, without torch
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+browser: $(VENV)/.installed-dev  ## the HTML report of every fixture in a real Chromium (make test opens every sixth)
+	LFDOCTOR_BROWSER_ALL=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/browser
 
 lint: $(VENV)/.installed-dev  ## style, types, import layers
 	$(BIN)/ruff check .
