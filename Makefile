@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := fixtures/$(shell cat fixtures/DEMO)
 
-.PHONY: demo test browser lab lint docs bench expected clean
+.PHONY: demo test browser lab proof lint docs bench expected clean
 
 demo: $(VENV)/.installed  ## analyze a real failed run: its cause, the guide's steps, the patched config
 	$(BIN)/lfdoctor analyze $(DEMO) --fail-on never
@@ -25,6 +25,12 @@ lab: $(VENV)/.installed-dev  ## the real LLaMA-Factory on CPU: faults injected, 
 	$(BIN)/python -m tests.lab.install
 	$(BIN)/python -m tests.lab.run
 	$(BIN)/python -m tests.lab.live
+
+proof: $(VENV)/.installed-dev  ## rules and patches against the real parser, the memory estimate against traces (20 minutes, not in CI)
+	$(BIN)/python -m tests.lab.install
+	$(BIN)/python tests/lab/parser_proof.py agreement
+	$(BIN)/python tests/lab/parser_proof.py patches
+	$(BIN)/python tests/lab/memory_oracle.py
 
 expected: $(VENV)/.installed-dev  ## rewrite fixtures/*/expected.yaml; the diff is what one reviews
 	$(BIN)/python -m tests.expected

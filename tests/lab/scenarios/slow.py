@@ -12,14 +12,14 @@ def slow() -> list[Scenario]:
 
     def sleepy(name: str, cause: str, says: str, at: str, seconds: float, **rest: object) -> Scenario:
         fault = {"at": at, "do": "sleep", "seconds": seconds, **{key: rest.pop(key) for key in ("step", "times", "rank") if key in rest}}
-        return Scenario(name, cause, says, fault=fault, clock=30, **{"change": LONG, "share": "injected", **rest})  # type: ignore[arg-type]
+        return Scenario(name, cause, says, fault=fault, **{"clock": 30, "change": LONG, "share": "injected", **rest})  # type: ignore[arg-type]
 
     return [
         sleepy("slow-data-loader", "slow_data*", "the collator sleeps before every micro batch", "collate", 0.2, decidable=False),
         sleepy("slow-rank", "slow*", "rank 1 of 2 sleeps before every step", "step", 0.3, rank=1, ranks=2, decidable=False),
         sleepy("slow-data-loader-watched", "slow_data_loader", "as slow-data-loader, seen by the callback", "collate", 0.2, watched=True),
         sleepy("slow-rank-watched", "slow_rank", "as slow-rank, seen by the callback", "step", 0.3, rank=1, ranks=2, watched=True),
-        sleepy("slow-steps-from-20", "slow_step_drift", "every step from the 20th on takes longer", "step", 0.4, step=20),
+        sleepy("slow-steps-from-20", "slow_step_drift", "every step from the 20th on takes longer", "step", 0.2, step=20, clock=100),
         sleepy("stalled-once", "slow_stall", "one long pause at step 20", "step", 12.0, step=20, times=1),
         sleepy(
             "slow-checkpoints",
