@@ -71,7 +71,7 @@ KEYS: dict[str, tuple[Callable[[random.Random], str], list[str]]] = {
 PRIVATE: dict[str, tuple[Callable[[random.Random], str], list[str]]] = {
     "user name": (
         _with("kim", string.ascii_lowercase, 7),
-        ['  File "/home/{}/work/train.py", line 3', "No such file: /Users/{}/data.json"],
+        ['  File "/home/{}/code/train.py", line 3', "No such file: /Users/{}/data.json"],
     ),
     "host name": (
         _with("gpu", string.ascii_lowercase, 5, "07"),
