@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Iterable
 
 
 class SortedWindow:
@@ -16,17 +17,18 @@ class SortedWindow:
             raise ValueError(f"a window holds at least one value, not {size}")
         self.size = size
         self.values: list[float] = []
-        self._order: deque[float] = deque()
+        self._order: deque[float] = deque(maxlen=size)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def add(self, value: float) -> None:
         """Takes a finite value; the oldest one leaves a full window."""
-        if len(self._order) == self.size:
-            del self.values[bisect_left(self.values, self._order.popleft())]
-        self._order.append(value)
-        insort(self.values, value)
+        values, order = self.values, self._order
+        if len(values) == self.size:
+            del values[bisect_left(values, order[0])]
+        order.append(value)
+        insort(values, value)
 
     @property
     def median(self) -> float:
@@ -35,13 +37,17 @@ class SortedWindow:
         half = len(values) // 2
         return values[half] if len(values) % 2 else 0.5 * (values[half - 1] + values[half])
 
+    def latest(self, number: int) -> list[float]:
+        """The `number` values that came last, in the order they came (fewer if there are not so many)."""
+        return list(self._order)[-number:]
+
     def quantile(self, share: float) -> float:
         """The value below which about `share` (0..1) of the window lies. Raises IndexError while empty."""
         values = self.values
         return values[min(len(values) - 1, int(share * len(values)))]
 
 
-def median(values: list[float]) -> float:
+def median(values: Iterable[float]) -> float:
     """The middle of `values`. Raises IndexError for none."""
     ordered = sorted(values)
     half = len(ordered) // 2

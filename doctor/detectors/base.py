@@ -41,6 +41,10 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
         return self.evidence[0].where
 
 
+QUIET: Iterator[Match] = iter(())
+"""No match: for the many events of which a detector has nothing to say."""
+
+
 @runtime_checkable
 class Detector(Protocol):
     """Built from the parameters under a rule's `when:`; unknown parameters raise TypeError, impossible ones ValueError.

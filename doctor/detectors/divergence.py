@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step
 from doctor.run import Run
 from doctor.windows import SortedWindow, median
@@ -54,7 +55,7 @@ class Divergence:
         self.signed = False
         self.count = 0
         self.best: float | None = None
-        self.level = SortedWindow(self.hold)
+        self.level: deque[float] = deque(maxlen=self.hold)
         self.slow = SortedWindow(self.best_of)
         self.moves = SortedWindow(self.noise)
         self.lifts = SortedWindow(self.noise // self.hold)
@@ -71,19 +72,19 @@ class Divergence:
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
         if loss is None or loss == 0.0 or not math.isfinite(loss):
-            return iter(())
+            return QUIET
         ended: list[Match] = []
         if event.attempt != self.attempt:
             ended = list(self.finish(run))
             self._restart(event.attempt)
-        self.signed |= loss < -0.01
-        if self.signed:
-            return iter(ended)
-        return iter(ended + self._take(event, math.log(max(loss, 0.0) + self.offset)))
+        if loss < -0.01:
+            self.signed = True
+        found = [] if self.signed else self._take(event, math.log(max(loss, 0.0) + self.offset))
+        return iter(ended + found) if ended or found else QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         if self.open and self.now is not None and self.best is not None:
-            yield self._match(self.now, self.level.median, self.best, self.since or self.now)
+            yield self._match(self.now, median(self.level), self.best, self.since or self.now)
         elif self.count < 12:
             yield from self._judge_short()
 
@@ -100,10 +101,10 @@ class Divergence:
         if self.last is not None:
             self.moves.add(abs(level - self.last))
         self.last = level
-        self.level.add(level)
-        found = self._judge(event, level)
+        self.level.append(level)
+        found = [] if self.best is None or len(self.level) < self.hold else self._judge(event, level, self.best)
         if self.count % self.hold == 0 and not self.since:
-            now = self.level.median
+            now = median(self.level)
             if self.level_before is not None:
                 self.lifts.add(max(0.0, now - self.level_before))
             self.level_before = now
@@ -113,36 +114,30 @@ class Divergence:
             self.best = slow if self.best is None else min(self.best, slow)
         return found
 
-    def _judge(self, event: Step, level: float) -> list[Match]:
-        if self.best is None or len(self.level) < self.hold or not self._looks(event, level):
-            return []
-        now = self.level.median
-        rise = now - self.best
-        if self.open:
-            if rise >= self.rise / 2:
-                return []
-            self.open = False
-            return [self._match(event, now, self.best, self.since or event)]
-        if rise <= self.rise or rise <= self._noise():
-            return []
-        self.open = True
-        return [self._match(event, now, self.best, self.since or event)]
-
-    def _looks(self, event: Step, level: float) -> bool:
+    def _judge(self, event: Step, level: float, best: float) -> list[Match]:
         """Keeps the record at which the present stretch above half of the rise began; two records below it in a row end the stretch.
 
         A record below cannot confirm a rise, so only an open episode looks at it.
         """
         if self.open:
-            return True
-        if self.best is not None and level > self.best + self.rise / 2:
-            self.below = 0
-            self.since = self.since or event
-            return True
-        self.below += 1
-        if self.below >= 2:
-            self.since = None
-        return False
+            now = median(self.level)
+            if now - best >= self.rise / 2:
+                return []
+            self.open = False
+            return [self._match(event, now, best, self.since or event)]
+        if level <= best + self.rise / 2:
+            self.below += 1
+            if self.below >= 2:
+                self.since = None
+            return []
+        self.below = 0
+        self.since = self.since or event
+        now = median(self.level)
+        rise = now - best
+        if rise <= self.rise or rise <= self._noise():
+            return []
+        self.open = True
+        return [self._match(event, now, best, self.since)]
 
     def _noise(self) -> float:
         """How far the level may rise by chance."""

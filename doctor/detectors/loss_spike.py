@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step
 from doctor.run import Run
 from doctor.windows import SortedWindow, median
@@ -73,19 +72,19 @@ class LossSpike:
         self.recent = SortedWindow(self.window)
         self.residuals = SortedWindow(self.noise)
         self.moves = SortedWindow(self.noise)
-        self.lately: deque[float] = deque(maxlen=8)
         self.grads = 0
         self.usual_grad = 0.0
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
         if loss is None:
-            return iter(())
+            return QUIET
         if event.attempt != self.attempt:
             before = self._judge_early() if self.count < self.arm else []
             self._restart(event.attempt)
             return iter([*before, *self._take(event, loss)])
-        return iter(self._take(event, loss))
+        found = self._take(event, loss)
+        return iter(found) if found else QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         return iter(self._judge_early() if self.count < self.arm else [])
@@ -115,7 +114,7 @@ class LossSpike:
         """Compares a record with the baseline, then lets it into the windows (cut where it stands out)."""
         found: list[Match] = []
         kept = level
-        if len(self.recent) >= 3:
+        if self.count > 3:
             baseline = self.recent.median
             residual = level - baseline
             if residual > 3 * self.floor and len(self.residuals) >= self.arm - 3:  # below that sigma, at least `floor`, cannot matter
@@ -126,16 +125,14 @@ class LossSpike:
             if not found:
                 self.residuals.add(residual)
         if self.last is not None and not found:
-            move = abs(level - self.last)
-            self.moves.add(move)
-            self.lately.append(move)
+            self.moves.add(abs(level - self.last))
         self.last = level
         self.recent.add(kept)
         return found
 
     def _sigma(self) -> float:
         moves = self.moves
-        usual = max(moves.median, median(list(self.lately)))
+        usual = max(moves.median, median(moves.latest(8)))
         from_moves = max(usual / NORMAL_ABS_MEDIAN, moves.quantile(0.9) / NORMAL_ABS_Q90) / math.sqrt(2)
         return max(self.floor, self.residuals.quantile(0.9) / NORMAL_Q90, from_moves)
 
@@ -170,13 +167,17 @@ class LossSpike:
         return found
 
     def _remember_lr_and_grad(self, event: Step) -> None:
-        rate, grad = event.metrics.get("learning_rate"), event.metrics.get("grad_norm")
+        metrics = event.metrics
+        rate, grad = metrics.get("learning_rate"), metrics.get("grad_norm")
         if rate is not None and rate > self.lr_peak:
             self.lr_peak = rate
-        if grad is not None and math.isfinite(grad):
-            self.grads += 1
-            cut = min(grad, 3 * self.usual_grad) if self.grads > 1 else grad
-            self.usual_grad += (cut - self.usual_grad) / min(self.grads, 25)
+        if grad is None or not math.isfinite(grad):
+            return
+        self.grads += 1
+        usual = self.usual_grad
+        if self.grads > 1 and grad > 3 * usual:
+            grad = 3 * usual
+        self.usual_grad = usual + (grad - usual) / (self.grads if self.grads < 25 else 25)
 
     def _match(self, event: Step, loss: float, baseline_level: float) -> list[Match]:
         baseline = max(math.exp(baseline_level) - self.offset, 1e-9)

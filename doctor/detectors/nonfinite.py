@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step
 from doctor.run import Run
 
-QUIET: Iterator[Match] = iter(())
 HALVES = (("rewards/chosen", "rewards/rejected"), ("logps/chosen", "logps/rejected"))
 
 

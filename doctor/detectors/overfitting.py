@@ -7,12 +7,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step
 from doctor.run import Run
 from doctor.windows import median
-
-QUIET: Iterator[Match] = iter(())
 
 
 class Best(NamedTuple):

@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step
 from doctor.run import Run
 from doctor.windows import median
 
-QUIET: Iterator[Match] = iter(())
 BLOCK = 10
 
 
@@ -71,7 +70,8 @@ class Plateau:
         return self._stretch(event, loss)
 
     def _stretch(self, event: Step, loss: float) -> Iterator[Match]:
-        low, high = min(self.low, loss), max(self.high, loss)
+        low = loss if loss < self.low else self.low
+        high = loss if loss > self.high else self.high
         if self.since is None or high - low > self.spread * high or loss <= self.above:
             told = self._saturated() if self.told else []
             self._new_stretch(event, loss)

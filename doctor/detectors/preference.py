@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step
 from doctor.run import Run
 from doctor.windows import SortedWindow
 
-QUIET: Iterator[Match] = iter(())
 NAMES = ("rewards/accuracies", "logps/chosen", "reward", "eval_accuracy")
 HELD = 50
 

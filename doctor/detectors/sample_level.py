@@ -7,11 +7,9 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Sample
 from doctor.run import Run
-
-QUIET: Iterator[Match] = iter(())
 
 
 class SampleLevel:

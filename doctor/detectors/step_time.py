@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step, Where
 from doctor.run import Run
 from doctor.windows import median
 
-QUIET: Iterator[Match] = iter(())
 HELD = 1024
 SLOWEST = 8
 
@@ -62,6 +61,7 @@ class StepTime:
         self.stretches: list[Stretch] = []
         self.slowest: list[Stretch] = []
         self.last: Step | None = None
+        self.tokens = 0.0
         self.evaluated = False
         self.eval_seconds = 0.0
         self.evaluations = 0
@@ -83,11 +83,12 @@ class StepTime:
 
     def _measure(self, event: Step) -> None:
         before, self.last = self.last, event
+        tokens_before, self.tokens = self.tokens, _tokens(event)
         if before is None or before.attempt != event.attempt or event.step <= before.step or event.rank != before.rank:
             return
         seconds = _between(before, event)
         if seconds is not None:
-            tokens = _tokens(event) - _tokens(before) if _tokens(before) and _tokens(event) else None
+            tokens = self.tokens - tokens_before if tokens_before and self.tokens else None
             self._keep(Stretch(before.step, event.step, seconds, self.evaluated, tokens, event.where))
         self.evaluated = False
 
@@ -194,14 +195,15 @@ def _between(before: Step, event: Step) -> float | None:
     mean = event.metrics.get("step_seconds")
     if mean is not None:
         return mean * (event.step - before.step)
-    for a, b in ((before.time, event.time), (before.seconds, event.seconds)):
-        if a is not None and b is not None:
-            return b - a if b >= a else None
-    return None
+    a, b = before.time, event.time
+    if a is None or b is None:
+        a, b = before.seconds, event.seconds
+    return b - a if a is not None and b is not None and b >= a else None
 
 
 def _tokens(event: Step) -> float:
-    return event.metrics.get("num_input_tokens_seen", event.metrics.get("total_tokens", 0.0))
+    tokens = event.metrics.get("num_input_tokens_seen")
+    return event.metrics.get("total_tokens", 0.0) if tokens is None else tokens
 
 
 def _joined(a: Stretch, b: Stretch) -> Stretch:
