@@ -9,7 +9,7 @@ import typer.core
 
 
 class Text:
-    """Stands in for typer's conversion of one option: texts, paths and lists of texts as they are, all else by typer's own."""
+    """Stands in for typer's conversion of one option: texts, paths, lists of them and defaults as they are, else typer's own."""
 
     def __init__(self, option: Any, typers_own: Any) -> None:
         self._option, self._typers_own = option, typers_own
@@ -22,10 +22,15 @@ class Text:
             return () if many else None
         if kind is str and type(value) is str and not many:
             return value
+        if kind in (int, float) and type(value) is kind and value == getattr(self._option, "default", None):
+            return value
         if kind is Path and isinstance(value, str | Path) and not many:
             return Path(value)
-        if kind == list[str] and many and isinstance(value, tuple | list) and all(type(one) is str for one in value):
-            return list(value)
+        if many and isinstance(value, tuple | list):
+            if kind == list[str] and all(type(one) is str for one in value):
+                return list(value)
+            if kind == list[Path] and all(isinstance(one, str | Path) for one in value):
+                return [Path(one) for one in value]
         return self._typers_own(self._option).coerce(value, param=param, ctx=ctx)
 
 

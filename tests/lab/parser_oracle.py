@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -69,12 +70,28 @@ def parse(config: dict[str, Any], bare: bool) -> str | None:
         config["deepspeed"] = deepspeed_file(config["deepspeed"])
     if config.get("deepspeed"):
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
-        os.environ["MASTER_PORT"] = str(20000 + os.getpid() % 40000)
+        os.environ["MASTER_PORT"] = str(free_port())
     try:
         parser.get_train_args(dict(config))
     except BaseException as error:
         return f"{type(error).__name__}: {str(error)[:400]}"
     return None
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def ask(config: dict[str, Any], bare: bool) -> str | None:
+    """The parser's error, None if it accepts; asked again where another process took the port in between."""
+    for _ in range(5):
+        error = in_a_fork(config, bare)
+        if error is None or not ("EADDRINUSE" in error or "address already in use" in error.lower()):
+            break
+    return error
 
 
 def in_a_fork(config: dict[str, Any], bare: bool) -> str | None:
@@ -108,7 +125,7 @@ def main() -> None:
             from llamafactory.hparams import parser  # noqa: F401 (imported once, before the forks)
         for line in sys.stdin:
             asked = json.loads(line)
-            error = in_a_fork(asked["config"], bare)
+            error = ask(asked["config"], bare)
             print(json.dumps({"id": asked["id"], "accepted": error is None, "error": error}), flush=True)
 
 
