@@ -13,9 +13,9 @@ import msgspec
 from doctor.events import Crash, Event, Fact, LogLine, Phase
 from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, plain_name, utf16
 from doctor.readers.console import ends, facts
-from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, unglue
-from doctor.readers.console.records import Printed, printed
-from doctor.readers.console.scan import SMALL, Scan, bars, blocks, line_around, scanner, telling
+from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
+from doctor.readers.console.records import Printed, plain, printed
+from doctor.readers.console.scan import SMALL, Scan, bars, blocks, last_segment, line_around, scanner, telling
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
 
@@ -134,10 +134,26 @@ class _Reading:
                 continue
             start, stop = line_around(data, end - 1, place)
             self._skip(data, place, start)
-            yield from self.line(telling(data, start, stop, ends, number))
+            quick = self._plain_record(data, start, stop, ends, number)
+            yield from self.line(telling(data, start, stop, ends, number)) if quick is None else quick
             self._number += stop < len(data)
             place = yield from self._attend(data, stop + 1)
         self._skip(data, place, len(data))
+
+    def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> Iterator[Event | Record] | None:
+        """What `line` yields of the usual line: progress bars, cleared to print one flat dict of numbers; None for any other line."""
+        place = last_segment(data, start, stop, ends, number)
+        raw = data[place:stop]
+        if place < 0 or not raw.startswith(b"{'") or self._gate(raw) != Gate.STRUCTURE or (record := plain(raw)) is None:
+            return None
+        bar = None
+        if self._bars_matter() and (shown := data.rfind(b"%|", start, place)) >= 0:
+            bar = plain_bar(data[data.rfind(b"\r", start, shown) + 1 or start : data.find(b"\r", shown, place)])
+            if bar is None:
+                return None
+        found: list[Event | Record] = [*self._shown_bar(), *self._training(record, None)]
+        self._bar(bar)
+        return iter(found)
 
     def _attend(self, data: bytes, place: int) -> Generator[Event | Record, None, int]:
         """Reads line after line while something is open (a traceback, a failure block, a printed model); returns where it ended."""
@@ -153,7 +169,7 @@ class _Reading:
         """Passes over lines that hold nothing but, perhaps, progress bars."""
         if start < stop:
             self._number += data.count(b"\n", start, stop)
-            for bar in bars(data, start, stop):
+            for bar in bars(data, start, stop) if self._bars_matter() else ():
                 self._bar(bar_step(bar))
 
     def line(self, raw: bytes) -> Iterator[Event | Record]:
@@ -222,6 +238,10 @@ class _Reading:
         if not pieces and self._busy and not raw.strip():
             yield from self._piece("")
 
+    def _bars_matter(self) -> bool:
+        """Whether a bar without a label could still tell something: the step of a record, or that saving is over."""
+        return self._phase in (None, "save") or not self._stepper.settled
+
     def _bar(self, bar: tuple[int, int] | None) -> None:
         if bar is None:
             return
@@ -239,10 +259,9 @@ class _Reading:
         if known & Gate.WANTED:
             self._last_bar = self._log_line(shown, None)
 
-    def _shown_bar(self) -> Iterator[Event]:
-        if self._last_bar is not None:
-            yield self._last_bar
-            self._last_bar = None
+    def _shown_bar(self) -> list[Event]:
+        shown, self._last_bar = self._last_bar, None
+        return [] if shown is None else [shown]
 
     def _piece(self, piece: str) -> Iterator[Event | Record]:
         lane, rank, text = self._prefixes.split(piece)
@@ -330,16 +349,21 @@ class _Reading:
         return self._time
 
     def _record(self, record: Printed, text: str) -> Iterator[Event | Record]:
-        self.file.source.records += 1
         summary = "train_runtime" in record.metrics and "loss" not in record.metrics
         if summary:
+            self.file.source.records += 1
             yield from self._summary(record)
             return
+        # a stamp of an earlier line is no time of this step: without one of its own the record has none
+        yield from self._training(record, self._clock(text))
+
+    def _training(self, record: Printed, time: float | None) -> list[Record]:
+        """The records of the training whose step is known now."""
         if self._phase in (None, "start", "load", "tokenise", "save", "eval"):
             self._phase = "train"
         self._trained = True
-        # a stamp of an earlier line is no time of this step: without one of its own the record has none
-        yield from self._stepper.feed(record, self.file.where(self._number), self._clock(text))
+        self.file.source.records += 1
+        return self._stepper.feed(record, self.file.where(self._number), time)
 
     def _summary(self, record: Printed) -> Iterator[Event]:
         metrics = record.metrics

@@ -116,8 +116,13 @@ def unglue(text: str) -> tuple[list[str], tuple[int, int] | None]:
 
 def bar_step(raw: bytes) -> tuple[int, int] | None:
     """(done, total) of the last progress bar without a label in these bytes."""
+    return plain_bar(raw) or unglue(clean(decode(raw)))[1]
+
+
+def plain_bar(raw: bytes) -> tuple[int, int] | None:
+    """(done, total) of bytes that are one progress bar without a label, and nothing else."""
     plain = _PLAIN_BAR.fullmatch(raw)
-    return (int(plain[1]), int(plain[2])) if plain else unglue(clean(decode(raw)))[1]
+    return (int(plain[1]), int(plain[2])) if plain else None
 
 
 def labelled_bar(text: str) -> tuple[str, str] | None:

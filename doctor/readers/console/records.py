@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
+
 from doctor.readers.base import duration_seconds, number
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)"
@@ -39,6 +41,22 @@ def printed(text: str) -> Printed | None:
         if found is not None and (record := _of_dict(found[0], ">>" in text[: found.start()] or " - " in text[: found.start()])):
             return record
     return _of_other(text) if "oss" in text else None
+
+
+_decode_plain = msgspec.json.Decoder(dict[str, float | str]).decode
+
+
+def plain(raw: bytes) -> Printed | None:
+    """The record of a line that is nothing but the Trainer's flat dict with a loss in it; None for all else (`printed` may know more)."""
+    try:
+        metrics = _decode_plain(raw.replace(b"'", b'"'))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    try:
+        told = {name: float(value) for name, value in metrics.items()}
+    except ValueError:
+        return None
+    return None if "loss" not in told or any(name in told for name in _STEPS) else Printed(told, None, None, None, False)
 
 
 def _pairs(text: str) -> dict[str, float]:

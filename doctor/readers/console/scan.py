@@ -17,7 +17,8 @@ Scan = Callable[[bytes], list[int]]
 
 SMALL = 4 << 20
 """So many bytes go through the gate before a scanner is built: building costs what looking at them does."""
-_ALWAYS = (b"\x1b", b" " * 10 + b"\r", b"| 0/", b"| 1/")
+_CLEARED = b" " * 10 + b"\r"
+_ALWAYS = (b"\x1b", _CLEARED, b"| 0/", b"| 1/")
 """Colours (the gate looks at the text without them), a progress bar that was cleared to print something, a bar that begins."""
 _NEAR = 4096
 _WIDE = 400
@@ -105,6 +106,16 @@ def telling(data: bytes, start: int, stop: int, ends: list[int], number: int) ->
     if shown >= 0:
         parts.append(data[max(done, data.rfind(b"\r", done, shown) + 1) : stop])
     return b"\r".join(parts)
+
+
+def last_segment(data: bytes, start: int, stop: int, ends: list[int], number: int) -> int:
+    """Where the text behind a line's last carriage return begins, if nothing but the clearing of bars was found before it; else -1."""
+    place = data.rfind(b"\r", start, stop) + 1 or start
+    while number < len(ends) and ends[number] <= place:
+        if not data.endswith(_CLEARED, start, ends[number]):
+            return -1
+        number += 1
+    return place if number < len(ends) and ends[number] <= stop else -1
 
 
 def bars(data: bytes, start: int, stop: int) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +44,11 @@ class Stepper:
         self.epochs: float | None = facts.get("epochs.planned")
         self.per_epoch: float | None = facts.get("steps.per_epoch")
 
+    @property
+    def settled(self) -> bool:
+        """Whether the steps of records to come follow without any bar."""
+        return self._cadence is not None and self.total is not None and not self._held
+
     def restart(self) -> None:
         """A new training begins in the same console."""
         self.total = self.epochs = self.per_epoch = None
@@ -81,29 +86,30 @@ class Stepper:
         if self.bar(step, total) and len(self._marks) < _HELD:
             self._marks.append(step)
 
-    def feed(self, record: Printed, where: Where, time: float | None) -> Iterator[Record]:
-        """Takes a record; yields those whose step is now decided."""
+    def feed(self, record: Printed, where: Where, time: float | None) -> list[Record]:
+        """Takes a record; gives those whose step is now decided."""
         if self._held and _same(self._held[-1].record, record):
             _join(self._held[-1].record, record)
         elif self._placed_last is not None and _same(self._placed_last, record):
-            return
+            return []
         else:
             self._held.append(Held(record, where, time, None))
         if self._cadence is None and record.step is None and len(self._held) < _HELD:
-            return
+            return []
         keep = self._held[-1:] if record.logger else []
         self._held = self._held[: len(self._held) - len(keep)]
-        yield from self.flush()
+        decided = self.flush()
         self._held = keep
+        return decided
 
-    def flush(self) -> Iterator[Record]:
+    def flush(self) -> list[Record]:
         """Decides what is held back (the text ended, or a new training begins)."""
         held, self._held = self._held, []
         if held and self._cadence is None and any(one.record.step is None for one in held):
             self._decide([one for one in held if "loss" in one.record.metrics and one.record.step is None])
-        for one in held:
-            self._placed_last = one.record
-            yield self._placed(one)
+        if held:
+            self._placed_last = held[-1].record
+        return [self._placed(one) for one in held]
 
     def _placed(self, held: Held) -> Record:
         record = held.record
