@@ -56,7 +56,7 @@ def plain(raw: bytes) -> Printed | None:
         told = {name: float(value) for name, value in metrics.items()}
     except ValueError:
         return None
-    return None if "loss" not in told or any(name in told for name in _STEPS) else Printed(told, None, None, None, False)
+    return Printed(told, None, None, None, False) if "loss" in told and told.keys().isdisjoint(_STEPS) else None
 
 
 def _pairs(text: str) -> dict[str, float]:

@@ -16,6 +16,8 @@ from doctor.readers.console.records import Printed
 
 _USUAL = (1, 10, 5, 2, 20, 50, 100, 25, 500, 200, 1000, 250, 4, 8, 3, 30, 40, 15)
 """Usual values of logging_steps, the likeliest first, tried where several would fit."""
+_ROUNDED = 0.0051
+"""Epochs are printed with two decimals."""
 _HELD = 50
 """So many records are looked at together before the cadence is decided."""
 
@@ -88,6 +90,9 @@ class Stepper:
 
     def feed(self, record: Printed, where: Where, time: float | None) -> list[Record]:
         """Takes a record; gives those whose step is now decided."""
+        if self.settled and not record.logger and (self._placed_last is None or not self._placed_last.logger):
+            self._placed_last = record
+            return [self._placed(Held(record, where, time, None))]
         if self._held and _same(self._held[-1].record, record):
             _join(self._held[-1].record, record)
         elif self._placed_last is not None and _same(self._placed_last, record):
@@ -122,20 +127,19 @@ class Stepper:
         return Record(step, record.metrics, held.where, record.seconds, record.total, exact, held.time)
 
     def _next_step(self, record: Printed) -> int:
-        near = self._by_epoch(record)
+        per_epoch = self._steps_per_epoch()
+        epoch = record.metrics.get("epoch", math.nan)
+        near = round(epoch * per_epoch) if per_epoch and math.isfinite(epoch) else None
         cadence = self._cadence or 1
+        allowed = _ROUNDED * (per_epoch or 0.0) + 1 + cadence
         if "loss" not in record.metrics:
-            return self._last if near is None or abs(near - self._last) <= self._slack() + cadence else near
+            return self._last if near is None or abs(near - self._last) <= allowed else near
         if self._first_too and self._fresh:
             return 1
         step = (self._last // cadence + 1) * cadence
-        if near is not None and abs(near - step) > self._slack() + cadence:
+        if near is not None and abs(near - step) > allowed:
             step = max(1, round(near / cadence)) * cadence
         return step
-
-    def _by_epoch(self, record: Printed) -> int | None:
-        epoch, per_epoch = record.metrics.get("epoch", math.nan), self._steps_per_epoch()
-        return round(epoch * per_epoch) if per_epoch and math.isfinite(epoch) else None
 
     def _steps_per_epoch(self) -> float | None:
         if self.per_epoch:
@@ -144,7 +148,7 @@ class Stepper:
 
     def _slack(self) -> float:
         """How far rounding the epoch to two decimals can put a step off."""
-        return 0.0051 * (self._steps_per_epoch() or 0) + 1
+        return _ROUNDED * (self._steps_per_epoch() or 0) + 1
 
     def _decide(self, held: list[Held]) -> None:
         """The logging cadence of these first records, and whether the very first step was logged too."""
