@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from operator import itemgetter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ _MEANT = {
 }
 """Names of the file -> names of trainer_state.json; empty: no metric."""
 _PROGRESS = frozenset({"epoch", "throughput", "total_tokens", "vram_allocated_gib", "vram_reserved_gib"})
+_PIECE = 1 << 15
 _STEP_KEYS = ("current_steps", "step", "global_step")
 _LOSSLESS = 1 << 52
 
@@ -37,46 +37,25 @@ class TrainerLog(ReaderBase):
         return named or (path.name.endswith(".jsonl") and b'"current_steps"' in head)
 
     def read(self, file: File, context: Context) -> Iterator[Event | Record]:
-        decode_json = msgspec.json.Decoder().decode
         planned = last = None
         records = _Records(file)
-        broken, complete = 0, False
-        for line, raw in enumerate(_lines(file), 1):
-            try:
-                values = decode_json(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                raw = raw.strip(b" \t\r\0")
-                if not raw:
-                    continue
-                values = _lenient(raw)
-            record = records.record(values, line) if type(values) is dict else None
-            if record is None:
-                broken += type(values) is not dict
-                if broken == 1:
-                    file.source.problem(f"line {line} is no JSON record: skipped")
-                continue
-            file.source.records += 1
-            if "loss" in record.metrics and record.total and record.total != planned:
-                planned = record.total
-                yield Fact(where=file.where(line), name="steps.planned", value=planned)
-            complete = not record.metrics and record.total is not None and record.step >= (last or 0)
-            last = record.step if record.metrics else last
+        complete = False
+        for record in records.all():
+            total, metrics = record.total, record.metrics
+            if total is not None:
+                if total != planned and "loss" in metrics:
+                    planned = total
+                    yield Fact(where=record.where, name="steps.planned", value=planned)
+                complete = not metrics and record.step >= (last or 0)
+            else:
+                complete = False
+            if metrics:
+                last = record.step
             yield record
-        if broken > 1:
-            file.source.problem(f"{broken} lines are no JSON records")
+        if records.broken > 1:
+            file.source.problem(f"{records.broken} lines are no JSON records")
         if complete and planned is not None:
             yield Fact(where=file.where(), name="run.completed", value=True)
-
-
-def _lines(file: File) -> Iterator[bytes]:
-    """Lines without their newline, in bounded memory (a line of over 1 MiB is no record: cut)."""
-    rest = b""
-    for chunk in file.chunks():
-        parts = (rest + chunk).split(b"\n")
-        rest = parts.pop()[: 1 << 20]
-        yield from parts
-    if rest:
-        yield rest
 
 
 def _lenient(raw: bytes) -> Any:
@@ -95,53 +74,142 @@ def _lenient(raw: bytes) -> Any:
     return None
 
 
-class _Layout(msgspec.Struct):
-    """What to take of a record with these keys: files hold a handful of key sets."""
+class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A line with the keys that LLaMA-Factory's LogCallback writes, from 0.7 on: decoded faster than as a dict of any keys."""
 
-    step: str
-    names: tuple[str, ...]
-    values: Callable[[dict[str, Any]], tuple[Any, ...]]
-    telling: bool
+    current_steps: int
+    total_steps: int | None = None
+    loss: float | None = None
+    lr: float | None = None
+    learning_rate: float | None = None
+    epoch: float | None = None
+    percentage: float | None = None
+    elapsed_time: str | None = None
+    remaining_time: str | None = None
+    throughput: float | None = None
+    total_tokens: float | None = None
+    eval_loss: float | None = None
+    predict_loss: float | None = None
+    reward: float | None = None
+    accuracy: float | None = None
+    vram_allocated: float | None = None
+    vram_reserved: float | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """By trainer_state.json's names, as `_metrics`."""
+        if self.loss is None or self.eval_loss is not None or self.predict_loss is not None:
+            return _metrics({name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None})
+        out = {"loss": self.loss}
+        rate = self.lr if self.learning_rate is None else self.learning_rate
+        if rate is not None:
+            out["learning_rate"] = rate
+        if self.epoch is not None:
+            out["epoch"] = self.epoch
+        if self.throughput is not None:
+            out["throughput"] = self.throughput
+        if self.total_tokens is not None:
+            out["total_tokens"] = self.total_tokens
+        if self.reward is not None:
+            out["reward"] = self.reward
+        if self.accuracy is not None:
+            out["rewards/accuracies"] = self.accuracy
+        if self.vram_allocated is not None:
+            out["vram_allocated_gib"] = self.vram_allocated
+        if self.vram_reserved is not None:
+            out["vram_reserved_gib"] = self.vram_reserved
+        return out
 
 
 class _Records:
-    """Turns decoded objects into records."""
+    """Turns lines into records; what strict JSON refuses is looked at line by line."""
 
     def __init__(self, file: File) -> None:
+        self._file = file
         self._name = file.name
-        self._layouts: dict[tuple[str, ...], _Layout | None] = {}
-        self._clock: tuple[Any, float | None] = (None, None)
+        self._line = 0
+        self._minute: Any = None
+        self._minute_seconds: float | None = None
+        self.broken = 0
 
-    def record(self, values: dict[str, Any], line: int) -> Record | None:
+    def all(self) -> Iterator[Record]:
+        """The records of the whole file, those without any metric too."""
+        decode_lines = msgspec.json.Decoder(_Row).decode_lines
+        for lines in self._pieces():
+            try:
+                rows = decode_lines(lines)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                rows = []
+            if len(rows) == lines.count(b"\n") > 0:
+                yield from self._usual(rows)
+            else:
+                yield from self._each(lines)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Some whole lines at a time, few enough for the processor's cache; a line of over 1 MiB is no record: cut."""
+        rest = b""
+        for chunk in self._file.chunks():
+            data = rest + chunk
+            place = 0
+            while (stop := data.find(b"\n", place + _PIECE) + 1 or data.rfind(b"\n", place) + 1) > 0:
+                yield data[place:stop]
+                place = stop
+            rest = data[place : place + (1 << 20)]
+        if rest:
+            yield rest
+
+    def _usual(self, rows: list[_Row]) -> Iterator[Record]:
+        source, name, line = self._file.source, self._name, self._line
+        self._line += len(rows)
+        for row in rows:
+            line += 1
+            step, total = row.current_steps, row.total_steps
+            if 0 <= step < _LOSSLESS:
+                source.records += 1
+                planned = total if total is not None and 0 < total < _LOSSLESS else None
+                yield Record(step, row.metrics(), Where(name, line, step), self._elapsed(row.elapsed_time), planned)
+
+    def _elapsed(self, text: Any) -> float | None:
+        """Seconds of `elapsed_time`; of one minute's records only the first is read in full."""
+        if type(text) is not str or text[-3:-2] != ":" or not text[-2:].isdecimal():
+            return duration_seconds(text)
+        if text[:-3] != self._minute:
+            self._minute, self._minute_seconds = text[:-3], duration_seconds(text[:-2] + "00")
+        return None if self._minute_seconds is None else self._minute_seconds + int(text[-2:])
+
+    def _each(self, block: bytes) -> Iterator[Record]:
+        """Of lines of which one at least is something else."""
+        decode_json = msgspec.json.Decoder().decode
+        lines = block.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        for raw in lines:
+            self._line += 1
+            try:
+                values = decode_json(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raw = raw.strip(b" \t\r\0")
+                if not raw:
+                    continue
+                values = _lenient(raw)
+            record = self._record(values, self._line) if type(values) is dict else None
+            if record is not None:
+                self._file.source.records += 1
+                yield record
+            elif type(values) is not dict:
+                self.broken += 1
+                if self.broken == 1:
+                    self._file.source.problem(f"line {self._line} is no JSON record: skipped")
+
+    def _record(self, values: dict[str, Any], line: int) -> Record | None:
         """The record of a line; None where it names no step."""
-        keys = tuple(values)
-        layout = self._layouts.get(keys) or self._learn(keys)
-        if layout is None:
+        step = next((values[key] for key in _STEP_KEYS if key in values), None)
+        total = number(values.get("total_steps"))
+        if isinstance(step, bool) or not isinstance(step, int | float) or not 0 <= step < _LOSSLESS or step % 1:
             return None
-        step, total = values[layout.step], values.get("total_steps")
-        if type(step) is not int or not 0 <= step < _LOSSLESS:
-            return None
-        try:
-            metrics = dict(zip(layout.names, map(float, layout.values(values)), strict=False)) if layout.telling else {}
-        except (TypeError, ValueError, OverflowError):
-            metrics = _metrics(values)
-        elapsed = values.get("elapsed_time")
-        if elapsed != self._clock[0]:
-            self._clock = (elapsed, duration_seconds(elapsed))
-        where = Where(self._name, line, step)
-        return Record(step, metrics, where, self._clock[1], total if type(total) is int and total > 0 else None)
-
-    def _learn(self, keys: tuple[str, ...]) -> _Layout | None:
-        step = next((key for key in _STEP_KEYS if key in keys), None)
-        if step is None:
-            return None
-        wanted = [key for key in keys if _MEANT.get(key, key)]
-        names = tuple(_MEANT.get(key, key) for key in wanted)
-        values = itemgetter(*wanted, step)  # a tuple in any case: zip leaves the step out again
-        layout = _Layout(step, names, values, not _PROGRESS.issuperset(names))
-        if len(self._layouts) < 1000:
-            self._layouts[keys] = layout
-        return layout
+        planned = int(total) if total is not None and 0 < total < _LOSSLESS else None
+        return Record(
+            int(step), _metrics(values), Where(self._name, line, int(step)), duration_seconds(values.get("elapsed_time")), planned
+        )
 
 
 def _metrics(values: dict[str, Any]) -> dict[str, float]:
