@@ -1,4 +1,4 @@
-"""train_results.json and its kin: the figures that a finished phase leaves in the run's root."""
+"""train_results.json and its kin: the figures that a finished phase leaves in the run's root, or W&B in its own (wandb-summary.json)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from doctor.events import Event, Fact
 from doctor.readers.base import File, ReaderBase, number
 
-_NAMES = frozenset({"train_results.json", "all_results.json", "eval_results.json", "predict_results.json"})
+_NAMES = frozenset({"train_results.json", "all_results.json", "eval_results.json", "predict_results.json", "wandb-summary.json"})
 _FACTS = {
     "train_runtime": "train.runtime_seconds",
     "train_samples_per_second": "train.samples_per_second",
@@ -19,7 +19,10 @@ _FACTS = {
 
 
 class Results(ReaderBase):
-    """train_results.json is written only after the last step: it proves that training ended as planned (or was told to stop)."""
+    """train_results.json is written only after the last step: it proves that training ended as planned (or was told to stop).
+
+    W&B's summary keeps the last value of everything logged: `train/train_loss` there is the same record.
+    """
 
     kind = "results"
 
@@ -37,6 +40,7 @@ class Results(ReaderBase):
             file.source.problem("not a JSON object")
             return
         file.source.records = len(values)
+        values = {str(name).removeprefix("train/"): value for name, value in values.items()}
         for name, fact in _FACTS.items():
             value = number(values.get(name))
             if value is not None:

@@ -179,6 +179,15 @@ def test_results_prove_completion_and_speed(tmp_path: Path):
     assert any("damaged" in problem for problem in seen.problems)
 
 
+def test_a_summary_of_wandb_tells_what_train_results_do(tmp_path: Path):
+    """A run folder of W&B without its history still tells that training ended as planned, and how fast it was."""
+    (tmp_path / "wandb-summary.json").write_text(
+        '{"train/loss": 1.2, "train/train_loss": 2.5, "train_runtime": 12.5, "train/train_steps_per_second": 0.8, "_wandb": {"runtime": 13}}'
+    )
+    seen = Seen(tmp_path)
+    assert (seen.facts["run.completed"], seen.facts["train.runtime_seconds"], seen.facts["train.steps_per_second"]) == (True, 12.5, 0.8)
+
+
 def test_an_adapter_and_a_card_give_back_the_options(tmp_path: Path):
     """What a finished LoRA run keeps of its configuration comes under LLaMA-Factory's names."""
     adapter = {"peft_type": "LORA", "r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": ["v_proj", "q_proj"],
