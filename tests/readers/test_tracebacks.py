@@ -250,3 +250,55 @@ def test_the_phase_of_a_crash_is_its_innermost_telling_frame(tmp_path: Path, fun
     frames = "".join(f'  File "/opt/a.py", line {line}, in {name}\n    x()\n' for line, name in enumerate(functions, 1))
     text = f"KV cache is disabled during training.\nTraceback (most recent call last):\n{frames}ValueError: bad\n"
     assert console(tmp_path, text).crashes[0].phase == phase
+
+
+CELLS = """---------------------------------------------------------------------------
+OutOfMemoryError                          Traceback (most recent call last)
+Cell In[7], line 3
+      1 trainer = build()
+----> 3 metrics = trainer.evaluate()
+
+File /opt/tf/trainer.py:4201, in Trainer.evaluate(self, eval_dataset, ignore_keys)
+   4199 start_time = time.time()
+-> 4201 output = eval_loop(
+   4202     eval_dataloader,
+
+File [~/env/lib/torch/_ops.py:9](https://host/x#line=8), in OpOverload.__call__(self, *args)
+----> [9](https://host/x#line=8) return self._op(*args)
+
+OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB
+after
+"""
+
+
+def test_a_traceback_of_a_notebook_cell(tmp_path: Path):
+    """IPython 8: frames without quotes, the running line behind an arrow, code of the lines around it, links that a browser pasted."""
+    seen = console(tmp_path, "before\n" + CELLS)
+    (crash,) = seen.crashes
+    assert (crash.exception, crash.message[:45]) == ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 Gi")
+    assert [(frame.file, frame.line, frame.function, frame.code) for frame in crash.frames] == [
+        ("Cell In[7]", 3, "<module>", "metrics = trainer.evaluate()"),
+        ("/opt/tf/trainer.py", 4201, "evaluate", "output = eval_loop("),
+        ("~/env/lib/torch/_ops.py", 9, "__call__", "return self._op(*args)"),
+    ]
+    assert (crash.phase, seen.lines[0].text) == ("eval", "before")
+
+
+def test_an_older_notebook_and_one_without_its_header(tmp_path: Path):
+    """IPython 7 names the file and the function only; an excerpt that begins at an arrow is read all the same."""
+    text = """/opt/tf/trainer.py in train(self, resume_from_checkpoint, **kwargs)
+   1553         else:
+-> 1555             return inner_training_loop(
+
+<ipython-input-5-3f> in <module>
+----> 1 trainer.train()
+
+ValueError: no more
+"""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    header = "ValueError                                Traceback (most recent call last)\n"
+    (whole,) = console(tmp_path / "a", header + text).crashes
+    assert [(frame.function, frame.line) for frame in whole.frames] == [("train", 1555), ("<module>", 1)]
+    (cut,) = console(tmp_path / "b", text.split("<module>\n")[1]).crashes
+    assert (cut.exception, cut.message, [frame.code for frame in cut.frames]) == ("ValueError", "no more", ["trainer.train()"])
