@@ -37,7 +37,8 @@ def test_a_plain_traceback(tmp_path: Path):
 @pytest.mark.parametrize(
     ("prefix", "rank"),
     [("[rank2]: ", 2), ("[default2]:", 2), ("2: ", 2), ("stderr: ", None), ("node1: ", None), ("(Worker pid=3, ip=10.0.0.1) ", None),
-     ("[1,2]<stderr>:", 2), ("trainer-0  | ", None), ("2026-03-02T10:00:00.1Z ", None), ("\x1b[31m", None)],
+     ("[1,2]<stderr>:", 2), ("trainer-0  | ", None), ("2026-03-02T10:00:00.1Z ", None),
+     ("(Worker pid=3) ERROR 03-13 16:32:15 [worker_base.py:574] ", None), ("job-7-worker-0 logs: [rank2]: ", 2), ("\x1b[31m", None)],
 )  # fmt: skip
 def test_prefixes_of_ranks_and_hosts(tmp_path: Path, prefix: str, rank: int | None):
     """Whatever a launcher puts before each line, the traceback is the same and its rank is known where the prefix tells it."""
@@ -302,3 +303,14 @@ ValueError: no more
     assert [(frame.function, frame.line) for frame in whole.frames] == [("train", 1555), ("<module>", 1)]
     (cut,) = console(tmp_path / "b", text.split("<module>\n")[1]).crashes
     assert (cut.exception, cut.message, [frame.code for frame in cut.frames]) == ("ValueError", "no more", ["trainer.train()"])
+
+
+def test_an_excerpt_that_begins_in_the_middle_of_its_first_frame(tmp_path: Path):
+    """What is left of the frame's line still tells the place."""
+    (crash,) = console(
+        tmp_path, '/trl/trainer/grpo.py", line 269, in __init__\n    super().__init__(\nTypeError: no such argument\n'
+    ).crashes
+    assert (crash.exception, [(frame.file, frame.line, frame.function) for frame in crash.frames]) == (
+        "TypeError",
+        [("/trl/trainer/grpo.py", 269, "__init__")],
+    )
