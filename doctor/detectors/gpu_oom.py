@@ -39,6 +39,8 @@ HEADS = tuple(
         # CANN: ACL_ERROR_RT_MEMORY_ALLOCATION
         r"(?P<device>NPU) .*error code is 207001",
         r"^torch\.(?:cuda\.)?OutOfMemoryError\b",
+        # accelerate's find_executable_batch_size swallowed one such message after the other
+        r"No executable batch size found",
     )
 )
 FIELDS = {
@@ -159,6 +161,7 @@ class GpuOom:
         "would exceed allowed memory",
         "Failed to CUDA calloc",
         "error code is 207001",
+        "No executable batch size",
         *CONTINUED,
     )
 

@@ -38,7 +38,8 @@ def test_a_plain_traceback(tmp_path: Path):
     ("prefix", "rank"),
     [("[rank2]: ", 2), ("[default2]:", 2), ("2: ", 2), ("stderr: ", None), ("node1: ", None), ("(Worker pid=3, ip=10.0.0.1) ", None),
      ("[1,2]<stderr>:", 2), ("trainer-0  | ", None), ("2026-03-02T10:00:00.1Z ", None),
-     ("(Worker pid=3) ERROR 03-13 16:32:15 [worker_base.py:574] ", None), ("job-7-worker-0 logs: [rank2]: ", 2), ("\x1b[31m", None)],
+     ("(Worker pid=3) ERROR 03-13 16:32:15 [worker_base.py:574] ", None), ("job-7-worker-0 logs: [rank2]: ", 2),
+     ("2024-09-26 07:59:39.732000: [rank2]: ", 2), ("\x1b[31m", None)],
 )  # fmt: skip
 def test_prefixes_of_ranks_and_hosts(tmp_path: Path, prefix: str, rank: int | None):
     """Whatever a launcher puts before each line, the traceback is the same and its rank is known where the prefix tells it."""
