@@ -39,6 +39,8 @@ HEADS = tuple(
         # CANN: ACL_ERROR_RT_MEMORY_ALLOCATION
         r"(?P<device>NPU) .*error code is 207001",
         r"^torch\.(?:cuda\.)?OutOfMemoryError\b",
+        # accelerate's find_executable_batch_size swallowed one such message after the other
+        r"No executable batch size found",
     )
 )
 FIELDS = {
@@ -105,6 +107,8 @@ VISION = re.compile(
 )
 BACKWARD = re.compile(r":backward:|\.backward\(|run_backward")
 FORWARD = re.compile(r":forward:|:compute_loss:|:training_step:|:concatenated_forward:")
+SAVING_WORDS = ("after returning from state_dict() call", "Failed to clone() tensor with name")
+"""torch's FSDP says so in a warning, without a traceback, where the whole state dict does not fit."""
 PHASE_OF_PLACE = {
     "merge": "export",
     "save": "save",
@@ -157,6 +161,7 @@ class GpuOom:
         "would exceed allowed memory",
         "Failed to CUDA calloc",
         "error code is 207001",
+        "No executable batch size",
         *CONTINUED,
     )
 
@@ -276,7 +281,7 @@ def _others(text: str, found: dict[str, float], facts: dict[str, Any]) -> float 
 
 
 def _add_place(known: dict[str, Any], event: LogLine | Crash) -> None:
-    place = place_of(event.frames) if isinstance(event, Crash) else None
+    place = place_of(event.frames) if isinstance(event, Crash) else "save" if any(said in event.text for said in SAVING_WORDS) else None
     if place is not None and (known.get("place") in (None, "forward", "backward")):
         known["place"] = place
     told = PHASE_OF_PLACE.get(known.get("place", ""))

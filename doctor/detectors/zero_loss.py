@@ -19,13 +19,14 @@ class ZeroLoss:
     A non-finite grad_norm beside it belongs to `nonfinite`. The fact `grad` says what the gradient does meanwhile: `zero`, `stuck`
     (the same non-zero number: a corrupted or clipped constant, seen under DeepSpeed), `moving`, or `unknown` (not logged: a NaN behind
     transformers' logging_nan_inf_filter looks the same). `memorised`: preference margins above `margin` with accuracy 1 explain the 0.
+    `lr_stopped`: the learning rate moved between the two logs before and stands still from the last of them on (a scaler skips the steps).
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
     facts: tuple[str, ...] = (
         "metric", "step", "value", "baseline", "records", "grad", "grad_norm", "at_start", "memorised", "margin",
-        "learning_rate", "lr_moving",
+        "learning_rate", "lr_moving", "lr_stopped",
     )  # fmt: skip
     literals: tuple[str, ...] = ()
 
@@ -41,7 +42,8 @@ class ZeroLoss:
         self.last: Step | None = None
         self.grads = (math.inf, -math.inf)
         self.signed = False
-        self.lr_moving = False
+        self.lr_moving = self.lr_stopped = False
+        self.rates: tuple[float | None, float | None] = (None, None)
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
@@ -56,6 +58,7 @@ class ZeroLoss:
                 found += self._report()
             self.before = loss if math.isfinite(loss) and loss != 0.0 else self.before
             self.signed |= loss < 0
+            self.rates = (self.rates[1], event.metrics.get("learning_rate"))
             self.count, self.first, self.grads = 0, None, (math.inf, -math.inf)
             return iter(found) if found else QUIET
         self._zero(event)
@@ -68,6 +71,8 @@ class ZeroLoss:
         self.count += 1
         if self.first is None:
             self.first = event
+            older, newer = self.rates
+            self.lr_stopped = older is not None and older != newer and newer == event.metrics.get("learning_rate")
         elif event.metrics.get("learning_rate") != self.first.metrics.get("learning_rate"):
             self.lr_moving = True
         self.last = event
@@ -84,6 +89,7 @@ class ZeroLoss:
         facts: dict[str, Any] = {
             "metric": "loss", "step": self.first.step, "value": 0.0, "records": self.count, "grad": self._grad(),
             "at_start": self.before is None, "lr_moving": self.lr_moving,
+            "lr_stopped": self.lr_stopped and not self.lr_moving,
             "memorised": margin is not None and margin > self.margin and shown.get("rewards/accuracies", 1.0) >= 0.999,
         }  # fmt: skip
         pairs = {

@@ -37,7 +37,9 @@ def test_a_plain_traceback(tmp_path: Path):
 @pytest.mark.parametrize(
     ("prefix", "rank"),
     [("[rank2]: ", 2), ("[default2]:", 2), ("2: ", 2), ("stderr: ", None), ("node1: ", None), ("(Worker pid=3, ip=10.0.0.1) ", None),
-     ("[1,2]<stderr>:", 2), ("trainer-0  | ", None), ("2026-03-02T10:00:00.1Z ", None), ("\x1b[31m", None)],
+     ("[1,2]<stderr>:", 2), ("trainer-0  | ", None), ("2026-03-02T10:00:00.1Z ", None),
+     ("(Worker pid=3) ERROR 03-13 16:32:15 [worker_base.py:574] ", None), ("job-7-worker-0 logs: [rank2]: ", 2),
+     ("2024-09-26 07:59:39.732000: [rank2]: ", 2), ("\x1b[31m", None)],
 )  # fmt: skip
 def test_prefixes_of_ranks_and_hosts(tmp_path: Path, prefix: str, rank: int | None):
     """Whatever a launcher puts before each line, the traceback is the same and its rank is known where the prefix tells it."""
@@ -250,3 +252,66 @@ def test_the_phase_of_a_crash_is_its_innermost_telling_frame(tmp_path: Path, fun
     frames = "".join(f'  File "/opt/a.py", line {line}, in {name}\n    x()\n' for line, name in enumerate(functions, 1))
     text = f"KV cache is disabled during training.\nTraceback (most recent call last):\n{frames}ValueError: bad\n"
     assert console(tmp_path, text).crashes[0].phase == phase
+
+
+CELLS = """---------------------------------------------------------------------------
+OutOfMemoryError                          Traceback (most recent call last)
+Cell In[7], line 3
+      1 trainer = build()
+----> 3 metrics = trainer.evaluate()
+
+File /opt/tf/trainer.py:4201, in Trainer.evaluate(self, eval_dataset, ignore_keys)
+   4199 start_time = time.time()
+-> 4201 output = eval_loop(
+   4202     eval_dataloader,
+
+File [~/env/lib/torch/_ops.py:9](https://host/x#line=8), in OpOverload.__call__(self, *args)
+----> [9](https://host/x#line=8) return self._op(*args)
+
+OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB
+after
+"""
+
+
+def test_a_traceback_of_a_notebook_cell(tmp_path: Path):
+    """IPython 8: frames without quotes, the running line behind an arrow, code of the lines around it, links that a browser pasted."""
+    seen = console(tmp_path, "before\n" + CELLS)
+    (crash,) = seen.crashes
+    assert (crash.exception, crash.message[:45]) == ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 Gi")
+    assert [(frame.file, frame.line, frame.function, frame.code) for frame in crash.frames] == [
+        ("Cell In[7]", 3, "<module>", "metrics = trainer.evaluate()"),
+        ("/opt/tf/trainer.py", 4201, "evaluate", "output = eval_loop("),
+        ("~/env/lib/torch/_ops.py", 9, "__call__", "return self._op(*args)"),
+    ]
+    assert (crash.phase, seen.lines[0].text) == ("eval", "before")
+
+
+def test_an_older_notebook_and_one_without_its_header(tmp_path: Path):
+    """IPython 7 names the file and the function only; an excerpt that begins at an arrow is read all the same."""
+    text = """/opt/tf/trainer.py in train(self, resume_from_checkpoint, **kwargs)
+   1553         else:
+-> 1555             return inner_training_loop(
+
+<ipython-input-5-3f> in <module>
+----> 1 trainer.train()
+
+ValueError: no more
+"""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    header = "ValueError                                Traceback (most recent call last)\n"
+    (whole,) = console(tmp_path / "a", header + text).crashes
+    assert [(frame.function, frame.line) for frame in whole.frames] == [("train", 1555), ("<module>", 1)]
+    (cut,) = console(tmp_path / "b", text.split("<module>\n")[1]).crashes
+    assert (cut.exception, cut.message, [frame.code for frame in cut.frames]) == ("ValueError", "no more", ["trainer.train()"])
+
+
+def test_an_excerpt_that_begins_in_the_middle_of_its_first_frame(tmp_path: Path):
+    """What is left of the frame's line still tells the place."""
+    (crash,) = console(
+        tmp_path, '/trl/trainer/grpo.py", line 269, in __init__\n    super().__init__(\nTypeError: no such argument\n'
+    ).crashes
+    assert (crash.exception, [(frame.file, frame.line, frame.function) for frame in crash.frames]) == (
+        "TypeError",
+        [("/trl/trainer/grpo.py", 269, "__init__")],
+    )

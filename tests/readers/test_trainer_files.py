@@ -182,7 +182,7 @@ def test_results_prove_completion_and_speed(tmp_path: Path):
 def test_a_summary_of_wandb_tells_what_train_results_do(tmp_path: Path):
     """A run folder of W&B without its history still tells that training ended as planned, and how fast it was."""
     (tmp_path / "wandb-summary.json").write_text(
-        '{"train/loss": 1.2, "train/train_loss": 2.5, "train_runtime": 12.5, "train/train_steps_per_second": 0.8, "_wandb": {"runtime": 13}}'
+        '{"train/train_loss": 2.5, "train_runtime": 12.5, "train/train_steps_per_second": 0.8, "_wandb": {"runtime": 13}}'
     )
     seen = Seen(tmp_path)
     assert (seen.facts["run.completed"], seen.facts["train.runtime_seconds"], seen.facts["train.steps_per_second"]) == (True, 12.5, 0.8)

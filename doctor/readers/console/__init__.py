@@ -13,14 +13,17 @@ import msgspec
 from doctor.events import Crash, Event, Fact, LogLine, Phase
 from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, plain_name, utf16
 from doctor.readers.console import ends, facts
+from doctor.readers.console.cells import ARROW, HEADER_NAME
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
 from doctor.readers.console.records import Printed, plain, printed
 from doctor.readers.console.scan import SMALL, Scan, bars, blocks, last_segment, line_around, scanner, telling
 from doctor.readers.console.steps import Stepper
+from doctor.readers.console.tracebacks import CUT as CUT_FRAME
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
 
 _STRUCTURE = (
-    *facts.WORDS, *ends.WORDS, HEADER, 'File "', "Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration", "RemoteTraceback",
+    *facts.WORDS, *ends.WORDS, HEADER, ARROW, CUT_FRAME, 'File "', "Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration",
+    "RemoteTraceback",
     "During handling of", "The above exception", "loss", "Loss", "'eval_", "'reward'", "train_runtime", "Config {", "current_steps",
 )  # fmt: skip
 _NAMES = re.compile(r"(?i)(?:^|[._-])(?:log|out|err|stdout|stderr|console|output|nohup|std_log)(?:[._-]|$)")
@@ -267,7 +270,7 @@ class _Reading:
         lane, rank, text = self._prefixes.split(piece)
         if HEADER in text:
             before = text[: text.index(HEADER)]
-            if before.strip() and not any(sign in before for sign in _GLUED_HEADER):
+            if before.strip() and not any(sign in before for sign in _GLUED_HEADER) and not HEADER_NAME.match(before):
                 yield from self._text(lane, rank, before)
                 text = text[len(before) :]
         yield from self._text(lane, rank, text)

@@ -24,7 +24,10 @@ _PREFIX = re.compile(
     |\[\d+,(?P<mpi>\d+)\]<std(?:err|out)>:\s?
     |\((?P<ray>[\w.()-]+)(?:\ rank=(?P<ray_rank>\d+))?,?\ (?:pid|ip)=[^)]{1,60}\)\s?
     |(?P<std>stderr|stdout):\s
-    |(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))\s(?:std(?:out|err)\s[FP]\s)?
+    |(?P<stamp>\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)|\ \d\d:\d\d:\d\d(?:\.\d+)?:(?=\ \[rank)))
+     \s(?:std(?:out|err)\s[FP]\s)?
+    |(?P<vllm>ERROR\ \d\d-\d\d\ \d\d:\d\d:\d\d\ \[?[\w./]{1,80}:\d{1,6}\]\s?)
+    |(?P<pod>[\w.-]{1,80}\ logs:\s)
     |(?P<compose>[\w.-]{1,60})\s+\|\s""",
     re.X,
 )

@@ -1,4 +1,4 @@
-"""Python tracebacks out of a stream of lines, one parser a lane: indented or not, excerpted, chained, nested, grouped, boxed by rich."""
+"""Python tracebacks out of a stream of lines, one parser a lane: indented or not, excerpted, chained, nested, grouped, boxed, of cells."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import re
 import msgspec
 
 from doctor.events import Frame, Phase
+from doctor.readers.console import cells
 
 HEADER = "Traceback (most recent call last)"
+CUT = '.py", line '
 _FRAME = re.compile(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
+_CUT_FRAME = re.compile(r'\s*([^"]{1,1000}\.py)", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
+"""The first frame of an excerpt that begins in the middle of its line."""
 _RICH_FRAME = re.compile(r"(\S.*?):(\d{1,9}) in (\S.*)$")
 _RICH_CODE = re.compile(r"❱\s*\d+\s*│?\s?(.*)$")
 _RAISED = re.compile(
@@ -59,6 +63,7 @@ class _Open(msgspec.Struct):
     flat: bool = True
     rich: bool = False
     grouped: bool = False
+    cells: bool = False
     expects_code: bool = False
     foreign: int = 0
     exception: str = ""
@@ -99,7 +104,7 @@ class Tracebacks:
             text = re.sub(r"^\s*[|+]\s?", "", text, count=1)
         if open_.exception:
             return self._in_message(open_, text, line)
-        return (self._in_rich if open_.rich else self._in_frames)(open_, text, line)
+        return (self._in_cells if open_.cells else self._in_rich if open_.rich else self._in_frames)(open_, text, line)
 
     def close(self) -> list[Raised]:
         """The text ended."""
@@ -123,6 +128,7 @@ class Tracebacks:
         self._chained = self._remote = False
         indent = len(before) if before.isspace() else 0
         self._open = _Open(indent=indent, line=line, rich="─" in before, grouped="Group" in before or "|" in before[:8])
+        self._open.cells = cells.HEADER_NAME.match(before) is not None
         return done
 
     def _idle(self, text: str, line: int) -> tuple[bool, list[Raised]]:
@@ -135,12 +141,16 @@ class Tracebacks:
         if text.strip() in ('"""', "'''") and (self._remote or self._chain):
             self._remote = False
             return True, []
-        frame = _FRAME.match(text) if 'File "' in text else None
+        frame = _FRAME.match(text) if 'File "' in text else _CUT_FRAME.match(text) if CUT in text else None
         if frame is not None:
             self._chain = 0
             self._open = _Open(indent=len(text) - len(text.lstrip()) - 2, line=line)
             self._add_frame(self._open, frame, text)
             return True, []
+        if cells.ARROW in text and cells.running(text) is not None:
+            self._chain = 0
+            self._open = _Open(indent=0, line=line, cells=True)
+            return self._in_cells(self._open, text, line)
         bare = _BARE.match(text) if not text.startswith("\t") else None
         if bare is not None and bare[1] not in _NO_EXCEPTION and bare[1] not in _DOUBTFUL:
             self._chain = self._chain if self._chained else 0
@@ -185,6 +195,26 @@ class Tracebacks:
             open_.line = line
         elif (code := _RICH_CODE.search(inner)) and open_.frames:
             open_.frames[-1] = msgspec.structs.replace(open_.frames[-1], code=code[1].strip())
+        return True, []
+
+    def _in_cells(self, open_: _Open, text: str, line: int) -> tuple[bool, list[Raised]]:
+        frame = cells.frame(text)
+        marked = None if frame is not None else cells.running(text)
+        if frame is not None:
+            if len(open_.frames) >= _KEPT_FRAMES:
+                del open_.frames[_KEPT_FRAMES // 2]
+            open_.frames.append(frame)
+            open_.line = line
+        elif marked is not None and open_.frames:
+            open_.frames[-1] = msgspec.structs.replace(open_.frames[-1], line=marked[0], code=marked[1])
+        elif marked is not None:
+            open_.frames.append(Frame("", marked[0], "", marked[1]))
+        elif (raised := _RAISED.match(text.rstrip())) and raised[1] not in _NO_EXCEPTION and not raised[1].isupper():
+            open_.exception, open_.line = raised[1], line
+            self._add_message(open_, raised[2] or "")
+        elif not cells.around(text):
+            open_.foreign += 1
+            return False, self._finish() if open_.foreign > _PATIENCE else []
         return True, []
 
     def _code(self, open_: _Open, stripped: str) -> bool:
