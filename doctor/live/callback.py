@@ -19,13 +19,16 @@ from typing import Any
 
 from doctor.live import crashes, memory_history, snapshot, stacks
 from doctor.live.own_time import OwnTime
-from doctor.live.recorder import Recorder, rank_of_process, say
+from doctor.live.recorder import Recorder, aside, rank_of_process, say
 from doctor.live.sampler import Sampler
 
 TICK = 1.0
 """Between logs the step is noted once in so many seconds."""
 SILENCE, SILENCE_TIMES = 300.0, 20.0
 """No event for so many seconds, and for so many times the longest pause so far, is silence: where the training hangs is written down."""
+
+PATIENCE, SNAPSHOT = 1.0, 60.0
+"""A disk that does not answer holds the training's thread so many seconds at most, when it begins; a memory snapshot a dying process."""
 
 _owner: list[DoctorCallback] = []
 """The callback that records this process's training: of several in one trainer the first."""
@@ -99,8 +102,9 @@ class DoctorCallback:
 
     def listen(self) -> None:
         """From now on `lfdoctor run` may ask this process where it stands."""
-        if self.recorder is not None:
-            self._stacks = stacks.listen(self.folder, self.recorder.rank)
+        if self.recorder is not None and self.folder is not None:
+            self._stacks = stacks.Stacks(self.folder, self.recorder.rank)
+            aside(self._stacks.listen, PATIENCE)
 
     @property
     def _mine(self) -> bool:
@@ -377,7 +381,8 @@ class DoctorCallback:
         recorder.flush()
         if self._keeps_memory and memory_history.is_out_of_memory(error) and self._sampler.folder is not None:
             self._keeps_memory = False
-            memory_history.write(self._sampler.folder, recorder.rank)
+            folder, rank = self._sampler.folder, recorder.rank
+            aside(lambda: memory_history.write(folder, rank), SNAPSHOT)
 
     def _fact(self, name: str, value: Any) -> None:
         if self.recorder is not None:

@@ -6,6 +6,7 @@ Standard library only: it works inside any training environment, whatever is (no
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import socket
 import sys
@@ -133,6 +134,18 @@ class Recorder:
         metrics = self._sample()
         if metrics:
             self.put({"type": "Sample", "time": time.time(), "seconds": round(now - self._begun, 1), "rank": self.rank, "metrics": metrics})
+
+
+def aside(work: Callable[[], Any], seconds: float) -> None:
+    """Does what may have to wait for a disk on a thread of its own, and waits so long for it at most; an error of it costs only that."""
+
+    def attempt() -> None:
+        with contextlib.suppress(Exception):  # never into a training
+            work()
+
+    thread = threading.Thread(target=attempt, name="lfdoctor-aside", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def say(text: str) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import os
 import signal
@@ -80,14 +79,3 @@ def _masks(pid: int, names: tuple[str, ...]) -> frozenset[int]:
             bits = int(mask, 16)
             out |= {number for number in range(1, 65) if bits >> (number - 1) & 1}
     return frozenset(out)
-
-
-def listen(folder: Path | None, rank: int) -> Stacks | None:
-    """The stacks of this process, if there is a folder for them; whatever goes wrong, the training does not hear of it."""
-    if folder is None:
-        return None
-    with contextlib.suppress(Exception):
-        stacks = Stacks(folder, rank)
-        stacks.listen()
-        return stacks
-    return None
