@@ -141,13 +141,23 @@ class DoctorCallback:
     def on_init_end(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
         """A trainer exists: where the folder is known, what happens before the training is written, too."""
         if self.folder is not None and self._mine and self.recorder is not None:
+            self._settle(args)
             self.recorder.start()
+
+    def _settle(self, args: Any) -> None:
+        """The rank as the trainer knows it."""
+        rank = getattr(args, "process_index", None)
+        if self.recorder is not None and type(rank) is int and rank != self.recorder.rank:
+            self.recorder.settle(rank)
+            if self._stacks is not None and self.recorder.rank == rank:
+                self.listen()
 
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
         """Configuration, environment and facts; the recorder begins to write."""
         if self.recorder is None or not self._take_over():
             return
+        self._settle(args)
         self.training = True
         folder = self.folder or Path(str(getattr(args, "output_dir", None) or "."))
         self._sampler.folder = self._sampler.folder or folder

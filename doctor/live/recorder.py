@@ -66,6 +66,17 @@ class Recorder:
             self._thread.start()
             atexit.register(self.close)
 
+    def settle(self, rank: int) -> None:
+        """The rank, where it was not known when the process began (Ray's workers hear of it later); too late once writing has begun."""
+        if self._thread is not None or rank == self.rank:
+            return
+        self.rank = rank
+        if self._journal is not None:
+            self._journal = Journal(self._journal.path.with_name(name_for(rank)))
+        for event in self._waiting:
+            if "rank" in event:
+                event["rank"] = rank
+
     def put(self, event: Event) -> None:
         """Notes an event; it is written within half a second."""
         if not self.dead:

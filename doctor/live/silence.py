@@ -21,6 +21,7 @@ from doctor.live import stacks
 from doctor.live.monitor import title
 from doctor.live.processes import below, end_group, kill_tree
 from doctor.readers.base import File, Source
+from doctor.readers.discovery import natural
 from doctor.readers.stacks import Stacks
 
 ASK_SECONDS = 300.0
@@ -101,7 +102,7 @@ class Silence:
     def _question(self, quiet: float) -> None:
         """Asks every rank of this machine that listens; tells the verdict and where each stands."""
         ranks = list(listening(self._folder, self._pid))
-        if not ranks:
+        if not ranks or _has_ended(self._folder):
             return
         step = _last_step(self._folder)
         for rank in ranks:
@@ -128,16 +129,16 @@ def verdict(facts: list[Event]) -> list[str]:
 def listening(folder: Path, pid: int) -> Iterator[Rank]:
     """The ranks below `pid` that can be asked. A process without a handler would die of the signal, so the kernel's word counts."""
     ours = {pid, *below(pid)}
-    for path in sorted(folder.glob("lfdoctor-stacks-rank*.txt")):
-        found: dict[int, Rank] = {}
+    found: dict[int, Rank] = {}
+    for path in sorted(folder.glob("lfdoctor-stacks-rank*.txt"), key=lambda path: natural(path.name)):
         with contextlib.suppress(OSError):
             for told in _LISTENS.finditer(path.read_bytes()):
                 rank, process, number, thread = int(told[1]), int(told[2]), int(told[3]), int(told[4], 16)
                 found[process] = Rank(rank, process, number, thread, path)
-        for one in found.values():
-            with contextlib.suppress(OSError):
-                if one.pid in ours and one.signal in stacks.caught(one.pid) and path.stat().st_size < stacks.LIMIT:
-                    yield one
+    for one in found.values():  # a process that learned its rank late listens under that one
+        with contextlib.suppress(OSError):
+            if one.pid in ours and one.signal in stacks.caught(one.pid) and one.path.stat().st_size < stacks.LIMIT:
+                yield one
 
 
 def _ask(rank: Rank, step: int, quiet: float) -> None:
@@ -161,6 +162,13 @@ def _since_last_step(folder: Path) -> float:
     return max(0.0, time.time() - max(times)) if times else float("inf")
 
 
+def _has_ended(folder: Path) -> bool:
+    """Whether the training has reached its end: what follows, saving or sending the model somewhere, may be silent."""
+    with contextlib.suppress(OSError):
+        return b'"name":"run.completed"' in _tail(folder / "lfdoctor.jsonl")
+    return False
+
+
 def _last_step(folder: Path) -> int:
     found = [step["step"] for path in folder.glob("lfdoctor*.jsonl") for step in _steps(path) if type(step.get("step")) is int]
     return max(found, default=0)
@@ -168,10 +176,13 @@ def _last_step(folder: Path) -> int:
 
 def _steps(path: Path) -> list[dict[str, Any]]:
     """The last step noted in a journal's newest bytes, or nothing."""
-    out: list[dict[str, Any]] = []
     with contextlib.suppress(OSError, ValueError):
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
-            lines = [line for line in file.read().split(b"\n") if line.startswith(b'{"type":"Step"') and line.endswith(b"}")]
-        out = [msgspec.json.decode(lines[-1], type=dict[str, Any])] if lines else []
-    return out
+        lines = [line for line in _tail(path).split(b"\n") if line.startswith(b'{"type":"Step"') and line.endswith(b"}")]
+        return [msgspec.json.decode(lines[-1], type=dict[str, Any])] if lines else []
+    return []
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return file.read()

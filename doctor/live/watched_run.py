@@ -29,6 +29,10 @@ from doctor.report import Report
 _TELLING = re.compile(r"(?:CUDA|NCCL|TORCH|PYTORCH|FORCE_TORCHRUN|NPROC|NNODES|NODE_RANK|OMP|USE_V1|HF_|DISABLE_VERSION_CHECK)\w*")
 
 
+IDLES = frozenset({"webui", "webchat", "chat", "api"})
+"""What of LLaMA-Factory waits for people: its silence means nothing (the callback watches the trainings that LlamaBoard starts)."""
+
+
 class Ears(msgspec.Struct, frozen=True):
     """Who else hears of a watched run: `lines` get the journal's lines as they come, `texts` every warning and how it ended."""
 
@@ -78,13 +82,15 @@ def run(
     except OSError as error:
         raise DoctorError(f"cannot write {folder}: {error.strerror or error}") from error
     extra = {"LFDOCTOR_MONITOR": "off", **({"LFDOCTOR_STOP": "1"} if stop_on_divergence else {}), **(env or {})}
+    ask = 0.0 if IDLES & set(command[:6]) else ask
     tail = Tail(folder / "lfdoctor.jsonl", ears)
     child = Supervised(command, folder.resolve(), extra, silence, ask=ask, tell=tail.tell)
     evidence = KillEvidence()
     began = time.time()
     with tail:
         code = child.run()
-    _note(folder, code, [*evidence.lines(), *child.said])
+    kills = evidence.lines() if code else []  # a run that ended well was not killed: somebody else was
+    _note(folder, code, [*kills, *child.said])
     ears.tell(f"{folder}: ended with {code}" if code else f"{folder}: ended well")
     report = _report(config or config_of(command), folder, began, partial(analyze, lang=lang))
     return Outcome(code, report, tail.warned, asked_to_stop=child.asked_to_stop)

@@ -18,6 +18,7 @@ _ASKED = re.compile(
     r"lfdoctor asks: rank (?P<rank>\d{1,9}) pid (?P<pid>\d{1,9}) step (?P<step>\d{1,18}) silent (?P<silent>\d{1,9})"
     r" time (?P<time>\d{1,12})(?: thread 0x(?P<thread>[0-9a-f]{1,16}))?"
 )
+_LISTENS = re.compile(r"lfdoctor listens: rank (\d{1,9}) ")
 _THREAD = re.compile(r"(?:Current thread|Thread) 0x(?P<thread>[0-9a-f]{1,16})\b.*\(most recent call first\):")
 _FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d{1,9}|\?\?\?) in (?P<function>.+)')
 
@@ -43,6 +44,8 @@ class Stacks(ReaderBase):
                     told[int(asked["rank"])] = fact
                     file.source.records += 1
                 asked, line_asked, threads = _ASKED.match(line), number, {}
+                if found := _LISTENS.match(line):  # a new process: where an earlier one stood is of another run
+                    told.pop(int(found[1]), None)
             elif found := _THREAD.match(line):
                 frames = threads[found["thread"].lstrip("0")] = []
             elif line.strip() == "...":  # more threads than faulthandler tells of

@@ -167,6 +167,19 @@ def test_ray_can_send_it(tmp_path):
     assert (copy.folder, copy.warn, copy.stop_on_divergence) == (tmp_path, False, True)
 
 
+def test_a_rank_that_is_known_late(tmp_path):
+    """Ray tells a worker its rank after the hook is in: journal and stacks are that rank's, and the first rank's are not touched."""
+    ours = DoctorCallback(tmp_path, warn=False)
+    ours.listen()
+    trainer = Trainer([ours], tmp_path, [2.0, 1.0])
+    trainer.args.process_index = 3
+    trainer.train()
+    assert not (tmp_path / "lfdoctor.jsonl").exists()
+    lines = [json.loads(line) for line in (tmp_path / "lfdoctor-rank3.jsonl").read_text().splitlines()]
+    assert [one["rank"] for one in lines if one["type"] == "Session"] == [3]
+    assert "rank 3" in (tmp_path / "lfdoctor-stacks-rank3.txt").read_text()
+
+
 def test_silence_is_told_with_its_place(tmp_path, monkeypatch, capsys):
     """A training that hangs inside a step: its place is told on the console once, while it hangs, and is what the report names."""
     monkeypatch.setattr(module, "SILENCE", 0.3)

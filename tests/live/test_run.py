@@ -199,6 +199,92 @@ def test_what_the_kernel_says_comes_first(tmp_path, monkeypatch):
     assert len(texts) == 1
 
 
+def test_what_the_kernel_log_says(tmp_path, monkeypatch):
+    """A kill that the kernel has logged since the start is quoted in its own words; other messages are not, and it is read once."""
+    from doctor.live import evidence
+
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    monkeypatch.setattr(evidence, "cgroup_folder", lambda: tmp_path)
+    monkeypatch.setattr(evidence, "_kernel_log", lambda: ours)
+    proof = evidence.KillEvidence()
+    said = "Out of memory: Killed process 4242 (python) total-vm:93454812kB, anon-rss:61203844kB"
+    os.write(theirs, f"3,1,2,-;{said}\n SUBSYSTEM=memory\n".encode())
+    os.close(theirs)
+    assert proof.lines() == [said]
+    assert proof.lines() == []
+
+
+def test_a_run_that_ended_well_was_not_killed(tmp_path, monkeypatch):
+    """Somebody else on the machine ran out of memory meanwhile: no word of it in the report of a training that finished."""
+    from doctor.live import evidence, watched_run
+
+    monkeypatch.setattr(evidence.KillEvidence, "lines", lambda _: ["Out of memory: Killed process 4242 (python)"])
+    outcome = watched_run.run([sys.executable, "-c", "print('fine')"], tmp_path / "d")
+    assert outcome.code == 0
+    assert "4242" not in (tmp_path / "d" / "lfdoctor-run.jsonl").read_text()
+
+
+def test_a_disk_that_hangs_does_not_hold_the_training(tmp_path):
+    """The copy goes to a pipe that nobody reads: far more output than fits arrives all the same, and the run ends."""
+    os.mkfifo(tmp_path / "console.log")
+    watcher = """
+import sys
+from pathlib import Path
+from doctor.live import supervise
+supervise._LAST = 0.2
+code = supervise.Supervised([sys.executable, "-c", "print('x' * 3_000_000)"], Path(sys.argv[1]), {}).run()
+sys.stdout.flush()
+import os
+os._exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", watcher, str(tmp_path)], capture_output=True, env=environment(), timeout=30)
+    assert (done.returncode, len(done.stdout)) == (0, 3_000_001)
+
+
+@pytest.mark.parametrize(
+    ("torch", "given", "expected"),
+    [
+        ("2.13.0+cpu", {}, {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_FR_DUMP_TEMP_FILE": "DIR/lfdoctor-nccl-rank"}),
+        ("2.4.1", {}, {"TORCH_NCCL_TRACE_BUFFER_SIZE": "2000", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "DIR/lfdoctor-nccl-rank"}),
+        ("2.13.0", {"TORCH_NCCL_TRACE_BUFFER_SIZE": "0"}, {"TORCH_NCCL_TRACE_BUFFER_SIZE": "0"}),
+        ("2.13.0", {"WORLD_SIZE": "1"}, {}),
+    ],
+)
+def test_the_flight_recorder_is_switched_on_where_nobody_did(tmp_path, torch, given, expected):
+    """A rank among several gets the variables under the names of its torch, pointing into our folder; what is set stays as it is."""
+    (tmp_path / "torch.py").write_text(f"__version__ = {torch!r}\n")
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("import torch\n")
+    (tmp_path / "transformers" / "trainer.py").write_text("class Trainer:\n    def train(self): pass\nDEFAULT_CALLBACKS = []\n")
+    script = """
+import json, os, transformers.trainer
+print(json.dumps({name: value for name, value in os.environ.items() if name.startswith(("TORCH_FR_", "TORCH_NCCL_"))}))
+"""
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    done = start(tmp_path / "d", script, **{"PYTHONPATH": path, "RANK": "1", "WORLD_SIZE": "2", **given})
+    told = json.loads(done.stdout)
+    if len(expected) == 2:
+        assert told.pop("TORCH_NCCL_DUMP_ON_TIMEOUT") == "1"
+    assert told == {name: value.replace("DIR", str(tmp_path / "d")) for name, value in expected.items()}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real-time signals, /proc")
+@pytest.mark.parametrize(("word", "asked"), [("train", True), ("webui", False)])
+def test_an_idle_server_is_not_asked(tmp_path, word, asked):
+    """A training that is silent is asked where it stands and goes on; LlamaBoard that waits for its users is left in peace."""
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("")
+    (tmp_path / "transformers" / "trainer.py").write_text("class Trainer:\n    def train(self): pass\nDEFAULT_CALLBACKS = []\n")
+    script = "import time, transformers.trainer; time.sleep(3); print('still here')"
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    command = [*lfdoctor(tmp_path / "d", script, "--silence", "1"), word]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=path), timeout=60)
+    assert (done.returncode, done.stdout) == (0, "still here\n")
+    assert ("The training stands still [environment/process-stands-still]" in done.stderr) is asked
+    assert ("lfdoctor asks" in (tmp_path / "d" / "lfdoctor-stacks-rank0.txt").read_text()) is asked
+
+
 def test_a_hung_run_is_ended_and_said_to_have_hung(tmp_path):
     """With a limit for silence a training that says nothing more is ended (killed, if it does not listen); steps in a journal are life."""
     training = """
