@@ -261,7 +261,7 @@ CHECKS = {
 def main() -> int:
     """All stages, or those named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(CHECKS), choices=[*CHECKS, []])
+    parser.add_argument("names", nargs="*", default=list(CHECKS), metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     failures: list[str] = []
