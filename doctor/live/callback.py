@@ -27,6 +27,8 @@ TICK = 1.0
 SILENCE, SILENCE_TIMES = 300.0, 20.0
 """No event for so many seconds, and for so many times the longest pause so far, is silence: where the training hangs is written down."""
 
+PAST = 500
+"""So many logs from before a resumed training's checkpoint are repeated in its journal."""
 PATIENCE, SNAPSHOT = 1.0, 60.0
 """A disk that does not answer holds the training's thread so many seconds at most, when it begins; a memory snapshot a dying process."""
 
@@ -171,11 +173,25 @@ class DoctorCallback:
             self._set_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
         if self.stop_on_divergence:
             self._judge = _stop_judge(args, self._trainer)
+        self._remember(state)
         self.recorder.start(folder)
         self._keep_memory()
         self._own = OwnTime.of(args, self._trainer)
         self._reset()
         self._last_step = _whole(getattr(state, "global_step", 0))
+
+    def _remember(self, state: Any) -> None:
+        """What a resumed training logged before its checkpoint: a divergence that goes on from there is seen against what was good."""
+        begun = _whole(getattr(state, "global_step", 0))
+        for log in (getattr(state, "log_history", None) or [])[-PAST:] if begun else ():
+            step = _whole(log.get("step"))
+            metrics = {name: value for name, one in log.items() if name != "step" and (value := _figure(one)) is not None}
+            if not 0 < step <= begun or not metrics:
+                continue
+            if self.recorder is not None and self.recorder.rank == 0:
+                self.recorder.put({"type": "Step", "step": step, "metrics": metrics, "history": True})
+            if self._judge is not None:
+                self._judge.step(step, metrics)
 
     def _keep_memory(self) -> None:
         """Begins the history that a snapshot needs; one that torch cannot keep costs the snapshot only."""

@@ -123,6 +123,8 @@ class Recorder:
         if journal is None:
             return
         events = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if self._begins and not journal.fresh():
+            events = [event for event in events if not event.get("history")]  # it stands there already
         lines = [encode(event) for event in events]
         if self._begins:
             journal.header([line for line, event in zip(lines, events, strict=True) if event["type"] in HEADERS])

@@ -317,6 +317,25 @@ def test_stops_only_when_asked(tmp_path):
     assert Trainer([DoctorCallback(warn=False, stop_on_divergence=True)], tmp_path / "b", losses).train() < 43
 
 
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_resumed_run_remembers_what_was_good(tmp_path, remembers):
+    """A training that goes on from a good checkpoint and has diverged ten steps later is stopped; only its past tells that."""
+    past = [{"loss": 2.5 - step / 12, "learning_rate": 1e-4, "epoch": 0.1, "step": step} for step in range(1, 13)]
+    ours = DoctorCallback(warn=False, stop_on_divergence=True)
+    trainer = Trainer([ours], tmp_path, [5.6, *[3.9 + step % 3 / 10 for step in range(47)]])
+    trainer.state.global_step, trainer.state.max_steps = 12, 60
+    trainer.state.log_history = past if remembers else []
+    assert (trainer.train() < 60) is remembers
+    assert next(one.step for one in events(tmp_path, Step)) == (1 if remembers else 13)
+    found = {one.symptom for one in analyze(tmp_path).findings if one.severity == "error"}
+    assert ("divergence" in found) is remembers
+    again = Trainer([DoctorCallback(warn=False)], tmp_path, [1.0])
+    again.state.global_step, again.state.log_history = 12, past
+    again.train()  # into the same journal: the past is not told twice
+    lines = [json.loads(line) for line in (tmp_path / "lfdoctor.jsonl").read_text().splitlines()]
+    assert sum("history" in one for one in lines) == (12 if remembers else 0)
+
+
 def test_a_finding_is_told_while_the_training_goes_on(tmp_path, capsys):
     """One line on the console names step and rule, from inside the training process; the training is not stopped."""
     ours = DoctorCallback()
