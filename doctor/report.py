@@ -13,7 +13,7 @@ from doctor.causes import Judged
 from doctor.context import Context
 from doctor.curves import Curve, of_run
 from doctor.engine import Blind, Finding
-from doctor.events import Where
+from doctor.events import ProcessEnd, Where
 from doctor.languages import LANGUAGES
 from doctor.options import scope_of
 from doctor.planner import Advice, Memory, Plan, PlannedPatch
@@ -483,7 +483,7 @@ def _status(run: Run, judged: Sequence[Judged]) -> Literal["completed", "failed"
     errors = [one.finding for one in judged if one.finding.rule.severity == "error"]
     fatal = [one for one in errors if one.rule.symptom in _ENDS_A_RUN or "exception" in one.first.facts]
     ends = [end for end in run.ends if end.signal or end.code]
-    stopped = "KeyboardInterrupt" in run.exceptions or any(_asked_to_stop(end.signal, end.code) for end in ends)
+    stopped = "KeyboardInterrupt" in run.exceptions or any(_asked_to_stop(end.signal, end.code) for end in ends if not _victim(end, ends))
     others = [one for one in fatal if one.rule.symptom != "killed" and one.first.facts.get("exception") != "KeyboardInterrupt"]
     planned = _planned(run)
     if run.completed and not ends:
@@ -502,6 +502,12 @@ def _status(run: Run, judged: Sequence[Judged]) -> Literal["completed", "failed"
 def _asked_to_stop(signal: int | None, code: int | None) -> bool:
     """SIGINT or SIGTERM, as a signal or as the exit code that stands for it."""
     return signal in (2, 15) or code in (-2, -15, 130, 143)
+
+
+def _victim(end: ProcessEnd, ends: Sequence[ProcessEnd]) -> bool:
+    """Whether torchrun ended this rank because another one had failed first: nobody asked the run to stop."""
+    first = [one for one in ends if one.reporter == end.reporter and one.first]
+    return bool(first) and not end.first and not any(_asked_to_stop(one.signal, one.code) for one in first)
 
 
 def _planned(run: Run) -> int | None:

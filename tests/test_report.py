@@ -40,6 +40,9 @@ def built(found: list[Any], *events: Any, lang: str = "en", **more: Any) -> repo
         ("interrupted", [], [ProcessEnd(where=LOG, signal=2)]),
         ("interrupted", [], [PLANNED, *steps_of([1.0] * 3), Crash(where=LOG, exception="KeyboardInterrupt")]),
         ("failed", [OOM], [Crash(where=LOG, exception="KeyboardInterrupt")]),
+        # torchrun ends the other ranks after one was killed: nobody asked the run to stop
+        ("failed", [], [ProcessEnd(where=LOG, signal=15, rank=0), ProcessEnd(where=LOG, signal=9, rank=1, first=True)]),
+        ("interrupted", [], [ProcessEnd(where=LOG, signal=15, rank=0, first=True), ProcessEnd(where=LOG, signal=15, rank=1)]),
         ("interrupted", [], [PLANNED, *steps_of([1.0] * 3), ProcessEnd(where=LOG, code=143)]),
         ("failed", [OOM], [ProcessEnd(where=LOG, signal=15)]),
         ("running", [], [PLANNED, *steps_of([1.0] * 3), Fact(where=HERE, name="run.running", value=True)]),

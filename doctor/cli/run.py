@@ -41,6 +41,16 @@ def run(
     metrics: Annotated[
         int | None, typer.Option("--metrics", min=0, max=65535, help="Serve Prometheus metrics on this local port.", metavar="PORT")
     ] = None,
+    silence: Annotated[
+        float,
+        typer.Option(
+            "--silence", min=0, help="After so long without output or step ask every rank where it stands; 0: never.", metavar="SECONDS"
+        ),
+    ] = 300.0,
+    memory_snapshot: Annotated[
+        bool,
+        typer.Option("--memory-snapshot", help="Keep who held the GPU's memory, for the report of an out-of-memory (a little slower)."),
+    ] = False,
     lang: Lang = "en",
 ) -> int:
     """Runs a training, warns while there is time, keeps the evidence, and tells at the end what happened; exits as the training did."""
@@ -58,13 +68,15 @@ def run(
         healer = Healer(command, target, heal or 1, lang=lang, analyze=analyze)
         print("\n".join(healer.dry(_evidence(folder, healer.launch))))
         return 0
+    env = {"LFDOCTOR_MEMORY_SNAPSHOT": "1"} if memory_snapshot else {}
     with _ears(notify or [], metrics, target) as ears:
         if heal:
             from doctor.live.heal import Healer
 
-            outcome = Healer(command, target, heal, lang=lang, analyze=analyze, ears=ears).run()
+            outcome = Healer(command, target, heal, lang=lang, analyze=analyze, ears=ears, ask=silence, env=env).run()
         else:
-            outcome = watch(command, target, stop_on_divergence=stop_on_divergence, lang=lang, analyze=analyze, ears=ears)
+            stop = stop_on_divergence
+            outcome = watch(command, target, stop_on_divergence=stop, lang=lang, analyze=analyze, ears=ears, ask=silence, env=env)
     _tell(outcome, target)
     return exit_code(outcome.code)
 

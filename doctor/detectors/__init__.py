@@ -20,6 +20,7 @@ from doctor.detectors.sample_level import SampleLevel
 from doctor.detectors.schedule import Schedule
 from doctor.detectors.share_of_step import ShareOfStep
 from doctor.detectors.slow_rank import SlowRank
+from doctor.detectors.standstill import Standstill
 from doctor.detectors.step_time import StepTime
 from doctor.detectors.stops_after import StopsAfter
 from doctor.detectors.traceback_place import TracebackPlace
@@ -51,4 +52,5 @@ DETECTORS: dict[str, type[Detector]] = {
     "utilisation": Utilisation,
     "share_of_step": ShareOfStep,
     "slow_rank": SlowRank,
+    "standstill": Standstill,
 }

@@ -13,20 +13,24 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from doctor.live import crashes, snapshot
+from doctor.live import crashes, memory_history, snapshot, stacks
 from doctor.live.own_time import OwnTime
-from doctor.live.recorder import Recorder, rank_of_process, say
+from doctor.live.recorder import Recorder, aside, rank_of_process, say
 from doctor.live.sampler import Sampler
 
 TICK = 1.0
 """Between logs the step is noted once in so many seconds."""
 SILENCE, SILENCE_TIMES = 300.0, 20.0
 """No event for so many seconds, and for so many times the longest pause so far, is silence: where the training hangs is written down."""
+
+PAST = 500
+"""So many logs from before a resumed training's checkpoint are repeated in its journal."""
+PATIENCE, SNAPSHOT = 1.0, 60.0
+"""A disk that does not answer holds the training's thread so many seconds at most, when it begins; a memory snapshot a dying process."""
 
 _owner: list[DoctorCallback] = []
 """The callback that records this process's training: of several in one trainer the first."""
@@ -53,15 +57,21 @@ class DoctorCallback:
 
     `folder` is where `lfdoctor.jsonl` goes (default: the training's output folder). `warn`: tell new findings on the console.
     `stop_on_divergence`: end the training, as an early stop would, once a divergence or a non-finite loss is certain.
+    `memory_snapshot`: if the card's memory runs out, leave a snapshot of who held it.
     """
 
-    def __init__(self, folder: str | Path | None = None, *, warn: bool = True, stop_on_divergence: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, *, warn: bool = True, stop_on_divergence: bool = False, memory_snapshot: bool = False
+    ) -> None:
         told = os.environ.get("LFDOCTOR_DIR")
         self.folder = Path(folder) if folder is not None else Path(told) if told else None
         self.warn = warn and os.environ.get("LFDOCTOR_MONITOR") != "off"
         self.stop_on_divergence = stop_on_divergence or os.environ.get("LFDOCTOR_STOP") == "1"
+        self.memory_snapshot = memory_snapshot or os.environ.get("LFDOCTOR_MEMORY_SNAPSHOT") == "1"
         self.recorder: Recorder | None = None
         self.training = False
+        self._stacks: stacks.Stacks | None = None
+        self._keeps_memory = False
         self._trainer: Any = None
         self._seen: list[BaseException] = []
         self._judge: Any = None
@@ -85,11 +95,18 @@ class DoctorCallback:
             self.attach(module)
 
     def attach(self, module: Any) -> None:
-        """Watches `module.Trainer.train` and uncaught exceptions; only the first callback of a process does."""
+        """Watches uncaught exceptions and, of transformers, `module.Trainer.train`; only the first callback of a process does."""
         if not _owner:
             _owner.append(self)
             crashes.watch_uncaught(_crashed)
+        if hasattr(module, "Trainer"):
             crashes.watch_training(module.Trainer, _begins, _crashed)
+
+    def listen(self) -> None:
+        """From now on `lfdoctor run` may ask this process where it stands."""
+        if self.recorder is not None and self.folder is not None:
+            self._stacks = stacks.Stacks(self.folder, self.recorder.rank)
+            aside(self._stacks.listen, PATIENCE)
 
     @property
     def _mine(self) -> bool:
@@ -110,7 +127,7 @@ class DoctorCallback:
 
     def __reduce__(self) -> Any:
         """Ray sends callbacks to its workers: a fresh one begins there."""
-        return _again, (self.folder, self.warn, self.stop_on_divergence)
+        return _again, (self.folder, self.warn, self.stop_on_divergence, self.memory_snapshot)
 
     def _reset(self) -> None:
         now = time.perf_counter()
@@ -126,13 +143,23 @@ class DoctorCallback:
     def on_init_end(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
         """A trainer exists: where the folder is known, what happens before the training is written, too."""
         if self.folder is not None and self._mine and self.recorder is not None:
+            self._settle(args)
             self.recorder.start()
+
+    def _settle(self, args: Any) -> None:
+        """The rank as the trainer knows it."""
+        rank = getattr(args, "process_index", None)
+        if self.recorder is not None and type(rank) is int and rank != self.recorder.rank:
+            self.recorder.settle(rank)
+            if self._stacks is not None and self.recorder.rank == rank:
+                self.listen()
 
     @_harmless
     def on_train_begin(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
         """Configuration, environment and facts; the recorder begins to write."""
         if self.recorder is None or not self._take_over():
             return
+        self._settle(args)
         self.training = True
         folder = self.folder or Path(str(getattr(args, "output_dir", None) or "."))
         self._sampler.folder = self._sampler.folder or folder
@@ -146,10 +173,34 @@ class DoctorCallback:
             self._set_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
         if self.stop_on_divergence:
             self._judge = _stop_judge(args, self._trainer)
+        self._remember(state)
         self.recorder.start(folder)
+        self._keep_memory()
         self._own = OwnTime.of(args, self._trainer)
         self._reset()
         self._last_step = _whole(getattr(state, "global_step", 0))
+
+    def _remember(self, state: Any) -> None:
+        """What a resumed training logged before its checkpoint: a divergence that goes on from there is seen against what was good."""
+        begun = _whole(getattr(state, "global_step", 0))
+        for log in (getattr(state, "log_history", None) or [])[-PAST:] if begun else ():
+            step = _whole(log.get("step"))
+            metrics = {name: value for name, one in log.items() if name != "step" and (value := _figure(one)) is not None}
+            if not 0 < step <= begun or not metrics:
+                continue
+            if self.recorder is not None and self.recorder.rank == 0:
+                self.recorder.put({"type": "Step", "step": step, "metrics": metrics, "history": True})
+            if self._judge is not None:
+                self._judge.step(step, metrics)
+
+    def _keep_memory(self) -> None:
+        """Begins the history that a snapshot needs; one that torch cannot keep costs the snapshot only."""
+        if self.memory_snapshot and not self._keeps_memory:
+            try:
+                self._keeps_memory = memory_history.begin()
+            except Exception as error:  # another torch than any that we know
+                self.memory_snapshot = False
+                say(f"no memory snapshot here: {type(error).__name__}: {error}")
 
     def _set_rate(self, args: Any, optimizer: Any, schedule: Any) -> None:
         """A resumed run takes its learning rate from the checkpoint; `lfdoctor run --heal` asks for that of the config instead.
@@ -295,15 +346,23 @@ class DoctorCallback:
         """On the recorder's thread: the machine, and whether the training has fallen silent."""
         pause = time.perf_counter() - self._idle
         silent = self.training and pause > max(SILENCE, SILENCE_TIMES * self._longest)
-        if silent and not self._silent and self.recorder is not None:
-            stack = traceback.extract_stack(sys._current_frames().get(self._thread))[-30:]
-            places = [f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in stack]
-            text = f"rank {self.recorder.rank}: no event of the training for {pause:.0f} s after step {self._last_step}; it is at"
-            for line in (text, *places):
-                self.recorder.put({"type": "LogLine", "time": time.time(), "rank": self.recorder.rank, "text": line})
-            say(f"{text} {places[-1] if places else 'an unknown place'}")
+        if silent and not self._silent:
+            with contextlib.suppress(Exception):  # no file for the stacks: the journal goes on
+                self._stand(pause)
         self._silent = silent
         return self._sampler.read()
+
+    def _stand(self, pause: float) -> None:
+        """Where every thread stands, in a file beside the journal; the place of the training's on the console, if nobody else tells it."""
+        if self.recorder is None or self._sampler.folder is None:
+            return
+        self._stacks = self._stacks or stacks.Stacks(self._sampler.folder, self.recorder.rank)
+        self._stacks.write(self._last_step, pause, self._thread)
+        if self.warn:
+            frame = sys._current_frames().get(self._thread)
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" if frame is not None else "an unknown place"
+            text = f"rank {self.recorder.rank}: no event of the training for {pause:.0f} s after step {self._last_step}; it is at {place}"
+            say(f"{text} ({self._stacks.path})")
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
@@ -346,6 +405,10 @@ class DoctorCallback:
             self._fact("crashed_after_step", self._last_step)
         recorder.start()
         recorder.flush()
+        if self._keeps_memory and memory_history.is_out_of_memory(error) and self._sampler.folder is not None:
+            self._keeps_memory = False
+            folder, rank = self._sampler.folder, recorder.rank
+            aside(lambda: memory_history.write(folder, rank), SNAPSHOT)
 
     def _fact(self, name: str, value: Any) -> None:
         if self.recorder is not None:
@@ -356,8 +419,8 @@ def _nothing(*_: Any, **__: Any) -> None:
     """An event that tells us nothing."""
 
 
-def _again(folder: Path | None, warn: bool, stop: bool) -> DoctorCallback:
-    return DoctorCallback(folder, warn=warn, stop_on_divergence=stop)
+def _again(folder: Path | None, warn: bool, stop: bool, snapshot: bool) -> DoctorCallback:
+    return DoctorCallback(folder, warn=warn, stop_on_divergence=stop, memory_snapshot=snapshot)
 
 
 def _begins(trainer: Any) -> None:

@@ -12,6 +12,10 @@ from doctor.live.sampler import cgroup_folder
 _KILL = re.compile(r"(?:Out of memory|Memory cgroup out of memory|oom-kill|Killed process).*")
 
 
+_RECORDS = 100_000
+"""So many messages of the kernel are looked at at most."""
+
+
 class KillEvidence:
     """Made before the child starts; `lines()` afterwards tells what the system says of kills since then."""
 
@@ -40,10 +44,18 @@ class KillEvidence:
         if self._kernel is None:
             return []
         out: list[str] = []
-        with contextlib.suppress(OSError):
-            while len(out) < 20:
-                message = os.read(self._kernel, 8192).decode("utf-8", "replace").partition(";")[2].split("\n")[0]
-                if found := _KILL.search(message):
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_RECORDS):
+                try:
+                    record = os.read(self._kernel, 8192)
+                except BrokenPipeError:  # records that were overwritten before we came: the next read goes on behind them
+                    continue
+                except OSError:
+                    break
+                if not record:
+                    break
+                message = record.decode("utf-8", "replace").partition(";")[2].split("\n")[0]
+                if (found := _KILL.search(message)) and len(out) < 20:
                     out.append(found[0][:500])
         os.close(self._kernel)
         self._kernel = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from doctor.live import checkpoints, sentences, watched_run
 from doctor.live import ledger as book
 from doctor.live.launch import Launch
 from doctor.live.ledger import Attempt, Ledger
+from doctor.live.silence import ASK_SECONDS
 from doctor.live.watched_run import Ears, Outcome
 from doctor.options import effective_batch_size
 from doctor.redact import mask, plain
@@ -40,9 +41,11 @@ class Healer:
         analyze: Callable[..., Report] = diagnose,
         order: book.Order | None = None,
         silence: float = HUNG_SECONDS,
+        ask: float = ASK_SECONDS,
+        env: Mapping[str, str] = {},
         ears: Ears = Ears(),  # noqa: B008  frozen
     ) -> None:
-        self._ears = ears
+        self._ears, self._ask, self._env = ears, ask, dict(env)
         self.launch, self.folder, self.lang, self._silence = Launch.of(command), folder, lang, silence
         self._analyze, self._began = analyze, time.time()
         first = Attempt(number=1, text=self.launch.text)
@@ -80,9 +83,10 @@ class Healer:
             stop_on_divergence=True,
             lang=self.lang,
             analyze=self._analyze,
-            env={**attempt.env, **({} if attempt.keep_rate else {"LFDOCTOR_SET_RATE": "1"})},
+            env={**self._env, **attempt.env, **({} if attempt.keep_rate else {"LFDOCTOR_SET_RATE": "1"})},
             config=config,
             silence=self._silence,
+            ask=self._ask,
             ears=self._ears,
         )
         attempt.code, attempt.report = outcome.code, outcome.report

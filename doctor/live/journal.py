@@ -23,6 +23,7 @@ class Journal:
         self.path, self.limit = path, limit
         self._header: list[bytes] = []
         self._fd: int | None = None
+        self._fresh: bool | None = None
         self._size = 0
 
     def header(self, lines: list[bytes]) -> None:
@@ -41,6 +42,12 @@ class Journal:
             data = data[os.write(fd, data) :]
         if self._size > self.limit:
             self._rotate()
+
+    def fresh(self) -> bool:
+        """Whether nothing was there before us."""
+        if self._fresh is None:
+            self._fresh = not self.path.exists()
+        return self._fresh
 
     def close(self) -> None:
         """Closes the file; a later write opens it again."""

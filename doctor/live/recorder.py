@@ -6,6 +6,7 @@ Standard library only: it works inside any training environment, whatever is (no
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import socket
 import sys
@@ -65,6 +66,17 @@ class Recorder:
             self._thread.start()
             atexit.register(self.close)
 
+    def settle(self, rank: int) -> None:
+        """The rank, where it was not known when the process began (Ray's workers hear of it later); too late once writing has begun."""
+        if self._thread is not None or rank == self.rank:
+            return
+        self.rank = rank
+        if self._journal is not None:
+            self._journal = Journal(self._journal.path.with_name(name_for(rank)))
+        for event in self._waiting:
+            if "rank" in event:
+                event["rank"] = rank
+
     def put(self, event: Event) -> None:
         """Notes an event; it is written within half a second."""
         if not self.dead:
@@ -111,6 +123,8 @@ class Recorder:
         if journal is None:
             return
         events = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if self._begins and not journal.fresh():
+            events = [event for event in events if not event.get("history")]  # it stands there already
         lines = [encode(event) for event in events]
         if self._begins:
             journal.header([line for line, event in zip(lines, events, strict=True) if event["type"] in HEADERS])
@@ -133,6 +147,18 @@ class Recorder:
         metrics = self._sample()
         if metrics:
             self.put({"type": "Sample", "time": time.time(), "seconds": round(now - self._begun, 1), "rank": self.rank, "metrics": metrics})
+
+
+def aside(work: Callable[[], Any], seconds: float) -> None:
+    """Does what may have to wait for a disk on a thread of its own, and waits so long for it at most; an error of it costs only that."""
+
+    def attempt() -> None:
+        with contextlib.suppress(Exception):  # never into a training
+            work()
+
+    thread = threading.Thread(target=attempt, name="lfdoctor-aside", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def say(text: str) -> None:

@@ -125,25 +125,25 @@ def _elements(parameter: Any) -> int:
 
 def _device(args: Any) -> Iterator[tuple[str, Any]]:
     yield "device", getattr(getattr(args, "device", None), "type", None)
-    cuda = _cuda()
-    if cuda is not None:
-        card = cuda.get_device_properties(cuda.current_device())
+    used = cuda()
+    if used is not None:
+        card = used.get_device_properties(used.current_device())
         yield "gpu.name", card.name
         yield "gpu.total_gib", round(card.total_memory / GIB, 2)
-        yield "gpu.count", cuda.device_count()
+        yield "gpu.count", used.device_count()
 
 
-def _cuda() -> Any:
+def cuda() -> Any:
     """torch.cuda where this process uses it already, else None."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    return cuda if cuda is not None and cuda.is_available() and cuda.is_initialized() else None
+    found = getattr(sys.modules.get("torch"), "cuda", None)
+    return found if found is not None and found.is_available() and found.is_initialized() else None
 
 
 def allocator() -> dict[str, float]:
     """torch's CUDA allocator: GiB allocated and reserved, now and at most, GiB in inactive pieces of split blocks, retries and failures."""
     try:
-        cuda = _cuda()
-        told = cuda.memory_stats() if cuda is not None else {}
+        card = cuda()
+        told = card.memory_stats() if card is not None else {}
     except Exception:  # after a device-side failure even this can raise
         return {}
     out = {name: round(told[key] / GIB, 3) for name, key in _ALLOCATOR.items() if key in told}

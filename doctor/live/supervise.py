@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import selectors
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ from typing import IO
 import msgspec
 
 from doctor.errors import DoctorError
+from doctor.live.recorder import say
+from doctor.live.silence import ASK_SECONDS, Silence
 
 INJECT = Path(__file__).resolve().parent / "inject"
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
@@ -26,30 +30,40 @@ FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SI
 _CHUNK = 1 << 16
 _HELD = 1 << 16
 """Of a line that does not end, so much is held back before it goes into the copy."""
-_PATIENCE = 30.0
-"""A hung training that was asked to end is killed so many seconds later."""
 _GRACE = 2.0
 """After the child's end its own children may still write so many seconds."""
+_LAST = 30.0
+"""For the last bytes of the copy a slow disk gets so many seconds after the end."""
 
 
 class Supervised:
     """One child. `run()` returns its exit code as subprocess tells it (negative: the signal).
 
-    After `silence` seconds without a byte of output or of a journal it is ended as hung; `said` then holds the words for the report.
+    After `ask` seconds without output or step its ranks are asked where they stand, and `tell` hears of it (0: never); after `silence`
+    seconds it is ended as hung, and `said` holds the words for the report.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, extra: dict[str, str], silence: float | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        extra: dict[str, str],
+        silence: float | None = None,
+        *,
+        ask: float = ASK_SECONDS,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.command, self.folder = list(command), folder
         self.asked_to_stop = False
         self.said: list[str] = []
-        self._silence, self._heard, self._journals, self._told = silence, time.monotonic(), 0, 0
+        self._silence, self._ask, self._tell = silence, ask, tell
         self.environment = environment(folder, extra)
         self.process: subprocess.Popen[bytes] | None = None
         self._streams: dict[int, tuple[IO[bytes], bytearray]] = {}
 
     def run(self) -> int:
         """Starts the child in a session of its own and copies until it has ended. Raises DoctorError if it cannot be started."""
-        with _console(self.folder / "console.log") as copy, contextlib.ExitStack() as stack:
+        with Copy(self.folder / "console.log") as copy, contextlib.ExitStack() as stack:
             stdout, stderr = self._outputs(stack)
             try:
                 self.process = subprocess.Popen(  # noqa: S603  running the user's own command is the purpose
@@ -60,36 +74,15 @@ class Supervised:
             finally:
                 for end in {stdout, stderr}:
                     os.close(end)
-            with forwarding(self.process, [fd for fd in self._streams if os.isatty(fd)], self._received):
-                self._copy(copy)
-                return self.process.wait()
+            watch = Silence(self.process.pid, self.folder, ask=self._ask, end=self._silence, tell=self._tell)
+            with forwarding(self.process, [fd for fd in self._streams if os.isatty(fd)], self._received), watch:
+                self._copy(copy, watch.heard)
+                code = self.process.wait()
+            self.said += watch.said
+            return code
 
     def _received(self, number: int) -> None:
         self.asked_to_stop = self.asked_to_stop or signal.Signals(number).name in ENDING
-
-    def _listen(self, heard: bool) -> None:
-        """Output and the journals' steps are signs of life (samples are not: a hung training still has a recorder)."""
-        if self._silence is None or self.process is None:
-            return
-        now = time.monotonic()
-        if heard:
-            self._heard = now
-        if now - self._heard < self._silence or self._alive():
-            return
-        if self._told == 0:
-            self.said.append(f"no output and no step for {now - self._heard:.0f} s: ended by lfdoctor as hung")
-        number = signal.SIGTERM if self._told == 0 else signal.SIGKILL
-        self._told, self._heard = self._told + 1, now - self._silence + _PATIENCE
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, number)
-
-    def _alive(self) -> bool:
-        """Whether a journal has gained a step since we last looked."""
-        steps = sum(_steps(path) for path in self.folder.glob("lfdoctor*.jsonl"))
-        grown, self._journals = steps > self._journals, steps
-        if grown:
-            self._heard = time.monotonic()
-        return grown
 
     def _outputs(self, stack: contextlib.ExitStack) -> tuple[int, int]:
         """The child's ends for stdout and stderr. A terminal stays one (progress bars); streams that go to one place stay one stream."""
@@ -104,7 +97,7 @@ class Supervised:
             ends.append(theirs)
         return ends[0], ends[1]
 
-    def _copy(self, copy: IO[bytes] | None) -> None:
+    def _copy(self, copy: Copy, heard: Callable[[], None]) -> None:
         """Bytes go on at once; into the copy go whole lines, so that two streams do not cut each other's."""
         selector = selectors.DefaultSelector()
         for fd in self._streams:
@@ -112,7 +105,8 @@ class Supervised:
         ended: float | None = None
         while selector.get_map():
             ready = selector.select(0.2)
-            self._listen(bool(ready))
+            if ready:
+                heard()
             for key, _ in ready:
                 data = _read(key.fd)
                 if not data:
@@ -122,14 +116,14 @@ class Supervised:
                 _pass_on(target, data)
                 held += data
                 cut = len(held) if len(held) > _HELD else held.rfind(b"\n") + 1
-                _pass_on(copy, bytes(held[:cut]))
+                copy.write(bytes(held[:cut]))
                 del held[:cut]
             if self.process is not None and self.process.poll() is not None:
                 ended = ended or time.monotonic()
                 if time.monotonic() - ended > _GRACE:  # a daemon it left behind holds the pipe
                     break
         for _, held in self._streams.values():
-            _pass_on(copy, bytes(held))
+            copy.write(bytes(held))
 
 
 def environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
@@ -200,14 +194,6 @@ def _same(a: IO[str], b: IO[str]) -> bool:
         return False
 
 
-def _steps(path: Path) -> int:
-    """Steps noted in a journal (in its current file: a rotation may make it fewer for a moment)."""
-    try:
-        return path.read_bytes().count(b'"type":"Step"')
-    except OSError:
-        return 0
-
-
 def _read(fd: int) -> bytes:
     try:
         return os.read(fd, _CHUNK)
@@ -223,13 +209,60 @@ def _pass_on(target: IO[bytes] | None, data: bytes) -> None:
             target.flush()
 
 
-@contextlib.contextmanager
-def _console(path: Path) -> Iterator[IO[bytes] | None]:
-    try:
-        file = path.open("ab", buffering=0)
-    except OSError as error:
-        print(f"lfdoctor: no copy of the output: {path}: {error.strerror or error}", file=sys.stderr)
-        yield None
-        return
-    with file:
-        yield file
+class Copy:
+    """The copy of the output in a file, written by a thread of its own: a disk that hangs or is full costs the copy, not the training.
+
+    At most 64 MiB wait for such a disk; what is beyond that is left out, and the copy says how much.
+    """
+
+    HELD = 64 << 20
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._size = self._dropped = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="lfdoctor-copy", daemon=True)
+
+    def __enter__(self) -> Copy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.put(None)
+        self._thread.join(_LAST)
+
+    def write(self, data: bytes) -> None:
+        """Never blocks, never raises."""
+        with self._lock:
+            if self._size + len(data) > self.HELD:
+                self._dropped += len(data)
+                return
+            data = self._gap() + data
+            self._size += len(data)
+        if data:
+            self._waiting.put(data)
+
+    def _gap(self) -> bytes:
+        dropped, self._dropped = self._dropped, 0
+        return b"\n[lfdoctor: %d bytes of output are missing here]\n" % dropped if dropped else b""
+
+    def _run(self) -> None:
+        told = False
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                while (data := self._waiting.get()) is not None:
+                    written = 0
+                    with contextlib.suppress(OSError):  # a full disk may have room again
+                        while written < len(data):
+                            written += file.write(data[written:]) or 0
+                    with self._lock:
+                        self._size -= len(data)
+                        self._dropped += len(data) - written
+                    if written < len(data) and not told:
+                        told = True
+                        say(f"the copy of the output is not complete: {self._path} cannot be written")
+        except OSError as error:
+            with self._lock:
+                self._size = self.HELD  # nothing more is taken
+            say(f"no copy of the output: {self._path}: {error.strerror or error}")

@@ -21,11 +21,16 @@ from doctor.live.evidence import KillEvidence
 from doctor.live.journal import Journal, encode
 from doctor.live.launch import Launch
 from doctor.live.monitor import Monitor
+from doctor.live.silence import ASK_SECONDS
 from doctor.live.supervise import Supervised
 from doctor.redact import mask
 from doctor.report import Report
 
 _TELLING = re.compile(r"(?:CUDA|NCCL|TORCH|PYTORCH|FORCE_TORCHRUN|NPROC|NNODES|NODE_RANK|OMP|USE_V1|HF_|DISABLE_VERSION_CHECK)\w*")
+
+
+IDLES = frozenset({"webui", "webchat", "chat", "api"})
+"""What of LLaMA-Factory waits for people: its silence means nothing (the callback watches the trainings that LlamaBoard starts)."""
 
 
 class Ears(msgspec.Struct, frozen=True):
@@ -62,12 +67,14 @@ def run(
     env: Mapping[str, str] | None = None,
     config: Path | None = None,
     silence: float | None = None,
+    ask: float = ASK_SECONDS,
     ears: Ears = Ears(),  # noqa: B008  frozen
 ) -> Outcome:
     """Runs `command` watched; `folder` receives console.log, command.sh, the journals and report.json. Raises DoctorError (2).
 
     `analyze` makes the report: doctor.diagnose.analyze, or one that adds to it. `env` are variables on top of ours, `config` the training
-    YAML if the command does not name the one to speak of, `silence` the seconds without a word after which the run is ended as hung.
+    YAML if the command does not name the one to speak of, `silence` the seconds without a word after which the run is ended as hung, `ask`
+    those after which its ranks are asked where they stand (0: never).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,12 +82,15 @@ def run(
     except OSError as error:
         raise DoctorError(f"cannot write {folder}: {error.strerror or error}") from error
     extra = {"LFDOCTOR_MONITOR": "off", **({"LFDOCTOR_STOP": "1"} if stop_on_divergence else {}), **(env or {})}
-    child = Supervised(command, folder.resolve(), extra, silence)
+    ask = 0.0 if IDLES & set(command[:6]) else ask
+    tail = Tail(folder / "lfdoctor.jsonl", ears)
+    child = Supervised(command, folder.resolve(), extra, silence, ask=ask, tell=tail.tell)
     evidence = KillEvidence()
     began = time.time()
-    with Tail(folder / "lfdoctor.jsonl", ears) as tail:
+    with tail:
         code = child.run()
-    _note(folder, code, [*evidence.lines(), *child.said])
+    kills = evidence.lines() if code else []  # a run that ended well was not killed: somebody else was
+    _note(folder, code, [*kills, *child.said])
     ears.tell(f"{folder}: ended with {code}" if code else f"{folder}: ended well")
     report = _report(config or config_of(command), folder, began, partial(analyze, lang=lang))
     return Outcome(code, report, tail.warned, asked_to_stop=child.asked_to_stop)
@@ -103,7 +113,7 @@ class Tail:
     def __init__(self, path: Path, ears: Ears) -> None:
         self._ears = ears
         self.warned: list[str] = []
-        self._monitor = Monitor(self._tell, str(path))
+        self._monitor = Monitor(self.tell, str(path))
         self._path, self._offset, self._rest = path, _size(path), b""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="lfdoctor-tail", daemon=True)
@@ -116,7 +126,8 @@ class Tail:
         self._done.set()
         self._thread.join(5)
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """On standard error, and to everyone else who wants to know."""
         self.warned.append(text)
         self._ears.tell(text)
         print(f"lfdoctor: {text}", file=sys.stderr, flush=True)
@@ -128,7 +139,7 @@ class Tail:
             self._read()
             self._monitor.close()
         except Exception as error:
-            self._tell(f"no more warnings: {type(error).__name__}: {error}")
+            self.tell(f"no more warnings: {type(error).__name__}: {error}")
 
     def _read(self) -> None:
         size = _size(self._path)

@@ -26,6 +26,7 @@ from doctor.readers.journal import Journal
 from doctor.readers.model_card import ModelCard
 from doctor.readers.results import Results
 from doctor.readers.snapshots import FlightRecorder, MemorySnapshot
+from doctor.readers.stacks import Stacks
 from doctor.readers.tensorboard import TensorBoard
 from doctor.readers.trainer_log import TrainerLog
 from doctor.readers.trainer_state import TrainerState
@@ -48,6 +49,7 @@ READERS: tuple[Reader, ...] = (
     ErrorFile(),
     MemorySnapshot(),
     FlightRecorder(),
+    Stacks(),
     ConfigYaml(),
     Command(),
     Console(),

@@ -2,9 +2,9 @@
 
     python -m tests.lab.healing [NAME ...] [--jobs 2] [--random SEED]
 
-For each fault: the training finishes with the planned steps and its weights (or the refusal names the cause), the steps that were
-trained twice are no more than save_steps at each restart, and the effective batch is what it was. `--random` puts a healer beside it
-that has the same remedies, restarts and checkpoints, but takes them in random order.
+For each fault: the training finishes with the planned steps, finite weights and a loss no higher than where it began (or the refusal
+names the cause), the steps that were trained twice are no more than save_steps at each restart, and the effective batch is what it was.
+`--random` puts a healer beside it that has the same remedies, restarts and checkpoints, but takes them in random order.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy
 
 from tests.lab.install import lab_bin
 from tests.lab.runner import kit
@@ -195,15 +197,28 @@ def heal(name: str, base: Path, seed: int | None, needed_kib: int) -> dict[str, 
 
 
 def finished(work: Path, case: Case, last: dict[str, Any]) -> bool:
-    """The weights are there, and the last step is the planned one."""
+    """The last step is the planned one, the weights are there and finite, and the loss is not above where it began."""
     output = work / next(
         line.partition(":")[2].split("#")[0].strip()
         for line in (work / (last["config"] or "train.yaml")).read_text().splitlines()
         if line.startswith("output_dir:")
     )
-    state = output / "trainer_state.json"
-    weights = "model.safetensors" if case.change.get("finetuning_type") == "full" else "adapter_model.safetensors"
-    return (output / weights).exists() and json.loads(state.read_text())["global_step"] == case.change["max_steps"]
+    name = "model.safetensors" if case.change.get("finetuning_type") == "full" else "adapter_model.safetensors"
+    if not (output / name).exists():
+        return False
+    state = json.loads((output / "trainer_state.json").read_text())
+    losses = [one["loss"] for one in state["log_history"] if "loss" in one]
+    learned = sum(losses[-3:]) / len(losses[-3:]) <= 1.1 * losses[0]
+    return bool(state["global_step"] == case.change["max_steps"] and learned and finite(output / name))
+
+
+def finite(weights: Path) -> bool:
+    """Whether every number of a safetensors file in float32 is one."""
+    data = weights.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:begin])
+    assert {one["dtype"] for name, one in header.items() if name != "__metadata__"} == {"F32"}
+    return bool(numpy.isfinite(numpy.frombuffer(data[begin:], dtype="<f4")).all())
 
 
 def check(case: Case, attempts: list[dict[str, Any]], found: dict[str, Any]) -> None:

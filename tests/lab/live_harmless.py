@@ -27,7 +27,7 @@ from transformers import Trainer, TrainingArguments, set_seed, trainer
 from transformers.utils import logging
 
 from doctor.live import callback as live
-from doctor.live import crashes, journal, recorder, sampler, snapshot
+from doctor.live import crashes, journal, memory_history, recorder, sampler, snapshot, stacks
 
 live.borrow("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
 from doctor.live import monitor  # noqa: E402
@@ -85,10 +85,12 @@ ON_THREAD = [
     (live, "_stop_judge"), (snapshot, "effective"), (snapshot, "facts"), (snapshot, "allocator"), (snapshot, "given"),
     (recorder.Recorder, "put"), (recorder.Recorder, "start"), (recorder.Recorder, "flush"), (recorder.Recorder, "__init__"),
     (monitor.StopJudge, "step"), (monitor.StopJudge, "__init__"), (crashes, "watch_uncaught"), (crashes, "watch_training"),
+    (live.DoctorCallback, "_keep_memory"), (memory_history, "begin"), (stacks.Stacks, "listen"),
 ]  # fmt: skip
 OFF_THREAD = [
     (sampler.Sampler, "read"), (journal.Journal, "write"), (journal.Journal, "header"), (recorder, "encode"), (monitor.Monitor, "line"),
-    (recorder.Recorder, "_drain"), (recorder.Recorder, "_take_sample"), (live.DoctorCallback, "_look"),
+    (recorder.Recorder, "_drain"), (recorder.Recorder, "_take_sample"), (live.DoctorCallback, "_look"), (live.DoctorCallback, "_stand"),
+    (stacks.Stacks, "write"), (stacks.Stacks, "_open"), (stacks, "free_signal"),
 ]  # fmt: skip
 
 
@@ -115,7 +117,9 @@ def run(folder: Path, setting: Callable[[], Any], where: Path | None) -> tuple[s
     kind = trainer.Trainer.train
     try:
         with setting(), contextlib.redirect_stderr(Path(os.devnull).open("w")):
-            return train(folder, [live.DoctorCallback(where, stop_on_divergence=True)])
+            ours = live.DoctorCallback(where or folder, stop_on_divergence=True, memory_snapshot=True)
+            ours.listen()
+            return train(folder, [ours])
     finally:
         trainer.Trainer.train = kind
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from doctor import DoctorCallback, analyze
-from doctor.events import ConfigSeen, Crash, Fact, LogLine, Step
+from doctor.events import ConfigSeen, Crash, Fact, Step
 from doctor.live import callback as module
-from doctor.live import crashes
+from doctor.live import crashes, memory_history
 from doctor.live.monitor import Monitor, StopJudge
 from doctor.readers import read
 
@@ -167,35 +167,144 @@ def test_ray_can_send_it(tmp_path):
     assert (copy.folder, copy.warn, copy.stop_on_divergence) == (tmp_path, False, True)
 
 
+def test_a_rank_that_is_known_late(tmp_path):
+    """Ray tells a worker its rank after the hook is in: journal and stacks are that rank's, and the first rank's are not touched."""
+    ours = DoctorCallback(tmp_path, warn=False)
+    ours.listen()
+    trainer = Trainer([ours], tmp_path, [2.0, 1.0])
+    trainer.args.process_index = 3
+    trainer.train()
+    assert not (tmp_path / "lfdoctor.jsonl").exists()
+    lines = [json.loads(line) for line in (tmp_path / "lfdoctor-rank3.jsonl").read_text().splitlines()]
+    assert [one["rank"] for one in lines if one["type"] == "Session"] == [3]
+    assert "rank 3" in (tmp_path / "lfdoctor-stacks-rank3.txt").read_text()
+
+
 def test_silence_is_told_with_its_place(tmp_path, monkeypatch, capsys):
-    """A training that hangs inside a step: its place is in the journal and on the console once, while it still hangs."""
+    """A training that hangs inside a step: its place is told on the console once, while it hangs, and is what the report names."""
     monkeypatch.setattr(module, "SILENCE", 0.3)
     monkeypatch.setattr(module, "SILENCE_TIMES", 1.0)
-    ours = DoctorCallback(warn=False)
+    ours = DoctorCallback()
     gate = threading.Event()
+    stacks = tmp_path / "lfdoctor-stacks-rank0.txt"
+    reports = []
 
     class Hanging(Trainer):
         def call(self, event: str, **kwargs: object) -> None:
             super().call(event, **kwargs)
             if event == "on_step_begin" and self.state.global_step == 2:
-                self.waits_for_others()
+                self.waits_for_a_lock()
 
-        def waits_for_others(self) -> None:
+        def waits_for_a_lock(self) -> None:
             gate.wait(20)
 
     training = threading.Thread(target=Hanging([ours], tmp_path, [1.0] * 4).train)
     training.start()
-    seen: list[str] = []
     for _ in range(100):
-        seen = [event.text for event in events(tmp_path, LogLine)] if (tmp_path / "lfdoctor.jsonl").exists() else []
-        if seen:
+        if stacks.exists() and b"waits_for_a_lock" in stacks.read_bytes():
+            ours.recorder.flush()
+            reports.append(analyze(tmp_path))
             break
         gate.wait(0.1)
     gate.set()
     training.join()
-    assert "after step 2" in seen[0]
-    assert any("waits_for_others" in text for text in seen)
+    (finding,) = [one for one in reports[0].findings if one.rule == "environment/process-stands-still"]
+    assert finding.role == "root"
+    assert "step 2" in finding.text
+    assert "in waits_for_a_lock" in finding.text
+    assert "lfdoctor-stacks-rank0.txt" in finding.evidence[0].source
     assert capsys.readouterr().err.count("no event of the training") == 1
+    assert all(one.rule != "environment/process-stands-still" for one in analyze(tmp_path).findings)  # it went on
+
+
+class OutOfMemoryError(RuntimeError):
+    """torch's, by its name."""
+
+
+def card(snapshot: object) -> types.SimpleNamespace:
+    """As much of torch as the callback looks at on a machine with a card; `calls` are those that change something."""
+    calls: list[tuple] = []
+    memory = types.SimpleNamespace(
+        _record_memory_history=lambda *args, **kwargs: calls.append((args, kwargs)),
+        _snapshot=snapshot if callable(snapshot) else lambda: snapshot,
+    )
+    cuda = types.SimpleNamespace(
+        is_available=lambda: True, is_initialized=lambda: True, memory_stats=lambda: {"num_ooms": 1}, memory=memory,
+        current_device=lambda: 0, device_count=lambda: 1,
+        get_device_properties=lambda _: types.SimpleNamespace(name="NVIDIA A10", total_memory=24 << 30),
+    )  # fmt: skip
+    return types.SimpleNamespace(cuda=cuda, calls=calls, _C=types.SimpleNamespace(_cuda_isHistoryEnabled=lambda: bool(calls)))
+
+
+def block(size: int, *frames: str) -> dict:
+    named = [{"filename": f"/x/{one}.py", "line": 1, "name": one} for one in frames]
+    return {"size": size, "state": "active_allocated", "address": 1, "frames": named}
+
+
+def out_of_memory(tmp_path: Path, monkeypatch, torch: object, **options: bool) -> DoctorCallback:
+    monkeypatch.setitem(sys.modules, "torch", torch)
+
+    class Full(Trainer):
+        def train(self) -> int:
+            try:
+                return super().train()
+            except ValueError:
+                raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.") from None
+
+    ours = DoctorCallback(tmp_path, warn=False, **options)
+    library = types.SimpleNamespace(Trainer=Full, DEFAULT_CALLBACKS=[])
+    ours.attach(library)
+    with pytest.raises(OutOfMemoryError):
+        Full([ours], tmp_path, [2.0] * 6, fail_at=4).train()
+    return ours
+
+
+def test_who_held_the_memory(tmp_path, monkeypatch):
+    """With memory_snapshot an out-of-memory leaves a snapshot, and the report says whose memory it was; else torch is asked nothing."""
+    torch = card({"segments": [{"blocks": [block(3 << 30, "forward"), block(1 << 30)]}], "device_traces": [[{"action": "alloc"}]]})
+    out_of_memory(tmp_path / "on", monkeypatch, torch, memory_snapshot=True)
+    assert torch.calls == [(("state",), {"context": "state", "stacks": "python"})]
+    report = analyze(tmp_path / "on")
+    assert any("3.00 GiB activations (forward.py:1 forward)" in one.text for one in report.findings)
+    monkeypatch.setattr(module, "_owner", [])
+    torch.calls.clear()
+    out_of_memory(tmp_path / "off", monkeypatch, torch)
+    assert torch.calls == []
+    assert not list((tmp_path / "off").glob("*.pickle"))
+
+
+def test_a_recording_of_the_users_own_goes_on(tmp_path, monkeypatch):
+    """Whoever keeps torch's memory history already keeps it as it was set; the snapshot is written all the same."""
+    torch = card({"segments": [{"blocks": [block(3 << 30, "forward")]}]})
+    torch.calls.append(("theirs", {}))
+    out_of_memory(tmp_path, monkeypatch, torch, memory_snapshot=True)
+    assert torch.calls == [("theirs", {})]
+    assert [path.name for path in tmp_path.glob("*.pickle")] == ["lfdoctor-memory-rank0.pickle"]
+
+
+def test_a_snapshot_stays_small(tmp_path, monkeypatch):
+    """However many blocks there are, the file stays readable; the largest blocks keep their stacks longest."""
+    monkeypatch.setattr(memory_history, "LIMIT", 200_000)
+    monkeypatch.setattr(memory_history, "BLOCKS", 1000)
+    blocks = [block(index, f"function_{index}", *(f"outer_{number}_{index}" for number in range(20))) for index in range(1, 1500)]
+    out_of_memory(tmp_path, monkeypatch, card({"segments": [{"blocks": blocks}]}), memory_snapshot=True)
+    assert (tmp_path / "lfdoctor-memory-rank0.pickle").stat().st_size <= 200_000
+    text = next(one.text for one in analyze(tmp_path).findings if one.rule == "memory/snapshot-holders")
+    assert "function_1499" in text
+
+
+def fails(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("torch's")
+
+
+@pytest.mark.parametrize("broken", ["_record_memory_history", "_snapshot"])
+def test_a_snapshot_that_fails_changes_nothing(tmp_path, monkeypatch, broken):
+    """Whatever torch says to it, the training's own exception comes out, and the journal holds it."""
+    torch = card({"segments": []})
+    setattr(torch.cuda.memory, broken, fails)
+    out_of_memory(tmp_path, monkeypatch, torch, memory_snapshot=True)
+    assert [event.exception for event in events(tmp_path, Crash)][-1].endswith("OutOfMemoryError")
+    assert not list(tmp_path.glob("*.pickle"))
 
 
 NAN = float("nan")
@@ -206,6 +315,25 @@ def test_stops_only_when_asked(tmp_path):
     losses = [2.0, 1.9, 1.8, *[NAN] * 40]
     assert Trainer([DoctorCallback(warn=False)], tmp_path / "a", losses).train() == 43
     assert Trainer([DoctorCallback(warn=False, stop_on_divergence=True)], tmp_path / "b", losses).train() < 43
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_resumed_run_remembers_what_was_good(tmp_path, remembers):
+    """A training that goes on from a good checkpoint and has diverged ten steps later is stopped; only its past tells that."""
+    past = [{"loss": 2.5 - step / 12, "learning_rate": 1e-4, "epoch": 0.1, "step": step} for step in range(1, 13)]
+    ours = DoctorCallback(warn=False, stop_on_divergence=True)
+    trainer = Trainer([ours], tmp_path, [5.6, *[3.9 + step % 3 / 10 for step in range(47)]])
+    trainer.state.global_step, trainer.state.max_steps = 12, 60
+    trainer.state.log_history = past if remembers else []
+    assert (trainer.train() < 60) is remembers
+    assert next(one.step for one in events(tmp_path, Step)) == (1 if remembers else 13)
+    found = {one.symptom for one in analyze(tmp_path).findings if one.severity == "error"}
+    assert ("divergence" in found) is remembers
+    again = Trainer([DoctorCallback(warn=False)], tmp_path, [1.0])
+    again.state.global_step, again.state.log_history = 12, past
+    again.train()  # into the same journal: the past is not told twice
+    lines = [json.loads(line) for line in (tmp_path / "lfdoctor.jsonl").read_text().splitlines()]
+    assert sum("history" in one for one in lines) == (12 if remembers else 0)
 
 
 def test_a_finding_is_told_while_the_training_goes_on(tmp_path, capsys):

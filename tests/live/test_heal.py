@@ -174,6 +174,24 @@ def test_a_full_disk_is_made_room_on(tmp_path):
     assert not (tmp_path / "out" / "checkpoint-5").exists()
 
 
+def test_a_hung_run_is_ended_and_started_again(tmp_path):
+    """No word and no step for too long: ended by us, so nobody else asked it to stop, and the same goes on from the newest checkpoint."""
+    (tmp_path / "cfg.yaml").write_text(CONFIG)
+    (tmp_path / "train.py").write_text(TRAINING)
+    script = """
+import sys
+from pathlib import Path
+from doctor.live.heal import Healer
+sys.exit(Healer([sys.executable, "train.py", "train", "cfg.yaml"], Path("d"), 2, silence=2.0).run().code)
+"""
+    fault = 'if step == 8 and not Path("struck").exists(): import time; Path("struck").touch(); time.sleep(60)'
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "FAULT": fault}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=variables, capture_output=True, timeout=60)
+    assert done.returncode == 0
+    first, second = json.loads((tmp_path / "d" / "report.json").read_text())["attempts"]
+    assert (first["outcome"], first["cause"], second["outcome"], second["redone"]) == ("failed", "process_hang", "finished", 3)
+
+
 def test_overrides_of_the_command_line_stay(tmp_path):
     """key=value words win over the file at the first start, and stand in the YAML of the next."""
     fault = 'if step == 3 and not Path("struck").exists(): Path("struck").touch(); os.kill(os.getpid(), 9)'

@@ -199,14 +199,100 @@ def test_what_the_kernel_says_comes_first(tmp_path, monkeypatch):
     assert len(texts) == 1
 
 
+def test_what_the_kernel_log_says(tmp_path, monkeypatch):
+    """A kill that the kernel has logged since the start is quoted in its own words; other messages are not, and it is read once."""
+    from doctor.live import evidence
+
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    monkeypatch.setattr(evidence, "cgroup_folder", lambda: tmp_path)
+    monkeypatch.setattr(evidence, "_kernel_log", lambda: ours)
+    proof = evidence.KillEvidence()
+    said = "Out of memory: Killed process 4242 (python) total-vm:93454812kB, anon-rss:61203844kB"
+    os.write(theirs, f"3,1,2,-;{said}\n SUBSYSTEM=memory\n".encode())
+    os.close(theirs)
+    assert proof.lines() == [said]
+    assert proof.lines() == []
+
+
+def test_a_run_that_ended_well_was_not_killed(tmp_path, monkeypatch):
+    """Somebody else on the machine ran out of memory meanwhile: no word of it in the report of a training that finished."""
+    from doctor.live import evidence, watched_run
+
+    monkeypatch.setattr(evidence.KillEvidence, "lines", lambda _: ["Out of memory: Killed process 4242 (python)"])
+    outcome = watched_run.run([sys.executable, "-c", "print('fine')"], tmp_path / "d")
+    assert outcome.code == 0
+    assert "4242" not in (tmp_path / "d" / "lfdoctor-run.jsonl").read_text()
+
+
+def test_a_disk_that_hangs_does_not_hold_the_training(tmp_path):
+    """The copy goes to a pipe that nobody reads: far more output than fits arrives all the same, and the run ends."""
+    os.mkfifo(tmp_path / "console.log")
+    watcher = """
+import sys
+from pathlib import Path
+from doctor.live import supervise
+supervise._LAST = 0.2
+code = supervise.Supervised([sys.executable, "-c", "print('x' * 3_000_000)"], Path(sys.argv[1]), {}).run()
+sys.stdout.flush()
+import os
+os._exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", watcher, str(tmp_path)], capture_output=True, env=environment(), timeout=30)
+    assert (done.returncode, len(done.stdout)) == (0, 3_000_001)
+
+
+@pytest.mark.parametrize(
+    ("torch", "given", "expected"),
+    [
+        ("2.13.0+cpu", {}, {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_FR_DUMP_TEMP_FILE": "DIR/lfdoctor-nccl-rank"}),
+        ("2.4.1", {}, {"TORCH_NCCL_TRACE_BUFFER_SIZE": "2000", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "DIR/lfdoctor-nccl-rank"}),
+        ("2.13.0", {"TORCH_NCCL_TRACE_BUFFER_SIZE": "0"}, {"TORCH_NCCL_TRACE_BUFFER_SIZE": "0"}),
+        ("2.13.0", {"WORLD_SIZE": "1"}, {}),
+    ],
+)
+def test_the_flight_recorder_is_switched_on_where_nobody_did(tmp_path, torch, given, expected):
+    """A rank among several gets the variables under the names of its torch, pointing into our folder; what is set stays as it is."""
+    (tmp_path / "torch.py").write_text(f"__version__ = {torch!r}\n")
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("import torch\n")
+    (tmp_path / "transformers" / "trainer.py").write_text("class Trainer:\n    def train(self): pass\nDEFAULT_CALLBACKS = []\n")
+    script = """
+import json, os, transformers.trainer
+print(json.dumps({name: value for name, value in os.environ.items() if name.startswith(("TORCH_FR_", "TORCH_NCCL_"))}))
+"""
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    done = start(tmp_path / "d", script, **{"PYTHONPATH": path, "RANK": "1", "WORLD_SIZE": "2", **given})
+    told = json.loads(done.stdout)
+    if len(expected) == 2:
+        assert told.pop("TORCH_NCCL_DUMP_ON_TIMEOUT") == "1"
+    assert told == {name: value.replace("DIR", str(tmp_path / "d")) for name, value in expected.items()}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real-time signals, /proc")
+@pytest.mark.parametrize(("word", "asked"), [("train", True), ("webui", False)])
+def test_an_idle_server_is_not_asked(tmp_path, word, asked):
+    """A training that is silent is asked where it stands and goes on; LlamaBoard that waits for its users is left in peace."""
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("")
+    (tmp_path / "transformers" / "trainer.py").write_text("class Trainer:\n    def train(self): pass\nDEFAULT_CALLBACKS = []\n")
+    script = "import time, transformers.trainer; time.sleep(3); print('still here')"
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    command = [*lfdoctor(tmp_path / "d", script, "--silence", "1"), word]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=path), timeout=60)
+    assert (done.returncode, done.stdout) == (0, "still here\n")
+    assert ("The training stands still [environment/process-stands-still]" in done.stderr) is asked
+    assert ("lfdoctor asks" in (tmp_path / "d" / "lfdoctor-stacks-rank0.txt").read_text()) is asked
+
+
 def test_a_hung_run_is_ended_and_said_to_have_hung(tmp_path):
     """With a limit for silence a training that says nothing more is ended (killed, if it does not listen); steps in a journal are life."""
     training = """
-import signal, sys, time
+import json, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for step in range(12):
     with open(sys.argv[1], "a") as file:
-        file.write('{"type":"Step","step":%d}\\n' % step)
+        file.write(json.dumps({"type": "Step", "time": time.time(), "step": step}, separators=(",", ":")) + "\\n")
     time.sleep(0.25)
 print("last words", flush=True)
 time.sleep(60)
@@ -214,8 +300,8 @@ time.sleep(60)
     watcher = """
 import sys
 from pathlib import Path
-from doctor.live import supervise
-supervise._PATIENCE = 0.5
+from doctor.live import silence, supervise
+silence.PATIENCE = 0.5
 folder = Path(sys.argv[2])
 child = supervise.Supervised([sys.executable, "-c", sys.argv[1], str(folder / "lfdoctor.jsonl")], folder, {}, silence=1.5)
 print(child.run(), child.said)
@@ -224,6 +310,69 @@ print(child.run(), child.said)
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
     assert done.stdout.startswith("last words\n-9 ['no output and no step for ")
     assert "hung" in done.stdout
+
+
+HUNG_TRAINER = """
+import re, signal, sys, time
+class Trainer:
+    def train(self):
+        class State: global_step, max_steps, is_world_process_zero = 0, 5, RANK == 0
+        class Args: output_dir, world_size = "out", 2
+        for one in DEFAULT_CALLBACKS: one.on_train_begin(Args, State, None, model=None)
+        for step in range(1, 4):
+            for one in DEFAULT_CALLBACKS: one.on_step_begin(Args, State, None)
+            State.global_step = step
+            for one in DEFAULT_CALLBACKS: one.on_step_end(Args, State, None); one.on_log(Args, State, None, logs={"loss": 3.0 / step})
+        DEFAULT_CALLBACKS[0].recorder.flush()
+        all_reduce() if RANK == 0 else never_ends()
+def never_ends():
+    re.match("(a+)+$", "a" * 60 + "b")  # in C, without letting go of the interpreter's lock
+DEFAULT_CALLBACKS = []
+import os
+RANK = int(os.environ["RANK"])
+from torch.distributed import all_reduce
+"""
+RANKS = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); from transformers.trainer import Trainer; Trainer().train()"
+ranks = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "RANK": str(n), "WORLD_SIZE": "2"}, start_new_session=True)
+         for n in range(2)]
+print("pids", *[one.pid for one in ranks], flush=True)
+sys.exit(max(one.wait() for one in ranks))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real-time signals, /proc")
+def test_the_hung_rank_and_its_place_are_named(tmp_path):
+    """Two ranks in sessions of their own, one hangs inside C code: the report names it and its place, and no process is left over."""
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("")
+    (tmp_path / "transformers" / "trainer.py").write_text(HUNG_TRAINER)
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("__version__ = '2.13.0+cpu'\n")
+    (tmp_path / "torch" / "distributed").mkdir()
+    (tmp_path / "torch" / "distributed" / "__init__.py").write_text("import time\ndef all_reduce(): time.sleep(100)\n")
+    watcher = """
+import sys
+from pathlib import Path
+from doctor.live import silence, watched_run
+silence.PATIENCE = 0.5
+print(watched_run.run([sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]), ask=1.5, silence=4.0).code)
+"""
+    command = [sys.executable, "-c", watcher, RANKS, str(tmp_path / "d")]
+    variables = environment(PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=60)
+    assert done.stdout.splitlines()[-1] == "-9"
+    told = "lfdoctor: error at step 3: One rank stands still, and the others wait for it [distributed/rank-stands-still]"
+    assert told in done.stderr
+    report = json.loads((tmp_path / "d" / "report.json").read_text())
+    (finding,) = [one for one in report["findings"] if one["role"] == "root"]
+    assert (finding["rule"], finding["ranks"]) == ("distributed/rank-stands-still", [1])
+    assert "in never_ends" in finding["text"]
+    assert "in all_reduce" in finding["text"]
+    pids = done.stdout.split("pids ")[1].split("\n")[0].split()
+    assert not any((Path("/proc") / pid / "stat").exists() and " Z " not in (Path("/proc") / pid / "stat").read_text() for pid in pids)
 
 
 def test_a_notification_url_that_is_none(tmp_path):

@@ -3,7 +3,8 @@
 {"at": POINT, "do": ACTION, "step": from which optimizer step on, "rank": only this rank, ...}: see POINTS and `strike`.
 "once" names a file: the fault strikes one process only, the restarted training is spared. "quota" is a disk that holds so many bytes.
 LFDOCTOR_LAB_CLOCK=30 makes the wall clock run 30 times too fast: hours of slowness in minutes.
-Also names the host `node0`, so that fixtures name no machine. Frames of this file are taken out of consoles by harvest.py.
+Also names the host `node0`, so that fixtures name no machine, and hides two slow packages from trainings that use neither. Frames of this
+file are taken out of consoles by harvest.py.
 """
 
 from __future__ import annotations
@@ -34,6 +35,18 @@ if CLOCK != 1:  # before anybody imports `time` from time
 
 socket.gethostname = lambda: "node0"
 socket.getfqdn = lambda name="": "node0"
+
+
+def hide_what_is_not_used() -> None:
+    """bitsandbytes and DeepSpeed cost every start two seconds: as if not installed, unless the config or its overrides name them."""
+    config = next((Path(word) for word in sys.orig_argv if word.endswith(".yaml")), None)
+    if config is not None and config.is_file():
+        told = config.read_text(encoding="utf-8", errors="replace") + " ".join(sys.orig_argv)
+        if not re.search(r"quant|[48]bit|bnb|deepspeed", told):
+            sys.modules.update({"bitsandbytes": None, "deepspeed": None})
+
+
+hide_what_is_not_used()
 
 
 def due(phase: str) -> bool:

@@ -1,0 +1,64 @@
+"""`lfdoctor-stacks-rank1.txt`: where a rank that had fallen silent stood, as faulthandler wrote it: the fact stands.rank1.
+
+Format: Modules/faulthandler.c and Python/traceback.c of CPython 3.11 to 3.14, below lines of our own (doctor/live/stacks.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from doctor.events import Event, Fact
+from doctor.readers.base import File, ReaderBase
+
+_LARGEST = 16 << 20
+_FRAMES = 40
+_ASKED = re.compile(
+    r"lfdoctor asks: rank (?P<rank>\d{1,9}) pid (?P<pid>\d{1,9}) step (?P<step>\d{1,18}) silent (?P<silent>\d{1,9})"
+    r" time (?P<time>\d{1,12})(?: thread 0x(?P<thread>[0-9a-f]{1,16}))?"
+)
+_LISTENS = re.compile(r"lfdoctor listens: rank (\d{1,9}) ")
+_THREAD = re.compile(r"(?:Current thread|Thread) 0x(?P<thread>[0-9a-f]{1,16})\b.*\(most recent call first\):")
+_FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d{1,9}|\?\?\?) in (?P<function>.+)')
+
+
+class Stacks(ReaderBase):
+    """The last stacks of the training thread: the one that our line names, else the first that the process ever had (told last)."""
+
+    kind = "stacks"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return (
+            path.suffix == ".txt" and path.name.startswith("lfdoctor-stacks") and (b"lfdoctor listens" in head or b"lfdoctor asks" in head)
+        )
+
+    def configs(self, file: File) -> Iterator[Event]:
+        asked: re.Match[str] | None = None
+        line_asked, threads = 0, dict[str, list[str]]()
+        frames: list[str] = []
+        told: dict[int, Fact] = {}
+        for number, line in enumerate([*(file.text(_LARGEST) or "").splitlines(), "lfdoctor ends"], 1):
+            if line.startswith("lfdoctor "):
+                if asked is not None and (fact := _fact(file, asked, line_asked, threads)) is not None:
+                    told[int(asked["rank"])] = fact
+                    file.source.records += 1
+                asked, line_asked, threads = _ASKED.match(line), number, {}
+                if found := _LISTENS.match(line):  # a new process: where an earlier one stood is of another run
+                    told.pop(int(found[1]), None)
+            elif found := _THREAD.match(line):
+                frames = threads[found["thread"].lstrip("0")] = []
+            elif line.strip() == "...":  # more threads than faulthandler tells of
+                threads.pop("", None)
+                threads[""] = frames = []
+            elif (found := _FRAME.match(line)) and len(frames) < _FRAMES:
+                frames.append(f"{found['file']}:{found['line']} {found['function']}"[:500])
+        yield from told.values()
+
+
+def _fact(file: File, asked: re.Match[str], line: int, threads: dict[str, list[str]]) -> Fact | None:
+    frames = threads.get((asked["thread"] or "-").lstrip("0")) or next(reversed(threads.values()), None)
+    if not frames:
+        return None
+    value = {"frames": frames, "pid": int(asked["pid"]), "step": int(asked["step"]), "silent_seconds": int(asked["silent"])}
+    return Fact(where=file.where(line), name=f"stands.rank{asked['rank']}", value=value, time=float(asked["time"]))
