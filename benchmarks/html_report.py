@@ -31,13 +31,15 @@ USUAL = ("loss", "grad_norm", "learning_rate", "throughput")
 OTHERS = tuple(f"group{number % 6}/metric{number}" for number in range(METRICS - len(USUAL)))
 CANVAS = "[...document.querySelectorAll('.page:not([hidden]) .canvas')]"
 WATCH = """window.told = {busy: 0};
-new PerformanceObserver(seen => seen.getEntries().forEach(one => { told.busy = Math.max(told.busy, one.duration); })).observe({type: 'longtask'});
+new PerformanceObserver(seen => seen.getEntries().forEach(one => { told.busy = Math.max(told.busy, one.duration); }))
+  .observe({type: 'longtask'});
 new MutationObserver(() => { if (!told.first && document.querySelector('[data-drawn]')) told.first = performance.now(); })
   .observe(document, {subtree: true, childList: true, attributes: true, attributeFilter: ['data-drawn']});
 addEventListener('DOMContentLoaded', () => document.querySelector('.page:not([hidden]) .plots')?.scrollIntoView({behavior: 'instant'}));"""
 CLICK = """new Promise(done => { const begin = performance.now(), plot = document.querySelector('.page:not([hidden]) .canvas');
   document.querySelector('.page:not([hidden]) button.log').click();
-  const look = () => plot._fullLayout.yaxis.type === 'log' ? requestAnimationFrame(() => done(performance.now() - begin)) : setTimeout(look); look(); })"""
+  const shown = () => requestAnimationFrame(() => done(performance.now() - begin));
+  const look = () => plot._fullLayout.yaxis.type === 'log' ? shown() : setTimeout(look); look(); })"""
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from doctor.fleet.summary import Summary
 if TYPE_CHECKING:
     from doctor.fleet.scan import Options
 
+TEMPLATES = Path(__file__).parent / "templates"
 ROWS = 5_000
 """So many runs stand in the page (2 MB), failed ones first: what a browser sorts and filters at once. The table holds all."""
 COLUMNS = ("path", "state", "cause", "evidence", "steps", "loss", "ended", "job", "size")
@@ -24,11 +27,14 @@ _ORDER = "CASE state WHEN 'failed' THEN 0 WHEN 'sound' THEN 2 ELSE 1 END, ended 
 def render(template: str, lang: str, **values: Any) -> str:
     """A page in one language."""
     jinja2 = need("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    script = (TEMPLATES / "scan.js").read_text(encoding="utf-8") if template == "scan.html" else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text: str = environment.get_template(template).render(
         lang=lang,
+        title=words.say("title" if script else "differences", lang),
+        script=script,
+        policy=f"'sha256-{digest}'" if script else "'none'",
         say=lambda name, **filled: words.say(name, lang, **filled),
         states={name: text.in_language(lang) for name, text in words.STATES.items()},
         verdicts={name: text.in_language(lang) for name, text in words.VERDICTS.items()},

@@ -29,7 +29,7 @@ function setLanguage(lang) {
 function setTheme(theme) {
   state.theme = theme;
   if (theme === "auto") delete root.dataset.theme; else root.dataset.theme = theme;
-  all("button.theme").forEach(one => { one.textContent = say("html_theme", {theme: say("html_theme_" + theme)}); });
+  all("button.theme").forEach(one => { one.textContent = one.title = say("html_theme", {theme: say("html_theme_" + theme)}); });
   draw();
 }
 
@@ -147,13 +147,13 @@ function lines(chart) {
   return [out.map(one => one[0]), out.map(one => one[1])];
 }
 
-function layout(chart) {
+function layout(chart, curves) {
   const grid = colour("--line"), [shapes, annotations] = lines(chart);
   const axis = {gridcolor: grid, zerolinecolor: grid, linecolor: grid};
   const seconds = chart.over === "seconds" || (state.over === "time" && clocks.size);
   return {paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily},
     margin: {l: 48, r: 10, t: 8, b: 40}, hovermode: "closest", dragmode: "zoom", shapes, annotations, uirevision: state.over + state.log,
-    legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: true, modebar: {bgcolor: colour("--card"), color: colour("--dim"), activecolor: colour("--accent")},
+    legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: curves.length > 1, modebar: {bgcolor: colour("--card"), color: colour("--dim"), activecolor: colour("--accent")},
     hoverlabel: {bgcolor: colour("--card"), bordercolor: grid, font: {color: colour("--ink")}},
     xaxis: {...axis, title: {text: say(seconds ? "html_seconds" : "html_steps"), font: {size: 11}}},
     yaxis: {...axis, automargin: "left", type: state.log ? "log" : "linear", exponentformat: "power",
@@ -174,11 +174,14 @@ function together(plot, chart, event) {
 }
 together.range = new Map();
 
+// Named, so that no button that plotly adds (such as sharing a chart in its cloud) appears in a page that talks to nobody.
+const MODE = {responsive: true, displaylogo: false, modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]};
+
 function drawOne(plot) {
   const chart = data.charts[plot.dataset.chart], fresh = !plot.data;
-  const range = fresh && together.range.get(chart.over), look = layout(chart);
+  const range = fresh && together.range.get(chart.over), curves = traces(chart), look = layout(chart, curves);
   if (range) Object.assign(look.xaxis, {range: [...range], autorange: false});
-  return Plotly.react(plot, traces(chart), look, {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"]})
+  return Plotly.react(plot, curves, look, MODE)
     .then(() => { if (fresh) plot.on("plotly_relayout", event => together(plot, chart, event)); plot.dataset.drawn = "yes"; });
 }
 
