@@ -22,6 +22,7 @@ class Results(ReaderBase):
     """train_results.json is written only after the last step: it proves that training ended as planned (or was told to stop)."""
 
     kind = "results"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return path.name in _NAMES

@@ -31,6 +31,7 @@ class TrainerLog(ReaderBase):
 
     kind = "trainer_log"
     lane: Lane = "metrics"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         named = path.name.startswith("trainer_log") and ".json" in path.name

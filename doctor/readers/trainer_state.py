@@ -26,6 +26,7 @@ class TrainerState(ReaderBase):
 
     kind = "trainer_state"
     lane: Lane = "metrics"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return (path.name.startswith("trainer_state") and ".json" in path.name) or (path.suffix == ".json" and b'"log_history"' in head)
