@@ -45,7 +45,7 @@ class TrainerLog(ReaderBase):
         for line, raw in enumerate(_lines(file), 1):
             try:
                 values = decode_json(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raw = raw.strip(b" \t\r\0")
                 if not raw:
                     continue

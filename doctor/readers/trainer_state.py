@@ -70,7 +70,7 @@ def _summary(entry: dict[str, Any], file: File) -> Iterator[Event]:
 def _parse(data: bytes, file: File) -> Any:
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = decode(data)
     try:
         return json.loads(text)
