@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO := fixtures/$(shell cat fixtures/DEMO)
 
-.PHONY: demo test browser lab proof lint docs bench expected clean
+.PHONY: demo test browser lab proof lint docs images bench expected clean
 
 demo: $(VENV)/.installed  ## analyze a real failed run: its cause, the guide's steps, the patched config
 	$(BIN)/lfdoctor analyze $(DEMO) --fail-on never
@@ -41,6 +41,9 @@ docs: $(VENV)/.installed-dev  ## rewrite docs/rules and the JSON schema, build t
 	$(BIN)/python docs/make_rules.py
 	$(BIN)/lfdoctor show --schema > docs/report.schema.json
 	$(BIN)/mkdocs build --strict --quiet -f .mkdocs.yml
+
+images: $(VENV)/.installed-dev  ## take the pictures in docs/images anew (Chromium, fonts with Korean and Chinese)
+	$(BIN)/python docs/make_images.py
 
 bench: $(VENV)/.installed-dev  ## ratios measured in one run each; see benchmarks/README.md
 	$(BIN)/python benchmarks/startup.py

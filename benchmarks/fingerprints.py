@@ -1,8 +1,8 @@
-"""How well fingerprints keep failures apart and together, on labelled public failures.
+"""How well fingerprints keep failures apart and together: on this repository's fixtures, and on labelled public failures where given.
 
-    python benchmarks/fingerprints.py CASES
+    python benchmarks/fingerprints.py [CASES ...] [--variants 10]
 
-CASES is a folder of JSON files {cause, also_accepted, decidable, log}. Apart: of all pairs of cases with equal fingerprints, how many
+CASES are folders of JSON files {cause, also_accepted, decidable, log}. Apart: of all pairs of failures with equal fingerprints, how many
 have different causes (a pair is of one cause where one's cause is accepted for the other). Together: every log is written anew ten times
 with other paths, numbers, ranks and hosts, as another machine would have printed it; the share that keeps its fingerprint.
 """
@@ -16,10 +16,12 @@ import re
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -27,18 +29,57 @@ from doctor import diagnose
 from doctor.errors import DoctorError
 from doctor.fleet import fingerprint
 
-VARIANTS = 10
+ROOT = Path(__file__).resolve().parent.parent
+ABOUT = ("ORIGIN.md", "expected.yaml")
+CONSOLES = (".log", ".txt", ".out", ".err")
 TOOLS = diagnose.Tools.load()
 
 
-def judged(log: str) -> list[Any]:
-    """The findings on a console of this text; none where there is nothing to read."""
+class Failure(NamedTuple):
+    """A failure whose cause is known: files by their path, and every cause that is right for it."""
+
+    name: str
+    causes: frozenset[str]
+    files: dict[str, bytes]
+
+
+def judged(files: dict[str, bytes]) -> list[Any]:
+    """The findings on a folder with these files; none where there is nothing to read."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "console.log").write_text(log + "\n", encoding="utf-8")
+        for name, data in files.items():
+            path = Path(folder, "run", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
         try:
-            return diagnose.examine(folder, tools=TOOLS).judged
+            return diagnose.examine(str(Path(folder, "run")), tools=TOOLS).judged
         except DoctorError:
             return []
+
+
+def given_cases(folder: Path) -> Iterator[Failure]:
+    """The decidable failures of a folder."""
+    for path in sorted(folder.glob("*.json")):
+        case = json.loads(path.read_text(encoding="utf-8"))
+        if case["decidable"] and case["cause"] != "healthy":
+            causes = frozenset({case["cause"], *case.get("also_accepted", ())})
+            yield Failure(case["id"], causes, {"console.log": case["log"].encode() + b"\n"})
+
+
+def fixtures() -> Iterator[Failure]:
+    """The failed runs among this repository's fixtures."""
+    for folder in sorted(path.parent for path in (ROOT / "fixtures").glob("*/expected.yaml")):
+        cause = yaml.safe_load((folder / "expected.yaml").read_text(encoding="utf-8")).get("cause")
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        if cause:
+            yield Failure(folder.name, frozenset({cause}), {name: data for name, data in files.items() if name not in ABOUT})
+
+
+def elsewhere(files: dict[str, bytes], chance: random.Random) -> dict[str, bytes]:
+    """The files as another machine would have written them: consoles varied, curves and configs as they are."""
+    return {
+        name: vary(data.decode("utf-8", "surrogateescape"), chance).encode("utf-8", "surrogateescape") if name.endswith(CONSOLES) else data
+        for name, data in files.items()
+    }
 
 
 def vary(log: str, chance: random.Random) -> str:
@@ -72,45 +113,38 @@ def _other_digits(text: str, chance: random.Random) -> str:
 def main() -> None:
     """Prints both shares and what they fail on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", type=Path)
+    parser.add_argument("cases", type=Path, nargs="*")
+    parser.add_argument("--variants", type=int, default=10)
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
-    cases = [json.loads(path.read_text("utf-8")) for path in sorted(given.cases.glob("*.json"))]
-    cases = [case for case in cases if case.get("decidable", True)]
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[str, list[Failure]] = defaultdict(list)
+    cases = [*fixtures(), *(case for folder in given.cases for case in given_cases(folder))]
     kept = varied = 0
     for case in cases:
-        found = judged(case["log"])
+        found = judged(case.files)
         name = fingerprint.fingerprint(found)
         if name is None:
             continue
         groups[name].append(case)
-        chance = random.Random(case["log"])
-        for _ in range(VARIANTS):
-            other = judged(vary(case["log"], chance))
+        chance = random.Random(case.name)
+        for _ in range(given.variants):
+            other = judged(elsewhere(case.files, chance))
             same = fingerprint.fingerprint(other) == name
-            kept += same
-            varied += 1
             if given.verbose and not same:
                 _explain(case, found, other)
-                break
+            kept += same
+            varied += 1
     pairs = [pair for group in groups.values() for pair in combinations(group, 2)]
-    wrong = [pair for pair in pairs if not _one_cause(*pair)]
-    if given.verbose:
-        for a, b in wrong:
-            print("  merged:", a["id"], a["cause"], "|", b["id"], b["cause"])
-    print(f"{len(cases)} cases, {sum(map(len, groups.values()))} with a failure found, {len(groups)} fingerprints")
+    wrong = [(a, b) for a, b in pairs if not a.causes & b.causes]
+    for a, b in wrong if given.verbose else ():
+        print("  merged:", a.name, sorted(a.causes), "|", b.name, sorted(b.causes))
+    print(f"{len(cases)} failures, {sum(map(len, groups.values()))} with something found, {len(groups)} fingerprints")
     print(f"pairs with equal fingerprints: {len(pairs)}, of different causes: {len(wrong)} ({len(wrong) / max(1, len(pairs)):.1%})")
     print(f"varied logs: {varied}, fingerprint kept: {kept} ({kept / max(1, varied):.1%})")
 
 
-def _one_cause(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    accepted: Callable[[dict[str, Any]], set[str]] = lambda case: {case["cause"], *case.get("also_accepted", ())}  # noqa: E731
-    return bool(accepted(a) & accepted(b))
-
-
-def _explain(case: dict[str, Any], before: list[Any], after: list[Any]) -> None:
-    print("  broken:", case["id"])
+def _explain(case: Failure, before: list[Any], after: list[Any]) -> None:
+    print("  broken:", case.name)
     for found in (before, after):
         one = fingerprint.root(found)
         print("    ", one and (one.finding.rule.id, fingerprint.signature(fingerprint.evidence(one))))

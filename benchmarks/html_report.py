@@ -1,8 +1,11 @@
-"""The HTML report of a million steps: its size, and how long a browser takes until every plot is drawn, beside an empty page's time.
+"""The HTML report of a million steps: its size, and what somebody who opens it waits for.
 
     .venv/bin/python benchmarks/html_report.py [STEPS] [TABS]
 
-Needs Chromium and playwright; says so and ends where they are not. Prints medians over TABS fresh tabs.
+Prints medians over TABS fresh tabs of a 1280x800 window: when the verdict stands there, when the first plot is drawn (the tab is
+scrolled to it at once), when all plots are, how long the page answers nothing at most, and how soon a click on "log" is seen. Beside
+them an empty page's time, once more with a processor four times slower (a phone), and with every metric that a report keeps.
+Needs Chromium and playwright; says so and ends where they are not.
 """
 
 from __future__ import annotations
@@ -17,21 +20,33 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from doctor.curves import of_run
+from doctor.curves import METRICS, of_run
 from doctor.reporters import REPORTERS
 from doctor.reporters.json import settled
 from doctor.run import Run, Series
 from tests.browser.conftest import FLAGS, chromium
 from tests.reporters import samples
 
-METRICS = ("loss", "grad_norm", "learning_rate", "throughput")
-DRAWN = "[...document.querySelectorAll('.page:not([hidden]) .canvas')].every(one => one.dataset.drawn)"
+USUAL = ("loss", "grad_norm", "learning_rate", "throughput")
+OTHERS = tuple(f"group{number % 6}/metric{number}" for number in range(METRICS - len(USUAL)))
+CANVAS = "[...document.querySelectorAll('.page:not([hidden]) .canvas')]"
+WATCH = """window.told = {busy: 0};
+new PerformanceObserver(seen => seen.getEntries().forEach(one => { told.busy = Math.max(told.busy, one.duration); }))
+  .observe({type: 'longtask'});
+new MutationObserver(() => { if (!told.first && document.querySelector('[data-drawn]')) told.first = performance.now(); })
+  .observe(document, {subtree: true, childList: true, attributes: true, attributeFilter: ['data-drawn']});
+addEventListener('DOMContentLoaded', () => document.querySelector('.page:not([hidden]) .plots')?.scrollIntoView({behavior: 'instant'}));"""
+CLICK = """new Promise(done => { const begin = performance.now(), plot = document.querySelector('.page:not([hidden]) .canvas');
+  document.querySelector('.page:not([hidden]) button.log').click();
+  const shown = () => requestAnimationFrame(() => done(performance.now() - begin));
+  const look = () => plot._fullLayout.yaxis.type === 'log' ? shown() : setTimeout(look); look(); })"""
+PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
 
 
-def page(steps: int) -> str:
-    """A report with four metrics of `steps` steps each."""
+def page(steps: int, metrics: tuple[str, ...]) -> str:
+    """A report with metrics of `steps` steps each."""
     run = Run()
-    for name in METRICS:
+    for name in metrics:
         series = run.series[name] = Series()
         for step in range(steps):
             series.append(step, 1.0 + (step * 7919 % 1000) / 1000)
@@ -39,15 +54,29 @@ def page(steps: int) -> str:
     return REPORTERS["html"](settled(msgspec.structs.replace(samples.diverged(), curves=of_run(run))))
 
 
-def milliseconds(browser: Any, path: Path) -> float:
-    """From the start of loading until all plots are drawn and a frame has been shown."""
-    tab = browser.new_page()
+def watched(browser: Any, path: Path, slower: int) -> dict[str, float]:
+    """What one fresh tab shows when, in milliseconds from the start of loading."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": slower})
+    tab.add_init_script(WATCH)
     tab.goto(path.as_uri())
-    while not tab.evaluate(DRAWN):
+    while not tab.evaluate(f"{CANVAS}.every(one => one.dataset.drawn)"):
         tab.wait_for_timeout(5)
-    told: float = tab.evaluate("new Promise(done => requestAnimationFrame(() => done(performance.now())))")
+    drawn = tab.evaluate("new Promise(done => requestAnimationFrame(() => done(performance.now())))")
+    told = {"all": drawn, "verdict": tab.evaluate(PAINTED)}
+    if tab.evaluate(f"{CANVAS}.length"):
+        told |= {"first": tab.evaluate("told.first"), "click": tab.evaluate(CLICK), "busy": tab.evaluate("told.busy")}
     tab.close()
     return told
+
+
+def line(tabs: list[dict[str, float]]) -> str:
+    """Medians in words."""
+    middle = {name: statistics.median(one[name] for one in tabs) for name in tabs[0]}
+    return (
+        f"verdict {middle['verdict']:.0f} ms, first plot {middle['first']:.0f} ms, all plots {middle['all']:.0f} ms; "
+        f"longest without an answer {middle['busy']:.0f} ms; a click is seen after {middle['click']:.0f} ms"
+    )
 
 
 def main() -> None:
@@ -62,16 +91,18 @@ def main() -> None:
         print("no Chromium or no playwright here: nothing measured")
         return
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        empty, full = Path(folder) / "empty.html", Path(folder) / "report.html"
+        empty = Path(folder) / "empty.html"
         empty.write_text("<!doctype html><title>x</title><p>x", encoding="utf-8")
-        full.write_text(page(steps), encoding="utf-8")
         browser = play.chromium.launch(executable_path=binary, args=FLAGS)
-        pairs = [(milliseconds(browser, empty), milliseconds(browser, full)) for _ in range(tabs)]
+        for metrics in (USUAL, USUAL + OTHERS):
+            full = Path(folder) / "report.html"
+            full.write_text(page(steps, metrics), encoding="utf-8")
+            print(f"{steps} steps of {len(metrics)} metrics: {full.stat().st_size / 1e6:.2f} MB (at most 8)")
+            pairs = [(watched(browser, empty, 1), watched(browser, full, 1)) for _ in range(tabs)]
+            print(f"  {line([drawn for _, drawn in pairs])} (at most 2000)")
+            print(f"  an empty page on this machine: {statistics.median(nothing['all'] for nothing, _ in pairs):.0f} ms")
+            print(f"  processor four times slower: {line([watched(browser, full, 4) for _ in range(tabs)])}")
         browser.close()
-        print(f"{steps} steps of {len(METRICS)} metrics: {full.stat().st_size / 1e6:.2f} MB (at most 8)")
-        nothing, drawn = (sorted(some) for some in zip(*pairs, strict=True))
-        print(f"all plots drawn after {statistics.median(drawn):.0f} ms (at most 2000), fastest {drawn[0]:.0f}")
-        print(f"an empty page on this machine: {statistics.median(nothing):.0f} ms")
 
 
 if __name__ == "__main__":

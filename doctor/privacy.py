@@ -33,7 +33,8 @@ _SAMPLE = re.compile(
     re.VERBOSE | re.MULTILINE,
 )
 _TOLD_SAMPLE = re.compile(rf"(?i)(\b(?:{_SAMPLE_KEYS}|row|record)s?\b(?:\s+\d+)?\s*[:=]\s+)(?=(?:\S+\s+){{3,}}\S)[^\n]{{20,}}")
-_RAISED = re.compile(r"^(?:\[?rank\d+\]?:?\s*)?(?:[\w.]*(?:Error|Exception|Warning|Interrupt)\b)")
+_RAISED = re.compile(r"^(?:\[?rank\d+\]?:?\s*)?(?:[\w.]*(?:Error|Exception|Warning|Interrupt)\b)|^\{\"type\":\"Crash\"")
+"""How a line with an exception begins: in a console, and in our own journal."""
 _BLOCK = re.compile(r"(?:chosen_|rejected_|kl_)?(?:inputs|labels|input_ids|label_ids)\s*:\s*")
 _ENDS_BLOCK = re.compile(
     r"\[?(?:INFO|WARNING|ERROR|rank\d)|\[\d{4}-|\d{4}-\d\d-\d\d|Traceback|\s*\d{1,3}%\||\{'loss'|\*{4,}|[A-Z]\w+(?:Error|Exception)\b"

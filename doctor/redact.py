@@ -61,11 +61,16 @@ def clean(text: str) -> str:
     return mask(text.encode("utf-8", "replace").decode("utf-8"))
 
 
+_ESCAPED = re.compile(r"(\\[nrt])")
+
+
 def mask(text: str) -> str:
     """`text` with tokens, keys, passwords and mail addresses replaced by `***`; the names beside them stay: one sees what was there."""
     if len(text) < 6:
         return text
     text = _PEM.sub(rf"\1{MASK}", text) if "-----BEGIN" in text else text
+    if "\\" in text and len(pieces := _ESCAPED.split(text)) > 1:  # JSON within: its line breaks end words as ours do
+        return "".join(piece if _ESCAPED.fullmatch(piece) else mask(piece) for piece in pieces)
     text = _SHAPES.sub(lambda found: f"{next(filter(None, found.groups()), '')}{MASK}", text)
     text = _HOOK.sub(rf"\1{MASK}", _USERINFO.sub(rf"\1{MASK}", _BEARER.sub(rf"\1{MASK}", text)))
     text = _SIGNED.sub(rf"\1{MASK}", _COOKIE.sub(rf"\1{MASK}", text))

@@ -561,6 +561,7 @@ _ENVIRONMENT = (
 def _environment(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of machine and software; figures and short texts only."""
     told = {name: plain(value, name) for name, value in sorted(facts.items()) if name.startswith(_ENVIRONMENT)}
+    told = {name: private(value, raised=True) if isinstance(value, str) else value for name, value in told.items()}
     return {name: value for name, value in told.items() if isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 200)}
 
 

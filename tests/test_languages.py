@@ -88,3 +88,14 @@ def test_the_planners_reasons_are_told_in_every_language() -> None:
     for text in texts:
         check(text)
         assert re.findall(r"<given>|37|1\.5", text["en"]) == re.findall(r"<given>|37|1\.5", text["zh"]), text
+
+
+def test_scans_and_comparisons_speak_every_language() -> None:
+    """Their words are in each, and every one that a page asks for is there."""
+    from doctor.fleet import page, words
+
+    texts = [*words.STATES.values(), *words.VERDICTS.values(), *words.SAY.values()]
+    for text in texts:
+        check(msgspec.to_builtins(text))
+    asked = {name for path in page.TEMPLATES.glob("*.html") for name in re.findall(r'say\("(\w+)"', path.read_text(encoding="utf-8"))}
+    assert asked | set(page.COLUMNS) <= words.SAY.keys()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +14,7 @@ import yaml
 import doctor
 from doctor.cli import main
 from doctor.languages import LANGUAGES
+from doctor.live.journal import encode
 from doctor.reporters import NAMES, REPORTERS
 from doctor.reporters.json import settled
 from doctor.translate import translated
@@ -48,16 +51,48 @@ def run_with(folder: Path, seed: int) -> list[tuple[str, str]]:
     return [(kind, secret) for kind, secret, _ in [*keys, *private]]
 
 
+def watched_with(folder: Path, seed: int) -> list[tuple[str, str]]:
+    """A failed run that lfdoctor watched: its journal and command tell the secrets as argument, variable, option, fact and message."""
+    keys, private = planted(KEYS, seed), planted(PRIVATE, seed)
+    lines = [line for _, _, line in [*keys, *private]]
+    config = {"stage": "sft", "model_name_or_path": "Qwen/Qwen2.5-7B", "finetuning_type": "lora", "per_device_train_batch_size": 8}
+    named = {kind: secret for kind, secret, _ in keys}
+    config |= {"hub_token": named["hugging face"], "run_name": named["nameless"], "output_dir": "saves/x", "cutoff_len": 4096}
+    events: list[dict[str, Any]] = [
+        {"type": "Session", "rank": 0, "time": 1.0, "version": 1},
+        {"type": "Given", "argv": ["llamafactory-cli", "a.yaml", *lines[:5]], "yaml": yaml.safe_dump(config) + "# " + "\n# ".join(lines)},
+        {"type": "ConfigSeen", "values": config},
+        *({"type": "Fact", "name": f"env.SOME_{at}", "value": line} for at, line in enumerate(lines)),
+        {"type": "Fact", "name": "env.WANDB_API_KEY", "value": named["nameless"]},
+        *(
+            {"type": "Step", "step": at, "total": 9, "time": 100.0 + at, "seconds": 1.0 * at, "metrics": {"loss": 1.0}}
+            for at in range(1, 5)
+        ),
+        *({"type": "Crash", "exception": "ValueError", "message": line, "phase": "train", "chain": 1} for line in lines),
+        {"type": "Crash", "exception": "torch.OutOfMemoryError", "message": OOM + "\n" + "\n".join(lines), "phase": "train", "chain": 0},
+        {"type": "ProcessEnd", "code": 1},
+    ]
+    (folder / "lfdoctor.jsonl").write_bytes(b"".join(encode(one) + b"\n" for one in events))
+    assigned = " ".join(f"SOME_{at}={shlex.quote(line)}" for at, line in enumerate(lines))
+    (folder / "command.sh").write_text(f"{assigned} llamafactory-cli train train.yaml\n", encoding="utf-8")
+    (folder / "train.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (folder / "error.json").write_text(
+        json.dumps({"message": {"message": f"ValueError: {lines[0]}", "extraInfo": {"py_callstack": "\n".join(lines)}}}), encoding="utf-8"
+    )
+    return [(kind, secret) for kind, secret, _ in [*keys, *private]]
+
+
 def leaked(text: str, secrets: list[tuple[str, str]]) -> list[str]:
     return [f"{kind}: {secret}" for kind, secret in secrets if secret in text or json.dumps(secret)[1:-1] in text]
 
 
+@pytest.mark.parametrize("left", [run_with, watched_with])
 @pytest.mark.parametrize("seed", range(ROUNDS))
-def test_no_secret_leaves_in_a_report_or_a_bundle(seed: int, tmp_path: Path) -> None:
+def test_no_secret_leaves_in_a_report_or_a_bundle(seed: int, left: Any, tmp_path: Path) -> None:
     """Every format in every language; and the zip with config, logs, series and the preview of what was masked."""
     run = tmp_path / "run"
     run.mkdir()
-    secrets = run_with(run, seed)
+    secrets = left(run, seed)
     report = doctor.analyze(run)
     assert report.findings
     assert report.patch is not None

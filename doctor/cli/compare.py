@@ -48,13 +48,9 @@ def _html(compared: Compared, lang: str) -> str:
     heads = [
         {"name": one.path, "status": one.status, "cause": one.cause, "state": "failed" if one.failed else "sound"} for one in compared.runs
     ]
-    return page.render(
-        "compare.html",
-        lang,
-        runs=heads,
-        differences=compared.differences,
-        explanation=compared.explanation,
-        picture=picture(compared.curves()),
+    drawn = picture(compared.curves())
+    return "".join(
+        page.pieces("compare.html", lang, runs=heads, differences=compared.differences, explanation=compared.explanation, picture=drawn)
     )
 
 

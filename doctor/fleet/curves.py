@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
-"""One a run; from the eleventh on they repeat."""
+COLOURS = {False: ("#2f9e6e", "#3b76c4", "#3aa6b9", "#7d8794", "#6c8f1f"), True: ("#c4513b", "#d1701d", "#c2568c", "#8a5cc9", "#b58900")}
+"""Cool for good runs, warm for failed ones; from the sixth of a kind on they repeat."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 60, 30
 
@@ -62,12 +62,12 @@ def picture(curves: Sequence[Curve]) -> Picture | None:
     def y(value: float) -> float:
         return round(10 + (HEIGHT - BOTTOM - 20) * (top - scale(value)) / ((top - bottom) or 1), 1)
 
-    lines = [
-        Line(
-            one.name, COLOURS[i % len(COLOURS)], " ".join(f"{x(a)},{y(b)}" for a, b in zip(one.steps, one.values, strict=True)), one.failed
-        )
-        for i, one in enumerate(curves)
-    ]
+    lines: list[Line] = []
+    for one in curves:
+        colours = COLOURS[one.failed]
+        colour = colours[sum(line.failed == one.failed for line in lines) % len(colours)]
+        points = " ".join(f"{x(a)},{y(b)}" for a, b in zip(one.steps, one.values, strict=True))
+        lines.append(Line(one.name, colour, points, one.failed))
     middle = 10 ** ((bottom + top) / 2) if logarithmic else (low + high) / 2
     ticks_y = [(y(value), f"{value:.3g}") for value in dict.fromkeys((low, middle, high))]
     ticks_x = [(x(step), str(step)) for step in dict.fromkeys((first, (first + last) // 2, last))]

@@ -12,26 +12,25 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from doctor import plugins
 from doctor.fleet.storage import Entry, Storage, storage_of
+from doctor.readers import READERS
+from doctor.readers.base import plain_name
+from doctor.readers.console import Console
 from doctor.readers.discovery import worth_a_look
 
 DEPTH = 12
 FILES = 2000
 """So many files of one run are told apart when asked whether it changed."""
 
-_OUTPUTS = re.compile(
-    r"trainer_(?:log|state)[^/]*\.jsonl?(?:\.gz)?|training_args\.bin|(?:all|train|eval|predict)_results\.json|adapter_config\.json|"
-    r"events\.out\.tfevents\..*|.*\.tfevents\..*|lfdoctor[^/]*\.jsonl|llamaboard_config\.yaml"
-)
-"""What training writes into its output folder."""
-_CONSOLE = re.compile(
-    r".*\.(?:log|out|err|stdout|stderr)(?:\.\d+)?(?:\.gz)?|(?:.*[-_.])?(?:console|stdout|stderr|output|nohup|train(?:ing)?|running|run)[-_.]?(?:log)?"
-    r"(?:[-_.]\w+)?\.txt(?:\.gz)?|(?:stdout|stderr|nohup\.out|console)",
-    re.IGNORECASE,
-)
+_MAY_BE_CONSOLE = re.compile(r"(?:.*[-_.])?(?:train(?:ing)?|running|run)[-_.]?(?:[-_.]\w+)?\.txt", re.IGNORECASE)
+"""Names of texts that a reader would open to see what they are; here they are taken at their word."""
 _SETTINGS = re.compile(r".*\.(?:ya?ml|sh|bash|slurm|sbatch)|.*(?:ds_|deepspeed|zero)[^/]*\.json|readme\.md", re.IGNORECASE)
 _PART = re.compile(r"checkpoint-\d+|global_step\d+|runs|logs?|tb|tensorboard|tf?events|wandb|swanlab|attempt_\d+|node_?\d+", re.IGNORECASE)
 _LOGS = re.compile(r"logs?|slurm(?:[-_]?logs?)?|std|consoles?|out", re.IGNORECASE)
@@ -59,9 +58,27 @@ class Found(msgspec.Struct, frozen=True):
     problems: list[str] = []
 
 
+@cache
+def _readers() -> tuple[Any, ...]:
+    """Ours and those of plugins, in the order in which they are asked."""
+    return (*READERS, *plugins.load().readers)
+
+
+@lru_cache(4096)
+def belongs(name: str) -> str:
+    """What a file of this name is to a run, as the readers know it: `output`, `console`, `settings`, or empty."""
+    path = Path(name)
+    reader = next((one for one in _readers() if one.claims(Path(plain_name(path)), b"") or one.claims(path, b"")), None)
+    if reader is not None and getattr(reader, "output", False):
+        return "output"
+    if isinstance(reader, Console) or _MAY_BE_CONSOLE.fullmatch(plain_name(path)):
+        return "console"
+    return "settings" if worth_a_look(name) and (reader is not None or _SETTINGS.fullmatch(name)) else ""
+
+
 def only_logs(found: Found) -> bool:
     """Whether nothing in it but its logs' names says that this is a training run."""
-    return not any(_OUTPUTS.fullmatch(_name(path)) for path, _ in found.files)
+    return not any(belongs(_name(path)) == "output" for path, _ in found.files)
 
 
 def discover(roots: Sequence[str]) -> Iterator[Found]:
@@ -117,14 +134,12 @@ class _Walk:
             if not _SKIPPED.fullmatch(name):
                 (folder.parts if _PART.fullmatch(name) else folder.folders).append(entry.path)
             return
-        known = folder.outputs if _OUTPUTS.fullmatch(name) else folder.consoles if _CONSOLE.fullmatch(name) else None
+        kind = belongs(name)
         if entry.kind == "odd":
-            if known is not None or "." not in name:
+            if kind in ("output", "console") or "." not in name:
                 folder.problems.append(f"{entry.path}: a link to a folder, a dead link or a pipe: not followed")
-        elif known is not None:
-            known.append(entry)
-        elif _SETTINGS.fullmatch(name) and worth_a_look(name):
-            folder.settings.append(entry)
+        elif kind:
+            {"output": folder.outputs, "console": folder.consoles, "settings": folder.settings}[kind].append(entry)
 
     def visit(self, path: str, depth: int, given: Sequence[Entry]) -> Iterator[Found]:
         """The runs of a folder and below it. `given` are consoles that were found elsewhere and bear this folder's name."""

@@ -11,6 +11,7 @@ import msgspec
 
 from doctor.options import effective
 from doctor.planner import Tried
+from doctor.planner.situation import beside_config
 
 if TYPE_CHECKING:
     from doctor.fleet.records import RunRecord
@@ -86,10 +87,11 @@ def changes(before: RunRecord, after: RunRecord) -> dict[str, tuple[Any, Any]]:
     old, new = effective(before.config, before.environment), effective(after.config, after.environment)
     keys = sorted({*before.config, *after.config} - NAMES_OF_PLACES)
     changed = {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
-    both = sorted(before.environment.keys() & after.environment.keys())
-    return changed | {
-        key: (before.environment[key], after.environment[key]) for key in both if before.environment[key] != after.environment[key]
-    }
+    both = before.environment.keys() & after.environment.keys()
+    if "launcher" in both:  # both tell how they were started: a variable that one of them does not tell was not set there
+        both |= {key for key in {*before.environment, *after.environment} if key.startswith("env.")}
+    now, then = after.environment, before.environment
+    return changed | {key: (then.get(key), now.get(key)) for key in sorted(both) if then.get(key) != now.get(key)}
 
 
 def _verdict(before: RunRecord | None, run: RunRecord, changed: Mapping[str, Any]) -> Verdict:
@@ -119,4 +121,4 @@ def tried(run: RunRecord, group: Sequence[RunRecord]) -> list[Tried]:
     """The job's other attempts that failed of this run's cause: what the planner must not propose again."""
     same = [one for one in group if one.path != run.path and one.failed and one.cause is not None and one.cause == run.cause]
     same.sort(key=lambda one: (one.ended or 0.0, one.path))
-    return [Tried(one.path, dict(one.config)) for one in same[-TRIED:]]
+    return [Tried(one.path, dict(one.config), beside_config(one.environment)) for one in same[-TRIED:]]

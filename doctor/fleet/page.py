@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +18,24 @@ from doctor.fleet.summary import Summary
 if TYPE_CHECKING:
     from doctor.fleet.scan import Options
 
+TEMPLATES = Path(__file__).parent / "templates"
 ROWS = 5_000
 """So many runs stand in the page (2 MB), failed ones first: what a browser sorts and filters at once. The table holds all."""
 COLUMNS = ("path", "state", "cause", "evidence", "steps", "loss", "ended", "job", "size")
 _ORDER = "CASE state WHEN 'failed' THEN 0 WHEN 'sound' THEN 2 ELSE 1 END, ended DESC, path"
 
 
-def render(template: str, lang: str, **values: Any) -> str:
-    """A page in one language."""
+def pieces(template: str, lang: str, **values: Any) -> Iterator[str]:
+    """A page in one language, piece by piece."""
     jinja2 = need("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    text: str = environment.get_template(template).render(
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    script = (TEMPLATES / "scan.js").read_text(encoding="utf-8") if template == "scan.html" else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    stream = environment.get_template(template).stream(
         lang=lang,
+        title=words.say("title" if script else "differences", lang),
+        script=script,
+        policy=f"'sha256-{digest}'" if script else "'none'",
         say=lambda name, **filled: words.say(name, lang, **filled),
         states={name: text.in_language(lang) for name, text in words.STATES.items()},
         verdicts={name: text.in_language(lang) for name, text in words.VERDICTS.items()},
@@ -36,25 +43,31 @@ def render(template: str, lang: str, **values: Any) -> str:
         verdict=words.verdict,
         **values,
     )
-    return text
+    stream.enable_buffering(200)
+    yield from stream
 
 
 def write(store: Store, summary: Summary, options: Options) -> None:
-    """The page of a scan. Raises DoctorError where it cannot be written."""
+    """The page of a scan, written as its rows come from the store. Raises DoctorError where it cannot be written."""
+    folder, target = options.beside(".reports").name + "/", options.beside(".html")
+    values = {"roots": options.roots, "summary": summary, "reports": folder, "columns": COLUMNS, "shown": min(ROWS, summary.runs)}
+    try:
+        with target.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(pieces("scan.html", options.lang, rows=_rows(store, summary, options), **values))
+    except OSError as error:
+        raise DoctorError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _rows(store: Store, summary: Summary, options: Options) -> Iterator[list[Any]]:
+    """The rows, failed runs first; sorted are paths, not records."""
     from doctor.fleet.scan import report_name
 
     cluster_of = {name: one.id for one in summary.clusters for name in one.fingerprints}
-    rows = []
-    for path, record in store.pairs(_ORDER, ROWS):
+    query = f"SELECT path FROM runs WHERE here = 1 AND done = 1 AND state != '' ORDER BY {_ORDER} LIMIT ?"  # noqa: S608 (no word of a user)
+    for (path,) in store.rows(query, (ROWS,)):
+        record = next(store.records("path = ?", (path,)))
         there = options.report is not None and record.outcome == "analyzed"
-        rows.append(_row(record, report_name(path, options.suffix) if there else None, cluster_of.get(record.fingerprint or "")))
-    folder = options.beside(".reports").name + "/"
-    text = render("scan.html", options.lang, roots=options.roots, summary=summary, rows=rows, reports=folder, columns=COLUMNS)
-    target = options.beside(".html")
-    try:
-        target.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise DoctorError(f"cannot write {target}: {error.strerror or error}") from error
+        yield _row(record, report_name(path, options.suffix) if there else None, cluster_of.get(record.fingerprint or ""))
 
 
 def _row(record: RunRecord, report: str | None, cluster: str | None) -> list[Any]:

@@ -118,8 +118,24 @@ def _ruins(finding: FindingRecord) -> bool:
     return finding.role == "root" and finding.severity == "warning" and finding.rule.startswith("stability/")
 
 
-_ENVIRONMENT = ("versions.", "gpu.", "world_size", "examples.", "device", "attention", "compute_dtype", "model.params", "deepspeed.")
-"""Facts that say in what surroundings, and on how much data, a run ran."""
+_ENVIRONMENT = (
+    "versions.",
+    "gpu.",
+    "world_size",
+    "examples.",
+    "device",
+    "attention",
+    "compute_dtype",
+    "model.params",
+    "deepspeed.",
+    "env.",
+    "command.",
+    "launcher",
+)
+"""Facts that say in what surroundings, with which variables and on how much data a run ran."""
+
+_OF_ONE_START = frozenset({"env.MASTER_PORT", "env.MASTER_ADDR", "env.RANK", "env.LOCAL_RANK", "env.NODE_RANK", "env.SLURM_JOB_ID"})
+"""Variables that differ from start to start and explain nothing."""
 
 
 def record_of(found: Found, seen: Examination) -> RunRecord:
@@ -158,15 +174,17 @@ def record_of(found: Found, seen: Examination) -> RunRecord:
         size=found.size,
         files=len(found.files),
         config={key: redact.plain(value, key) for key, value in sorted(_given(run).items()) if _short(value)},
-        environment={
-            key: redact.plain(value, key) for key, value in sorted(run.facts.items()) if key.startswith(_ENVIRONMENT) and _short(value)
-        },
+        environment={key: redact.plain(value, key) for key, value in sorted(run.facts.items()) if _surrounds(key) and _short(value)},
         curve=_curve(loss),
         patch=[f"{one.key}={one.new}" if one.op == "set" else f"-{one.key}" for one in report.patch.changes] if report.patch else [],
         proposed=sorted({change.key for one in report.findings for remedy in one.remedies for change in remedy.changes}),
         problems=[*found.problems, *(f"{one.path}: {problem}" for one in view.sources for problem in one.problems)][:20],
         findings=_findings(report),
     )
+
+
+def _surrounds(fact: str) -> bool:
+    return fact.startswith(_ENVIRONMENT) and fact not in _OF_ONE_START
 
 
 def failed_to(found: Found, outcome: Outcome, error: str) -> RunRecord:

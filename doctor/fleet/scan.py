@@ -27,7 +27,7 @@ CHUNK_RUNS, CHUNK_BYTES = 8, 8 << 20
 """What is handed to a worker at a time: so many runs or bytes; a worker that is killed loses no more."""
 BREAKDOWNS = 6
 """So often in a row an engine may break down without having finished a single run."""
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -130,16 +130,12 @@ class Store:
 
     def records(self, where: str = "1", values: tuple[object, ...] = (), order: str = "path", limit: int = -1) -> Iterator[RunRecord]:
         """The records of this scan, a few at a time. `where` and `order` are ours, never a user's."""
-        return (record for _, record in self.pairs(order, limit, where, values))
-
-    def pairs(self, order: str, limit: int, where: str = "1", values: tuple[object, ...] = ()) -> Iterator[tuple[str, RunRecord]]:
-        """Paths as they are on disk, and records."""
         cursor = self.db.execute(
-            f"SELECT path, record FROM runs WHERE here = 1 AND done = 1 AND state != '' AND {where} ORDER BY {order} LIMIT ?",  # noqa: S608
+            f"SELECT record FROM runs WHERE here = 1 AND done = 1 AND state != '' AND {where} ORDER BY {order} LIMIT ?",  # noqa: S608
             (*values, limit),
         )
-        for path, blob in cursor:
-            yield path, msgspec.msgpack.decode(blob, type=RunRecord)
+        for (blob,) in cursor:
+            yield msgspec.msgpack.decode(blob, type=RunRecord)
 
     def rows(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """A query of ours over `runs`."""

@@ -12,7 +12,7 @@ from doctor.options import effective, effective_batch_size
 from doctor.patch import Change, Patch, joined
 from doctor.planner import ladder, reasons, writing
 from doctor.planner.prediction import Predictor
-from doctor.planner.situation import Situation, advise, next_name
+from doctor.planner.situation import Situation, advise, beside_config, next_name
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, Status, Strategy, Tried
 from doctor.rulebook import Guide, Remedy, Rule, Rulebook, Text
 from doctor.run import Run
@@ -72,7 +72,8 @@ class _Work:
         self.run, self.book, self.strategy, self.gpu_memory_gib = run, book, strategy, gpu_memory_gib
         self.rules = tuple(rule for rule in book.rules if rule.detector == "config")
         shape = {"completed": run.completed, "first_step": run.first_step, "last_step": run.last_step, "ranks": len(run.ranks)}
-        self.start = Situation(dict(run.config), dict(run.facts), {**shape, "attempts": len(run.attempts)}, tuple(tried), dict(run.config))
+        shape["attempts"] = len(run.attempts)
+        self.start = Situation(dict(run.config), dict(run.facts), shape, tuple(tried), dict(run.config), beside_config(run.facts))
         self.situation = self.start
         self.changes: list[Change] = []
         self.taken: dict[int, _Taken] = {}

@@ -25,13 +25,15 @@ _OF_THE_OLD_RUN = ("text", "compute_dtype")
 
 class Situation(msgspec.Struct, frozen=True):
     """The config as patched so far (given keys only), and what is known of the run; `facts` hold what stands
-    beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`. `tried` are attempts that failed, `began_with` the config unpatched."""
+    beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`. `tried` are attempts that failed; config and what stood
+    beside it `began` as given, unpatched."""
 
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
     run_shape: Mapping[str, Any]
     tried: tuple[Tried, ...] = ()
     began_with: Mapping[str, Any] = {}
+    began_beside: Mapping[str, Any] = {}
 
     def scope(self, facts: Mapping[str, Any]) -> Scope:
         """What conditions and placeholders may ask, with a match's facts over the run's."""
@@ -57,12 +59,26 @@ class Situation(msgspec.Struct, frozen=True):
         before, now = effective(self.began_with, self.facts), effective(self.config, self.facts)
         changed = {key for key in {*self.began_with, *self.config} if key not in _BOOKKEEPING and before.get(key) != now.get(key)}
         changed = changed - {"gradient_accumulation_steps"} or changed
-        return next((one for one in self.tried if changed and _had(one, changed, now, self.facts)), None)
+        beside = beside_config(self.facts)
+        moved = {key: value for key, value in beside.items() if self.began_beside.get(key) != value}
+        if not changed and not moved:
+            return None
+        return next((one for one in self.tried if _had(one, changed, now, self.facts) and _stood_beside(one, moved)), None)
+
+
+def beside_config(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What patches may change beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
+    return {key: value for key, value in facts.items() if key.startswith(("env.", "command.", "deepspeed."))}
 
 
 def _had(attempt: Tried, keys: Iterable[str], values: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     theirs = effective(attempt.config, facts)
     return all(theirs.get(key) == values.get(key) for key in keys)
+
+
+def _stood_beside(attempt: Tried, moved: Mapping[str, Any]) -> bool:
+    """Whether the attempt tells that it had these; what it does not tell it may not have had (nor removed)."""
+    return all(key in attempt.beside and str(attempt.beside[key]) == str(value) for key, value in moved.items())
 
 
 def next_name(path: str) -> str:

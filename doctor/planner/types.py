@@ -14,10 +14,12 @@ Strategy = Literal["least-change", "guide"]
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """Another attempt of the same job that failed of the same cause: its name and its config (given keys only)."""
+    """Another attempt of the same job that failed of the same cause: its name, its config (given keys only), and what stood `beside` it:
+    `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
 
     run: str
     config: dict[str, Any]
+    beside: dict[str, Any] = {}
 
 
 class Advice(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ class AdapterConfig(ReaderBase):
     """The same file lies in the root and in every checkpoint; they agree."""
 
     kind = "adapter_config"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return path.name == "adapter_config.json"

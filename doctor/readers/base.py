@@ -101,6 +101,8 @@ class ReaderBase:
 
     kind = ""
     lane: Lane = "config"
+    output = False
+    """Whether a training leaves such files in its output folder: a folder that holds one is a run (`lfdoctor scan`)."""
 
     def configs(self, file: File) -> Iterator[Event]:
         return iter(())

@@ -24,6 +24,7 @@ class Journal(ReaderBase):
 
     kind = "journal"
     lane: Lane = "metrics"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return path.suffix == ".jsonl" and (path.name.startswith("lfdoctor") or head.startswith(b'{"type":"Session"'))

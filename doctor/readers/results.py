@@ -25,6 +25,7 @@ class Results(ReaderBase):
     """
 
     kind = "results"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return path.name in _NAMES

@@ -31,6 +31,7 @@ class TrainerLog(ReaderBase):
 
     kind = "trainer_log"
     lane: Lane = "metrics"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         named = path.name.startswith("trainer_log") and ".json" in path.name
@@ -137,7 +138,7 @@ class _Records:
         for lines in self._pieces():
             try:
                 rows = decode_lines(lines)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 rows = []
             if len(rows) == lines.count(b"\n") > 0:
                 yield from self._usual(rows)
@@ -186,7 +187,7 @@ class _Records:
             self._line += 1
             try:
                 values = decode_json(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raw = raw.strip(b" \t\r\0")
                 if not raw:
                     continue

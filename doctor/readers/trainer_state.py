@@ -26,6 +26,7 @@ class TrainerState(ReaderBase):
 
     kind = "trainer_state"
     lane: Lane = "metrics"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return (path.name.startswith("trainer_state") and ".json" in path.name) or (path.suffix == ".json" and b'"log_history"' in head)
@@ -69,7 +70,7 @@ def _summary(entry: dict[str, Any], file: File) -> Iterator[Event]:
 def _parse(data: bytes, file: File) -> Any:
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = decode(data)
     try:
         return json.loads(text)

@@ -24,6 +24,7 @@ class TrainingArgs(ReaderBase):
     """Also the copies in checkpoints: they agree with the root's."""
 
     kind = "training_args"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return path.name == "training_args.bin"

@@ -33,9 +33,10 @@ class Wandb(ReaderBase):
 
     kind = "wandb"
     lane: Lane = "metrics"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
-        return head.startswith(b":W&B")
+        return head.startswith(b":W&B") or (not head and path.suffix == ".wandb")
 
     def configs(self, file: File) -> Iterator[Event]:
         values: dict[str, Any] = {}
@@ -61,6 +62,7 @@ class WandbConfig(ReaderBase):
     """config.yaml (`key: {value: ...}`) and wandb-metadata.json (card, Python, command line)."""
 
     kind = "wandb_config"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return path.name == "wandb-metadata.json" or (path.name == "config.yaml" and b"wandb_version" in head)

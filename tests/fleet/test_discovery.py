@@ -7,7 +7,7 @@ import os
 import pytest
 
 from doctor.errors import DoctorError
-from doctor.fleet.discovery import discover
+from doctor.fleet.discovery import belongs, discover
 
 
 def make(root, *paths):
@@ -101,3 +101,16 @@ def test_any_storage_of_fsspec_is_walked(tmp_path):
 def test_a_root_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(DoctorError, match="no such"):
         list(discover([str(tmp_path / "nowhere")]))
+
+
+def test_what_a_file_is_to_a_run_is_what_the_readers_say(tmp_path):
+    """Every name that a reader of outputs claims makes its folder a run; a console does not, a dataset or a script neither."""
+    names = ("trainer_log.jsonl.gz", "run-a1.wandb", "wandb-metadata.json", "all_results.json", "events.out.tfevents.1.host.1")
+    assert {name: belongs(name) for name in names} == dict.fromkeys(names, "output")
+    assert {belongs(name) for name in ("job-7.out", "std.err.2", "nohup.out", "train.log.gz", "running_log.txt", "train.txt")} == {
+        "console"
+    }
+    assert {belongs(name) for name in ("train.yaml", "ds_z3_config.json", "run.sh", "README.md")} == {"settings"}
+    assert {belongs(name) for name in ("model.safetensors", "alpaca.json", "train.py", "tokenizer.json", "notes.txt")} == {""}
+    make(tmp_path, *(f"{number}/{name}" for number, name in enumerate(names)))
+    assert sorted(found(tmp_path)) == sorted(map(str, range(len(names))))

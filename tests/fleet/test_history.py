@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pyarrow.parquet as parquet
 import pytest
 import yaml
@@ -145,3 +147,21 @@ def doctor_report(text):
     import json
 
     return json.loads(text)
+
+
+def test_a_variable_that_was_set_in_vain_is_not_proposed_again(tmp_path):
+    """An attempt had what the first report proposed, as its command says, and failed alike; a variable of another value was not it."""
+    run = copy("gpu_oom_fragmentation-fragmented", tmp_path / "runs" / "job-fix1")
+    report = doctor.analyze(run)
+    name, value = next((one.key, one.new) for one in report.patch.changes if one.target == "env")
+    for said, again in ((value, False), ("max_split_size_mb:32", True)):
+        first = copy("gpu_oom_fragmentation-fragmented", tmp_path / "runs" / "job")
+        (first / "command.sh").write_text(f"{name}={said} llamafactory-cli train train.yaml\n", encoding="utf-8")
+        (run / "command.sh").write_text("llamafactory-cli train train.yaml\n", encoding="utf-8")
+        for path in run.rglob("*"):
+            path.touch()
+        summary = scan(Options(roots=[str(tmp_path / "runs")], output=tmp_path / "runs.parquet"))
+        rows = {row["path"].rpartition("/")[2]: row for row in parquet.read_table(tmp_path / "runs.parquet").to_pylist()}
+        assert (f"{name}={value}" in rows["job-fix1"]["patch"]) == again
+        assert summary.jobs[0].attempts[1].changed == {f"env.{name}": (said, None)}
+        shutil.rmtree(first)

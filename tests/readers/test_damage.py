@@ -165,3 +165,11 @@ def test_a_damaged_fixture_is_analyzed(path: Path, cut: float, flips: list[tuple
         before = [one for one in told(path.name, whole[:start]) if isinstance(one, Step | Crash)]
         after = [one for one in told(path.name, bytes(damaged)) if isinstance(one, Step | Crash)]
         assert plain(after[: len(before) - 1]) == plain(before[: len(before) - 1])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nesting_without_end_raises_nothing(name: str):
+    """A hundred thousand brackets, in a whole file and in the middle of a valid one: deeper than any decoder goes."""
+    for deep in (b"[" * 100_000, b'{"a":' * 100_000, b"{a: " * 100_000, b'{"log_history": [' + b"[" * 100_000):
+        told(name, deep)
+        told(name, FILES[name] + b"\n" + deep)

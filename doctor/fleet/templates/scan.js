@@ -1,9 +1,15 @@
 "use strict";
 // rows: [path, state, cause, evidence, last step, loss, ended (Unix seconds), job, bytes, report, cluster]
-const {rows, states, reports, open: openWord} = JSON.parse(document.getElementById("data").textContent);
+const {rows, states, reports} = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 200, STATE = 1, ENDED = 6, REPORT = 9;
 let shown = rows, page = 0, key = -1, down = false, state = "";
 const body = document.querySelector("#runs tbody"), find = document.getElementById("find");
+
+// The folder that all runs share: said once, at the top of the page.
+const above = rows.reduce((shared, [path]) => {
+  while (!path.startsWith(shared)) shared = shared.slice(0, shared.lastIndexOf("/", shared.length - 2) + 1);
+  return shared;
+}, rows.length ? rows[0][0].slice(0, rows[0][0].lastIndexOf("/") + 1) : "");
 
 function cell(text, kind) {
   const td = document.createElement("td");
@@ -14,22 +20,31 @@ function cell(text, kind) {
 
 function draw() {
   body.replaceChildren(...shown.slice(page * PAGE, (page + 1) * PAGE).map(row => {
-    const tr = document.createElement("tr");
-    const ended = row[ENDED] ? new Date(row[ENDED] * 1000).toISOString().slice(0, 16).replace("T", " ") : "";
-    tr.append(cell(row[0]), cell(states[row[STATE]], row[STATE]), cell(row[2]), cell(row[3], "text"), cell(row[4]), cell(row[5]), cell(ended), cell(row[7]), cell(row[8]));
-    const last = cell("");
+    const tr = document.createElement("tr"), path = cell(row[REPORT] ? "" : row[0].slice(above.length)), state = cell("");
+    path.title = row[0];
     if (row[REPORT]) {
-      const a = document.createElement("a");
+      const a = path.appendChild(document.createElement("a"));
       a.href = reports + row[REPORT];
-      a.textContent = openWord;
-      last.append(a);
+      a.textContent = row[0].slice(above.length);
     }
-    tr.append(last);
+    const chip = state.appendChild(document.createElement("span"));
+    chip.className = "chip " + row[STATE];
+    chip.textContent = states[row[STATE]];
+    tr.append(path, state, cell(row[2]), cell(row[3], "text"), cell(row[4], "number"), cell(row[5], "number"), cell(when(row[ENDED])), cell(row[7]), cell(bytes(row[8]), "number"));
     return tr;
   }));
   document.getElementById("place").textContent = shown.length ? `${page * PAGE + 1}–${Math.min(shown.length, (page + 1) * PAGE)} / ${shown.length}` : "0";
   document.getElementById("previous").disabled = page === 0;
   document.getElementById("next").disabled = (page + 1) * PAGE >= shown.length;
+}
+
+function when(seconds) {
+  return seconds ? new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ") : "";
+}
+
+function bytes(size) {
+  const unit = size < 1024 ? 0 : Math.min(3, Math.floor(Math.log2(size) / 10));
+  return (size / 1024 ** unit).toFixed(unit ? 1 : 0) + " " + ["B", "KiB", "MiB", "GiB"][unit];
 }
 
 function select() {
@@ -64,11 +79,10 @@ function timeline() {
   };
   counts.forEach(([bad, good], i) => {
     const high = 60 * good / most, low = 60 * bad / most;
-    if (good) add("rect", {x: i * 10, y: 66 - high, width: 9, height: high, fill: "#2e7d32"});
-    if (bad) add("rect", {x: i * 10, y: 66 - high - low, width: 9, height: low, fill: "#c62828"});
+    if (good) add("rect", {x: i * 10, y: 66 - high, width: 9, height: high, class: "sound"});
+    if (bad) add("rect", {x: i * 10, y: 66 - high - low, width: 9, height: low, class: "failed"});
   });
-  [first, last].forEach((time, i) => add("text", {x: i ? 1240 : 0, y: 84, "text-anchor": i ? "end" : "start", "font-size": 12, fill: "currentColor"},
-    new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ")));
+  [first, last].forEach((time, i) => add("text", {x: i ? 1240 : 0, y: 84, "text-anchor": i ? "end" : "start"}, when(time)));
 }
 
 find.addEventListener("input", select);
@@ -90,8 +104,7 @@ for (const head of document.querySelectorAll("th[data-key]")) {
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     select();
   };
-  head.addEventListener("click", sort);
-  head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
+  head.querySelector("button").addEventListener("click", sort);
 }
 timeline();
 select();

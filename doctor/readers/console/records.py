@@ -50,7 +50,7 @@ def plain(raw: bytes) -> Printed | None:
     """The record of a line that is nothing but the Trainer's flat dict with a loss in it; None for all else (`printed` may know more)."""
     try:
         metrics = _decode_plain(raw.replace(b"'", b'"'))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     try:
         told = {name: float(value) for name, value in metrics.items()}

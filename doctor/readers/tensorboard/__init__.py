@@ -30,6 +30,7 @@ class TensorBoard(ReaderBase):
 
     kind = "tensorboard"
     lane: Lane = "metrics"
+    output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
         return ".tfevents." in path.name

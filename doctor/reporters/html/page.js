@@ -29,7 +29,7 @@ function setLanguage(lang) {
 function setTheme(theme) {
   state.theme = theme;
   if (theme === "auto") delete root.dataset.theme; else root.dataset.theme = theme;
-  all("button.theme").forEach(one => { one.textContent = say("html_theme", {theme: say("html_theme_" + theme)}); });
+  all("button.theme").forEach(one => { one.textContent = one.title = say("html_theme", {theme: say("html_theme_" + theme)}); });
   draw();
 }
 
@@ -62,7 +62,7 @@ document.addEventListener("click", event => {
   else if (button.dataset.copy !== undefined) copy(button.dataset.copy);
   else if (button.classList.contains("copy-yaml")) copy(data.yaml);
   else if (button.classList.contains("download")) download();
-  else if (button.dataset.over) { state.over = button.dataset.over; draw(); }
+  else if (button.dataset.over) { state.over = button.dataset.over; together.range.clear(); draw(); }
   else if (button.classList.contains("log")) { state.log = !state.log; draw(); }
   else if (button.classList.contains("reset")) all(".canvas", page()).forEach(one => one.data && Plotly.relayout(one, {"xaxis.autorange": true, "yaxis.autorange": true}));
 });
@@ -71,7 +71,12 @@ document.addEventListener("input", event => {
   state.smooth = Number(event.target.value);
   draw();
 });
-addEventListener("beforeprint", () => all("details").forEach(one => { one.open = true; }));
+addEventListener("beforeprint", () => {
+  all("details").forEach(one => { one.open = true; });
+  root.dataset.theme = "light";
+  if (window.Plotly) all(".canvas", page()).forEach(drawOne);
+});
+addEventListener("afterprint", () => setTheme(state.theme));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 
 // --- plots
@@ -142,16 +147,16 @@ function lines(chart) {
   return [out.map(one => one[0]), out.map(one => one[1])];
 }
 
-function layout(chart) {
+function layout(chart, curves) {
   const grid = colour("--line"), [shapes, annotations] = lines(chart);
-  const axis = {gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true};
+  const axis = {gridcolor: grid, zerolinecolor: grid, linecolor: grid};
   const seconds = chart.over === "seconds" || (state.over === "time" && clocks.size);
   return {paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily},
     margin: {l: 48, r: 10, t: 8, b: 40}, hovermode: "closest", dragmode: "zoom", shapes, annotations, uirevision: state.over + state.log,
-    legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: true,
+    legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: curves.length > 1, modebar: {bgcolor: colour("--card"), color: colour("--dim"), activecolor: colour("--accent")},
     hoverlabel: {bgcolor: colour("--card"), bordercolor: grid, font: {color: colour("--ink")}},
     xaxis: {...axis, title: {text: say(seconds ? "html_seconds" : "html_steps"), font: {size: 11}}},
-    yaxis: {...axis, type: state.log ? "log" : "linear", exponentformat: "power",
+    yaxis: {...axis, automargin: "left", type: state.log ? "log" : "linear", exponentformat: "power",
       rangemode: ["chart_pace", "chart_tokens", "chart_memory"].includes(chart.name) ? "tozero" : "normal"}};
 }
 
@@ -162,14 +167,21 @@ function together(plot, chart, event) {
   if (event["xaxis.range[0]"] !== undefined) change["xaxis.range"] = [event["xaxis.range[0]"], event["xaxis.range[1]"]];
   else if (event["xaxis.autorange"]) change["xaxis.autorange"] = true;
   else return;
+  together.range.set(chart.over, change["xaxis.range"] || null);
   together.busy = true;
   const others = all(".canvas", page()).filter(one => one !== plot && one.data && data.charts[one.dataset.chart].over === chart.over);
   Promise.all(others.map(one => Plotly.relayout(one, change))).finally(() => { together.busy = false; });
 }
+together.range = new Map();
+
+// Named, so that no button that plotly adds (such as sharing a chart in its cloud) appears in a page that talks to nobody.
+const MODE = {responsive: true, displaylogo: false, modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]};
 
 function drawOne(plot) {
   const chart = data.charts[plot.dataset.chart], fresh = !plot.data;
-  return Plotly.react(plot, traces(chart), layout(chart), {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"]})
+  const range = fresh && together.range.get(chart.over), curves = traces(chart), look = layout(chart, curves);
+  if (range) Object.assign(look.xaxis, {range: [...range], autorange: false});
+  return Plotly.react(plot, curves, look, MODE)
     .then(() => { if (fresh) plot.on("plotly_relayout", event => together(plot, chart, event)); plot.dataset.drawn = "yes"; });
 }
 
@@ -180,22 +192,51 @@ function draw() {
   if (state.smooth !== null) all("input.smooth").forEach(one => { one.value = state.smooth; });
   if (!window.Plotly) return;
   all(".waiting").forEach(one => { one.hidden = true; });
-  drawAll();
+  waiting = all(".canvas", page());
+  drawWaiting();
 }
 
-// One plot after the other, so that the page answers in between; a newer round ends an older one.
-async function drawAll() {
-  const mine = ++drawAll.round;
-  for (const plot of all(".canvas", page())) {
-    await drawOne(plot);
-    await new Promise(done => setTimeout(done));
-    if (mine !== drawAll.round) return;
-  }
+// Plots that somebody can see are drawn at once, the others when the browser has nothing else to do: the page answers meanwhile.
+let waiting = [], drawing = false;
+const seen = new Set();
+const watcher = new IntersectionObserver(entries => {
+  entries.forEach(one => { if (one.isIntersecting) seen.add(one.target); else seen.delete(one.target); });
+  drawWaiting.wake();
+}, {rootMargin: "300px 0px"});
+all(".canvas").forEach(one => watcher.observe(one));
+
+async function drawWaiting() {
+  if (drawing) { drawWaiting.wake(); return; }
+  drawing = true;
+  try {
+    while (waiting.length) {
+      if (!waiting.some(one => seen.has(one))) await idle();
+      const next = waiting.find(one => seen.has(one)) || waiting[0];
+      waiting = waiting.filter(one => one !== next);
+      if (next) await drawOne(next);
+      await new Promise(done => setTimeout(done));
+    }
+  } finally { drawing = false; }
 }
-drawAll.round = 0;
+drawWaiting.wake = () => {};
+
+// Until the browser is idle, or somebody scrolls to a plot.
+function idle() {
+  return new Promise(done => {
+    drawWaiting.wake = done;
+    if (window.requestIdleCallback) requestIdleCallback(done, {timeout: 1000}); else setTimeout(done, 50);
+  });
+}
+
+function bytes(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const raw = atob(text), out = new Uint8Array(raw.length);
+  for (let place = 0; place < raw.length; place++) out[place] = raw.charCodeAt(place);
+  return out;
+}
 
 async function unpacked() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent.trim()), one => one.charCodeAt(0));
+  const packed = bytes(document.getElementById("plotly").textContent.trim());
   const code = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   const script = document.createElement("script");
   script.textContent = code;

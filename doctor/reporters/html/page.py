@@ -18,6 +18,8 @@ ADVICE = {"apply": "✔", "later": "▹", "done": "✓", "not_applicable": "–"
 _PHASES = ("start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end")
 _BEFORE, _TRAINING = 16.0, 84.0
 """Per cent of the timeline that stand for what comes before the first step, and for the steps."""
+_PIN = 2.6
+"""Per cent of the timeline that a pin covers on a wide screen."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -209,7 +211,7 @@ class Page:
         end = {"completed": "fine", "failed": "error", "interrupted": "warning"}.get(run.status, "unknown")
         if not base.config_only(self.report):
             out.append(Incident(self._end(), end, self.words.run_status[run.status], base.reached(self.report, self.words)))
-        return sorted(out, key=lambda one: one.at)
+        return spread(sorted(out, key=lambda one: one.at))
 
     def number(self, finding: FindingView) -> int:
         """A finding's place in the report: its anchor."""
@@ -268,6 +270,19 @@ def _address(issue: str) -> str:
     owner, _, number = issue.partition("#")
     whole = re.fullmatch(r"[\w.-]+/[\w.-]+", owner) and number.isdecimal()
     return f"https://github.com/{owner}/issues/{number}" if whole else ""
+
+
+def spread(incidents: list[Incident]) -> list[Incident]:
+    """Incidents (by their place) moved apart by as little as lets every pin be read; none leaves the timeline."""
+    gap = min(_PIN, 100.0 / max(1, len(incidents)))
+    places: list[float] = []
+    for one in incidents:
+        places.append(max(one.at, places[-1] + gap) if places else one.at)
+    limit = 100.0
+    for number in reversed(range(len(places))):
+        places[number] = min(places[number], limit)
+        limit = places[number] - gap
+    return [msgspec.structs.replace(one, at=place) for one, place in zip(incidents, places, strict=True)]
 
 
 def side_by_side(diff: str) -> list[Row]:

@@ -1,0 +1,97 @@
+"""A scan of a hundred runs, six of them hostile: does it end, in what time, and does it tell each?
+
+    python benchmarks/hostile_scan.py [--runs 100] [--seconds 20] [--folder DIR]
+
+Hostile are: a corrupt run, JSON that unpacks to half a GiB, a link to its own folder, files without permission (as root the scan gives up
+its right to read them, by setpriv), pipes in place of logs, and a log of 5 GB (sparse: of nothing but a beginning and an end). The scan
+has to end within the limit of every hostile run plus a minute; the exit code says whether it did and whether each was told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.fleet_scan import SCAN, generate  # noqa: E402 (found through the line above)
+
+HUGE = 5_000_000_000
+CORRUPT, UNPACKED, LOOP, FORBIDDEN, PIPE, LARGE = "corrupt", "unpacked", "loop", "forbidden", "pipe", "large"
+
+
+def hostile(folder: Path) -> None:
+    """The six, beside each other."""
+    for name in (CORRUPT, UNPACKED, LOOP, FORBIDDEN, PIPE, LARGE):
+        (folder / name).mkdir(parents=True)
+    log = b'{"current_steps": 1, "total_steps": 2, "loss": 1.0}\n'
+    (folder / CORRUPT / "trainer_log.jsonl").write_bytes(log + os.urandom(200_000))
+    (folder / CORRUPT / "training_args.bin").write_bytes(b"PK\x03\x04" + os.urandom(5_000))
+    (folder / CORRUPT / "trainer_state.json").write_bytes(b'{"log_history": [' + b"[" * 100_000)
+    with gzip.open(folder / UNPACKED / "trainer_state.json.gz", "wb", compresslevel=1) as file:
+        file.write(b'{"log_history": [')
+        for _ in range(512):
+            file.write(b'{"loss": 1.0, "step": 1},' * 40_000)
+        file.write(b"{}]}")
+    (folder / LOOP / "trainer_log.jsonl").write_bytes(log)
+    (folder / LOOP / "again").symlink_to(folder / LOOP)
+    (folder / LOOP / "self").symlink_to("self")
+    (folder / FORBIDDEN / "trainer_log.jsonl").write_bytes(log)
+    (folder / FORBIDDEN / "trainer_log.jsonl").chmod(0)
+    os.mkfifo(folder / PIPE / "console.log")
+    os.mkfifo(folder / PIPE / "trainer_log.jsonl")
+    with (folder / LARGE / "console.log").open("wb") as file:
+        file.write(b"***** Running training *****\n" + b"{'loss': 1.0, 'epoch': 0.1}\n" * 1000)
+        file.truncate(HUGE)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
+
+
+def without_rights() -> list[str]:
+    """What to put before a command so that permissions count for root too."""
+    if os.geteuid() or shutil.which("setpriv") is None:
+        return []
+    rights = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+
+
+def main() -> int:
+    """Prints what became of each; 1 where the scan took too long or kept silent about one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=20.0, help="limit of one run")
+    parser.add_argument("--folder", type=Path, help="where to make the runs (default: a temporary folder)")
+    given = parser.parse_args()
+    import pyarrow.parquet as parquet
+
+    with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
+        work = Path(temporary)
+        generate(work / "runs", given.runs - 6)
+        hostile(work / "runs" / "hostile")
+        argument = json.dumps([[str(work / "runs")], str(work / "runs.parquet"), "local", "", given.seconds])
+        begin = time.perf_counter()
+        bound = 6 * given.seconds + 60
+        done = subprocess.run([*without_rights(), sys.executable, "-c", SCAN, argument], cwd=ROOT, check=False, timeout=4 * bound)
+        wall = time.perf_counter() - begin
+        rows = parquet.read_table(work / "runs.parquet").to_pylist() if done.returncode == 0 else []
+        told = {row["path"].rpartition("/")[2]: row for row in rows if "/hostile/" in row["path"]}
+        for name in (CORRUPT, UNPACKED, LOOP, FORBIDDEN, PIPE, LARGE):
+            row = told.get(name)
+            said = row and (row["error"] or "; ".join(row["problems"][:2]) or row["evidence"] or row["status"])
+            print(f"{name}: {row['outcome'] if row else 'MISSING'}: {str(said)[:160]}")
+        print(f"{len(rows)} rows; ended after {wall:.0f} s (bound {bound:.0f} s)")
+        silent = [name for name, row in told.items() if row["outcome"] == "analyzed" and not (row["problems"] or row["cause"])]
+        return 0 if len(told) == 6 and wall <= bound and not silent else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
