@@ -1,7 +1,7 @@
 """One multi-pattern pass over a console's bytes: where does something stand that anybody could want? The rest is not looked at.
 
 The engine is Hyperscan (BSD; the `hyperscan` wheel), which finds a thousand literals in a fraction of the time that ripgrep takes for
-them (benchmarks/console_speed.py). Where its wheel is missing, `scanner` gives None and every line goes through the `Gate` instead:
+them (benchmarks/readers_speed.py). Where its wheel is missing, `scanner` gives None and every line goes through the `Gate` instead:
 the same answers, later.
 """
 
