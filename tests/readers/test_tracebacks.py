@@ -47,6 +47,15 @@ def test_prefixes_of_ranks_and_hosts(tmp_path: Path, prefix: str, rank: int | No
     assert (crash.exception, len(crash.frames), crash.rank, crash.frames[0].code) == ("torch.OutOfMemoryError", 3, rank, "launch()")
 
 
+@pytest.mark.parametrize("quote", ['"', "“"])
+def test_a_traceback_pasted_as_one_line_is_a_line(tmp_path: Path, quote: str):
+    """A form or a chat took its line breaks away: it opens no traceback that the next lines would be part of."""
+    text = f"Traceback (most recent call last): File {quote}/a/b.py{quote}, line 3, in f g() ValueError: bad value\nnext\n"
+    seen = console(tmp_path, text)
+    assert not seen.crashes
+    assert [line.text for line in seen.lines] == text.splitlines()
+
+
 def test_ranks_interleaved_line_by_line(tmp_path: Path):
     """Two ranks fail at once and print at once: each line goes to its own traceback."""
     lines = PLAIN.replace("2.00 GiB", "{} GiB").splitlines()

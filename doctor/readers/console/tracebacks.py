@@ -11,6 +11,8 @@ from doctor.readers.console import cells
 
 HEADER = "Traceback (most recent call last)"
 CUT = '.py", line '
+_COLLAPSED = re.compile(r"\(most recent call last\):?[ \t]+File [\"“']")
+"""A whole traceback pasted as one line: it is a line like any other, and rules read what it ends with."""
 _FRAME = re.compile(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
 _CUT_FRAME = re.compile(r'\s*([^"]{1,1000}\.py)", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
 """The first frame of an excerpt that begins in the middle of its line."""
@@ -96,7 +98,7 @@ class Tracebacks:
         """Takes a line (no newline, no rank prefix)."""
         open_ = self._open
         self.line = line
-        if HEADER in text:
+        if HEADER in text and not _COLLAPSED.search(text):
             return True, self._start(text, line)
         if open_ is None:
             return self._idle(text, line)
