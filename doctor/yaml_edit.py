@@ -199,7 +199,9 @@ def _places(text: str) -> tuple[dict[str, list[_Place]], bool]:
         if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
             continue
         key_end = key.end_mark.index + offset
-        colon = text.index(":", key_end)
+        colon = text.find(":", key_end)
+        if colon < 0:  # an explicit key (`? key`) without a value
+            raise _CannotEdit
         places.setdefault(key.value, []).append(_place(text, key.start_mark.index + offset, colon, value, offset))
     return places, bool(root.flow_style)
 

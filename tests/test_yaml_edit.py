@@ -7,7 +7,7 @@ import string
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from doctor.yaml_edit import Edit, NotReadable, dump, duplicate_keys, edit, edit_json, load
@@ -90,6 +90,7 @@ def test_an_edit_changes_one_key_of_any_file(values, key, value, remove):
     assert [line for line in out.splitlines() if line in kept] == kept
 
 
+@example(text="?", key="seed")
 @given(st.text(max_size=200), _NAMES)
 def test_any_text_is_edited_rightly_or_declined(text, key):
     """Whatever the file holds: no exception, and a result that says exactly what was asked."""

@@ -85,7 +85,8 @@ ON_THREAD = [
     (live, "_stop_judge"), (snapshot, "effective"), (snapshot, "facts"), (snapshot, "allocator"), (snapshot, "given"),
     (recorder.Recorder, "put"), (recorder.Recorder, "start"), (recorder.Recorder, "flush"), (recorder.Recorder, "__init__"),
     (monitor.StopJudge, "step"), (monitor.StopJudge, "__init__"), (crashes, "watch_uncaught"), (crashes, "watch_training"),
-    (live.DoctorCallback, "_keep_memory"), (memory_history, "begin"), (stacks.Stacks, "listen"),
+    (live.DoctorCallback, "_remember"), (live.DoctorCallback, "_settle"), (live.DoctorCallback, "_keep_memory"),
+    (memory_history, "begin"), (stacks.Stacks, "listen"),
 ]  # fmt: skip
 OFF_THREAD = [
     (sampler.Sampler, "read"), (journal.Journal, "write"), (journal.Journal, "header"), (recorder, "encode"), (monitor.Monitor, "line"),
