@@ -102,3 +102,20 @@ def test_a_report_without_plots_carries_no_library() -> None:
     for text in (without, with_plots):
         assert "http-equiv" in text
         assert not any(f'{attribute}="http' in text for attribute in ("src", "action"))
+
+
+def test_plotly_registers_lines_and_points_only() -> None:
+    """The library in the page is plotly's own without its list of other traces; where a new plotly is bundled otherwise, this says so."""
+    import base64
+    import gzip
+    import importlib.util
+    import re
+
+    page = REPORTERS["html"](settled(doctor.analyze(Path(__file__).parents[2] / "fixtures" / "lr_too_high-full")))
+    packed = re.search(r'id="plotly">([^<]+)<', page)
+    assert packed
+    inside = gzip.decompress(base64.b64decode(packed[1])).decode()
+    folder = importlib.util.find_spec("plotly").submodule_search_locations[0]
+    whole = (Path(folder) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    registration = re.compile(r"\w+\.register\(\[(?:\w+\(\),?){9,}\]\);")
+    assert registration.sub("", whole) == inside != whole
