@@ -28,6 +28,8 @@ ASK_SECONDS = 300.0
 """As long as the callback itself waits before it calls a training silent."""
 TIMES = 3
 """So often one silence is asked about: after ASK_SECONDS, twice and four times that."""
+RETRY = 30.0
+"""Where nobody listens yet, it is tried again after so many seconds."""
 PATIENCE = 60.0
 """A hung training that was asked to end is killed so many seconds later; torchrun gives its ranks 30."""
 _TAIL = 1 << 16
@@ -55,7 +57,7 @@ class Silence:
         self.said: list[str] = []
         self._pid, self._folder, self._ask, self._end, self._tell = pid, folder, ask, end, tell
         self._heard = time.monotonic()
-        self._asked, self._ending = 0, 0.0
+        self._asked, self._again, self._ending = 0, 0.0, 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="lfdoctor-silence", daemon=True)
 
@@ -95,15 +97,15 @@ class Silence:
             self.said.append(f"no output and no step for {quiet:.0f} s: ended by lfdoctor as hung")
             self._ending = time.monotonic() + PATIENCE
             end_group(self._pid, signal.SIGTERM)
-        elif 0 < self._ask * 2**self._asked <= quiet and self._asked < TIMES:
-            self._asked += 1
-            self._question(quiet)
+        elif 0 < self._ask * 2**self._asked <= quiet and self._asked < TIMES and now >= self._again:
+            self._asked += self._question(quiet)
+            self._again = now + min(self._ask, RETRY)
 
-    def _question(self, quiet: float) -> None:
-        """Asks every rank of this machine that listens; tells the verdict and where each stands."""
+    def _question(self, quiet: float) -> bool:
+        """Asks every rank of this machine that listens (whether there is one); tells the verdict and where each stands."""
         ranks = list(listening(self._folder, self._pid))
         if not ranks or _has_ended(self._folder):
-            return
+            return False
         step = _last_step(self._folder)
         for rank in ranks:
             _ask(rank, step, quiet)
@@ -111,6 +113,7 @@ class Silence:
         facts = [event for path in files for event in Stacks().configs(File(path, path.name, Source(str(path), "stacks", 0)))]
         for line in verdict(facts) or [f"no output and no step for {quiet:.0f} s; the stacks are in {self._folder}"]:
             self._tell(line)
+        return True
 
 
 def verdict(facts: list[Event]) -> list[str]:

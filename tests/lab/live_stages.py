@@ -156,7 +156,15 @@ def check(name: str, base: Path, zygote: Zygote) -> str:
     for work in (alone, callback):
         zygote.train(work, yaml.safe_load(text), ranks, callback=work is callback)
     (hook / "train.yaml").write_text(text, encoding="utf-8")
-    cli(hook, ["train", "train.yaml"], {}, ranks)
+    try:
+        cli(hook, ["train", "train.yaml"], {}, ranks)
+    except AssertionError:
+        # gloo's threads abort a finished process now and then, also without us: once more
+        if ranks == 1 or "terminate called without an active exception" not in (hook / "all.log").read_text(errors="replace"):
+            raise
+        for left in ("out", "doctor"):
+            shutil.rmtree(hook / left)
+        cli(hook, ["train", "train.yaml"], {}, ranks)
     logged = {one["step"]: one["loss"] for one in figures(alone) if "loss" in one}
     evaluated = {one["step"] for one in figures(alone) if "eval_loss" in one}
     counts = []
