@@ -64,3 +64,9 @@ def _unreached(detector: LogPattern) -> Iterator[str]:
 def test_no_alternative_is_behind_a_closed_gate(rule: rulebook.Rule):
     """A text without any of the literals never reaches the rule, so an alternative without one would be dead."""
     assert not list(_unreached(LogPattern(**rule.when["log_pattern"])))
+
+
+def test_no_literal_is_made_of_digits_alone() -> None:
+    """Lines are told apart by their shape, without digits: such a literal would have to be looked for in every line of every log."""
+    told = {literal: rule.id for rule in RULES for literal in rule.params["contains"]}
+    assert {literal: rule for literal, rule in told.items() if not re.search(r"[^\W\d_]{2}", literal)} == {}
