@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -231,11 +231,31 @@ def _write_report(options: Options, path: str, record: RunRecord) -> None:
 
 
 def _write(options: Options, store: Store) -> Summary:
-    """Tables, summary and page."""
+    """Tables, summary and page; where no run has changed since they were written, and nobody changed them, they stay."""
     from doctor.fleet import page
 
+    told = options.beside(".summary.json")
+    files = (options.output, options.beside(".findings.parquet"), told, options.beside(".html"))
+    state = store.digest(repr((store.about("version"), options.roots, options.limits, options.suffix)))
+    if (kept := _still(told)) is not None and store.about("outputs") == _outputs(state, files):
+        return kept
     found = summary.of(store)
     tables.write(store.records(), options.output, options.beside(".findings.parquet"))
-    options.beside(".summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    told.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     page.write(store, found, options)
+    store.settings("outputs", _outputs(state, files))
     return found
+
+
+def _still(path: Path) -> Summary | None:
+    """The summary of the scan before, if it is one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Summary)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _outputs(state: str, files: Sequence[Path]) -> str:
+    """What the outputs are made from, and how they lie on the disk."""
+    stats = [path.stat() if path.is_file() else None for path in files]
+    return repr((state, [stat and (stat.st_size, stat.st_mtime_ns) for stat in stats]))

@@ -6,6 +6,7 @@ out by path, the same whatever engine did the work and in whatever order).
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ class Store:
         self._lock = threading.Lock()
         self._since = 0
         self.db = self._open()
-        if self._about("version") != version:
+        if self.about("version") != version:
             self.db.execute("DELETE FROM runs")
             self.db.execute("INSERT OR REPLACE INTO about VALUES ('version', ?)", (version,))
         self.db.execute("UPDATE runs SET here = 0")
@@ -62,7 +63,8 @@ class Store:
                 return db
         return sqlite3.connect(self.path, check_same_thread=False)
 
-    def _about(self, name: str) -> str | None:
+    def about(self, name: str) -> str | None:
+        """A setting as it was remembered."""
         row = self.db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
@@ -111,10 +113,18 @@ class Store:
 
     def settings(self, name: str, value: str) -> bool:
         """Remembers a setting; True if it was another one before."""
-        before = self._about(name)
+        before = self.about(name)
         with self._lock:
             self.db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
         return before is not None and before != value
+
+    def digest(self, more: str) -> str:
+        """Of every run that is here: which files it had, what was held against its patch; `more` goes into it, too."""
+        told = hashlib.blake2b(more.encode("utf-8", "surrogateescape"), digest_size=16)
+        with self._lock:
+            for row in self.db.execute("SELECT path, signature, tried, state FROM runs WHERE here = 1 ORDER BY path"):
+                told.update(repr(row).encode("utf-8", "surrogateescape"))
+        return told.hexdigest()
 
     def _count(self) -> None:
         self._since += 1

@@ -101,6 +101,28 @@ def test_only_what_changed_is_analyzed_again(runs, tmp_path):
     assert table(out)["healthy-sft"]["cause"] is not None
 
 
+def test_outputs_of_unchanged_runs_stay_as_they_are(runs, tmp_path):
+    """Nothing is written again where nothing changed; an output that somebody removed or changed is."""
+    out = tmp_path / "runs.parquet"
+    beside = [tmp_path / f"runs{ending}" for ending in (".parquet", ".findings.parquet", ".html", ".summary.json")]
+
+    def written():
+        return [path.stat().st_mtime_ns for path in beside]
+
+    first = scan(options(runs, out))
+    before, page = written(), beside[2].read_text("utf-8")
+    assert (scan(options(runs, out)), written()) == (first, before)
+    beside[2].unlink()
+    beside[0].write_bytes(b"")
+    assert scan(options(runs, out)) == first
+    assert beside[2].read_text("utf-8") == page
+    assert sorted(table(out)) == sorted(SOME)
+    before = written()
+    (runs / "healthy-dpo").rename(tmp_path / "gone")
+    assert scan(options(runs, out)).runs == len(SOME) - 1
+    assert all(now > then for now, then in zip(written(), before, strict=True))
+
+
 def test_an_interrupted_scan_goes_on(runs, tmp_path):
     """What was analyzed before the interruption is not analyzed again, and the tables are as if nothing had happened."""
 
