@@ -207,7 +207,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         folder = given.folder or work / "runs"
-        generate(folder, given.runs)
+        generate(folder, given.runs or given.kill)
         if given.runs:
             wall, cpu = one_by_one(folder, given.runs, min(given.sample, given.runs))
             first = scan([folder], work / "all.parquet")
