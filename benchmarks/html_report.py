@@ -24,7 +24,7 @@ from doctor.curves import METRICS, of_run
 from doctor.reporters import REPORTERS
 from doctor.reporters.json import settled
 from doctor.run import Run, Series
-from tests.browser.conftest import FLAGS, chromium
+from tests.browser.conftest import DRAWN, FLAGS, chromium
 from tests.reporters import samples
 
 USUAL = ("loss", "grad_norm", "learning_rate", "throughput")
@@ -60,7 +60,7 @@ def watched(browser: Any, path: Path, slower: int) -> dict[str, float]:
     tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": slower})
     tab.add_init_script(WATCH)
     tab.goto(path.as_uri())
-    while not tab.evaluate(f"{CANVAS}.every(one => one.dataset.drawn)"):
+    while not tab.evaluate(DRAWN):
         tab.wait_for_timeout(5)
     drawn = tab.evaluate("new Promise(done => requestAnimationFrame(() => done(performance.now())))")
     told = {"all": drawn, "verdict": tab.evaluate(PAINTED)}

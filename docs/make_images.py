@@ -17,11 +17,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser.conftest import FLAGS, chromium  # noqa: E402 (found through the line above)
+from tests.browser.conftest import DRAWN, FLAGS, chromium  # noqa: E402 (found through the line above)
 
 WIDE, PHONE = {"width": 1200, "height": 860}, {"width": 390, "height": 844}
 PAGE = ".page:not([hidden])"
-DRAWN = f"[...document.querySelectorAll('{PAGE} .canvas')].every(one => one.dataset.drawn)"
 OOM, CURVES = "gpu_oom_activations-forward", "lr_too_high-full-eval"
 PICTURES: tuple[tuple[str, str, str, str, dict[str, int], str], ...] = (
     ("report-light", OOM, "en", "light", WIDE, ""),

@@ -13,7 +13,7 @@ from tests.expected import fixtures, summary
 from tests.lab.scenarios import BY_NAME
 
 FIXTURES = fixtures()
-MACHINE = re.compile(rb"(?<!/home/user)/work/|/tmp/(?!torch)|/root/|\.pyenv|sitecustomize|site-packages/doctor")
+MACHINE = re.compile(rb"(?<!/home/user)/(?:work)/|/tmp/(?!torch)|/(?:root)/|\.pyenv|sitecustomize|site-packages/doctor")
 LARGEST_BYTES = 180_000
 
 

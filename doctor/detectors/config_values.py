@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from doctor.conditions import Condition, holds, paths, problems
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import ConfigSeen, Event, Where
 from doctor.options import scope_of
 from doctor.run import Run
@@ -38,7 +38,7 @@ class ConfigValues:
 
     def feed(self, event: ConfigSeen, run: Run) -> Iterator[Match]:
         self._written = self._written or event.origin in WHOLE
-        return iter(())
+        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         if not run.config or (self.whole and not self._written) or ("model" in run.config and "model_name_or_path" not in run.config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Fact
 from doctor.run import Run
 
@@ -22,7 +22,7 @@ class KnownFact:
         self.name, self.key = name, key
 
     def feed(self, event: Fact, run: Run) -> Iterator[Match]:
-        return iter(())
+        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         value = run.facts.get(self.name)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Crash, Event, Frame, LogLine
 from doctor.options import effective
 from doctor.run import Run
@@ -191,7 +191,7 @@ class GpuOom:
         yield self._match(event, run, _message_facts(text, head), event.text[:2000])
 
     def finish(self, run: Run) -> Iterator[Match]:
-        return iter(())
+        return QUIET
 
     def _match(self, event: LogLine | Crash, run: Run, fresh: dict[str, Any], quote: str) -> Match:
         known = self._known.setdefault(event.attempt, {})

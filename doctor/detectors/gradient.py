@@ -58,7 +58,7 @@ class Gradient:
             self.since = None
             return QUIET
         self.since = self.since or event
-        now = median(list(self.recent))
+        now = median(self.recent)
         if self.told or now <= max(self.ratio * usual.median, self.above):
             return QUIET
         self.told = True

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Crash, Event, LogLine
 from doctor.run import Run
 
@@ -87,7 +87,7 @@ class LogPattern:
                 return
 
     def finish(self, run: Run) -> Iterator[Match]:
-        return iter(())
+        return QUIET
 
     def _crash_fits(self, event: Crash) -> bool:
         compiled = self.compiled()

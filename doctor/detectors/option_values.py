@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import ConfigSeen, Crash, Event, LogLine
 from doctor.options import Option, Version, suggestion, table, versions_of
 from doctor.run import Run
@@ -66,7 +66,7 @@ class OptionValues:
         elif self.problem == "unknown" and len(self._refused) < 1000:
             listed = re.search(r"not used by the HfArgumentParser: \[([^\]]*)", event.text)
             self._refused |= set(re.findall(r"'-{0,2}([\w.-]+)'", listed[1])) if listed else set()
-        return iter(())
+        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         if is_other_command(run.config):

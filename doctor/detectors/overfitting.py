@@ -69,7 +69,7 @@ class Overfitting:
     def _take(self, event: Step, name: str, value: float) -> list[Match]:
         if not math.isfinite(value) or (name not in self.best and len(self.best) >= 32):
             return []
-        now = median(list(self.train)) if self.train else None
+        now = median(self.train) if self.train else None
         best = self.best.get(name)
         if best is None or value < best.value:
             # the last three alone: while the loss falls quickly, older ones would make it look higher than it is

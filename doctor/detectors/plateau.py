@@ -61,7 +61,7 @@ class Plateau:
         self.signed |= loss < 0
         self.block.append(loss)
         if self.count % BLOCK == 0:
-            self.levels.append(median(list(self.block)))
+            self.levels.append(median(self.block))
             if len(self.levels) > 512:
                 self.levels = self.levels[::2]
         rate = event.metrics.get("learning_rate")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, LogLine, ProcessEnd
 from doctor.run import Run
 
@@ -119,7 +119,7 @@ class ProcessEnds:
             yield self._match(event, signal, event.text[:2000], {"reporter": "text"})
 
     def finish(self, run: Run) -> Iterator[Match]:
-        return iter(())
+        return QUIET
 
     def _match(self, event: LogLine | ProcessEnd, signal: int | None, text: str, told: dict[str, Any]) -> Match:
         facts = {"signal": signal, "name": NAMES.get(signal or 0), "phase": self._phase, **told}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Fact
 from doctor.run import Run
 
@@ -35,7 +35,7 @@ class Standstill:
         self.depth = depth
 
     def feed(self, event: Fact, run: Run) -> Iterator[Match]:
-        return iter(())
+        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         told = {int(found[1]): value for name, value in run.facts.items() if (found := _NAME.fullmatch(name)) and _is_told(value)}

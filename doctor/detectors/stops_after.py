@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Crash, Event, LogLine, ProcessEnd
 from doctor.run import Run
 
@@ -39,7 +39,7 @@ class StopsAfter:
             )
         elif self._open is not None and any(word in event.text for word in self.literals if word not in self.gate):
             self._open = None
-        return iter(())
+        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         if self._open is not None and not run.completed and run.first_step is None:

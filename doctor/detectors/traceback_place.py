@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Crash, Event
 from doctor.run import Run
 
@@ -49,7 +49,7 @@ class TracebackPlace:
         yield self._match(event, places[-1])
 
     def finish(self, run: Run) -> Iterator[Match]:
-        return iter(())
+        return QUIET
 
     def _match(self, event: Crash, place: str) -> Match:
         innermost = event.frames[-1]

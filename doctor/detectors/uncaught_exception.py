@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.detectors.base import Evidence, Match
+from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Crash, Event, Frame
 from doctor.run import Run
 
@@ -33,10 +33,10 @@ class UncaughtException:
         key = f"{event.exception} {event.message[:80]}"
         known = self.kept.get(key)
         if event.chain or self.ignore.search(event.exception) or (known is None and len(self.kept) >= KINDS_KEPT):
-            return iter(())
+            return QUIET
         if known is None or len(known) < KINDS_KEPT:
             self.kept.setdefault(key, []).append(_match(event, key))
-        return iter(())
+        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         if not run.completed:

@@ -237,7 +237,7 @@ def _write(options: Options, store: Store) -> Summary:
     told = options.beside(".summary.json")
     files = (options.output, options.beside(".findings.parquet"), told, options.beside(".html"))
     state = store.digest(repr((store.about("version"), options.roots, options.limits, options.suffix)))
-    if (kept := _still(told)) is not None and store.about("outputs") == _outputs(state, files):
+    if store.about("outputs") == _outputs(state, files) and (kept := _still(told)) is not None:
         return kept
     found = summary.of(store)
     tables.write(store.records(), options.output, options.beside(".findings.parquet"))

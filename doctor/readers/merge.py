@@ -66,7 +66,7 @@ class Sequencer:
     def feed(self, record: Record) -> Row | None:
         """Takes a record; returns a row that no later record can change."""
         held = self.held
-        if held is None or (record.step > held.step and (record.seconds is None or not self._went_back(record))):
+        if held is None or (record.step > held.step and not self._went_back(record)):
             return self._next(record)
         known = held.metrics if record.step == held.step else self._recent.get(record.step)
         if known is not None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+DRAWN = "[...document.querySelectorAll('.page:not([hidden]) .canvas')].every(one => one.dataset.drawn)"
+"""Whether every plot of the page that is shown is there."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 

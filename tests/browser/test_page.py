@@ -18,6 +18,7 @@ from doctor.report import Report
 from doctor.reporters import REPORTERS
 from doctor.reporters.json import settled
 from doctor.run import Series
+from tests.browser.conftest import DRAWN
 from tests.expected import fixtures
 from tests.reporters import samples
 from tests.reporters.test_reporters import told
@@ -26,7 +27,6 @@ PAGES = fixtures()
 OPENED = PAGES if "LFDOCTOR_BROWSER_ALL" in os.environ else PAGES[::6]
 """Every sixth fixture: all of them, which `make browser` opens, take minutes."""
 BATCHES = 8 if "LFDOCTOR_BROWSER_ALL" in os.environ else 2
-DRAWN = "[...document.querySelectorAll('.page:not([hidden]) .canvas')].every(one => one.dataset.drawn)"
 SERIOUS = ("serious", "critical")
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
+from functools import partial
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from forked import answer, free_port
 
 
 def accepts(path: str) -> str | None:
@@ -32,35 +35,8 @@ def accepts(path: str) -> str | None:
     return None
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def in_child(path: str) -> str | None:
-    """The same, in a process of its own, whose output is thrown away."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        silent = os.open(os.devnull, os.O_RDWR)
-        os.dup2(silent, 1)
-        os.dup2(silent, 2)
-        os.write(writer, json.dumps(accepts(path)).encode())
-        os._exit(0)
-    os.close(writer)
-    answer = b""
-    while chunk := os.read(reader, 65536):
-        answer += chunk
-    os.close(reader)
-    os.waitpid(child, 0)
-    return json.loads(answer) if answer else "the parser died"
-
-
 if __name__ == "__main__":
     import llamafactory.train.tuner  # noqa: F401  the slow import happens once, before the forks
 
     for line in sys.stdin:
-        print(json.dumps({"config": line.strip(), "error": in_child(line.strip())}), flush=True)
+        print(json.dumps({"config": line.strip(), "error": answer(partial(accepts, line.strip()))}), flush=True)

@@ -11,11 +11,14 @@ import contextlib
 import json
 import os
 import re
-import socket
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from forked import answer, free_port
 
 PACKAGES = {
     "unsloth": "2026.1",
@@ -78,39 +81,10 @@ def parse(config: dict[str, Any], bare: bool) -> str | None:
     return None
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def ask(config: dict[str, Any], bare: bool) -> str | None:
-    """The parser's error, None if it accepts; asked again where another process took the port in between."""
-    for _ in range(5):
-        error = in_a_fork(config, bare)
-        if error is None or not ("EADDRINUSE" in error or "address already in use" in error.lower()):
-            break
-    return error
-
-
-def in_a_fork(config: dict[str, Any], bare: bool) -> str | None:
-    """`parse` in a process of its own: it changes global state and may exit."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            os.write(write, json.dumps(parse(config, bare)).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
-    return json.loads(answer) if answer else "died"
+def parse_apart(config: dict[str, Any], bare: bool) -> str | None:
+    """`parse` in an empty folder."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        return parse(config, bare)
 
 
 def main() -> None:
@@ -125,7 +99,7 @@ def main() -> None:
             from llamafactory.hparams import parser  # noqa: F401 (imported once, before the forks)
         for line in sys.stdin:
             asked = json.loads(line)
-            error = ask(asked["config"], bare)
+            error = answer(partial(parse_apart, asked["config"], bare))
             print(json.dumps({"id": asked["id"], "accepted": error is None, "error": error}), flush=True)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import socket
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from forked import free_port
 
 
 def callbacks(wanted: bool) -> list[Any]:
@@ -78,9 +80,7 @@ def child(job: dict[str, Any], rank: int, port: int) -> int:
 
 def train(job: dict[str, Any]) -> int:
     """All ranks of one training; the first exit code that is not 0."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     ranks = []
     for rank in range(job["ranks"]):
         pid = os.fork()

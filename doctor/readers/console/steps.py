@@ -90,9 +90,6 @@ class Stepper:
 
     def feed(self, record: Printed, where: Where, time: float | None) -> list[Record]:
         """Takes a record; gives those whose step is now decided."""
-        if self.settled and not record.logger and (self._placed_last is None or not self._placed_last.logger):
-            self._placed_last = record
-            return [self._placed(Held(record, where, time, None))]
         if self._held and _same(self._held[-1].record, record):
             _join(self._held[-1].record, record)
         elif self._placed_last is not None and _same(self._placed_last, record):
@@ -127,11 +124,10 @@ class Stepper:
         return Record(step, record.metrics, held.where, record.seconds, record.total, exact, held.time)
 
     def _next_step(self, record: Printed) -> int:
-        per_epoch = self._steps_per_epoch()
-        epoch = record.metrics.get("epoch", math.nan)
+        per_epoch, epoch = self._steps_per_epoch(), record.metrics.get("epoch", math.nan)
         near = round(epoch * per_epoch) if per_epoch and math.isfinite(epoch) else None
         cadence = self._cadence or 1
-        allowed = _ROUNDED * (per_epoch or 0.0) + 1 + cadence
+        allowed = self._slack() + cadence
         if "loss" not in record.metrics:
             return self._last if near is None or abs(near - self._last) <= allowed else near
         if self._first_too and self._fresh:
@@ -219,7 +215,7 @@ def _same(a: Printed, b: Printed) -> bool:
     if a.logger == b.logger or "loss" not in a.metrics or "loss" not in b.metrics:
         return False
     epochs = a.metrics.get("epoch"), b.metrics.get("epoch")
-    return epochs[0] is not None and epochs[1] is not None and abs(epochs[0] - epochs[1]) <= 0.0051
+    return epochs[0] is not None and epochs[1] is not None and abs(epochs[0] - epochs[1]) <= _ROUNDED
 
 
 def _join(first: Printed, second: Printed) -> None:
