@@ -17,7 +17,7 @@ Origin = Literal["yaml", "command", "training_args", "model_card", "events", "ad
 """Where a configuration was found: the user's own file or command line first, what can be recovered from a run after."""
 
 
-class Where(msgspec.Struct, frozen=True, order=True):
+class Where(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place a human can open: a file and a 1-based line, or a training step of it."""
 
     file: str
@@ -51,17 +51,19 @@ class ConfigSeen(Event, frozen=True, kw_only=True):
     lines: dict[str, int] = {}
 
 
-class Step(Event, frozen=True, kw_only=True):
+class Step(Event, frozen=True, kw_only=True, gc=False):
     """The joined metrics of one optimizer step (`step` as the run counts them).
 
     `metrics` uses the names of `trainer_state.json` (loss, grad_norm, learning_rate, epoch, eval_loss, rewards/accuracies, ...),
     plus from trainer_log.jsonl: throughput, total_tokens, vram_allocated_gib, vram_reserved_gib. Non-finite values are kept.
-    `seconds` is wall time since training began in this process, if known.
+    `seconds` is wall time since training began in this process, if known. `exact` is False where the source does not print the step and
+    the reader worked it out.
     """
 
     step: int
     metrics: dict[str, float]
     seconds: float | None = None
+    exact: bool = True
 
 
 class LogLine(Event, frozen=True, kw_only=True):

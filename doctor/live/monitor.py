@@ -8,7 +8,6 @@ from typing import Any
 from doctor import rulebook
 from doctor.engine import Engine, Finding
 from doctor.events import Event, Step, Where
-from doctor.readers.base import Record
 from doctor.readers.journal import Parser
 from doctor.readers.merge import Sequencer
 from doctor.rulebook import Rule
@@ -42,7 +41,7 @@ class Monitor:
         """One line of the journal."""
         self._number += 1
         for event in self._parser.line(raw, self._number):
-            ready = self._joined(event) if isinstance(event, Record) else event
+            ready = self._joined(event) if isinstance(event, Step) else event
             if ready is not None:
                 self._feed(ready)
 
@@ -50,15 +49,14 @@ class Monitor:
         """The last step can change no more."""
         held, self._sequencer.held = self._sequencer.held, None
         if held is not None:
-            self._feed(held.event())
+            self._feed(held)
 
     def findings(self) -> list[Finding]:
         """What all rules say of the lines so far."""
         return self.engine.findings()
 
-    def _joined(self, record: Record) -> Step | None:
-        row = self._sequencer.feed(record) if record.metrics else None
-        return row.event() if row is not None else None
+    def _joined(self, step: Step) -> Step | None:
+        return self._sequencer.feed(step) if step.metrics else None
 
     def _feed(self, event: Event) -> None:
         news = {rule for rule, _ in self.engine.feed(event)} - self._told

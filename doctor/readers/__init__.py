@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
-from doctor.events import ConfigSeen, Event, Fact
+from doctor.events import ConfigSeen, Event, Fact, Step
 from doctor.readers import brought, merge
 from doctor.readers.accelerate import Accelerate
 from doctor.readers.adapter_config import AdapterConfig
-from doctor.readers.base import Context, File, Reader, Record, Source, unpacked_head, utf16
+from doctor.readers.base import Context, File, Reader, Source, unpacked_head, utf16
 from doctor.readers.command import Command
 from doctor.readers.config_yaml import ConfigYaml, is_yaml
 from doctor.readers.console import Console
@@ -131,11 +131,13 @@ class Reading:
         if len(telling) == 1:
             yield from self._alone(*telling[0])
             return
-        witnesses: list[tuple[str, list[Record]]] = []
+        witnesses: list[tuple[str, list[Step]]] = []
         for reader, file in telling:
-            records: list[Record] = []
+            records: list[Step] = []
             for event in reader.read(file, self._context):
-                if isinstance(event, Record):
+                if isinstance(event, list):
+                    records += event
+                elif isinstance(event, Step):
                     records.append(event)
                 else:
                     yield event
@@ -146,12 +148,14 @@ class Reading:
         """A single log: nothing to join, constant memory."""
         sequencer = merge.Sequencer()
         for event in reader.read(file, self._context):
-            if not isinstance(event, Record):
+            if isinstance(event, list):
+                yield from sequencer.feed_all(event)
+            elif not isinstance(event, Step):
                 yield event
-            elif event.metrics and (row := sequencer.feed(event)) is not None:
-                yield row.event()
+            elif event.metrics and (step := sequencer.feed(event)) is not None:
+                yield step
         if sequencer.held is not None:
-            yield sequencer.held.event()
+            yield sequencer.held
 
     def _add(self, path: str | Path) -> None:
         if str(path) == "-":

@@ -1,4 +1,4 @@
-"""What every reader is, the file it is handed, and the record of a step that it may yield."""
+"""What every reader is, and the file it is handed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, Literal, Protocol
 import msgspec
 
 from doctor import yaml_edit
-from doctor.events import Event, Where
+from doctor.events import Event, Step, Where
 
-CHUNK = 1 << 20
+CHUNK = 1 << 17
 WHOLE = 64 << 20
 """Files that must be read whole (JSON, YAML) are read up to this size."""
 BOMB = 1 << 30
@@ -48,22 +48,6 @@ class Source(msgspec.Struct):
             self.problems.append(text)
 
 
-class Record(msgspec.Struct, gc=False):
-    """What one source says of one step, before the sources are joined; metrics by the names of `doctor.events.Step`.
-
-    `exact` is False where the source does not print the step and the reader worked it out. `seconds` is wall time since training
-    began in this process, `total` the planned number of steps as this record tells it.
-    """
-
-    step: int
-    metrics: dict[str, float]
-    where: Where
-    seconds: float | None = None
-    total: int | None = None
-    exact: bool = True
-    time: float | None = None
-
-
 class Context(msgspec.Struct):
     """What is known before the logs are read: the lines that somebody wants (None = all of them) the configuration and the facts so far."""
 
@@ -76,8 +60,9 @@ class Reader(Protocol):
     """One file format. A reader never raises on damaged input: it notes a problem in the source and yields what is whole.
 
     `configs` yields what is known before the run (ConfigSeen, Fact) and looks at the beginning of the file at most where the file
-    is a log; `read` yields events in file order, and `Record`s of steps. `lane` says what `read` can yield: nothing (config),
-    records only (metrics), or text and records (text).
+    is a log; `read` yields events in file order; a `Step` of it is what this one file says of a step, before the files are joined (its
+    `attempt` is counted then); a list holds many of them, of rising steps and times, none without metrics. `lane` says what `read` can
+    yield: nothing (config), steps only (metrics), or text and steps (text).
     """
 
     kind: str
@@ -91,7 +76,7 @@ class Reader(Protocol):
         """What the file tells about the run as a whole."""
         ...
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+    def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
         """What happened, in the file's order."""
         ...
 
@@ -107,7 +92,7 @@ class ReaderBase:
     def configs(self, file: File) -> Iterator[Event]:
         return iter(())
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+    def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
         return iter(())
 
 

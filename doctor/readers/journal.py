@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from doctor import yaml_edit
-from doctor.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Where
+from doctor.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
 from doctor.options import table
-from doctor.readers.base import Context, File, Lane, ReaderBase, Record, number, numbers, option_value
+from doctor.readers.base import Context, File, Lane, ReaderBase, number, numbers, option_value
 
 _WANTED = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
 _STEPS = 1 << 52
@@ -35,7 +35,7 @@ class Journal(ReaderBase):
             if raw.startswith(_WANTED):
                 yield from (event for event in parser.line(raw, line) if isinstance(event, ConfigSeen | Fact))
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+    def read(self, file: File, context: Context) -> Iterator[Event]:
         parser = Parser(file.name)
         for line, raw in enumerate(_lines(file), 1):
             for event in parser.line(raw, line):
@@ -55,7 +55,7 @@ class Parser:
         self.rank: int | None = None
         self._attempt = -1
 
-    def line(self, raw: bytes, line: int) -> list[Event | Record]:
+    def line(self, raw: bytes, line: int) -> list[Event]:
         """The events of one line; nothing for a damaged one."""
         raw = raw.strip(b" \t\r\0")
         if not raw:
@@ -70,7 +70,7 @@ class Parser:
             return []
         return list(self._events(values, Where(self.name, line)))
 
-    def _events(self, values: dict[str, Any], where: Where) -> Iterator[Event | Record]:
+    def _events(self, values: dict[str, Any], where: Where) -> Iterator[Event]:
         kind = values.get("type")
         time, seconds = number(values.get("time")), number(values.get("seconds"))
         rank = values.get("rank", self.rank)
@@ -98,13 +98,12 @@ class Parser:
         elif kind == "LogLine":
             yield LogLine(where=where, rank=rank, attempt=attempt, time=time, text=str(values.get("text"))[:20_000])
 
-    def _step(self, values: dict[str, Any], where: Where, time: float | None, seconds: float | None) -> Iterator[Record]:
-        step, total = values.get("step"), values.get("total")
+    def _step(self, values: dict[str, Any], where: Where, time: float | None, seconds: float | None) -> Iterator[Step]:
+        step = values.get("step")
         if self.rank or type(step) is not int or not 0 <= step < _STEPS:
             return
         place = Where(where.file, where.line, step)
-        total = total if type(total) is int and total > 0 else None
-        yield Record(step=step, metrics=_figures(values), where=place, seconds=seconds, total=total, time=time)
+        yield Step(where=place, step=step, metrics=_figures(values), seconds=seconds, time=time)
 
 
 _decode = msgspec.json.Decoder().decode

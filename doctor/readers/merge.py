@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from doctor.events import Step, Where
-from doctor.readers.base import Record
 
 TRUST = ("console", "trainer_log", "journal", "wandb", "tensorboard", "trainer_state")
 """Least trusted first; a kind that is not listed is trusted like the console."""
@@ -25,50 +24,54 @@ _AHEAD = 200
 
 
 class Row(msgspec.Struct, gc=False):
-    """One step of one attempt while it is being joined."""
+    """One step of one attempt while it is being joined with what other witnesses say of it."""
 
     step: int
     attempt: int
     metrics: dict[str, float]
     where: Where
-    seconds: float | None = None
-    time: float | None = None
+    seconds: float | None
+    time: float | None
+    exact: bool
+
+    @classmethod
+    def of(cls, step: Step) -> Row:
+        """What one witness says."""
+        return cls(step.step, step.attempt, step.metrics, step.where, step.seconds, step.time, step.exact)
 
     def event(self) -> Step:
         """The finished event."""
-        return Step(where=self.where, attempt=self.attempt, time=self.time, step=self.step, metrics=self.metrics, seconds=self.seconds)
+        return Step(
+            where=self.where, attempt=self.attempt, time=self.time, step=self.step, metrics=self.metrics, seconds=self.seconds,
+            exact=self.exact,
+        )  # fmt: skip
 
 
-def steps(records: Iterable[Record]) -> Iterator[Step]:
-    """The steps of a single witness, in constant memory."""
-    return (row.event() for row in sequence(records))
-
-
-def sequence(records: Iterable[Record]) -> Iterator[Row]:
-    """One witness's records as rows: repeats dropped, records of one step joined, attempts numbered from 0."""
+def sequence(records: Iterable[Step]) -> Iterator[Step]:
+    """One witness's records in constant memory: repeats dropped, records of one step joined, attempts numbered from 0."""
     sequencer = Sequencer()
     for record in records:
-        if record.metrics and (row := sequencer.feed(record)) is not None:
-            yield row
+        if record.metrics and (step := sequencer.feed(record)) is not None:
+            yield step
     if sequencer.held is not None:
         yield sequencer.held
 
 
 class Sequencer:
-    """Holds the latest row until its step is over; knows the steps just before it."""
+    """Holds the latest step until it is over; knows the steps just before it."""
 
     def __init__(self) -> None:
-        self.held: Row | None = None
+        self.held: Step | None = None
         self.attempt = 0
         self._recent: dict[int, dict[str, float]] = {}
         self._seconds: float | None = None
 
-    def feed(self, record: Record) -> Row | None:
-        """Takes a record; returns a row that no later record can change."""
+    def feed(self, record: Step) -> Step | None:
+        """Takes a record; returns a step that no later record can change."""
         held = self.held
         if held is None or (record.step > held.step and not self._went_back(record)):
             return self._next(record)
-        known = held.metrics if record.step == held.step else self._recent.get(record.step)
+        known = held.metrics if record.step == held.step else self._known(record.step)
         if known is not None:
             verdict = _compare(known, record.metrics)
             if verdict is None and record.step == held.step:
@@ -81,21 +84,40 @@ class Sequencer:
         self._recent.clear()
         return self._next(record)
 
-    def _restarted(self, record: Record) -> bool:
+    def feed_all(self, records: Sequence[Step]) -> Iterator[Step]:
+        """As `feed` for each of some records that all have metrics, of rising steps and by a clock that does not go back."""
+        before, first = self.held, records[0]
+        if self.attempt or before is None or first.step <= before.step or self._went_back(first):
+            yield from (step for record in records if (step := self.feed(record)) is not None)
+            return
+        yield before
+        yield from records[:-1]
+        self.held = records[-1]
+        self._remember({record.step: record.metrics for record in records[-_RECENT:]})
+        self._seconds = self.held.seconds
+
+    def _restarted(self, record: Step) -> bool:
         """A process began anew for certain: its clock did, or its file."""
         return self._went_back(record) or (self.held is not None and record.where.file != self.held.where.file)
 
-    def _went_back(self, record: Record) -> bool:
+    def _went_back(self, record: Step) -> bool:
         return record.seconds is not None and self._seconds is not None and record.seconds + 1 < self._seconds
 
-    def _next(self, record: Record) -> Row | None:
+    def _next(self, record: Step) -> Step | None:
         done = self.held
-        self.held = Row(record.step, self.attempt, record.metrics, record.where, record.seconds, record.time)
-        if len(self._recent) >= 2 * _RECENT:
-            self._recent = dict(list(self._recent.items())[-_RECENT:])
-        self._recent[record.step] = record.metrics
+        self.held = record if record.attempt == self.attempt else msgspec.structs.replace(record, attempt=self.attempt)
+        self._remember({record.step: record.metrics})
         self._seconds = record.seconds
         return done
+
+    def _remember(self, steps: dict[int, dict[str, float]]) -> None:
+        if len(self._recent) >= 2 * _RECENT:
+            self._recent = dict(list(self._recent.items())[-_RECENT:])
+        self._recent.update(steps)
+
+    def _known(self, step: int) -> dict[str, float] | None:
+        """The metrics of a step that is one of the last few."""
+        return self._recent[step] if step in list(self._recent)[-_RECENT:] else None
 
 
 def _compare(a: dict[str, float], b: dict[str, float]) -> bool | None:
@@ -114,7 +136,7 @@ def close(a: float, b: float) -> bool:
     return a == b or abs(a - b) <= 6e-5 + 6e-4 * abs(b) or (a != a and b != b)
 
 
-def join(witnesses: Sequence[tuple[str, Sequence[Record]]]) -> Iterator[Step]:
+def join(witnesses: Sequence[tuple[str, Sequence[Step]]]) -> Iterator[Step]:
     """All witnesses of one run, each (kind, its records in file order), as steps by attempt and step."""
     ordered = sorted((one for one in witnesses if any(record.metrics for record in one[1])), key=_spine_order)
     if not ordered:
@@ -126,7 +148,7 @@ def join(witnesses: Sequence[tuple[str, Sequence[Record]]]) -> Iterator[Step]:
     return (row.event() for row in table.rows())
 
 
-def _spine_order(witness: tuple[str, Sequence[Record]]) -> tuple[int, int]:
+def _spine_order(witness: tuple[str, Sequence[Step]]) -> tuple[int, int]:
     return (SPINE.index(witness[0]) if witness[0] in SPINE else len(SPINE), -len(witness[1]))
 
 
@@ -137,9 +159,9 @@ def _trust(kind: str) -> int:
 class Table:
     """The rows joined so far: the spine's, and what other witnesses add."""
 
-    def __init__(self, spine: tuple[str, Sequence[Record]]) -> None:
+    def __init__(self, spine: tuple[str, Sequence[Step]]) -> None:
         self.trust = _trust(spine[0])
-        self._rows = list(sequence(spine[1]))
+        self._rows = [Row.of(step) for step in sequence(spine[1])]
         self._of_step: dict[int, list[Row]] = {}
         for row in self._rows:
             self._of_step.setdefault(row.step, []).append(row)
@@ -154,11 +176,11 @@ class Table:
                 row.attempt = numbers[row.attempt]
         return rows
 
-    def add(self, kind: str, records: Sequence[Record]) -> None:
+    def add(self, kind: str, records: Sequence[Step]) -> None:
         """Joins one more witness. One that contradicts the rows at more steps than it agrees with them is another run's."""
         exact = all(record.exact for record in records)
         trusted = _trust(kind) > self.trust
-        own = list(sequence(records))
+        own = [Row.of(step) for step in sequence(records)]
         finder = _Finder(self._rows, self._of_step, exact)
         found = [finder.find(row) for row in own]
         agreeing = sum(match is not None for match in found)
@@ -231,12 +253,13 @@ def _fill(row: Row, other: Row, trusted: bool) -> None:
         row.metrics.update({name: value for name, value in other.metrics.items() if name not in row.metrics})
     row.seconds = other.seconds if row.seconds is None else row.seconds
     row.time = other.time if row.time is None else row.time
+    row.exact = row.exact or (other.exact and other.step == row.step)
 
 
-def per_witness(files: Sequence[tuple[str, list[Record]]]) -> list[tuple[str, list[Record]]]:
+def per_witness(files: Sequence[tuple[str, list[Step]]]) -> list[tuple[str, list[Step]]]:
     """One witness a kind for logs that follow one another; copies of the state in checkpoints stay witnesses of their own."""
-    out: list[tuple[str, list[Record]]] = []
-    appended: dict[str, list[Record]] = {}
+    out: list[tuple[str, list[Step]]] = []
+    appended: dict[str, list[Step]] = {}
     for kind, records in files:
         if kind in ("trainer_state", "console"):
             out.append((kind, records))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from doctor.events import Event, Fact, Where
-from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, duration_seconds, number
+from doctor.events import Event, Fact, Step, Where
+from doctor.readers.base import Context, File, Lane, ReaderBase, decode, duration_seconds, number
 
 _MEANT = {
     "lr": "learning_rate",
@@ -21,9 +21,9 @@ _MEANT = {
 }
 """Names of the file -> names of trainer_state.json; empty: no metric."""
 _PROGRESS = frozenset({"epoch", "throughput", "total_tokens", "vram_allocated_gib", "vram_reserved_gib"})
-_PIECE = 1 << 15
 _STEP_KEYS = ("current_steps", "step", "global_step")
 _LOSSLESS = 1 << 52
+_SECONDS = {f"{second:02d}": second for second in range(60)}
 
 
 class TrainerLog(ReaderBase):
@@ -37,20 +37,12 @@ class TrainerLog(ReaderBase):
         named = path.name.startswith("trainer_log") and ".json" in path.name
         return named or (path.name.endswith(".jsonl") and b'"current_steps"' in head)
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
-        planned = last = None
-        records = _Records(file)
-        complete = False
-        for record in records.all():
-            if record.total is not None and record.total != planned and "loss" in record.metrics:
-                planned = record.total
-                yield Fact(where=record.where, name="steps.planned", value=planned)
-            complete = not record.metrics and record.total is not None and record.step >= (last or 0)
-            last = record.step if record.metrics else last
-            yield record
-        if records.broken > 1:
-            file.source.problem(f"{records.broken} lines are no JSON records")
-        if complete and planned is not None:
+    def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
+        log = _Log(file)
+        yield from log.events()
+        if log.broken > 1:
+            file.source.problem(f"{log.broken} lines are no JSON records")
+        if log.complete and log.planned is not None:
             yield Fact(where=file.where(), name="run.completed", value=True)
 
 
@@ -68,6 +60,26 @@ def _lenient(raw: bytes) -> Any:
         except (ValueError, RecursionError):
             continue
     return None
+
+
+class _Usual(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A line of a loss as LLaMA-Factory's LogCallback writes it (0.9.1 on): what has other keys, or nulls, is no such line."""
+
+    current_steps: int
+    total_steps: int
+    loss: float
+    lr: float
+    epoch: float
+    percentage: float
+    elapsed_time: str
+    remaining_time: str
+
+
+class _Counted(_Usual, gc=False, forbid_unknown_fields=True):
+    """With include_num_input_tokens_seen."""
+
+    throughput: float
+    total_tokens: float
 
 
 class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -116,63 +128,123 @@ class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
         return out
 
 
-class _Records:
-    """Turns lines into records; what strict JSON refuses is looked at line by line."""
+class _Log:
+    """The events of one file: stretches of usual lines at once, other lines as they may come."""
 
     def __init__(self, file: File) -> None:
         self._file = file
         self._name = file.name
         self._line = 0
-        self._minute: Any = None
+        self._minute = ""
         self._minute_seconds: float | None = None
+        self._last = -1
+        self._decode: Callable[[bytes], list[Any]] | None = None
         self.broken = 0
+        self.planned: int | None = None
+        self.complete = False
 
-    def all(self) -> Iterator[Record]:
-        """The records of the whole file, those without any metric too."""
+    def events(self) -> Iterator[Event | list[Step]]:
+        """The steps, and the number of them that is planned."""
         decode_lines = msgspec.json.Decoder(_Row).decode_lines
         for lines in self._pieces():
+            if (steps := self._quick(lines)) is not None:
+                yield steps
+                continue
             try:
                 rows = decode_lines(lines)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 rows = []
-            if len(rows) == lines.count(b"\n") > 0:
-                yield from self._usual(rows)
+            told = self._rows(rows) if len(rows) == lines.count(b"\n") > 0 else self._each(lines)
+            for step, total in told:
+                yield from self._judged(step, total)
+            self._decode = self._usual(lines)
+
+    def _usual(self, lines: bytes) -> Callable[[bytes], list[Any]] | None:
+        """What decodes the lines that are like the last one here."""
+        last = lines[lines.rfind(b"\n", 0, -1) + 1 :]
+        for kind in (_Counted, _Usual):
+            decoder = msgspec.json.Decoder(kind)
+            try:
+                decoder.decode(last)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
+            return decoder.decode_lines
+        return None
+
+    def _quick(self, lines: bytes) -> list[Step] | None:
+        """The steps of usual lines only, one later than the other, of the plan that is known; None for any other lines."""
+        if self._decode is None:
+            return None
+        try:
+            rows = self._decode(lines)
+            if len(rows) != lines.count(b"\n"):
+                return None
+            return self._steps(rows)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+            return None
+
+    def _steps(self, rows: list[Any]) -> list[Step] | None:
+        """KeyError for a time that is none."""
+        name, line, planned, last = self._name, self._line, self.planned, self._last
+        minute, begun, moment = self._minute, self._minute_seconds, 0.0
+        counted = type(rows[0]) is _Counted
+        out: list[Step] = []
+        for row in rows:
+            line += 1
+            step, elapsed = row.current_steps, row.elapsed_time
+            if elapsed[:-2] != minute:
+                minute = elapsed[:-2]
+                begun = duration_seconds(minute + "00")
+            if step <= last or row.total_steps != planned or begun is None or (seconds := begun + _SECONDS[elapsed[-2:]]) < moment:
+                return None
+            last, moment = step, seconds
+            if counted:
+                metrics = {
+                    "loss": row.loss, "learning_rate": row.lr, "epoch": row.epoch, "throughput": row.throughput,
+                    "total_tokens": row.total_tokens,
+                }  # fmt: skip
             else:
-                yield from self._each(lines)
+                metrics = {"loss": row.loss, "learning_rate": row.lr, "epoch": row.epoch}
+            out.append(Step(where=Where(name, line, step), step=step, metrics=metrics, seconds=seconds))
+        if last >= _LOSSLESS:
+            return None
+        self._line, self._last, self._minute, self._minute_seconds = line, last, minute, begun
+        self._file.source.records += len(out)
+        self.complete = False
+        return out
+
+    def _judged(self, step: Step, total: int | None) -> Iterator[Event]:
+        if total is not None and total != self.planned and "loss" in step.metrics:
+            self.planned = total
+            yield Fact(where=step.where, name="steps.planned", value=total)
+        self.complete = not step.metrics and total is not None and step.step >= max(self._last, 0)
+        if step.metrics:
+            self._last = step.step
+        yield step
 
     def _pieces(self) -> Iterator[bytes]:
-        """Some whole lines at a time, few enough for the processor's cache; a line of over 1 MiB is no record: cut."""
+        """Some whole lines at a time; a line of over 1 MiB is no record: cut."""
         rest = b""
         for chunk in self._file.chunks():
             data = rest + chunk
-            place = 0
-            while (stop := data.find(b"\n", place + _PIECE) + 1 or data.rfind(b"\n", place) + 1) > 0:
-                yield data[place:stop]
-                place = stop
-            rest = data[place : place + (1 << 20)]
+            stop = data.rfind(b"\n") + 1
+            if stop:
+                yield data[:stop]
+            rest = data[stop : stop + (1 << 20)]
         if rest:
             yield rest
 
-    def _usual(self, rows: list[_Row]) -> Iterator[Record]:
-        source, name, line = self._file.source, self._name, self._line
-        self._line += len(rows)
+    def _rows(self, rows: list[_Row]) -> Iterator[tuple[Step, int | None]]:
         for row in rows:
-            line += 1
+            self._line += 1
             step, total = row.current_steps, row.total_steps
             if 0 <= step < _LOSSLESS:
-                source.records += 1
+                self._file.source.records += 1
+                where, seconds = Where(self._name, self._line, step), duration_seconds(row.elapsed_time)
                 planned = total if total is not None and total > 0 else None
-                yield Record(step, row.metrics(), Where(name, line, step), self._elapsed(row.elapsed_time), planned)
+                yield Step(where=where, step=step, metrics=row.metrics(), seconds=seconds), planned
 
-    def _elapsed(self, text: Any) -> float | None:
-        """Seconds of `elapsed_time`; of one minute's records only the first is read in full."""
-        if type(text) is not str or text[-3:-2] != ":" or not text[-2:].isdecimal():
-            return duration_seconds(text)
-        if text[:-3] != self._minute:
-            self._minute, self._minute_seconds = text[:-3], duration_seconds(text[:-2] + "00")
-        return None if self._minute_seconds is None else self._minute_seconds + int(text[-2:])
-
-    def _each(self, block: bytes) -> Iterator[Record]:
+    def _each(self, block: bytes) -> Iterator[tuple[Step, int | None]]:
         """Of lines of which one at least is something else."""
         decode_json = msgspec.json.Decoder().decode
         lines = block.split(b"\n")
@@ -196,13 +268,14 @@ class _Records:
                 if self.broken == 1:
                     self._file.source.problem(f"line {self._line} is no JSON record: skipped")
 
-    def _record(self, values: dict[str, Any], line: int) -> Record | None:
-        """The record of a line; None where it names no step."""
+    def _record(self, values: dict[str, Any], line: int) -> tuple[Step, int | None] | None:
+        """The step of a line and how many are planned; None where it names no step."""
         step, total = next((values[key] for key in _STEP_KEYS if key in values), None), values.get("total_steps")
         if type(step) is not int or not 0 <= step < _LOSSLESS:
             return None
         where, seconds = Where(self._name, line, step), duration_seconds(values.get("elapsed_time"))
-        return Record(step, _metrics(values), where, seconds, total if type(total) is int and total > 0 else None)
+        planned = total if type(total) is int and total > 0 else None
+        return Step(where=where, step=step, metrics=_metrics(values), seconds=seconds), planned
 
 
 def _metrics(values: dict[str, Any]) -> dict[str, float]:

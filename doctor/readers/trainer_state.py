@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from doctor.events import Event, Fact
-from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, number, numbers
+from doctor.events import Event, Fact, Step
+from doctor.readers.base import Context, File, Lane, ReaderBase, decode, number, numbers
 
 _NOT_METRICS = frozenset({"step", "total_flos"})
 _SUMMARY = {
@@ -31,7 +31,7 @@ class TrainerState(ReaderBase):
     def claims(self, path: Path, head: bytes) -> bool:
         return (path.name.startswith("trainer_state") and ".json" in path.name) or (path.suffix == ".json" and b'"log_history"' in head)
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+    def read(self, file: File, context: Context) -> Iterator[Event]:
         data = file.whole(1 << 30)
         state = _parse(data, file) if data else None
         if not isinstance(state, dict):
@@ -52,7 +52,7 @@ class TrainerState(ReaderBase):
                 continue
             file.source.records += 1
             where = file.where(step=entry["step"])
-            yield Record(entry["step"], numbers(entry, _NOT_METRICS), where, total=planned if type(planned) is int else None)
+            yield Step(where=where, step=entry["step"], metrics=numbers(entry, _NOT_METRICS))
         if type(planned) is int and planned > 0 and state.get("global_step") == planned and not _in_checkpoint(file.path):
             yield Fact(where=file.where(), name="run.completed", value=True)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from doctor import yaml_edit
-from doctor.events import ConfigSeen, Event, Fact
+from doctor.events import ConfigSeen, Event, Fact, Step
 from doctor.protobuf import fields
-from doctor.readers.base import Context, File, Lane, ReaderBase, Record, number
+from doctor.readers.base import Context, File, Lane, ReaderBase, number
 
 _BLOCK = 32768
 _LONGEST = 64 << 20
@@ -50,7 +50,7 @@ class Wandb(ReaderBase):
         file.source.problems.clear()
         yield from _options(values, file)
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+    def read(self, file: File, context: Context) -> Iterator[Event]:
         for data in _records(file):
             for field, value in _safe(data):
                 if field == _HISTORY and type(value) is bytes and (record := _row(value, file)) is not None:
@@ -149,7 +149,7 @@ def _items(data: bytes, wanted: int = 1) -> Iterator[tuple[str, Any]]:
             yield "/".join(names), value
 
 
-def _row(data: bytes, file: File) -> Record | None:
+def _row(data: bytes, file: File) -> Step | None:
     values = dict(_items(data))
     step = values.get(_STEP, values.get("global_step", values.get("_step")))
     if type(step) is not int:
@@ -161,7 +161,8 @@ def _row(data: bytes, file: File) -> Record | None:
         figure = number(value)
         if figure is not None and not key.startswith("_") and key not in (_STEP, "global_step"):
             metrics[_name(key)] = figure
-    return Record(step, metrics, file.where(step=step), time=number(values.get("_timestamp"))) if metrics else None
+    where, time = file.where(step=step), number(values.get("_timestamp"))
+    return Step(where=where, step=step, metrics=metrics, time=time) if metrics else None
 
 
 def _count(data: bytes) -> int:

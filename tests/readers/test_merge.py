@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from doctor.events import Step, Where
 from doctor.readers import merge
-from doctor.readers.base import Record
 
 
-def record(step: int, file: str = "a", seconds: float | None = None, exact: bool = True, **metrics: float) -> Record:
-    return Record(step, metrics, Where(file), seconds=seconds, exact=exact)
+def record(step: int, file: str = "a", seconds: float | None = None, exact: bool = True, **metrics: float) -> Step:
+    return Step(where=Where(file), step=step, metrics=metrics, seconds=seconds, exact=exact)
 
 
 def shape(steps: list[Step]) -> list[tuple[int, int]]:
@@ -23,8 +22,8 @@ def shape(steps: list[Step]) -> list[tuple[int, int]]:
 def test_one_witness_streams_as_it_joins():
     """A lone log told step by step equals the same log joined as a witness."""
     records = [record(step, loss=place + 1.0) for place, step in enumerate((1, 2, 3, 2, 3, 4))]
-    assert list(merge.steps(records)) == list(merge.join([("trainer_log", records)]))
-    assert shape(list(merge.steps(records))) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (1, 4)]
+    assert list(merge.sequence(records)) == list(merge.join([("trainer_log", records)]))
+    assert shape(list(merge.sequence(records))) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (1, 4)]
 
 
 def test_trust_decides_the_digits():
@@ -89,4 +88,4 @@ def test_any_witnesses_give_ordered_steps_and_lose_no_value(witnesses: list[tupl
 def test_a_clean_log_is_told_as_it_is(history: list[tuple[int, float]]):
     """Ascending steps come out one by one, unchanged."""
     clean = sorted(dict(history).items())
-    assert [(step.step, step.metrics["loss"]) for step in merge.steps(record(step, loss=loss) for step, loss in clean)] == clean
+    assert [(step.step, step.metrics["loss"]) for step in merge.sequence(record(step, loss=loss) for step, loss in clean)] == clean

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from doctor import readers
 from doctor.events import Step
 from tests.readers.helpers import Seen, jsonl, log_record
 
@@ -207,3 +211,34 @@ def test_no_step_is_told_without_a_figure(tmp_path: Path):
     """A predict folder's trainer_log holds progress only: no step events at all."""
     (tmp_path / "trainer_log.jsonl").write_text(jsonl(*(log_record(step, loss=..., lr=...) for step in (5, 10))))
     assert Seen(tmp_path).of(Step) == []
+
+
+ODD = (
+    {"lr": None}, {"eval_loss": 1.0}, {"loss": ..., "eval_loss": 1.5}, {"elapsed_time": "1 day, 0:00:05"}, {"elapsed_time": "soon"},
+    {"elapsed_time": "0:01:7"}, {"elapsed_time": "0:00:00"}, {"total_steps": 9}, {"loss": float("nan")}, {"current_steps": 1},
+    {"current_steps": 10**17}, {"reward": 0.5}, {"loss": ..., "lr": ..., "epoch": ...},
+)  # fmt: skip
+"""What a line may have that the lines around it have not."""
+COUNTED = {"throughput": 9000.0, "total_tokens": 4096}
+
+
+@given(st.lists(st.one_of(st.none(), st.sampled_from([*ODD, "torn", ""])), min_size=8, max_size=60), st.booleans(), st.integers(100, 3000))
+@settings(max_examples=150, deadline=None)
+def test_the_quick_way_tells_the_same(odd: list, counted: bool, block: int):
+    """Stretches of usual lines are read at once: whatever stands between them, and wherever a block ends, all is told as line by line."""
+    lines = []
+    for place, strange in enumerate(odd, 1):
+        if isinstance(strange, str):
+            lines.append(strange)
+            continue
+        usual = {"elapsed_time": f"0:{place // 30:02d}:{2 * place % 60:02d}"} | (COUNTED if counted else {})
+        lines.append(json.dumps(log_record(place, total=100, **(usual | (strange or {})))))
+    slow = [line.replace('{"', '{"predict_loss": null, "', 1) for line in lines]
+    seen = []
+    for text in (lines, slow):
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("doctor.readers.base.CHUNK", block)
+            path = Path(folder) / "trainer_log.jsonl"
+            path.write_text("\n".join(text))
+            seen.append([repr(event).replace(folder, "") for event in readers.read([path]).events()])
+    assert seen[0] == seen[1]

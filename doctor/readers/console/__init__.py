@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from doctor.events import Crash, Event, Fact, LogLine, Phase
-from doctor.readers.base import Context, File, Lane, ReaderBase, Record, decode, plain_name, utf16
+from doctor.events import Crash, Event, Fact, LogLine, Phase, Step
+from doctor.readers.base import Context, File, Lane, ReaderBase, decode, plain_name, utf16
 from doctor.readers.console import ends, facts
 from doctor.readers.console.cells import ARROW, HEADER_NAME
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
@@ -84,7 +84,7 @@ class Console(ReaderBase):
                 if name in _PLAN:
                     yield Fact(where=file.where(), name=name, value=value)
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+    def read(self, file: File, context: Context) -> Iterator[Event]:
         yield Fact(where=file.where(), name="text", value=True)
         reading = _Reading(file, context)
         scan: Scan | None = None
@@ -119,7 +119,7 @@ class _Reading:
         self._keep = self._telling = True
         self._last_bar: LogLine | None = None
 
-    def lines(self, data: bytes, whole: bool) -> Iterator[Event | Record]:
+    def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
         """Every line of a block; `whole`: it ends with a newline, otherwise its last line goes on in the next block."""
         lines = data.split(b"\n")
         last = lines.pop()
@@ -129,7 +129,7 @@ class _Reading:
         if last or not whole:
             yield from self.line(last)
 
-    def found(self, data: bytes, whole: bool, ends: list[int]) -> Iterator[Event | Record]:
+    def found(self, data: bytes, whole: bool, ends: list[int]) -> Iterator[Event]:
         """The lines of a block in which something was found, and the lines after them as long as what was found goes on."""
         place = yield from self._attend(data, 0)
         for number, end in enumerate(ends):
@@ -143,7 +143,7 @@ class _Reading:
             place = yield from self._attend(data, stop + 1)
         self._skip(data, place, len(data))
 
-    def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> Iterator[Event | Record] | None:
+    def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> Iterator[Event] | None:
         """What `line` yields of the usual line: progress bars, cleared to print one flat dict of numbers; None for any other line."""
         place = last_segment(data, start, stop, ends, number)
         raw = data[place:stop]
@@ -154,11 +154,11 @@ class _Reading:
             bar = plain_bar(data[data.rfind(b"\r", start, shown) + 1 or start : data.find(b"\r", shown, place)])
             if bar is None:
                 return None
-        found: list[Event | Record] = [*self._shown_bar(), *self._training(record, None)]
+        found: list[Event] = [*self._shown_bar(), *self._training(record, None)]
         self._bar(bar)
         return iter(found)
 
-    def _attend(self, data: bytes, place: int) -> Generator[Event | Record, None, int]:
+    def _attend(self, data: bytes, place: int) -> Generator[Event, None, int]:
         """Reads line after line while something is open (a traceback, a failure block, a printed model); returns where it ended."""
         while place < len(data) and (self._busy or self._ends.in_block or self._json is not None):
             stop = data.find(b"\n", place)
@@ -175,7 +175,7 @@ class _Reading:
             for bar in bars(data, start, stop) if self._bars_matter() else ():
                 self._bar(bar_step(bar))
 
-    def line(self, raw: bytes) -> Iterator[Event | Record]:
+    def line(self, raw: bytes) -> Iterator[Event]:
         """One `\\n` line: its carriage-return segments, of which plain progress bars count by their last."""
         if raw.startswith(b"lfdoctor: "):  # what the doctor said then is no evidence now
             return
@@ -213,7 +213,7 @@ class _Reading:
                     yield self._crash(raised, self._ranks.get(lane))
                 self._busy.discard(lane)
 
-    def _segment(self, raw: bytes) -> Iterator[Event | Record]:
+    def _segment(self, raw: bytes) -> Iterator[Event]:
         if b"\x1b" in raw:
             raw = clean(decode(raw)).encode()
         known = self._gate(raw)
@@ -266,7 +266,7 @@ class _Reading:
         shown, self._last_bar = self._last_bar, None
         return [] if shown is None else [shown]
 
-    def _piece(self, piece: str) -> Iterator[Event | Record]:
+    def _piece(self, piece: str) -> Iterator[Event]:
         lane, rank, text = self._prefixes.split(piece)
         if HEADER in text:
             before = text[: text.index(HEADER)]
@@ -275,7 +275,7 @@ class _Reading:
                 text = text[len(before) :]
         yield from self._text(lane, rank, text)
 
-    def _text(self, lane: str, rank: int | None, text: str) -> Iterator[Event | Record]:
+    def _text(self, lane: str, rank: int | None, text: str) -> Iterator[Event]:
         """One line without prefix: part of a traceback, of a printed model, a record, or just a line."""
         if self._json is not None and self._json[0] == lane:
             yield from self._in_json(text)
@@ -351,7 +351,7 @@ class _Reading:
         self._time = float(calendar.timegm((year, month, day, *clock, 0, 0, 0)))
         return self._time
 
-    def _record(self, record: Printed, text: str) -> Iterator[Event | Record]:
+    def _record(self, record: Printed, text: str) -> Iterator[Event]:
         summary = "train_runtime" in record.metrics and "loss" not in record.metrics
         if summary:
             self.file.source.records += 1
@@ -360,7 +360,7 @@ class _Reading:
         # a stamp of an earlier line is no time of this step: without one of its own the record has none
         yield from self._training(record, self._clock(text))
 
-    def _training(self, record: Printed, time: float | None) -> list[Record]:
+    def _training(self, record: Printed, time: float | None) -> list[Step]:
         """The records of the training whose step is known now."""
         if self._phase in (None, "start", "load", "tokenise", "save", "eval"):
             self._phase = "train"
@@ -385,7 +385,7 @@ class _Reading:
         for end in self._ends.feed(text, self.file.where(self._number), rank, self._attempt):
             yield msgspec.structs.replace(end, phase=self._phase)
 
-    def _told(self, lane: str, rank: int | None, text: str) -> Iterator[Event | Record]:
+    def _told(self, lane: str, rank: int | None, text: str) -> Iterator[Event]:
         yield from self._process_ends(text, rank)
         if "Config {" in text and _CONFIG.search(text):
             self._json = (lane, 0, ["{"])
@@ -401,7 +401,7 @@ class _Reading:
             self._stepper.learn(name, value)
             self._completed = self._completed or name == "run.completed"
 
-    def _again(self, training: bool) -> Iterator[Event | Record]:
+    def _again(self, training: bool) -> Iterator[Event]:
         """A start marker: of another attempt, if this one has already trained or failed."""
         if not (self._trained or self._failed):
             return
@@ -433,7 +433,7 @@ class _Reading:
         elif count > 400:
             self._json = None
 
-    def close(self) -> Iterator[Event | Record]:
+    def close(self) -> Iterator[Event]:
         """The end of the text."""
         yield from self._shown_bar()
         left = [(raised, lane) for lane, parser in self._tracebacks.items() for raised in parser.close()]

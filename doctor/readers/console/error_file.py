@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from doctor.events import Crash, Event, Fact
-from doctor.readers.base import Context, File, Lane, ReaderBase, Record, number
+from doctor.readers.base import Context, File, Lane, ReaderBase, number
 from doctor.readers.console.tracebacks import Tracebacks, phase_of
 
 
@@ -24,7 +24,7 @@ class ErrorFile(ReaderBase):
     def claims(self, path: Path, head: bytes) -> bool:
         return path.suffix == ".json" and b'"message"' in head and (b'"py_callstack"' in head or b'"extraInfo"' in head)
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
+    def read(self, file: File, context: Context) -> Iterator[Event]:
         try:
             told = json.loads(file.text(4 << 20) or "")
             message = told["message"]

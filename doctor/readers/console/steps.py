@@ -10,8 +10,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.events import Where
-from doctor.readers.base import Record
+from doctor.events import Step, Where
 from doctor.readers.console.records import Printed
 
 _USUAL = (1, 10, 5, 2, 20, 50, 100, 25, 500, 200, 1000, 250, 4, 8, 3, 30, 40, 15)
@@ -32,7 +31,7 @@ class Held(msgspec.Struct, gc=False):
 
 
 class Stepper:
-    """Turns the printed records of one console into `Record`s with steps.
+    """Turns the printed records of one console into `Step`s.
 
     `config` may tell logging_steps and logging_first_step, `facts` the planned steps and epochs (another file may have printed them).
     """
@@ -88,7 +87,7 @@ class Stepper:
         if self.bar(step, total) and len(self._marks) < _HELD:
             self._marks.append(step)
 
-    def feed(self, record: Printed, where: Where, time: float | None) -> list[Record]:
+    def feed(self, record: Printed, where: Where, time: float | None) -> list[Step]:
         """Takes a record; gives those whose step is now decided."""
         if self._held and _same(self._held[-1].record, record):
             _join(self._held[-1].record, record)
@@ -104,7 +103,7 @@ class Stepper:
         self._held = keep
         return decided
 
-    def flush(self) -> list[Record]:
+    def flush(self) -> list[Step]:
         """Decides what is held back (the text ended, or a new training begins)."""
         held, self._held = self._held, []
         if held and self._cadence is None and any(one.record.step is None for one in held):
@@ -113,7 +112,7 @@ class Stepper:
             self._placed_last = held[-1].record
         return [self._placed(one) for one in held]
 
-    def _placed(self, held: Held) -> Record:
+    def _placed(self, held: Held) -> Step:
         record = held.record
         exact = record.step is not None
         step = record.step if record.step is not None else self._next_step(record)
@@ -121,7 +120,7 @@ class Stepper:
             self._last = step
             self._fresh = False
         self.total = record.total or self.total
-        return Record(step, record.metrics, held.where, record.seconds, record.total, exact, held.time)
+        return Step(where=held.where, step=step, metrics=record.metrics, seconds=record.seconds, exact=exact, time=held.time)
 
     def _next_step(self, record: Printed) -> int:
         per_epoch, epoch = self._steps_per_epoch(), record.metrics.get("epoch", math.nan)

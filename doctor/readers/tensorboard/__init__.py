@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.events import ConfigSeen, Event, Fact
-from doctor.readers.base import Context, File, Lane, ReaderBase, Record
+from doctor.events import ConfigSeen, Event, Fact, Step
+from doctor.readers.base import Context, File, Lane, ReaderBase
 from doctor.readers.tensorboard.frames import frames, scalars
 from doctor.readers.tensorboard.message import event
 
@@ -45,8 +45,8 @@ class TensorBoard(ReaderBase):
                     yield from _text(tag, text, file)
         file.source.problems.clear()
 
-    def read(self, file: File, context: Context) -> Iterator[Event | Record]:
-        record: Record | None = None
+    def read(self, file: File, context: Context) -> Iterator[Event]:
+        record: Step | None = None
         names: dict[str, str] = {}
         for time, step, tag, value in scalars(file):
             name = names.get(tag)
@@ -60,7 +60,7 @@ class TensorBoard(ReaderBase):
                 continue
             if record is not None:
                 yield record
-            record = Record(step, {name: value}, file.where(step=step), time=time)
+            record = Step(where=file.where(step=step), step=step, metrics={name: value}, time=time)
         if record is not None:
             yield record
 
