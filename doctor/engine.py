@@ -6,8 +6,8 @@ answer does not depend on how the metric lane and the text lane interleave.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -64,19 +64,27 @@ class Seen(msgspec.Struct):
     last_step: int | None = None
 
 
+class _Ear(NamedTuple):
+    """A detector and its bound `feed`, looked up once: 13 kinds at one call site cost more to look up than some cost to run."""
+
+    key: bytes
+    feed: Callable[[Event, Run], Iterator[Match]]
+    detector: Detector
+
+
 class _Lane:
     """The detectors of one kind of text, found by the literals that stand in it."""
 
-    def __init__(self, detectors: list[tuple[bytes, Detector]]) -> None:
+    def __init__(self, detectors: list[_Ear]) -> None:
         self._detectors = detectors
         self._of_literal: dict[str, list[int]] = {}
-        self._always = [place for place, (_, detector) in enumerate(detectors) if not detector.literals]
-        for place, (_, detector) in enumerate(detectors):
-            for literal in detector.literals:
+        self._always = [place for place, ear in enumerate(detectors) if not ear.detector.literals]
+        for place, ear in enumerate(detectors):
+            for literal in ear.detector.literals:
                 self._of_literal.setdefault(literal, []).append(place)
         self._literals = Literals(self._of_literal)
 
-    def listening(self, text: str) -> list[tuple[bytes, Detector]]:
+    def listening(self, text: str) -> list[_Ear]:
         """In the order of the rules."""
         places = {place for literal in self._literals.find(text) for place in self._of_literal[literal]}
         return [self._detectors[place] for place in sorted(places.union(self._always))]
@@ -97,10 +105,10 @@ class Engine:
         self._finished: dict[bytes, list[tuple[int, Match]]] = {}
         for rule in self.rules:
             self._of_rule[rule.id] = self._add(rule, detectors)
-        self._lanes: dict[type[Event], list[tuple[bytes, Detector]]] = {}
+        self._lanes: dict[type[Event], list[_Ear]] = {}
         for key, detector in self._detectors.items():
             for kind in detector.reads:
-                self._lanes.setdefault(kind, []).append((key, detector))
+                self._lanes.setdefault(kind, []).append(_Ear(key, detector.feed, detector))
         self._texts = {kind: _Lane(self._lanes.get(kind, [])) for kind in (LogLine, Crash)}
 
     def _add(self, rule: Rule, detectors: Mapping[str, type[Detector]]) -> bytes:
@@ -113,7 +121,7 @@ class Engine:
     @property
     def literals(self) -> frozenset[str]:
         """The strings of which one stands in every line that any rule wants; readers may drop other lines unless a detector wants all."""
-        return frozenset(literal for _, detector in self._lanes.get(LogLine, ()) for literal in detector.literals)
+        return frozenset(literal for ear in self._lanes.get(LogLine, ()) for literal in ear.detector.literals)
 
     def feed(self, event: Event) -> list[tuple[str, Match]]:
         """Takes one event; returns new matches as (rule id, match), those whose conditions hold for what is known by now."""
@@ -123,20 +131,22 @@ class Engine:
         self._place = lane * _LANE_WIDTH + self._orders[lane]
         self._finished.clear()
         news: list[bytes] = []
-        for key, detector in self._listening(event):
+        run = self.run
+        for key, listen, detector in self._listening(event):
             try:
-                for match in detector.feed(event, self.run):
+                for match in listen(event, run):
                     if self._keep(key, match):
                         news.append(key)
             except Exception as error:
                 self._blame(detector, "feed", error)
         return self._announce(news) if news else []
 
-    def _listening(self, event: Event) -> Sequence[tuple[bytes, Detector]]:
+    def _listening(self, event: Event) -> Sequence[_Ear]:
         """The detectors that this event may tell something. A traceback without its last line has no text to choose them by."""
-        if isinstance(event, LogLine) or (isinstance(event, Crash) and event.exception):
-            return self._texts[type(event)].listening(event.text)
-        return self._lanes.get(type(event), ())
+        kind = type(event)
+        if kind in self._texts and (isinstance(event, LogLine) or (isinstance(event, Crash) and event.exception)):
+            return self._texts[kind].listening(event.text)
+        return self._lanes.get(kind, ())
 
     def _blame(self, detector: Detector, what: str, error: Exception) -> None:
         """A detector that fails costs its own answer only; the report says so."""

@@ -22,11 +22,10 @@ SERIES_POINTS = 8192
 class Series:
     """One metric over steps, in constant memory: `steps[i]`, `values[i]`; when full, each four points keep their min and max."""
 
-    __slots__ = ("capacity", "seen", "steps", "values")
+    __slots__ = ("capacity", "steps", "values")
 
     def __init__(self, capacity: int = SERIES_POINTS) -> None:
         self.capacity = capacity
-        self.seen = 0
         self.steps: list[int] = []
         self.values: list[float] = []
 
@@ -38,10 +37,10 @@ class Series:
 
     def append(self, step: int, value: float) -> None:
         """Adds a point; halves the resolution (keeping extremes) once `capacity` is exceeded."""
-        self.seen += 1
-        self.steps.append(step)
+        steps = self.steps
+        steps.append(step)
         self.values.append(value)
-        if len(self.steps) > self.capacity:
+        if len(steps) > self.capacity:
             self._thin()
 
     def _thin(self) -> None:
@@ -95,9 +94,9 @@ class Run:
 
     def apply(self, event: Event) -> None:
         """Takes one event into account."""
-        self.seen.add(type(event).__name__)
         if event.rank is not None and len(self.ranks) < 100_000:
             self.ranks.add(event.rank)
+        self.seen.add(event.__class__.__name__)
         if isinstance(event, Step):
             self._apply_step(event)
             return
@@ -126,13 +125,13 @@ class Run:
             self.last_step = step
         elif step < self.first_step:
             self.first_step = step
+        known = self.series
         for name, value in event.metrics.items():
-            series = self.series.get(name)
-            if series is None:
-                if len(self.series) >= 512:
-                    continue
-                series = self.series[name] = Series()
-            series.append(step, value)
+            if name in known:
+                known[name].append(step, value)
+            elif len(known) < 512:
+                known[name] = Series()
+                known[name].append(step, value)
         if event.seconds is not None:
             self.seconds.append(step, event.seconds)
             self._apply_pace(event.attempt, step, event.seconds)

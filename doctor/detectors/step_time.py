@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
+
+import msgspec
 
 from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step, Where
@@ -15,7 +17,7 @@ HELD = 1024
 SLOWEST = 8
 
 
-class Stretch(NamedTuple):
+class Stretch(msgspec.Struct, frozen=True, gc=False):
     """Wall time between two logs: `seconds` for the steps after `after` up to `step`; tokens where they are counted."""
 
     after: int
@@ -83,13 +85,14 @@ class StepTime:
 
     def _measure(self, event: Step) -> None:
         before, self.last = self.last, event
-        tokens_before, self.tokens = self.tokens, _tokens(event)
+        before_tokens, tokens = self.tokens, _tokens(event)
+        self.tokens = tokens
         if before is None or before.attempt != event.attempt or event.step <= before.step or event.rank != before.rank:
             return
         seconds = _between(before, event)
         if seconds is not None:
-            tokens = self.tokens - tokens_before if tokens_before and self.tokens else None
-            self._keep(Stretch(before.step, event.step, seconds, self.evaluated, tokens, event.where))
+            trained = tokens - before_tokens if before_tokens and tokens else None
+            self._keep(Stretch(before.step, event.step, seconds, self.evaluated, trained, event.where))
         self.evaluated = False
 
     def _keep(self, stretch: Stretch) -> None:
