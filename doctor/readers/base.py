@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import gzip
 import io
 import lzma
 import re
@@ -18,8 +17,9 @@ import msgspec
 
 from doctor import yaml_edit
 from doctor.events import Event, Step, Where
+from doctor.readers.gunzip import Gunzip
 
-CHUNK = 1 << 17
+CHUNK = 1 << 20
 WHOLE = 64 << 20
 """Files that must be read whole (JSON, YAML) are read up to this size."""
 BOMB = 1 << 30
@@ -108,20 +108,20 @@ class File:
         """A place in this file."""
         return Where(self.name, line, step)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
         """As `_chunks`, telling `progress` how far the file is read."""
-        for chunk in self._chunks():
+        for chunk in self._chunks(size):
             if progress is not None:
                 progress(self.name, len(chunk), self.source.bytes)
             yield chunk
 
-    def _chunks(self) -> Iterator[bytes]:
-        """The file's bytes, decompressed, UTF-16 turned into UTF-8, a chunk at a time; what cannot be read is noted, never raised.
+    def _chunks(self, size: int) -> Iterator[bytes]:
+        """The file's bytes, decompressed, UTF-16 turned into UTF-8, `size` at a time; what cannot be read is noted, never raised.
 
         A file can be read again and again; standard input once, except for what `peek` and `head` looked at.
         """
         if self._stream is None:
-            yield from self._converted()
+            yield from self._converted(size)
             return
         held, self._held = self._held, []
         yield from held
@@ -130,7 +130,7 @@ class File:
     def peek(self, size: int) -> bytes:
         """The first bytes (a stream keeps them for `chunks`)."""
         if self._stream is None:
-            return b"".join(self._until(self._converted(), size))[:size]
+            return b"".join(self._until(self._converted(CHUNK), size))[:size]
         if sum(map(len, self._held)) < size:
             self._held += self._until(self._running(), size - sum(map(len, self._held)))
         return b"".join(self._held)[:size]
@@ -147,11 +147,11 @@ class File:
 
     def _running(self) -> Iterator[bytes]:
         if self._generator is None:
-            self._generator = self._converted()
+            self._generator = self._converted(CHUNK)
         return self._generator
 
-    def _converted(self) -> Iterator[bytes]:
-        raw = self._raw()
+    def _converted(self, size: int) -> Iterator[bytes]:
+        raw = self._raw(size)
         first = next(raw, b"")
         encoding = utf16(first)
         if encoding is None:
@@ -163,24 +163,24 @@ class File:
         for chunk in raw:
             yield decoder.decode(chunk).encode("utf-8", "replace")
 
-    def _raw(self) -> Iterator[bytes]:
+    def _raw(self, size: int) -> Iterator[bytes]:
         try:
             raw: io.RawIOBase = self.path.open("rb", buffering=0) if self._stream is None else _Raw(self._stream)
-            with io.BufferedReader(raw, CHUNK) as file:
+            with io.BufferedReader(raw, size) as file:
                 if packed(file.peek(6)[:6]):
-                    yield from self._unzip(file)
-                while chunk := file.read1(CHUNK):
+                    yield from self._unzip(file, size)
+                while chunk := file.read1(size):
                     yield chunk
         except OSError as error:
             self.source.problem(f"cannot be read: {error.strerror or error}")
 
-    def _unzip(self, file: Any) -> Iterator[bytes]:
+    def _unzip(self, file: Any, size: int) -> Iterator[bytes]:
         """Unpacks in bounded memory; what becomes over a gigabyte and two hundred times its size is left at that point."""
         unpacked = 0
         try:
             kind = packed(file.peek(6)[:6])
             read = unpacking(file, file.peek(6)[:6])
-            while chunk := read(CHUNK):
+            while chunk := read(size):
                 unpacked += len(chunk)
                 if unpacked > max(BOMB, 200 * self.source.bytes):
                     self.source.problem("unpacks to far more than a log would: not read further")
@@ -278,7 +278,7 @@ def unpacking(file: Any, head: bytes) -> Callable[[int], bytes]:
 
         return zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True).read
     streams: dict[str | None, Callable[[Any], Any]] = {
-        "gzip": lambda raw: gzip.GzipFile(fileobj=raw),
+        "gzip": Gunzip,
         "xz": lzma.LZMAFile,
         "bzip2": bz2.BZ2File,
     }

@@ -21,6 +21,8 @@ _MEANT = {
 }
 """Names of the file -> names of trainer_state.json; empty: no metric."""
 _PROGRESS = frozenset({"epoch", "throughput", "total_tokens", "vram_allocated_gib", "vram_reserved_gib"})
+_BLOCK = 1 << 17
+"""Small enough for the processor's cache to hold a block and its steps."""
 _STEP_KEYS = ("current_steps", "step", "global_step")
 _LOSSLESS = 1 << 52
 _SECONDS = {f"{second:02d}": second for second in range(60)}
@@ -225,7 +227,7 @@ class _Log:
     def _pieces(self) -> Iterator[bytes]:
         """Some whole lines at a time; a line of over 1 MiB is no record: cut."""
         rest = b""
-        for chunk in self._file.chunks():
+        for chunk in self._file.chunks(_BLOCK):
             data = rest + chunk
             stop = data.rfind(b"\n") + 1
             if stop:

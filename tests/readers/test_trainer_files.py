@@ -237,7 +237,7 @@ def test_the_quick_way_tells_the_same(odd: list, counted: bool, block: int):
     seen = []
     for text in (lines, slow):
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("doctor.readers.base.CHUNK", block)
+            patch.setattr("doctor.readers.trainer_log._BLOCK", block)
             path = Path(folder) / "trainer_log.jsonl"
             path.write_text("\n".join(text))
             seen.append([repr(event).replace(folder, "") for event in readers.read([path]).events()])

@@ -16,7 +16,7 @@ from doctor.readers.console import ends, facts
 from doctor.readers.console.cells import ARROW, HEADER_NAME
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
 from doctor.readers.console.records import Printed, plain, printed
-from doctor.readers.console.scan import SMALL, Scan, bars, blocks, last_segment, line_around, scanner, telling
+from doctor.readers.console.scan import SMALL, Lines, Scan, bars, blocks, last_segment, scanner, telling
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import CUT as CUT_FRAME
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
@@ -131,17 +131,19 @@ class _Reading:
 
     def found(self, data: bytes, whole: bool, ends: list[int]) -> Iterator[Event]:
         """The lines of a block in which something was found, and the lines after them as long as what was found goes on."""
+        first, lines = self._number, Lines(data)
         place = yield from self._attend(data, 0)
-        for number, end in enumerate(ends):
-            if end <= place:
+        for find, (number, start, stop) in enumerate(lines.around(ends)):
+            if ends[find] <= place:
                 continue
-            start, stop = line_around(data, end - 1, place)
-            self._skip(data, place, start)
-            quick = self._plain_record(data, start, stop, ends, number)
-            yield from self.line(telling(data, start, stop, ends, number)) if quick is None else quick
+            self._pass(data, place, start)
+            self._number = first + number
+            quick = self._plain_record(data, start, stop, ends, find)
+            yield from self.line(telling(data, start, stop, ends, find)) if quick is None else quick
             self._number += stop < len(data)
             place = yield from self._attend(data, stop + 1)
-        self._skip(data, place, len(data))
+        self._pass(data, place, len(data))
+        self._number = first + lines.count
 
     def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> Iterator[Event] | None:
         """What `line` yields of the usual line: progress bars, cleared to print one flat dict of numbers; None for any other line."""
@@ -168,11 +170,10 @@ class _Reading:
             place = stop + 1
         return place
 
-    def _skip(self, data: bytes, start: int, stop: int) -> None:
-        """Passes over lines that hold nothing but, perhaps, progress bars."""
-        if start < stop:
-            self._number += data.count(b"\n", start, stop)
-            for bar in bars(data, start, stop) if self._bars_matter() else ():
+    def _pass(self, data: bytes, start: int, stop: int) -> None:
+        """Over lines that hold nothing but, perhaps, progress bars."""
+        if start < stop and self._bars_matter():
+            for bar in bars(data, start, stop):
                 self._bar(bar_step(bar))
 
     def line(self, raw: bytes) -> Iterator[Event]:

@@ -43,7 +43,8 @@ def printed(text: str) -> Printed | None:
     return _of_other(text) if "oss" in text else None
 
 
-_decode_plain = msgspec.json.Decoder(dict[str, float | str]).decode
+_decode_plain = msgspec.json.Decoder(dict[str, float], strict=False).decode
+"""Numbers as text are numbers too (transformers 5 prints them so)."""
 
 
 def plain(raw: bytes) -> Printed | None:
@@ -52,11 +53,7 @@ def plain(raw: bytes) -> Printed | None:
         metrics = _decode_plain(raw.replace(b"'", b'"'))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    try:
-        told = {name: float(value) for name, value in metrics.items()}
-    except ValueError:
-        return None
-    return Printed(told, None, None, None, False) if "loss" in told and told.keys().isdisjoint(_STEPS) else None
+    return Printed(metrics, None, None, None, False) if "loss" in metrics and metrics.keys().isdisjoint(_STEPS) else None
 
 
 def _pairs(text: str) -> dict[str, float]:

@@ -89,9 +89,13 @@ class Stepper:
 
     def feed(self, record: Printed, where: Where, time: float | None) -> list[Step]:
         """Takes a record; gives those whose step is now decided."""
+        before = self._placed_last
+        if not self._held and self._cadence is not None and not record.logger and (before is None or not before.logger):
+            self._placed_last = record
+            return [self._placed(record, where, time)]
         if self._held and _same(self._held[-1].record, record):
             _join(self._held[-1].record, record)
-        elif self._placed_last is not None and _same(self._placed_last, record):
+        elif before is not None and _same(before, record):
             return []
         else:
             self._held.append(Held(record, where, time, None))
@@ -110,23 +114,22 @@ class Stepper:
             self._decide([one for one in held if "loss" in one.record.metrics and one.record.step is None])
         if held:
             self._placed_last = held[-1].record
-        return [self._placed(one) for one in held]
+        return [self._placed(one.record, one.where, one.time) for one in held]
 
-    def _placed(self, held: Held) -> Step:
-        record = held.record
+    def _placed(self, record: Printed, where: Where, time: float | None) -> Step:
         exact = record.step is not None
         step = record.step if record.step is not None else self._next_step(record)
         if "loss" in record.metrics or exact:
             self._last = step
             self._fresh = False
         self.total = record.total or self.total
-        return Step(where=held.where, step=step, metrics=record.metrics, seconds=record.seconds, exact=exact, time=held.time)
+        return Step(where=where, step=step, metrics=record.metrics, seconds=record.seconds, exact=exact, time=time)
 
     def _next_step(self, record: Printed) -> int:
         per_epoch, epoch = self._steps_per_epoch(), record.metrics.get("epoch", math.nan)
         near = round(epoch * per_epoch) if per_epoch and math.isfinite(epoch) else None
         cadence = self._cadence or 1
-        allowed = self._slack() + cadence
+        allowed = _ROUNDED * (per_epoch or 0) + 1 + cadence
         if "loss" not in record.metrics:
             return self._last if near is None or abs(near - self._last) <= allowed else near
         if self._first_too and self._fresh:
