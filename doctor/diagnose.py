@@ -76,7 +76,7 @@ def examine(
     tools = tools or Tools.load()
     engine = Engine(tools.book.rules, tools.detectors)
     kinds = (*readers.READERS, *tools.added.readers)
-    reading = readers.read(paths, literals=engine.literals, config=Path(config) if config else None, readers=kinds)
+    reading = readers.read(paths, literals=engine.literals, sieve=engine.sieve, config=Path(config) if config else None, readers=kinds)
     feed(engine, reading.events())
     judged = causes.judge(engine.findings())
     text = ConfigText(*reading.config_source) if reading.config_source else None

@@ -6,6 +6,7 @@ answer does not depend on how the metric lane and the text lane interleave.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from doctor.conditions import holds
 from doctor.detectors import DETECTORS
 from doctor.detectors.base import Detector, Evidence, Match
 from doctor.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Sample, Step, Where
-from doctor.literals import Literals
+from doctor.literals import Literals, Sieve
 from doctor.options import scope_of
 from doctor.rulebook import Rule
 from doctor.run import Run
@@ -122,6 +123,14 @@ class Engine:
     def literals(self) -> frozenset[str]:
         """The strings of which one stands in every line that any rule wants; readers may drop other lines unless a detector wants all."""
         return frozenset(literal for ear in self._lanes.get(LogLine, ()) for literal in ear.detector.literals)
+
+    @property
+    def sieve(self) -> Sieve:
+        """The same more narrowly, for logs in which many lines hold literals."""
+        ears = [ear.detector for ear in self._lanes.get(LogLine, ())]
+        expressions = [one for detector in ears for one in getattr(detector, "expressions", map(re.escape, detector.literals))]
+        signs = [one for detector in ears for one in getattr(detector, "signs", ())]
+        return Sieve(tuple(dict.fromkeys(expressions)), tuple(dict.fromkeys(signs)))
 
     def feed(self, event: Event) -> list[tuple[str, Match]]:
         """Takes one event; returns new matches as (rule id, match), those whose conditions hold for what is known by now."""
@@ -249,22 +258,21 @@ def _most_specific(found: list[Finding]) -> list[Finding]:
     What the config shows and a message says is one thing: the finding that stays takes the other's evidence and place.
     """
     parents = {finding.rule.id: finding.rule.refines for finding in found}
+    lines = {id(finding): {piece.where for piece in finding.evidence if piece.where.line is not None} for finding in found}
     dropped: set[int] = set()
     folded: dict[int, list[Finding]] = {}
     for a in found:
         for b in found:
-            if a is not b and (_same_place(a, b) or _same_option(a, b)) and _beats(a, b, parents):
+            same_place = not lines[id(a)].isdisjoint(lines[id(b)]) or _overlap(a.steps, b.steps)
+            if a is not b and (same_place or _same_option(a, b)) and _beats(a, b, parents):
                 dropped.add(id(b))
                 if _same_option(a, b):
                     folded.setdefault(id(a), []).append(b)
     return [_with(finding, folded.get(id(finding), [])) for finding in found if id(finding) not in dropped]
 
 
-def _same_place(a: Finding, b: Finding) -> bool:
-    """Both rest on the same line or traceback, or on overlapping steps."""
-    if any(piece.where.line is not None and piece.where == other.where for piece in a.evidence for other in b.evidence):
-        return True
-    return a.steps is not None and b.steps is not None and a.steps[0] <= b.steps[1] and b.steps[0] <= a.steps[1]
+def _overlap(a: tuple[int, int] | None, b: tuple[int, int] | None) -> bool:
+    return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
 
 
 def _same_option(a: Finding, b: Finding) -> bool:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import AnyStr, Generic
+from typing import AnyStr, Generic, NamedTuple
+
+
+class Sieve(NamedTuple):
+    """What a text must have to be wanted: one of the expressions matches it, or a sign stands in it (of those only the latest counts)."""
+
+    expressions: tuple[re.Pattern[str] | str, ...]
+    signs: tuple[str, ...] = ()
+
 
 _TEXT = re.compile(r"[^\x00-@\[-`{-\x7f]{3,}")
 _BYTES = re.compile(rb"[A-Za-z\x80-\xff]{3,}")

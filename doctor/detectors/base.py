@@ -60,7 +60,11 @@ class Detector(Protocol):
     facts: tuple[str, ...]
     """The names of the facts its matches may carry (checked against the placeholders of the rules' texts)."""
     literals: tuple[str, ...]
-    """For detectors of text: one of these stands in every line it can match; empty = it must see every event it reads."""
+    """For detectors of text: one of these stands in every line it can match; empty = it must see every event it reads.
+
+    A detector may also have `expressions` (regular expressions: one of them matches every line it can match) and `signs` (literals of
+    lines of which it need see only the latest): of a log in which many lines hold literals, only those lines are looked at.
+    """
 
     def feed(self, event: Any, run: Run) -> Iterator[Match]:
         """Looks at one event."""

@@ -51,6 +51,7 @@ class LogPattern:
             raise ValueError("any_of and contains are lists")
         self.literals = tuple(contains)
         self.sources = (tuple(any_of), tuple(none_of), exception, tuple(frames))
+        self.expressions: tuple[str, ...] = () if exception is not None or frames else tuple(any_of)
         self.tracebacks_only = exception is not None or bool(frames)
         self.phases = frozenset(phase)
         named = {name for pattern in any_of for name in re.findall(r"\(\?P<(\w+)>", pattern)}

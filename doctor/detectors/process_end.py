@@ -88,6 +88,9 @@ class ProcessEnds:
     needs: tuple[str, ...] = ("text",)
     facts: tuple[str, ...] = ("signal", "name", "code", "phase", "confirmed", "reporter", "local_rank", "first", "states")
     literals: tuple[str, ...] = LITERALS
+    expressions: tuple[re.Pattern[str] | str, ...] = (
+        OOM_KILLER, STATES, re.escape(FORCED), *NUMBERED, SHELL_CODE, WINDOWS_CODE, SHELL_WORD,
+    )  # fmt: skip
 
     def __init__(self, signals: Sequence[int] = (), exits: bool = False) -> None:
         if bool(signals) is exits:

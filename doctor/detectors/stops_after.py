@@ -25,7 +25,9 @@ class StopsAfter:
         self.last = tuple(map(re.compile, last))
         self.later = tuple(later)
         self.gate = tuple(contains)
-        self.literals: tuple[str, ...] = (*contains, *later, "Traceback", "Error", "Killed")
+        self.expressions = tuple(last)
+        self.signs = (*later, "Traceback", "Error", "Killed")
+        self.literals: tuple[str, ...] = (*contains, *self.signs)
         self.facts: tuple[str, ...] = tuple(sorted({name for pattern in self.last for name in pattern.groupindex}))
         self._open: Match | None = None
 

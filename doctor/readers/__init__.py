@@ -12,6 +12,7 @@ from typing import Any
 
 from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
 from doctor.events import ConfigSeen, Event, Fact, Step
+from doctor.literals import Sieve
 from doctor.readers import brought, merge
 from doctor.readers.accelerate import Accelerate
 from doctor.readers.adapter_config import AdapterConfig
@@ -62,15 +63,20 @@ _STREAMS = {".out": 0, ".stdout": 0, ".err": 1, ".stderr": 1}
 
 
 def read(
-    paths: Sequence[str | Path], *, literals: frozenset[str] | None = None, config: Path | None = None, readers: Sequence[Reader] = READERS
+    paths: Sequence[str | Path],
+    *,
+    literals: frozenset[str] | None = None,
+    sieve: Sieve | None = None,
+    config: Path | None = None,
+    readers: Sequence[Reader] = READERS,
 ) -> Reading:
     """Finds what can be read under `paths` (folders, files, `-` for standard input) and reads the configuration.
 
     `literals`: only lines that hold one of them become `LogLine`s (None: every line); records, facts, tracebacks and failure blocks
-    are understood in any case. `config` is the user's own training YAML. Raises DoctorError: 3 where there is nothing to read, 2 for
-    a `config` that cannot be used.
+    are understood in any case. `sieve` may tell more narrowly which lines, for logs in which many lines hold literals. `config` is the
+    user's own training YAML. Raises DoctorError: 3 where there is nothing to read, 2 for a `config` that cannot be used.
     """
-    reading = Reading(paths, literals, readers)
+    reading = Reading(paths, literals, sieve, readers)
     if config is not None:
         reading.use_config(config)
     reading.prepare()
@@ -80,11 +86,13 @@ def read(
 class Reading:
     """One pass over a run's files. `sources` fill while `events()` is consumed."""
 
-    def __init__(self, paths: Sequence[str | Path], literals: frozenset[str] | None, readers: Sequence[Reader]) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], literals: frozenset[str] | None, sieve: Sieve | None, readers: Sequence[Reader]
+    ) -> None:
         self.root = str(paths[0]) if len(paths) == 1 else ", ".join(str(path) for path in paths)
         self.sources: list[Source] = []
         self.config_source: tuple[str, str] | None = None
-        self._context = Context(literals)
+        self._context = Context(literals, sieve)
         self._readers = readers
         self._found: list[tuple[Reader, File]] = []
         self._first: list[Event] = []

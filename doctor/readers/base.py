@@ -17,7 +17,8 @@ import msgspec
 
 from doctor import yaml_edit
 from doctor.events import Event, Step, Where
-from doctor.readers.gunzip import Gunzip
+from doctor.gunzip import Gunzip
+from doctor.literals import Sieve
 
 CHUNK = 1 << 20
 WHOLE = 64 << 20
@@ -49,9 +50,11 @@ class Source(msgspec.Struct):
 
 
 class Context(msgspec.Struct):
-    """What is known before the logs are read: the lines that somebody wants (None = all of them) the configuration and the facts so far."""
+    """What is known before the logs are read: the lines that somebody wants (None = all of them; `sieve` says the same more narrowly),
+    the configuration and the facts so far."""
 
     literals: frozenset[str] | None = None
+    sieve: Sieve | None = None
     config: dict[str, Any] = {}
     facts: dict[str, Any] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,16 @@ from doctor.engine import Engine
 from doctor.events import LogLine
 from doctor.literals import Literals
 from doctor.readers.console import scan
+from doctor.readers.console.superset import superset
 from doctor.rulebook import load
 from tests.readers.test_damage import CONSOLE, EXAMPLES
 
-LITERALS = Engine(load().rules).literals
-FIXTURES = sorted((Path(__file__).parents[2] / "fixtures").glob("*/*.log"))[::7]
+BOOK = load()
+LITERALS = Engine(BOOK.rules).literals
+SIEVE = Engine(BOOK.rules).sieve
+EXPRESSIONS = [re.compile(one) for one in SIEVE.expressions]
+LOGS = sorted((Path(__file__).parents[2] / "fixtures").glob("*/*.log"))
+FIXTURES = LOGS[::7]
 
 
 def told(path: Path, small: int, monkeypatch: pytest.MonkeyPatch, engine: bool = True) -> list[str]:
@@ -30,6 +36,19 @@ def told(path: Path, small: int, monkeypatch: pytest.MonkeyPatch, engine: bool =
         monkeypatch.setitem(sys.modules, "hyperscan", None)
     events = readers.read([path], literals=LITERALS).events()
     return [repr(event) for event in events if not isinstance(event, LogLine) or any(literal in event.text for literal in LITERALS)]
+
+
+def sieved(path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> tuple[list[str], list[str]]:
+    """(Every event that is no line, every line that some rule's expression matches), with the expressions from line `many` on.
+
+    Times are left out: the clock is that of the lines that are looked at.
+    """
+    monkeypatch.setattr("doctor.readers.console.SMALL", 0)
+    monkeypatch.setattr("doctor.readers.console.MANY", many)
+    events = list(readers.read([path], literals=LITERALS, sieve=SIEVE).events())
+    texts = [event for event in events if isinstance(event, LogLine) and any(one.search(event.text) for one in EXPRESSIONS)]
+    others = [event for event in events if not isinstance(event, LogLine)]
+    return tuple([re.sub(r"time=[^,)]*", "", repr(event)) for event in some] for some in (others, texts))  # type: ignore[return-value]
 
 
 def large(seed: int) -> Iterator[str]:
@@ -71,6 +90,56 @@ def test_the_pass_changes_nothing_on_real_logs(path: Path, monkeypatch: pytest.M
     """Recorded runs, the pass from the first byte on."""
     pytest.importorskip("hyperscan")
     assert told(path, 0, monkeypatch) == told(path, 1 << 60, monkeypatch)
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_the_expressions_find_what_the_literals_find(monkeypatch: pytest.MonkeyPatch, part: int):
+    """Recorded runs, the expressions from the first byte on: the same steps, tracebacks, facts, ends, and lines that a rule matches."""
+    pytest.importorskip("hyperscan")
+    for path in LOGS[part::6]:
+        assert sieved(path, monkeypatch, -1) == sieved(path, monkeypatch, 1 << 60), path
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_expressions_find_every_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int):
+    """The examples of all rules in one console, shuffled, with prefixes, colours, bars and carriage returns around them."""
+    pytest.importorskip("hyperscan")
+    rng = random.Random(seed)
+    texts = [text for rule in BOOK.rules for one in (*rule.examples.match, *rule.examples.no_match) if (text := one.line or one.text or "")]
+    rng.shuffle(texts)
+    around = ("{}", "{}", "[rank3]: {}", "node-1: {}", "\x1b[31m{}\x1b[0m", " 50%|█████     | 5/10 [00:01<00:01,  1.00s/it]{}",
+              "x\r{}", "  {}", "2026-03-02 10:00:05,100 - INFO - {}", "(Worker pid=12, ip=10.0.0.1) {}", "저장 {} 끝")  # fmt: skip
+    path = tmp_path / "train.log"
+    path.write_text(
+        "\n".join(rng.choice(around).format(line) for text in texts for line in [*text.splitlines(), "ok"]), encoding="utf-8", newline=""
+    )
+    found = sieved(path, monkeypatch, -1)
+    assert found == sieved(path, monkeypatch, 1 << 60)
+    assert len(found[1]) > 400
+
+
+def test_of_lines_that_are_only_signs_the_last_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A thousand lines that mention an Error and nothing else: the last one of the block is looked at."""
+    pytest.importorskip("hyperscan")
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"the word Error stands here, {number}\n" for number in range(1000)))
+    monkeypatch.setattr("doctor.readers.console.SMALL", 0)
+    monkeypatch.setattr("doctor.readers.console.MANY", -1)
+    lines = [event for event in readers.read([path], literals=LITERALS, sieve=SIEVE).events() if isinstance(event, LogLine)]
+    assert [line.where.line for line in lines] == [1000]
+
+
+@given(st.sampled_from(sorted(one for one in SIEVE.expressions if isinstance(one, str))), st.data())
+@settings(max_examples=10 * EXAMPLES, deadline=None)
+def test_a_superset_finds_what_its_expression_finds(expression: str, data: st.DataObject):
+    """Texts made to match a rule's expression, of any characters that a line can have."""
+    hyperscan = pytest.importorskip("hyperscan")
+    text = data.draw(st.from_regex(expression).filter(lambda text: not set("\n\r") & set(text) and "\0" not in text))
+    found: list[int] = []
+    database = hyperscan.Database()
+    database.compile(expressions=[superset(expression)], ids=[0], flags=[0])
+    database.scan(text.encode("utf-8", "replace"), match_event_handler=lambda *hit: found.append(hit[2]))
+    assert found
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20), st.integers(1, 50))

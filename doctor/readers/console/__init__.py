@@ -17,6 +17,7 @@ from doctor.readers.console.cells import ARROW, HEADER_NAME
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
 from doctor.readers.console.records import Printed, plain, printed
 from doctor.readers.console.scan import SMALL, Lines, Scan, bars, blocks, last_segment, scanner, telling
+from doctor.readers.console.sieve import MANY, sieve
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import CUT as CUT_FRAME
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
@@ -88,10 +89,12 @@ class Console(ReaderBase):
         yield Fact(where=file.where(), name="text", value=True)
         reading = _Reading(file, context)
         scan: Scan | None = None
-        seen = 0
+        seen, sieved = 0, False
         for data, whole in blocks(file.chunks()):
             if seen <= SMALL < seen + len(data):
                 scan = scanner((*_STRUCTURE, *context.literals)) if context.literals is not None else None
+            if reading.looked > MANY and context.sieve is not None and scan is not None and not sieved:
+                scan, sieved = sieve(context.sieve) or scan, True
             seen += len(data)
             yield from reading.lines(data, whole) if scan is None else reading.found(data, whole, scan(data))
         yield from reading.close()
@@ -115,6 +118,7 @@ class _Reading:
         self._attempt = 0
         self._trained = self._failed = self._completed = False
         self._number = 1
+        self.looked = 0
         self._time: float | None = None
         self._keep = self._telling = True
         self._last_bar: LogLine | None = None
@@ -139,6 +143,7 @@ class _Reading:
             self._pass(data, place, start)
             self._number = first + number
             quick = self._plain_record(data, start, stop, ends, find)
+            self.looked += quick is None
             yield from self.line(telling(data, start, stop, ends, find)) if quick is None else quick
             self._number += stop < len(data)
             place = yield from self._attend(data, stop + 1)

@@ -22,7 +22,7 @@ _SHELL = re.compile(
     r"(Killed|Segmentation fault|Bus error|Aborted|Terminated|Hangup|Illegal instruction)\b"
 )
 _STATUS = re.compile(r"\b(?:exit(?:ed)?(?: with)? (?:code|status)|exit status|return code)[ :=]{1,3}(\d{1,3})\b", re.I)
-_SIGNALS = {
+SIGNALS = {
     "Killed": 9, "Out Of Memory": 9, "Segmentation fault": 11, "Bus error": 7, "Aborted": 6, "Terminated": 15, "Hangup": 1,
     "Illegal instruction": 4,
 }  # fmt: skip
@@ -61,10 +61,10 @@ class Ends:
             local = _LOCAL.search(text)
             yield _end(int(found[1]), where, rank, attempt, "deepspeed", int(local[1]) if local else None)
         elif "srun" in text and (found := _SRUN.search(text)):
-            code = int(found[3]) if found[3] else -_SIGNALS[found[2]]
+            code = int(found[3]) if found[3] else -SIGNALS[found[2]]
             yield _end(code, where, int(found[1]), attempt, "slurm", None)
         elif len(text) <= _SHORT and (found := _SHELL.search(text)):
-            yield _end(-_SIGNALS[found[1]], where, rank, attempt, "shell", None)
+            yield _end(-SIGNALS[found[1]], where, rank, attempt, "shell", None)
         elif len(text) <= _SHORT and "xit" in text and (found := _STATUS.search(text)) and not self.in_block:
             code = int(found[1])
             yield _end(128 - code if 128 < code < 160 else code, where, rank, attempt, "shell", None, code)

@@ -42,7 +42,7 @@ def _card(found: re.Match[str]) -> dict[str, Any]:
     return {"gpu.total_gib": float(found[1])}
 
 
-_CONSTANT: dict[str, dict[str, Any]] = {
+CONSTANT: dict[str, dict[str, Any]] = {
     "Gradient checkpointing enabled.": {"gradient_checkpointing": True},
     "***** Running training *****": {"run.started_training": True},
     "Training completed. Do not forget to share": {"run.completed": True},
@@ -115,8 +115,11 @@ PHASES: dict[str, Phase] = {
 }
 """Words of a line -> the phase that begins with it."""
 
-WORDS = (*_CONSTANT, *_TELLING, *PHASES)
+WORDS = (*CONSTANT, *_TELLING, *PHASES)
 """One of these stands in every line that tells a fact or a phase."""
+
+EXPRESSIONS = tuple(pattern for pattern, _ in _TELLING.values())
+"""One of these matches every line that tells a figure."""
 
 _ANY = re.compile("|".join(re.escape(word) for word in sorted({*WORDS}, key=len, reverse=True)))
 
@@ -132,7 +135,7 @@ def told(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
     phase: Phase | None = None
     for word in dict.fromkeys(_ANY.findall(text)):
         phase = PHASES.get(word, phase)
-        facts += _CONSTANT.get(word, {}).items()
+        facts += CONSTANT.get(word, {}).items()
         if word in _TELLING:
             pattern, make = _TELLING[word]
             if (found := pattern.search(text)) is not None:

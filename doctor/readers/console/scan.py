@@ -18,7 +18,7 @@ Scan = Callable[[bytes], list[int]]
 SMALL = 4 << 20
 """So many bytes go through the gate before a scanner is built: building costs what looking at them does."""
 _CLEARED = b" " * 10 + b"\r"
-_ALWAYS = (b"\x1b", _CLEARED, b"| 0/", b"| 1/")
+ALWAYS = (b"\x1b", _CLEARED, b"| 0/", b"| 1/")
 """Colours (the gate looks at the text without them), a progress bar that was cleared to print something, a bar that begins."""
 _NEAR = 4096
 _WIDE = 400
@@ -32,10 +32,10 @@ def scanner(literals: Iterable[str]) -> Scan | None:
         import hyperscan
     except ImportError:
         return None
-    wanted = sorted({*(literal.encode() for literal in literals if literal), *_ALWAYS})
+    wanted = sorted({*(word.encode() for word in literals if word), *ALWAYS})
     database = hyperscan.Database()
     try:
-        database.compile(expressions=[_hex(literal) for literal in wanted], ids=list(range(len(wanted))), flags=[0] * len(wanted))
+        database.compile(expressions=list(map(literal, wanted)), ids=list(range(len(wanted))), flags=[0] * len(wanted))
     except hyperscan.error:
         return None
     found: list[int] = []
@@ -51,8 +51,9 @@ def scanner(literals: Iterable[str]) -> Scan | None:
     return scan
 
 
-def _hex(literal: bytes) -> bytes:
-    return b"".join(b"\\x%02x" % byte for byte in literal)
+def literal(text: bytes) -> bytes:
+    """The expression that finds this text and nothing else."""
+    return b"".join(b"\\x%02x" % byte for byte in text)
 
 
 def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

@@ -10,7 +10,7 @@ import zlib
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from doctor.readers.gunzip import Gunzip
+from doctor.gunzip import Gunzip
 
 MEMBERS = [random.Random(seed).randbytes(size) * 3 + b"a" * size for seed, size in enumerate((0, 1, 40, 3000, 40_000))]
 HEADER = 10
