@@ -4,7 +4,8 @@
 
 KIND bars: SIZE MB of a console as real large ones are (progress bars, NCCL and library spam, 50,000 loss records at most, ranks, an OOM
 in the middle, torchrun's block at the end). hostile: SIZE MB of lines that nearly match a rule: half of them hold a rule's literal
-with one character wrong, the other half the literal as it is beside words that no rule wants. records: a console of SIZE loss records.
+with one character wrong, the other half one that alone is not enough for any rule. flood: half of the lines match a rule. records: a
+console of SIZE loss records.
 trainer_log, trainer_state: SIZE records. events: SIZE steps of 20 tags. run: a folder with a console of 3 x SIZE lines and SIZE records.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -139,20 +141,16 @@ def bars(megabytes: int) -> Iterator[str]:
     yield "\n" + torchrun_block(3)
 
 
-def hostile(megabytes: int) -> Iterator[str]:
-    """Lines that cost a matcher its tricks: no bars, every line new, every line nearly a match."""
-    from doctor import rulebook
-    from doctor.engine import Engine
-
+def spread(megabytes: int, whole: list[str], broken: list[str]) -> Iterator[str]:
+    """No bars, every line new: a literal of `whole` in every second one, in the others one of `broken` with one character wrong."""
     rng = random.Random(megabytes)
-    literals = sorted(literal for literal in Engine(rulebook.load().rules).literals if len(literal) > 5 and literal.isprintable())
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(5000)]
     yield header(100)
     written, size = 2_000, megabytes * 1_000_000
     while written < size - 3_000:
         block = []
         for count in range(2000):
-            literal = rng.choice(literals)
+            literal = rng.choice(broken if count % 2 else whole)
             if count % 2:
                 place = rng.randrange(1, len(literal))
                 literal = f"{literal[:place]}~{literal[place + 1 :]}"
@@ -162,6 +160,31 @@ def hostile(megabytes: int) -> Iterator[str]:
         written += len(text.encode())
         yield text
     yield oom(3) + torchrun_block(3)
+
+
+def literals() -> tuple[list[str], list[str]]:
+    """The rules' literals: those with which some rule is content or which tell a fact, and those that need something beside them."""
+    from doctor import rulebook
+    from doctor.engine import Engine
+    from doctor.readers.console import facts
+
+    engine = Engine(rulebook.load().rules)
+    expressions = [re.compile(one) for one in engine.sieve.expressions]
+    known = sorted(literal for literal in engine.literals if len(literal) > 5 and literal.isprintable())
+    enough = [literal for literal in known if facts.tells(literal) or any(one.search(f"word {literal} word 0a1b") for one in expressions)]
+    return enough, [literal for literal in known if literal not in enough]
+
+
+def hostile(megabytes: int) -> Iterator[str]:
+    """Every line nearly matches a rule, none does."""
+    enough, others = literals()
+    yield from spread(megabytes, others, enough + others)
+
+
+def flood(megabytes: int) -> Iterator[str]:
+    """Every second line matches a rule."""
+    enough, others = literals()
+    yield from spread(megabytes, enough, enough + others)
 
 
 def records(number: int) -> Iterator[str]:
@@ -264,7 +287,8 @@ def write(out: BinaryIO, parts: Iterator[str] | Iterator[bytes]) -> None:
 
 
 MAKERS: dict[str, Callable[[int], Iterator[str] | Iterator[bytes]]] = {
-    "bars": bars, "hostile": hostile, "records": records, "trainer_log": trainer_log, "trainer_state": trainer_state, "events": events,
+    "bars": bars, "hostile": hostile, "flood": flood, "records": records,
+    "trainer_log": trainer_log, "trainer_state": trainer_state, "events": events,
 }  # fmt: skip
 
 

@@ -89,13 +89,13 @@ class Console(ReaderBase):
         yield Fact(where=file.where(), name="text", value=True)
         reading = _Reading(file, context)
         scan: Scan | None = None
-        seen, sieved = 0, False
+        seen, literals, narrower = 0, context.literals, context.sieve
         for data, whole in blocks(file.chunks()):
-            if seen <= SMALL < seen + len(data):
-                scan = scanner((*_STRUCTURE, *context.literals)) if context.literals is not None else None
-            if reading.looked > MANY and context.sieve is not None and scan is not None and not sieved:
-                scan, sieved = sieve(context.sieve) or scan, True
             seen += len(data)
+            if literals is not None and (seen > SMALL or reading.kept > MANY):
+                scan, literals = scanner((*_STRUCTURE, *literals)), None
+            if narrower is not None and scan is not None and reading.kept > MANY:
+                scan, narrower = sieve(narrower) or scan, None
             yield from reading.lines(data, whole) if scan is None else reading.found(data, whole, scan(data))
         yield from reading.close()
 
@@ -118,7 +118,7 @@ class _Reading:
         self._attempt = 0
         self._trained = self._failed = self._completed = False
         self._number = 1
-        self.looked = 0
+        self.kept = 0
         self._time: float | None = None
         self._keep = self._telling = True
         self._last_bar: LogLine | None = None
@@ -143,7 +143,6 @@ class _Reading:
             self._pass(data, place, start)
             self._number = first + number
             quick = self._plain_record(data, start, stop, ends, find)
-            self.looked += quick is None
             yield from self.line(telling(data, start, stop, ends, find)) if quick is None else quick
             self._number += stop < len(data)
             place = yield from self._attend(data, stop + 1)
@@ -337,6 +336,7 @@ class _Reading:
         )
 
     def _log_line(self, text: str, rank: int | None) -> LogLine:
+        self.kept += 1
         level = _LEVEL.search(text, 0, 80)
         short = None if level else _GLOG.match(text)
         named = level[1] if level else {"W": "WARNING", "E": "ERROR", "I": "INFO", "F": "CRITICAL"}[short[1]] if short else None

@@ -15,8 +15,8 @@ from doctor.readers.console import ends, facts
 from doctor.readers.console.scan import ALWAYS, Scan, literal
 from doctor.readers.console.superset import NoSuperset, superset
 
-MANY = 20_000
-"""So many lines are looked at for their literals' sake before the expressions are compiled."""
+MANY = 8_000
+"""So many lines are kept for their literals' sake before the expressions are compiled."""
 _RAISED = rb"(?:Error|Exception|Interrupt|Invalid|Exit|StopIteration)"
 _ENDED = b"(?:" + b"|".join(word.encode() for word in ends.SIGNALS) + b")"
 _PREFIX = (

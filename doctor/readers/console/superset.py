@@ -117,8 +117,8 @@ def _class(items: Any) -> bytes:
             wide |= high >= 128
         else:
             kind = str(value).removeprefix("CATEGORY_")
-            if kind not in _CATEGORIES:  # \\S, \\W, \\D
-                return _ANY
+            if kind.startswith("NOT_"):  # \\S, \\W, \\D
+                return b"[^\\n" + _CATEGORIES[kind[4:]] + b"]" if len(items) == 1 else _ANY
             out += _CATEGORIES[kind]
             wide = True
     if negated:
