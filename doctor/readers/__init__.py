@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
@@ -16,7 +17,7 @@ from doctor.literals import Sieve
 from doctor.readers import brought, merge
 from doctor.readers.accelerate import Accelerate
 from doctor.readers.adapter_config import AdapterConfig
-from doctor.readers.base import Context, File, Reader, Source, unpacked_head, utf16
+from doctor.readers.base import Context, File, Generated, Reader, ReaderBase, Source, unpacked_head, utf16
 from doctor.readers.command import Command
 from doctor.readers.config_yaml import ConfigYaml, is_yaml
 from doctor.readers.console import Console
@@ -28,6 +29,7 @@ from doctor.readers.model_card import ModelCard
 from doctor.readers.results import Results
 from doctor.readers.snapshots import FlightRecorder, MemorySnapshot
 from doctor.readers.stacks import Stacks
+from doctor.readers.swanlab import SwanLab, SwanLabConfig
 from doctor.readers.tensorboard import TensorBoard
 from doctor.readers.trainer_log import TrainerLog
 from doctor.readers.trainer_state import TrainerState
@@ -41,6 +43,8 @@ READERS: tuple[Reader, ...] = (
     TensorBoard(),
     Wandb(),
     WandbConfig(),
+    SwanLab(),
+    SwanLabConfig(),
     TrainingArgs(),
     Results(),
     AdapterConfig(),
@@ -115,6 +119,7 @@ class Reading:
 
     def prepare(self) -> None:
         """Reads what is known before the run: configurations and facts. DoctorError (3) where no file could be recognised."""
+        self._add_kept_consoles()
         if self._given is not None:
             events = list(ConfigYaml().configs(self._given))
             if not events:
@@ -225,6 +230,20 @@ class Reading:
             self.skipped.note("not known" if head else "empty", shown)
         if reader is not None or explicit:
             self.sources.append(source)
+
+    def _add_kept_consoles(self) -> None:
+        """A console that a tracker's file keeps; only where there is no other, which would tell the same."""
+        if any(reader.kind == Console.kind for reader, _ in self._found):
+            return
+        for reader, kept in list(self._found):
+            if not isinstance(reader, ReaderBase):
+                continue
+            name = f"{kept.name} (console)"
+            source = Source(name, Console.kind, 0)
+            file = File(kept.path, name, source, stream=io.BufferedReader(Generated(reader.console(kept))))
+            if file.peek(1):
+                self.sources.append(source)
+                self._found.append((Console(), file))
 
     def _read_configs(self) -> None:
         """Of several training configurations the likeliest is this run's; the others are named among the sources and left."""

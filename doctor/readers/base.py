@@ -23,6 +23,7 @@ from doctor.literals import Sieve
 CHUNK = 1 << 20
 WHOLE = 64 << 20
 """Files that must be read whole (JSON, YAML) are read up to this size."""
+_NULS = 64 << 20
 BOMB = 1 << 30
 """Compressed data may become this large, or two hundred times its size."""
 PROBLEMS = 20
@@ -97,6 +98,26 @@ class ReaderBase:
 
     def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
         return iter(())
+
+    def console(self, file: File) -> Iterator[bytes]:
+        """The console that the file keeps beside other things: read where the run left no console of its own."""
+        return iter(())
+
+
+class Generated(io.RawIOBase):
+    """A stream of bytes that are made as they are asked for."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts, self._rest = parts, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next((part for part in self._parts if part), b"")
+        given, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(given)] = given
+        return len(given)
 
 
 class File:
@@ -296,13 +317,16 @@ def damage() -> tuple[type[Exception], ...]:
 
 
 def unpacked_head(path: Path, size: int = 4096) -> bytes:
-    """The first bytes of a file, decompressed; empty where it cannot be read."""
+    """The first bytes of a file, decompressed; empty where it cannot be read.
+
+    Long runs of NULs are left out: a log has them that was cut to nothing while its writer went on.
+    """
     head = b""
     try:
         with path.open("rb") as file:
             head = file.peek(size)[:size]
             if not packed(head):
-                return head
+                return _NUL_RUN.sub(b"", head) or _behind_nuls(file, size) or head
             read = unpacking(file, head)
             head = b""
             while len(head) < size and (more := read(size - len(head))):
@@ -312,6 +336,19 @@ def unpacked_head(path: Path, size: int = 4096) -> bytes:
     except damage():
         return head
     return head
+
+
+_NUL_RUN = re.compile(rb"\0{8,}")
+
+
+def _behind_nuls(file: BinaryIO, size: int) -> bytes:
+    for _ in range(_NULS // CHUNK):
+        chunk = file.read(CHUNK)
+        if found := _NUL_RUN.sub(b"", chunk):
+            return found[:size]
+        if not chunk:
+            break
+    return b""
 
 
 _DURATION = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.\d+)?")

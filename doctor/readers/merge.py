@@ -12,9 +12,9 @@ import msgspec
 
 from doctor.events import Step, Where
 
-TRUST = ("console", "trainer_log", "journal", "wandb", "tensorboard", "trainer_state")
+TRUST = ("console", "trainer_log", "journal", "swanlab", "wandb", "tensorboard", "trainer_state")
 """Least trusted first; a kind that is not listed is trusted like the console."""
-SPINE = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "console")
+SPINE = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "swanlab", "console")
 """The first kind of these that a run left decides which attempts there were."""
 
 _TELLING = ("loss", "eval_loss", "reward", "predict_loss")

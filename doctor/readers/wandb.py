@@ -1,26 +1,24 @@
 """Weights & Biases: the binary `run-ID.wandb` of a run (offline or not), and the config.yaml and wandb-metadata.json beside it.
 
-Format: W&B's seven-byte header, then LevelDB's log (blocks of 32 KiB; a record has a CRC-32, a length, a type) of protobuf messages
-`Record` (wandb/proto/wandb_internal.proto). Checked against files that wandb 0.31 wrote.
+Format: LevelDB's log (leveldb.py) of protobuf messages `Record` (wandb/proto/wandb_internal.proto). Checked against files that wandb 0.31
+wrote.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from doctor import yaml_edit
 from doctor.events import ConfigSeen, Event, Fact, Step
+from doctor.leveldb import records
 from doctor.protobuf import fields
 from doctor.readers.base import Context, File, Lane, ReaderBase, number
 
-_BLOCK = 32768
-_LONGEST = 64 << 20
-_HISTORY, _CONFIG, _RUN = 2, 5, 17
+_HISTORY, _CONFIG, _OUTPUT, _RUN = 2, 5, (4, 13), 17
+_LINE = 3
 _KEY, _NESTED, _JSON = 1, 2, 16
 _HEAD = 50
 """The configuration stands among the first records."""
@@ -40,7 +38,7 @@ class Wandb(ReaderBase):
 
     def configs(self, file: File) -> Iterator[Event]:
         values: dict[str, Any] = {}
-        for count, data in enumerate(_records(file)):
+        for count, data in enumerate(records(file.chunks(), file.source.problem)):
             if count > _HEAD:
                 break
             for field, value in _safe(data):
@@ -51,11 +49,17 @@ class Wandb(ReaderBase):
         yield from _options(values, file)
 
     def read(self, file: File, context: Context) -> Iterator[Event]:
-        for data in _records(file):
+        for data in records(file.chunks(), file.source.problem):
             for field, value in _safe(data):
                 if field == _HISTORY and type(value) is bytes and (record := _row(value, file)) is not None:
                     file.source.records += 1
                     yield record
+
+    def console(self, file: File) -> Iterator[bytes]:
+        for data in records(file.chunks(), file.source.problem):
+            for field, value in _safe(data):
+                if field in _OUTPUT and type(value) is bytes:
+                    yield from (text for name, text in _safe(value) if name == _LINE and type(text) is bytes)
 
 
 class WandbConfig(ReaderBase):
@@ -79,46 +83,6 @@ class WandbConfig(ReaderBase):
             yield from _machine(values, file)
         else:
             yield from _options({key: one["value"] for key, one in values.items() if isinstance(one, dict) and "value" in one}, file)
-
-
-def _records(file: File) -> Iterator[bytes]:
-    """The protobuf messages; a record with a wrong checksum is left out, a torn one ends the reading."""
-    parts: list[bytes] = []
-    for block in _blocks(file):
-        place = 7 if block.startswith(b":W&B") else 0
-        while place + 7 <= len(block):
-            told, length, kind = struct.unpack_from("<IHB", block, place)
-            data = block[place + 7 : place + 7 + length]
-            place += 7 + length
-            if kind == 0 and length == 0:
-                break
-            if len(data) < length:
-                file.source.problem("its last record is incomplete (the writer was killed, or still writes)")
-                return
-            if kind not in (1, 2, 3, 4) or zlib.crc32(bytes([kind]) + data) != told:
-                file.source.problem("records with a wrong checksum: left out")
-                parts.clear()
-                continue
-            if kind in (1, 2):
-                parts.clear()
-            parts.append(data)
-            if kind in (1, 4):
-                yield b"".join(parts)
-                parts.clear()
-            elif len(parts) * _BLOCK > _LONGEST:
-                parts.clear()
-
-
-def _blocks(file: File) -> Iterator[bytes]:
-    rest = b""
-    for chunk in file.chunks():
-        data = rest + chunk
-        whole = len(data) - len(data) % _BLOCK
-        for place in range(0, whole, _BLOCK):
-            yield data[place : place + _BLOCK]
-        rest = data[whole:]
-    if rest:
-        yield rest
 
 
 def _safe(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from tests.lab.install import ROOT, lab_venv
 from tests.lab.runner import WATCHED
 from tests.lab.scenarios import Scenario
 
-KEPT = ("trainer_log.jsonl", "trainer_state.json", "*_results.json", "adapter_config.json", "README.md", "events.out.tfevents.*", "*.jsonl")
+KEPT = ("trainer_log.jsonl", "trainer_state.json", "*_results.json", "adapter_config.json", "README.md", "events.out.tfevents.*", "*.jsonl",
+        "swanlab_public_config.json")  # fmt: skip
 """Of a run folder; where it has no trainer_state.json of its own, the last checkpoint keeps its one."""
 SMALL_BYTES = 10_000
 """training_args.bin is kept up to this size."""
@@ -40,15 +43,19 @@ def harvest(work: Path, target: Path, scenario: Scenario) -> Path:
         _copy(journal, target / WATCHED / journal.name, clean)
     for folder in _run_folders(work):
         _copy_run(folder, target / "run", clean)
+    for folder in (work / "swanlog").glob("run-*"):
+        _copy(folder / "files/config.yaml", target / "swanlog" / folder.name / "files/config.yaml", clean)
+        _copy(folder / "files/swanlab-metadata.json", target / "swanlog" / folder.name / "files/swanlab-metadata.json", _no_machine(clean))
+        for path in folder.glob("*.swanlab"):
+            data = resealed(path.read_bytes(), {**machine_paths(work), str(work.parent): "/home/user"})
+            (target / "swanlog" / folder.name / path.name).write_bytes(data)
     (target / "ORIGIN.md").write_text(origin(work, scenario), encoding="utf-8")
     return target
 
 
 def cleaner(work: Path, scenario: Scenario) -> Callable[[bytes], bytes]:
     """What is done to each text: no machine path, no frame of the injector; `gpu` scenarios say cuda where this machine says cpu."""
-    paths = {str(work): "/home/user/work", str(lab_venv()): "/home/user/venv", str(ROOT): "/home/user/lfdoctor"}
-    paths[_base_prefix()] = "/usr"
-    paths |= {os.path.realpath(path): name for path, name in paths.items()}
+    paths = machine_paths(work)
 
     def clean(data: bytes) -> bytes:
         for path in sorted(paths, key=len, reverse=True):
@@ -60,6 +67,41 @@ def cleaner(work: Path, scenario: Scenario) -> Callable[[bytes], bytes]:
         return text.encode("utf-8", "surrogateescape")
 
     return clean
+
+
+def _no_machine(clean: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """What SwanLab's metadata says of this machine and its checkout is nobody's business."""
+
+    def cleaned(data: bytes) -> bytes:
+        told = json.loads(clean(data))
+        told.pop("git", None)
+        told["runtime"] |= {"os": "Linux", "os_pretty": "Linux", "hostname": "node0"}
+        return json.dumps(told).encode()
+
+    return cleaned
+
+
+def machine_paths(work: Path) -> dict[str, str]:
+    """This machine's paths, and what a fixture says instead."""
+    paths = {str(work): "/home/user/work", str(lab_venv()): "/home/user/venv", str(ROOT): "/home/user/lfdoctor"}
+    paths[_base_prefix()] = "/usr"
+    return paths | {os.path.realpath(path): name for path, name in paths.items()}
+
+
+def resealed(data: bytes, paths: dict[str, str]) -> bytes:
+    """A file of LevelDB's log format with other paths of the same length in it, and the checksums of its records made anew."""
+    out = bytearray(data)
+    for path in sorted(paths, key=len, reverse=True):
+        out = out.replace(path.encode(), paths[path].ljust(len(path), "-")[: len(path)].encode())
+    place = 7
+    while place + 7 <= len(out):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", out, place + 4)
+        struct.pack_into("<I", out, place, zlib.crc32(bytes([kind]) + out[place + 7 : place + 7 + length]))
+        place += 7 + length
+    return bytes(out)
 
 
 def _base_prefix() -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch==2.13.0", "llamafactory==0.9.5", "transformers==5.6.0", "bitsandbytes==0.50.2", "tensorboard")
+PACKAGES = ("torch==2.13.0", "llamafactory==0.9.5", "transformers==5.6.0", "bitsandbytes==0.50.2", "tensorboard", "swanlab==0.10.3")
 DEEPSPEED = "deepspeed==0.18.4"
 """bitsandbytes runs on CPU too, so that patches with quantization_bit: 4 can be trained; DeepSpeed, whose operators would first have to
 be compiled for minutes, only parses its configs here."""
@@ -31,7 +31,7 @@ def install() -> None:
     python = lab_bin() / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(lab_venv())], check=True)
-    if not all(_has(python, module) for module in ("llamafactory", "bitsandbytes", "deepspeed")):
+    if not all(_has(python, module) for module in ("llamafactory", "bitsandbytes", "swanlab", "deepspeed")):
         _pip_install(python)
     _drop_what_does_not_fit(python)
     subprocess.run([str(python), "-c", "import llamafactory.train.tuner"], check=True, capture_output=True)

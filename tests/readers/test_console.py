@@ -330,3 +330,13 @@ def test_a_pair_of_slurm_files_is_one_run(tmp_path: Path):
     assert [step.step for step in seen.steps] == [10, 20, 30, 40]
     assert [Path(event.where.file).suffix for event in (seen.lines[0], seen.crashes[0])] == [".out", ".err"]
     assert seen.events.index(seen.lines[0]) < seen.events.index(seen.crashes[0])
+
+
+@pytest.mark.parametrize("nuls", [10, 5000, 3 << 20])
+def test_a_log_that_was_cut_to_nothing_while_it_was_written(tmp_path: Path, nuls: int):
+    """It begins with NULs up to where its writer stood (copy-truncate rotation), and may hold more of them later."""
+    crash = b'Traceback (most recent call last):\n  File "a.py", line 1, in f\nValueError: no\n\n'
+    seen = console(tmp_path, b"\0" * nuls + crash + b"\0" * nuls + b"Killed\n", name="train.log")
+    assert [crash.exception for crash in seen.crashes] == ["ValueError"]
+    assert [end.signal for end in seen.ends] == [9]
+    assert seen.reading.sources[0].kind == "console"

@@ -1,8 +1,9 @@
-"""What other programs leave beside a run: W&B's binary file, torchrun's error files, accelerate's config, PyTorch's dumps."""
+"""What other programs leave beside a run: files of W&B and SwanLab, torchrun's error files, accelerate's config, PyTorch's dumps."""
 
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import struct
 import zlib
@@ -16,9 +17,9 @@ from tests.readers.helpers import Seen, field
 from tests.readers.test_tracebacks import PLAIN
 
 
-def wandb_file(*messages: bytes) -> bytes:
+def wandb_file(*messages: bytes, header: bytes = b":W&B" + struct.pack("<HB", 0xBEE1, 0)) -> bytes:
     """As wandb writes it: its header, then LevelDB records split where a block of 32 KiB ends (the header counts)."""
-    out = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0))
+    out = bytearray(header)
     for message in messages:
         rest, first = message, True
         while True:
@@ -88,6 +89,97 @@ def test_wandb_config_and_metadata(tmp_path: Path):
     assert {name: seen.facts[name] for name in ("gpu.name", "gpu.count", "gpu.total_gib", "versions.python")} == {
         "gpu.name": "NVIDIA H100", "gpu.count": 2, "gpu.total_gib": 80.0, "versions.python": "3.11.7",
     }  # fmt: skip
+
+
+def test_the_console_in_a_wandb_file_is_read_where_there_is_no_other(tmp_path: Path):
+    """OutputRecord and OutputRawRecord; a file output.log beside it tells the same and is taken instead."""
+    crash = "".join(f"{line}\n" for line in PLAIN.splitlines()).encode()
+    raw = [field(13, field(1, 1) + field(3, part)) for part in (crash[:40], crash[40:])]
+    path = tmp_path / "run-abc.wandb"
+    path.write_bytes(wandb_file(*raw, field(4, field(3, b"[INFO|x.py:1] the end\n"))))
+    seen = Seen(path)
+    assert [(crash.exception, crash.where.file) for crash in seen.crashes] == [("torch.OutOfMemoryError", f"{path} (console)")]
+    assert seen.lines[-1].text == "[INFO|x.py:1] the end"
+    (tmp_path / "output.log").write_bytes(crash)
+    assert [crash.where.file for crash in Seen(tmp_path).crashes] == [str(tmp_path / "output.log")]
+
+
+SWANLAB = b":SWL" + struct.pack("<HB", 0xE1D6, 2)
+
+
+def swanlab_messages() -> bytes:
+    """As SwanLab 0.8 and later writes it (swanlab/record/v1/record.proto)."""
+    stamp = field(1, 1_700_000_000) + field(2, 500_000_000)
+    keys = {"train/loss": 2.0, "train/grad_norm": math.nan, "train/global_step": 1.0, "__swanlab__.gpu.0.ptc": 50.0}
+    scalars = [
+        field(13, field(1, key.encode()) + field(2, step) + field(4, stamp) + field(5, field(1, value)))
+        for step in range(1, 400)
+        for key, value in keys.items()
+    ]
+    return wandb_file(field(10, field(1, b"toy")), *scalars, field(16, field(1, b"Killed")), header=SWANLAB)
+
+
+def swanlab_json() -> bytes:
+    """As SwanLab 0.5 to 0.7 writes it."""
+    models: list[dict[str, Any]] = [{"model_type": "Header", "data": {}}]
+    for step in range(1, 400):
+        for key, value in (("train/loss", 2.0), ("train/grad_norm", "NaN"), ("train/global_step", 1.0)):
+            metric = {"index": step, "data": value, "create_time": "2023-11-14T22:13:20.500000+00:00"}
+            models.append({"model_type": "Scalar", "data": {"metric": metric, "key": key, "step": step, "epoch": step}})
+    models.append({"model_type": "Log", "data": {"message": "Killed", "level": "INFO"}})
+    return wandb_file(*((json.dumps(model) + "\n").encode() for model in models), header=SWANLAB)
+
+
+@pytest.mark.parametrize("data", [swanlab_messages(), swanlab_json()], ids=["messages", "json"])
+def test_a_swanlab_file_gives_its_scalars_and_its_console(tmp_path: Path, data: bytes):
+    """One step for the scalars of one step, with its time; what SwanLab measures of the machine is no metric of the run."""
+    path = tmp_path / "run-abc.swanlab"
+    path.write_bytes(data)
+    seen = Seen(path)
+    assert seen.series("loss") == [(step, 2.0) for step in range(1, 400)]
+    assert {*seen.steps[0].metrics} == {"loss", "grad_norm"}
+    assert math.isnan(seen.steps[0].metrics["grad_norm"])
+    assert seen.steps[0].time == 1_700_000_000.5
+    assert [end.signal for end in seen.ends] == [9]
+    path.write_bytes(data[: len(data) // 2])
+    assert len(Seen(path).series("loss")) > 150
+
+
+def test_a_real_swanlab_run_tells_what_its_trainer_log_tells():
+    """The recorded run: the same losses, the configuration, and nothing taken from what SwanLab says about itself."""
+    folder = Path(__file__).parents[2] / "fixtures" / "healthy-swanlab"
+    seen = Seen(folder / "swanlog")
+    log = Seen(folder / "run" / "trainer_log.jsonl")
+    assert [step for step, _ in seen.series("loss")] == [step for step, _ in log.series("loss")]
+    assert [loss for _, loss in seen.series("loss")] == pytest.approx([loss for _, loss in log.series("loss")], abs=1e-4)
+    assert seen.config["learning_rate"] == 5e-4
+    assert seen.facts["versions.swanlab"] == "0.10.3"
+
+
+@pytest.mark.parametrize(
+    ("told", "cards", "swanlab"),
+    [
+        ({"python": "3.11.7", "gpu": {"nvidia": {"type": ["NVIDIA H100", "NVIDIA H100"]}}, "swanlab": {"version": "0.6.8"}}, 2, "0.6.8"),
+        ({"runtime": {"python_version": "3.11.7"}, "hardware": {"accelerators": [{"devices": [{"name": "NVIDIA H100"}]}]}}, 1, None),
+        ({"python": "3.11.7", "gpu": [], "hardware": {"accelerators": [None, {"devices": 3}]}}, None, None),
+    ],
+)
+def test_swanlab_metadata(tmp_path: Path, told: dict[str, Any], cards: int | None, swanlab: str | None):
+    """Cards and Python in both of its shapes, and in none."""
+    (tmp_path / "swanlab-metadata.json").write_text(json.dumps(told))
+    facts = Seen(tmp_path).facts
+    assert (facts["versions.python"], facts.get("versions.swanlab")) == ("3.11.7", swanlab)
+    assert (facts.get("gpu.name"), facts.get("gpu.count")) == (("NVIDIA H100", cards) if cards else (None, None))
+
+
+@pytest.mark.parametrize("place", ["wandb/debug-internal.log", "wandb/run-1/logs/debug.log", "swanlog/run-1/debug/debug.log"])
+def test_what_trackers_log_about_themselves_is_no_console_of_the_run(tmp_path: Path, place: str):
+    """Their own failures are not the run's; a debug.log of the user's own is."""
+    own, theirs = tmp_path / "logs" / "debug.log", tmp_path / place
+    for path in (own, theirs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(PLAIN)
+    assert [crash.where.file for crash in Seen(tmp_path).crashes] == [str(own)]
 
 
 def test_a_torchrun_error_file_is_the_traceback_of_its_rank(tmp_path: Path):

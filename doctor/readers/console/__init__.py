@@ -16,7 +16,7 @@ from doctor.readers.console import ends, facts
 from doctor.readers.console.cells import ARROW, HEADER_NAME
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
 from doctor.readers.console.records import Printed, plain, printed
-from doctor.readers.console.scan import SMALL, Lines, Scan, bars, blocks, last_segment, scanner, telling
+from doctor.readers.console.scan import SMALL, Lines, Scan, bars, blocks, last_segment, scanner, telling, text_only
 from doctor.readers.console.sieve import MANY, sieve
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import CUT as CUT_FRAME
@@ -28,6 +28,9 @@ _STRUCTURE = (
     "During handling of", "The above exception", "loss", "Loss", "'eval_", "'reward'", "train_runtime", "Config {", "current_steps",
 )  # fmt: skip
 _NAMES = re.compile(r"(?i)(?:^|[._-])(?:log|out|err|stdout|stderr|console|output|nohup|std_log)(?:[._-]|$)")
+_OTHERS = re.compile(r"(?:^|/)(?:(?:wandb|swanlog|(?:offline-)?run-[^/]*)/(?:[^/]*/)*)debug[\w-]*\.log$")
+"""What W&B and SwanLab write about themselves."""
+_SWANLAB_POINT = b'{"index": '
 _TEXTS = (".log", ".out", ".err", ".stdout", ".stderr", ".txt", "")
 _SIGNS = (
     b"Traceback (most recent",
@@ -70,6 +73,8 @@ class Console(ReaderBase):
 
     def claims(self, path: Path, head: bytes) -> bool:
         name = plain_name(path)
+        if _OTHERS.search(path.as_posix()) or head.startswith(_SWANLAB_POINT):
+            return False
         if (b"\0" in head[:2048] and utf16(head) is None) or name.lower().startswith(("readme", "license")):
             return False
         suffix = Path(re.sub(r"(?:\.rev-\w+|\.\d+)$", "", name)).suffix.lower()
@@ -90,7 +95,7 @@ class Console(ReaderBase):
         reading = _Reading(file, context)
         scan: Scan | None = None
         seen, literals, narrower = 0, context.literals, context.sieve
-        for data, whole in blocks(file.chunks()):
+        for data, whole in blocks(text_only(file.chunks())):
             seen += len(data)
             if literals is not None and (seen > SMALL or reading.kept > MANY):
                 scan, literals = scanner((*_STRUCTURE, *literals)), None

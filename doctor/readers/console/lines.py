@@ -97,7 +97,7 @@ def clean(text: str) -> str:
     """Without colours and other control sequences, cut to `CUT` characters."""
     if "\x1b" in text:
         text = _ANSI.sub("", text)
-    return text[:CUT].replace("\0", "")
+    return (text.replace("\0", "") if "\0" in text else text)[:CUT]
 
 
 def unglue(text: str) -> tuple[list[str], tuple[int, int] | None]:

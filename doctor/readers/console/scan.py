@@ -56,6 +56,16 @@ def literal(text: bytes) -> bytes:
     return b"".join(b"\\x%02x" % byte for byte in text)
 
 
+def text_only(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Without NULs at the beginning: what is left of a log that was cut to nothing while its writer went on at its old place."""
+    begun = False
+    for chunk in chunks:
+        text = chunk if begun else chunk.lstrip(b"\0")
+        begun = begun or bool(text)
+        if text:
+            yield text
+
+
 def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     """(Bytes, whether they end a line): whole lines; a line of over 1 MiB (bars without newline) comes in pieces."""
     rest = b""

@@ -30,6 +30,13 @@ def healthy() -> list[Scenario]:
             report_to="tensorboard",
             include_num_input_tokens_seen=True,
         ),
+        one(
+            "swanlab",
+            "supervised fine-tuning tracked by SwanLab on this machine only",
+            use_swanlab=True,
+            swanlab_mode="local",
+            swanlab_project="toy",
+        ),
         one("rm", "reward model", stage="rm", **pair),
         one("dpo", "direct preference optimisation", stage="dpo", pref_beta=0.1, **pair),
         one("orpo", "stage dpo with pref_loss orpo", stage="dpo", pref_loss="orpo", **pair),

@@ -1,0 +1,179 @@
+"""SwanLab: `run-ID.swanlab` or `backup.swanlab` of a run, and the config.yaml, swanlab-metadata.json and public config beside it.
+
+Format: LevelDB's log (leveldb.py) of JSON objects (`model_type`, `data`; SwanLab 0.5 to 0.7) or of protobuf messages `Record`
+(swanlab/record/v1/record.proto; since 0.8). Checked against files that SwanLab 0.6.8 and 0.10.3 wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from doctor import yaml_edit
+from doctor.events import ConfigSeen, Event, Fact, Step
+from doctor.leveldb import records
+from doctor.protobuf import fields
+from doctor.readers.base import Context, File, Lane, ReaderBase, number
+
+_SCALAR, _LOG = 13, 16
+_PREFIXES = (("train/", ""), ("eval/", "eval_"))
+_NO_METRICS = ("train/global_step", "__swanlab__")
+_STEPS = 1 << 52
+
+
+class SwanLab(ReaderBase):
+    """Scalars by step, in the order in which they were logged, and the console that SwanLab kept."""
+
+    kind = "swanlab"
+    lane: Lane = "metrics"
+    output = True
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return head.startswith(b":SWL") or (not head and path.suffix == ".swanlab")
+
+    def read(self, file: File, context: Context) -> Iterator[Event]:
+        held: Step | None = None
+        for key, step, value, time in _scalars(file):
+            name = next((f"{short}{key[len(prefix) :]}" for prefix, short in _PREFIXES if key.startswith(prefix)), key)
+            file.source.records += 1
+            if held is not None and held.step == step and name not in held.metrics:
+                held.metrics[name] = value
+                continue
+            if held is not None:
+                yield held
+            held = Step(where=file.where(step=step), step=step, metrics={name: value}, time=time)
+        if held is not None:
+            yield held
+
+    def console(self, file: File) -> Iterator[bytes]:
+        for data in records(file.chunks(), file.source.problem):
+            if (line := _line(data)) is not None:
+                yield line + b"\n"
+
+
+class SwanLabConfig(ReaderBase):
+    """config.yaml (`key: {desc: .., sort: .., value: ..}`), swanlab-metadata.json (cards, Python) and LLaMA-Factory's public config."""
+
+    kind = "swanlab_config"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        named = path.name in ("swanlab-metadata.json", "swanlab_public_config.json")
+        return named or (path.name == "config.yaml" and b"desc:" in head and b"sort:" in head and b"value:" in head)
+
+    def configs(self, file: File) -> Iterator[Event]:
+        try:
+            values = yaml_edit.load(file.text(4 << 20) or "")
+        except yaml_edit.NotReadable as error:
+            file.source.problem(f"cannot be read: {error}")
+            return
+        file.source.records = len(values)
+        if file.path.name == "config.yaml":
+            given = {key: one["value"] for key, one in values.items() if isinstance(one, dict) and "value" in one}
+            options = {key: value for key, value in given.items() if value is not None and not key.startswith("_")}
+            if options:
+                yield ConfigSeen(where=file.where(), values=options, origin="events")
+        else:
+            yield from _machine(values, file)
+
+
+def _machine(values: dict[str, Any], file: File) -> Iterator[Event]:
+    """What the metadata tells: 0.6 `{python, gpu: {nvidia: {type: [..]}}}`, 0.10 `{runtime: .., hardware: {accelerators: [..]}}`."""
+    own = _inner(values, "swanlab")
+    cards = _inner(values, "gpu", "nvidia").get("type")
+    accelerators = _inner(values, "hardware").get("accelerators")
+    if isinstance(accelerators, list):
+        groups = [each["devices"] for each in accelerators if isinstance(each, dict) and isinstance(each.get("devices"), list)]
+        cards = [device.get("name") for devices in groups for device in devices if isinstance(device, dict)]
+    if isinstance(cards, list) and cards and isinstance(cards[0], str):
+        yield Fact(where=file.where(), name="gpu.name", value=cards[0])
+        yield Fact(where=file.where(), name="gpu.count", value=len(cards))
+    python = values.get("python") or _inner(values, "runtime").get("python_version")
+    for name, version in (("python", python), ("swanlab", own.get("version") or values.get("version"))):
+        if isinstance(version, str):
+            yield Fact(where=file.where(), name=f"versions.{name}", value=version)
+
+
+def _inner(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    inner: Any = values
+    for name in names:
+        inner = inner.get(name) if isinstance(inner, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _scalars(file: File) -> Iterator[tuple[str, int, float, float | None]]:
+    """(Key, step, value, time) of every scalar that is the run's own."""
+    for data in records(file.chunks(), file.source.problem):
+        told = _json_scalar(data) if data.startswith(b"{") else _message_scalar(data)
+        if told is not None and 0 <= told[1] < _STEPS and not told[0].startswith(_NO_METRICS):
+            yield told
+
+
+def _json_scalar(data: bytes) -> tuple[str, int, float, float | None] | None:
+    model = _json(data)
+    metric = _inner(model, "data", "metric")
+    key, step = _inner(model, "data").get("key"), _inner(model, "data").get("step", metric.get("index"))
+    value = number(metric.get("data"))
+    if model.get("model_type") != "Scalar" or not isinstance(key, str) or type(step) is not int or value is None:
+        return None
+    return key, step, value, _time(metric.get("create_time"))
+
+
+def _message_scalar(data: bytes) -> tuple[str, int, float, float | None] | None:
+    body = _part(data, _SCALAR)
+    parts = _parts(body) if body is not None else {}
+    key, step = parts.get(1), parts.get(2, 0)
+    value = _parts(parts[5]).get(1) if isinstance(parts.get(5), bytes) else None
+    if not isinstance(key, bytes) or type(step) is not int or not isinstance(value, bytes) or len(value) != 8:
+        return None
+    stamp = _parts(parts[4]) if isinstance(parts.get(4), bytes) else {}
+    seconds, nanos = stamp.get(1), stamp.get(2, 0)
+    time = seconds + nanos / 1e9 if type(seconds) is int and type(nanos) is int else None
+    return key.decode("utf-8", "replace"), step, struct.unpack("<d", value)[0], time
+
+
+def _line(data: bytes) -> bytes | None:
+    """The console line that a record keeps."""
+    if data.startswith(b"{"):
+        model = _json(data)
+        message = _inner(model, "data").get("message")
+        return message.encode("utf-8", "replace") if model.get("model_type") == "Log" and isinstance(message, str) else None
+    body = _part(data, _LOG)
+    line = _parts(body).get(1, b"") if body is not None else None
+    return line if isinstance(line, bytes) else None
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        model = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            model = json.loads(data)
+        except (ValueError, RecursionError):
+            return {}
+    return model if isinstance(model, dict) else {}
+
+
+def _part(data: bytes, number_: int) -> bytes | None:
+    part = _parts(data).get(number_)
+    return part if isinstance(part, bytes) else None
+
+
+def _parts(data: int | bytes) -> dict[int, int | bytes]:
+    """The fields of a message, none for damaged ones."""
+    try:
+        return dict(fields(data)) if isinstance(data, bytes) else {}
+    except (IndexError, ValueError):
+        return {}
+
+
+def _time(text: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else None
+    except (ValueError, OverflowError):
+        return None
