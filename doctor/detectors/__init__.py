@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from doctor.detectors.base import Detector
+from doctor.detectors.collectives import Collectives
 from doctor.detectors.config_values import ConfigValues
 from doctor.detectors.divergence import Divergence
 from doctor.detectors.fact import KnownFact
@@ -53,4 +54,5 @@ DETECTORS: dict[str, type[Detector]] = {
     "share_of_step": ShareOfStep,
     "slow_rank": SlowRank,
     "standstill": Standstill,
+    "collectives": Collectives,
 }

@@ -20,6 +20,7 @@ from doctor.readers.base import File, ReaderBase
 _LARGEST = 64 << 20
 _LONGEST = 8_000_000
 _SHOWN = 5
+_GROUPS = 64
 _KINDS = (
     ("optimizer states", re.compile(r"optim/|optimizer|deepspeed/ops/adam|bitsandbytes/optim")),
     ("gradients", re.compile(r"autograd/|backward")),
@@ -56,7 +57,11 @@ class MemorySnapshot(ReaderBase):
 
 
 class FlightRecorder(ReaderBase):
-    """`nccl_trace_rank_N` (TORCH_FR_DUMP_TEMP_FILE): the first collective that this rank did not finish, as the fact nccl.waits.rankN."""
+    """`nccl_trace_rank_N` (TORCH_FR_DUMP_TEMP_FILE): what this rank waits in and what it did last, as the fact nccl.collectives.rankN.
+
+    `waits` is its first collective that is not completed, `last` its furthest one of each process group; each with `operation`,
+    `number`, `state`, `group` and `place`.
+    """
 
     kind = "nccl_flight_recorder"
 
@@ -70,12 +75,29 @@ class FlightRecorder(ReaderBase):
             file.source.problem("holds no entries")
             return
         file.source.records = len(entries)
-        found = re.search(r"(\d+)$", file.path.stem)
-        waiting = next((one for one in entries if isinstance(one, dict) and one.get("state") not in ("completed", None)), None)
-        if waiting is not None and found:
-            text = f"{waiting.get('profiling_name', 'a collective')}, number {waiting.get('collective_seq_id', '?')}: {waiting['state']}"
-            place = _place(waiting.get("frames"))
-            yield Fact(where=file.where(), name=f"nccl.waits.rank{found[1]}", value=f"{text} ({place})" if place else text)
+        found = re.search(r"(\d{1,9})$", file.path.stem)
+        done = [one for entry in entries if (one := _collective(entry)) is not None]
+        if not found or not done:
+            return
+        waits = next((one for one in done if one["state"] != "completed"), None)
+        last: dict[str, dict[str, Any]] = {}
+        for one in done:
+            if one["group"] in last or len(last) < _GROUPS:
+                last[one["group"]] = max(last.get(one["group"], one), one, key=lambda each: int(each["number"]))
+        yield Fact(where=file.where(), name=f"nccl.collectives.rank{int(found[1])}", value={"waits": waits, "last": last})
+
+
+def _collective(entry: Any) -> dict[str, Any] | None:
+    """One entry of the recorder; None for sends between two ranks and for what tells no number (torch 2.3 calls it seq_id)."""
+    if not isinstance(entry, dict) or entry.get("is_p2p") is True or not isinstance(entry.get("state"), str):
+        return None
+    number = entry.get("collective_seq_id", entry.get("seq_id"))
+    if type(number) is not int:
+        return None
+    group = entry.get("process_group", entry.get("pg_id", 0))
+    name = str(group[0] if isinstance(group, list | tuple) and group else group)[:100]
+    operation = str(entry.get("profiling_name", "a collective"))[:100].removeprefix("nccl:")
+    return {"operation": operation, "number": number, "state": entry["state"][:20], "group": name, "place": _place(entry.get("frames"))}
 
 
 def _replayed(file: File) -> Any:

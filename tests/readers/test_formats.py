@@ -264,7 +264,26 @@ def test_a_flight_recorder_dump_tells_what_its_rank_waits_for(tmp_path: Path, du
     ]
     path = tmp_path / "nccl_trace_rank_2"
     path.write_bytes(dump({"version": "2.3", "nccl_version": "2.21.5", "entries": entries}))
-    assert Seen(path).facts["nccl.waits.rank2"] == "nccl:all_gather, number 8: scheduled (train.py:5 step)"
+    waits = {"operation": "all_gather", "number": 8, "state": "scheduled", "group": "0", "place": "train.py:5 step"}
+    assert Seen(path).facts["nccl.collectives.rank2"] == {"waits": waits, "last": {"0": waits}}
+
+
+def test_the_dumps_of_several_ranks_name_the_missing_one(tmp_path: Path):
+    """Beside the watchdog's lines, which tell only who waited: the rank that had not come, and what it did last."""
+    done = {"profiling_name": "nccl:all_reduce", "collective_seq_id": 7, "state": "completed", "frames": [frame("/x/hook.py", 9, "save")]}
+    waits = {"profiling_name": "nccl:all_gather", "collective_seq_id": 8, "state": "started", "frames": [frame("/x/train.py", 5, "step")]}
+    for rank, entries in enumerate(([done, waits], [done], [done, waits])):
+        dump = {"version": "2.4", "nccl_version": "2.21.5", "entries": [{**one, "process_group": ["0", "default_pg"]} for one in entries]}
+        (tmp_path / f"nccl_trace_rank_{rank}").write_bytes(pickle.dumps(dump))
+    watchdog = "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=8, OpType=ALLGATHER, Timeout(ms)=600000) ran for 600061 ms"
+    (tmp_path / "train.log").write_text(
+        "".join(f"[rank{rank}]:[E1206 ProcessGroupNCCL.cpp:607] [Rank {rank}] {watchdog}\n" for rank in (0, 2))
+    )
+    report = doctor.analyze(tmp_path)
+    root = next(one for one in report.findings if one.role == "root")
+    assert (root.rule, root.ranks, report.cause) == ("distributed/rank-missing", [1], "nccl_timeout_rank_desync")
+    assert "hook.py:9 save" in root.text
+    assert "rank 1: all_reduce, number 7: completed" in root.evidence[0].text
 
 
 def test_what_the_web_ui_and_the_v1_trainer_leave(tmp_path: Path):
