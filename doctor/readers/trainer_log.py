@@ -179,7 +179,7 @@ class _Log:
             return None
         try:
             rows = self._decode(lines)
-            if len(rows) != lines.count(b"\n"):
+            if not rows or len(rows) != lines.count(b"\n"):
                 return None
             return self._steps(rows)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
