@@ -222,7 +222,10 @@ ODD = (
 COUNTED = {"throughput": 9000.0, "total_tokens": 4096}
 
 
-@given(st.lists(st.one_of(st.none(), st.sampled_from([*ODD, "torn", "", " "])), min_size=8, max_size=60), st.booleans(), st.integers(100, 3000))
+LINES = st.one_of(st.none(), st.sampled_from([*ODD, "torn", "", " "]))
+
+
+@given(st.lists(LINES, min_size=8, max_size=60), st.booleans(), st.integers(100, 3000))
 @example([None] * 8 + [" "], True, 3000)
 @settings(max_examples=150, deadline=None)
 def test_the_quick_way_tells_the_same(odd: list, counted: bool, block: int):
