@@ -2,10 +2,10 @@
 
     python benchmarks/readers_speed.py [PART ...] [--rounds 5] [--megabytes 1000] [--records 1000000] [--steps 100000] [--folder DIR]
 
-Parts: console (a real large one, a hostile one and one of loss records: `lfdoctor analyze` against ripgrep with the rules' literals (with
-their 1,700 regular expressions it takes minutes for a few MB), `wc -l`, and the same console as gzip against zcat), trainer_log (reading
-and a finished report against polars and pandas), trainer_state (against json and pandas), events (against EventAccumulator and tbparse,
-with checksums), folder (an ordinary run folder: processor time against `python -c "import typer, rich, yaml"`). What is not installed
+Parts: console (a real large one, a hostile one, a tenth of one in which half of the lines match, and one of loss records:
+`lfdoctor analyze` against ripgrep with the rules' literals (with their 1,700 regular expressions it takes minutes for a few MB), `wc -l`,
+and the same console as gzip against zcat), trainer_log (reading and a finished report against polars and pandas), trainer_state (against
+json and pandas), events (against EventAccumulator and tbparse, with checksums), folder (an ordinary run folder: processor time against `python -c "import typer, rich, yaml"`). What is not installed
 is left out and named. Inputs are made once in DIR (benchmarks/inputs.py). Peak memory is that of the process, from its own rusage.
 """
 
@@ -101,14 +101,14 @@ def literals(folder: Path) -> Path:
 def console(options: argparse.Namespace) -> None:
     """Consoles against ripgrep; a finished report on our side."""
     wanted = literals(options.folder)
-    for kind in ("bars", "hostile"):
-        path = inputs.make(kind, options.megabytes, options.folder / f"{kind}-{options.megabytes}.log")
+    for kind, size in (("bars", options.megabytes), ("hostile", options.megabytes), ("flood", options.megabytes // 10)):
+        path = inputs.make(kind, size, options.folder / f"{kind}-{size}.log")
         commands = {
             "lfdoctor analyze": [*ANALYZE, str(path)],
             "rg -F -f literals": tool("rg", "-a", "-c", "-F", "-f", str(wanted), str(path)),
             "wc -l": tool("wc", "-l", str(path)),
         }
-        compare(f"{kind}, {options.megabytes} MB", commands, options.rounds)
+        compare(f"{kind}, {size} MB", commands, options.rounds)
     path = options.folder / f"bars-{options.megabytes}.log"
     packed = Path(f"{path}.gz")
     if not packed.exists():

@@ -118,6 +118,17 @@ def test_the_expressions_find_every_example(tmp_path: Path, monkeypatch: pytest.
     assert len(found[1]) > 400
 
 
+def test_a_console_in_another_code_page_keeps_to_the_literals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """GBK: its bytes are not those of the expressions."""
+    pytest.importorskip("hyperscan")
+    path = tmp_path / "train.log"
+    path.write_bytes("训练日志 the word Error stands here\n".encode("gbk") * 100)
+    monkeypatch.setattr("doctor.readers.console.SMALL", 0)
+    monkeypatch.setattr("doctor.readers.console.MANY", -1)
+    events = readers.read([path], literals=LITERALS, sieve=SIEVE).events()
+    assert [event.text for event in events if isinstance(event, LogLine)] == ["训练日志 the word Error stands here"] * 100
+
+
 def test_of_lines_that_are_only_signs_the_last_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A thousand lines that mention an Error and nothing else: the last one of the block is looked at."""
     pytest.importorskip("hyperscan")

@@ -16,7 +16,7 @@ from doctor.readers.console import ends, facts
 from doctor.readers.console.cells import ARROW, HEADER_NAME
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
 from doctor.readers.console.records import Printed, plain, printed
-from doctor.readers.console.scan import SMALL, Lines, Scan, bars, blocks, last_segment, scanner, telling, text_only
+from doctor.readers.console.scan import SMALL, Lines, Scan, bars, blocks, is_utf8, last_segment, scanner, telling, text_only
 from doctor.readers.console.sieve import MANY, sieve
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import CUT as CUT_FRAME
@@ -100,7 +100,7 @@ class Console(ReaderBase):
             if literals is not None and (seen > SMALL or reading.kept > MANY):
                 scan, literals = scanner((*_STRUCTURE, *literals)), None
             if narrower is not None and scan is not None and reading.kept > MANY:
-                scan, narrower = sieve(narrower) or scan, None
+                scan, narrower = (sieve(narrower) if is_utf8(data) else None) or scan, None
             yield from reading.lines(data, whole) if scan is None else reading.found(data, whole, scan(data))
         yield from reading.close()
 

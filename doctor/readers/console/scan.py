@@ -66,6 +66,15 @@ def text_only(chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield text
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether these whole lines are UTF-8: expressions that hold other characters than ASCII's know them so."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     """(Bytes, whether they end a line): whole lines; a line of over 1 MiB (bars without newline) comes in pieces."""
     rest = b""
