@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import sys
@@ -17,6 +18,7 @@ from doctor.engine import Engine
 from doctor.events import LogLine
 from doctor.literals import Literals
 from doctor.readers.console import scan
+from doctor.readers.console.sieve import sieve
 from doctor.readers.console.superset import superset
 from doctor.rulebook import load
 from tests.readers.test_damage import CONSOLE, EXAMPLES
@@ -25,6 +27,8 @@ BOOK = load()
 LITERALS = Engine(BOOK.rules).literals
 SIEVE = Engine(BOOK.rules).sieve
 EXPRESSIONS = [re.compile(one) for one in SIEVE.expressions]
+COMPILED = functools.lru_cache(sieve)
+"""Half a second a time: once is enough for all logs of a worker."""
 LOGS = sorted((Path(__file__).parents[2] / "fixtures").glob("*/*.log"))
 FIXTURES = LOGS[::7]
 
@@ -45,6 +49,7 @@ def sieved(path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> tuple[list
     """
     monkeypatch.setattr("doctor.readers.console.SMALL", 0)
     monkeypatch.setattr("doctor.readers.console.MANY", many)
+    monkeypatch.setattr("doctor.readers.console.sieve", COMPILED)
     events = list(readers.read([path], literals=LITERALS, sieve=SIEVE).events())
     texts = [event for event in events if isinstance(event, LogLine) and any(one.search(event.text) for one in EXPRESSIONS)]
     others = [event for event in events if not isinstance(event, LogLine)]
