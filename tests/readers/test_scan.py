@@ -101,7 +101,7 @@ def test_the_pass_changes_nothing_on_real_logs(path: Path, monkeypatch: pytest.M
 def test_the_expressions_find_what_the_literals_find(monkeypatch: pytest.MonkeyPatch, part: int):
     """Recorded runs, the expressions from the first byte on: the same steps, tracebacks, facts, ends, and lines that a rule matches."""
     pytest.importorskip("hyperscan")
-    for path in LOGS[part::6]:
+    for path in LOGS[part::18]:  # every third
         assert sieved(path, monkeypatch, -1) == sieved(path, monkeypatch, 1 << 60), path
 
 
@@ -146,7 +146,7 @@ def test_of_lines_that_are_only_signs_the_last_one_counts(tmp_path: Path, monkey
 
 
 @given(st.sampled_from(sorted(one for one in SIEVE.expressions if isinstance(one, str))), st.data())
-@settings(max_examples=10 * EXAMPLES, deadline=None)
+@settings(max_examples=5 * EXAMPLES, deadline=None)
 def test_a_superset_finds_what_its_expression_finds(expression: str, data: st.DataObject):
     """Texts made to match a rule's expression, of any characters that a line can have."""
     hyperscan = pytest.importorskip("hyperscan")
