@@ -9,7 +9,7 @@ import lzma
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -250,6 +250,28 @@ class _Raw(io.RawIOBase):
         data = reader(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+def metric_name(key: str) -> str:
+    """trainer_state.json's name of a metric that a tracker keeps under `train/` or `eval/`."""
+    if key.startswith("train/"):
+        return key[6:]
+    return f"eval_{key[5:]}" if key.startswith("eval/") else key
+
+
+def steps_of(points: Iterable[tuple[int, str, float, float | None]], file: File) -> Iterator[Step]:
+    """Steps of single (step, name, value, time): neighbours of one step are one, with the first one's time; a name twice is another."""
+    held: Step | None = None
+    for step, name, value, time in points:
+        file.source.records += 1
+        if held is not None and held.step == step and name not in held.metrics:
+            held.metrics[name] = value
+            continue
+        if held is not None:
+            yield held
+        held = Step(where=file.where(step=step), step=step, metrics={name: value}, time=time)
+    if held is not None:
+        yield held
 
 
 def utf16(head: bytes) -> str | None:

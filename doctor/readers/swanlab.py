@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 
 from doctor import yaml_edit
-from doctor.events import ConfigSeen, Event, Fact, Step
+from doctor.events import ConfigSeen, Event, Fact
 from doctor.leveldb import records
 from doctor.protobuf import fields
-from doctor.readers.base import Context, File, Lane, ReaderBase, number
+from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, number, steps_of
 
 _SCALAR, _LOG = 13, 16
-_PREFIXES = (("train/", ""), ("eval/", "eval_"))
 _NO_METRICS = ("train/global_step", "__swanlab__")
 _STEPS = 1 << 52
 
@@ -38,18 +37,7 @@ class SwanLab(ReaderBase):
         return head.startswith(b":SWL") or (not head and path.suffix == ".swanlab")
 
     def read(self, file: File, context: Context) -> Iterator[Event]:
-        held: Step | None = None
-        for key, step, value, time in _scalars(file):
-            name = next((f"{short}{key[len(prefix) :]}" for prefix, short in _PREFIXES if key.startswith(prefix)), key)
-            file.source.records += 1
-            if held is not None and held.step == step and name not in held.metrics:
-                held.metrics[name] = value
-                continue
-            if held is not None:
-                yield held
-            held = Step(where=file.where(step=step), step=step, metrics={name: value}, time=time)
-        if held is not None:
-            yield held
+        yield from steps_of(((step, metric_name(key), value, time) for key, step, value, time in _scalars(file)), file)
 
     def console(self, file: File) -> Iterator[bytes]:
         for data in records(file.chunks(), file.source.problem):

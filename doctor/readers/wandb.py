@@ -15,7 +15,7 @@ from doctor import yaml_edit
 from doctor.events import ConfigSeen, Event, Fact, Step
 from doctor.leveldb import records
 from doctor.protobuf import fields
-from doctor.readers.base import Context, File, Lane, ReaderBase, number
+from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, number
 
 _HISTORY, _CONFIG, _OUTPUT, _RUN = 2, 5, (4, 13), 17
 _LINE = 3
@@ -23,7 +23,6 @@ _KEY, _NESTED, _JSON = 1, 2, 16
 _HEAD = 50
 """The configuration stands among the first records."""
 _STEP = "train/global_step"
-_PREFIXES = (("train/", ""), ("eval/", "eval_"))
 
 
 class Wandb(ReaderBase):
@@ -136,7 +135,7 @@ def _count(data: bytes) -> int:
 def _name(key: str) -> str:
     if key == "lr":
         return "learning_rate"
-    return next((f"{short}{key[len(prefix) :]}" for prefix, short in _PREFIXES if key.startswith(prefix)), key)
+    return metric_name(key)
 
 
 def _options(values: dict[str, Any], file: File) -> Iterator[Event]:

@@ -129,7 +129,7 @@ class Stepper:
         per_epoch, epoch = self._steps_per_epoch(), record.metrics.get("epoch", math.nan)
         near = round(epoch * per_epoch) if per_epoch and math.isfinite(epoch) else None
         cadence = self._cadence or 1
-        allowed = _ROUNDED * (per_epoch or 0) + 1 + cadence
+        allowed = _slack(per_epoch) + cadence
         if "loss" not in record.metrics:
             return self._last if near is None or abs(near - self._last) <= allowed else near
         if self._first_too and self._fresh:
@@ -143,10 +143,6 @@ class Stepper:
         if self.per_epoch:
             return self.per_epoch
         return self.total / self.epochs if self.total and self.epochs else None
-
-    def _slack(self) -> float:
-        """How far rounding the epoch to two decimals can put a step off."""
-        return _ROUNDED * (self._steps_per_epoch() or 0) + 1
 
     def _decide(self, held: list[Held]) -> None:
         """The logging cadence of these first records, and whether the very first step was logged too."""
@@ -185,11 +181,16 @@ class Stepper:
         if not per_epoch or not epochs or not all(map(math.isfinite, epochs)) or epochs[0] < 0:
             return None
         places = [epoch * per_epoch for epoch in epochs]
-        slack = self._slack() - 0.4
+        slack = _slack(per_epoch) - 0.4
         for cadence in _USUAL:
             if all(abs(self._last + cadence * (i + 1) - place) <= slack for i, place in enumerate(places)):
                 return cadence
         return max(1, round((places[-1] - self._last) / len(places)))
+
+
+def _slack(per_epoch: float | None) -> float:
+    """How far rounding the epoch to two decimals can put a step off."""
+    return _ROUNDED * (per_epoch or 0) + 1
 
 
 def _regular(steps: list[int]) -> int | None:

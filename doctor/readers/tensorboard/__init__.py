@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.events import ConfigSeen, Event, Fact, Step
-from doctor.readers.base import Context, File, Lane, ReaderBase
+from doctor.events import ConfigSeen, Event, Fact
+from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, steps_of
 from doctor.readers.tensorboard.frames import frames, scalars
 from doctor.readers.tensorboard.message import event
 
@@ -46,32 +46,22 @@ class TensorBoard(ReaderBase):
         file.source.problems.clear()
 
     def read(self, file: File, context: Context) -> Iterator[Event]:
-        record: Step | None = None
-        names: dict[str, str] = {}
-        for time, step, tag, value in scalars(file):
-            name = names.get(tag)
-            if name is None:
-                name = names.setdefault(tag, _name(tag)) if len(names) < 10_000 else _name(tag)
-            if not name:
-                continue
-            file.source.records += 1
-            if record is not None and record.step == step and name not in record.metrics:
-                record.metrics[name] = value
-                continue
-            if record is not None:
-                yield record
-            record = Step(where=file.where(step=step), step=step, metrics={name: value}, time=time)
-        if record is not None:
-            yield record
+        yield from steps_of(_points(file), file)
+
+
+def _points(file: File) -> Iterator[tuple[int, str, float, float]]:
+    names: dict[str, str] = {}
+    for time, step, tag, value in scalars(file):
+        name = names.get(tag)
+        if name is None:
+            name = names.setdefault(tag, _name(tag)) if len(names) < 10_000 else _name(tag)
+        if name:
+            yield step, name, value, time
 
 
 def _name(tag: str) -> str:
     low = tag.lower()
-    if low in _NAMES:
-        return _NAMES[low]
-    if tag.startswith("train/"):
-        return tag[6:]
-    return f"eval_{tag[5:]}" if tag.startswith("eval/") else tag
+    return _NAMES[low] if low in _NAMES else metric_name(tag)
 
 
 def _text(tag: str, text: str, file: File) -> Iterator[Event]:
