@@ -14,6 +14,7 @@ import msgspec
 
 from doctor.conditions import Condition, Scope, holds
 from doctor.run import Run
+from doctor.typed import convert
 
 Version = tuple[int, ...]
 NEWEST: dict[str, Version] = {"llamafactory": (0, 9, 5), "transformers": (5, 6, 0)}
@@ -65,7 +66,7 @@ def table() -> Mapping[str, Option]:
     path = inside if inside.is_file() else package.parent / "rules" / "options.yaml"
     raw = msgspec.json.decode(path.read_bytes())
     del raw["_about"]
-    return msgspec.convert(raw, dict[str, Option])
+    return convert(raw, dict[str, Option])
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from doctor import shipped
+from doctor.typed import unpack
 
 Severity = Literal["error", "warning", "note"]
 Effect = Literal["neutral", "changes_training", "manual"]
@@ -253,6 +254,6 @@ def _from_cache(path: Path | None) -> Rulebook | None:
     if path is None:
         return None
     try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=Rulebook)
+        return unpack(path.read_bytes(), Rulebook)
     except (OSError, msgspec.MsgspecError):
         return None

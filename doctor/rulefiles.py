@@ -13,6 +13,7 @@ import yaml
 from doctor import conditions
 from doctor.errors import DoctorError
 from doctor.rulebook import Guide, Remedy, Rule, Rulebook
+from doctor.typed import convert
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -132,7 +133,7 @@ def _read_mapping(path: Path) -> tuple[dict[str, Any], str]:
 
 def _convert(raw: Any, kind: Any, path: Path, text: str, prefix: list[Any] | None = None) -> Any:
     try:
-        return msgspec.convert(raw, kind)
+        return convert(raw, kind)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$")
         keys: list[Any] = [int(part) if part.isdigit() else part for part in re.findall(r"[\w-]+", place)]

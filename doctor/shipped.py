@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from doctor.typed import unpack
+
 _KEPT = 8
 """So many older compiled forms of one thing stay: another install may use them."""
 
@@ -53,7 +55,7 @@ def load_yaml(path: Path) -> Any:
     kept = compiled(path.stem, f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
     if kept is not None:
         try:
-            return msgspec.msgpack.decode(kept.read_bytes())
+            return unpack(kept.read_bytes(), Any)
         except (OSError, msgspec.DecodeError):
             pass
     import yaml

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from doctor.typed import convert
+
 if TYPE_CHECKING:
     from doctor.report import Report
 
@@ -40,7 +42,7 @@ def _in(report: Report, lang: str) -> Report:
     for place, text in report.translations.get(lang, {}).items():
         _put(data, place.split("."), text)
     whole = {**data, "lang": lang, "curves": msgspec.to_builtins(report.curves), "translations": {}}
-    return msgspec.convert(whole, type(report))
+    return convert(whole, type(report))
 
 
 def _plain(report: Report) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import msgspec
 from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Fact
 from doctor.run import Run
+from doctor.typed import convert
 
 _NAME = re.compile(r"nccl\.collectives\.rank(\d{1,9})")
 _MOST_RANKS = 100_000
@@ -95,7 +96,7 @@ class Collectives:
 
 def _told(value: Any) -> _Told | None:
     try:
-        return msgspec.convert(value, _Told)
+        return convert(value, _Told)
     except msgspec.ValidationError:
         return None
 

@@ -18,6 +18,7 @@ from doctor.fleet import discovery, similar, storage
 from doctor.fleet.records import RunRecord, Task, failed_to, nothing_there, record_of
 from doctor.fleet.worker import READY, receive, send
 from doctor.report import Report
+from doctor.typed import from_json, unpack
 
 WHOLE = 64 << 20
 HEAD, TAIL = 4 << 20, 32 << 20
@@ -31,7 +32,7 @@ def main() -> None:
     tools = Tools.load()
     send(answers, READY)
     while (message := receive(tasks)) is not None:
-        send(answers, msgspec.msgpack.encode(_answer(msgspec.msgpack.decode(message, type=Task), tools)))
+        send(answers, msgspec.msgpack.encode(_answer(unpack(message, Task), tools)))
 
 
 def _answer(task: Task, tools: Tools) -> RunRecord | None:
@@ -113,7 +114,7 @@ class Renaming(msgspec.Struct, frozen=True):
         if not self.folder:
             return report
         text = msgspec.json.encode(report).replace(self.folder.encode(), self.name.encode())
-        return msgspec.json.decode(text, type=Report)
+        return from_json(text, Report)
 
 
 if __name__ == "__main__":

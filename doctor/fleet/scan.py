@@ -21,6 +21,7 @@ from doctor.fleet.records import Limits, RunRecord, Task
 from doctor.fleet.store import Store
 from doctor.fleet.summary import Summary
 from doctor.planner import Tried
+from doctor.typed import from_json
 from doctor.version import __version__
 
 CHUNK_RUNS, CHUNK_BYTES = 8, 8 << 20
@@ -250,7 +251,7 @@ def _write(options: Options, store: Store) -> Summary:
 def _still(path: Path) -> Summary | None:
     """The summary of the scan before, if it is one."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Summary)
+        return from_json(path.read_bytes(), Summary)
     except (OSError, msgspec.DecodeError):
         return None
 

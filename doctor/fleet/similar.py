@@ -24,6 +24,7 @@ from doctor.errors import DoctorError
 from doctor.report import FindingView, Report, SimilarView
 from doctor.rulebook import Text
 from doctor.shipped import compiled, keep, load_yaml
+from doctor.typed import convert, unpack
 
 SHOWN = 3
 """So many issues are told of a finding, at most two of them with the same fix."""
@@ -126,7 +127,7 @@ def read(path: Path) -> list[Known]:
     import yaml
 
     try:
-        groups = msgspec.convert(load_yaml(path), list[KnownFailure])
+        groups = convert(load_yaml(path), list[KnownFailure])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise DoctorError(f"{path}: {error}") from error
     return [Known(issue, group.cause, group.fix, text) for group in groups for issue, text in group.issues.items()]
@@ -138,7 +139,7 @@ def shipped() -> Index:
     known = read(rulebook.rules_folder() / "known_issues.yaml")
     kept = compiled("known-weights", msgspec.msgpack.encode(known), Path(__file__))
     try:
-        made = msgspec.msgpack.decode(kept.read_bytes(), type=Weighed) if kept else None
+        made = unpack(kept.read_bytes(), Weighed) if kept else None
     except (OSError, msgspec.DecodeError):
         made = None
     index = Index(known, made)

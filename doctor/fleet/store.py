@@ -17,6 +17,7 @@ import msgspec
 
 from doctor.fleet.discovery import Found
 from doctor.fleet.records import RunRecord
+from doctor.typed import unpack
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
@@ -90,12 +91,12 @@ class Store:
                 rows = self.db.execute(query, (after,)).fetchall()
             if not rows:
                 return
-            yield from (msgspec.msgpack.decode(blob, type=Found) for _, blob in rows)
+            yield from (unpack(blob, Found) for _, blob in rows)
             after = rows[-1][0]
 
     def put(self, path: str, record: bytes, tried: str = "") -> RunRecord | None:
         """Keeps a record (msgpack); None for what turned out to be no run. `tried` names what was held against its patch."""
-        decoded = msgspec.msgpack.decode(record, type=RunRecord | None)
+        decoded = unpack(record, RunRecord | None)
         if decoded is not None:
             record = msgspec.msgpack.encode(msgspec.structs.replace(decoded, page=None))
         with self._lock:
@@ -145,7 +146,7 @@ class Store:
             (*values, limit),
         )
         for (blob,) in cursor:
-            yield msgspec.msgpack.decode(blob, type=RunRecord)
+            yield unpack(blob, RunRecord)
 
     def rows(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """A query of ours over `runs`."""
@@ -153,7 +154,7 @@ class Store:
 
     def found_of(self, path: str) -> Found:
         """What was found of a run."""
-        return msgspec.msgpack.decode(self.rows("SELECT found FROM runs WHERE path = ?", (path,))[0][0], type=Found)
+        return unpack(self.rows("SELECT found FROM runs WHERE path = ?", (path,))[0][0], Found)
 
     def close(self) -> None:
         """Commits and closes the file."""

@@ -17,6 +17,7 @@ from doctor.fleet.history import Attempt
 from doctor.fleet.records import RunRecord
 from doctor.fleet.store import Store
 from doctor.options import effective
+from doctor.typed import from_json
 
 ATTEMPTS = 50
 """Of one job so many attempts, the latest ones, are looked at."""
@@ -85,7 +86,7 @@ def read(table: Path) -> Summary:
     """The summary beside the table of a scan. Raises DoctorError where there is none."""
     path = table.with_name(table.name.removesuffix(".parquet") + ".summary.json")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Summary)
+        return from_json(path.read_bytes(), Summary)
     except (OSError, msgspec.MsgspecError) as error:
         raise DoctorError(f"{path}: no summary of a scan: {error}") from error
 

@@ -21,6 +21,7 @@ from typing import IO, Any
 import msgspec
 
 from doctor.fleet.records import Outcome, RunRecord, Task, failed_to
+from doctor.typed import unpack
 
 RETRIES = 4
 """A run whose analyst died without a word (killed by somebody, or crashed) is tried again so often."""
@@ -33,7 +34,7 @@ _analysts = threading.local()
 
 def work(tasks: list[bytes]) -> list[tuple[str, bytes]]:
     """Path and record of some tasks (all msgpack); the record is null for what turned out to be no run. Never raises."""
-    decoded = [msgspec.msgpack.decode(task, type=Task) for task in tasks]
+    decoded = [unpack(task, Task) for task in tasks]
     return [(task.found.path, msgspec.msgpack.encode(_one(task))) for task in decoded]
 
 
@@ -47,7 +48,7 @@ def _one(task: Task) -> RunRecord | None:
             analyst = _analysts.mine = Analyst()
         answer = analyst.ask(task)
         if isinstance(answer, bytes):
-            return msgspec.msgpack.decode(answer, type=RunRecord | None)
+            return unpack(answer, RunRecord | None)
         analyst.end()
         _analysts.mine = None
         broken = answer

@@ -14,6 +14,7 @@ from doctor import shipped
 from doctor.errors import DoctorError
 from doctor.memory.shapes import Shape, UnknownShape, from_config
 from doctor.rulebook import rules_folder
+from doctor.typed import convert
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +149,6 @@ def known_models() -> tuple[Known, ...]:
 
     path = rules_folder() / "models.yaml"
     try:
-        return tuple(msgspec.convert(shipped.load_yaml(path), list[Known]))
+        return tuple(convert(shipped.load_yaml(path), list[Known]))
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise DoctorError(f"{path}: cannot be read: {error}") from error

@@ -13,6 +13,7 @@ from doctor import yaml_edit
 from doctor.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
 from doctor.options import table
 from doctor.readers.base import Context, File, Lane, ReaderBase, number, numbers, option_value
+from doctor.typed import convert, json_decoder
 
 _WANTED = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
 _STEPS = 1 << 52
@@ -106,7 +107,7 @@ class Parser:
         yield Step(where=place, step=step, metrics=_figures(values), seconds=seconds, time=time)
 
 
-_decode = msgspec.json.Decoder().decode
+_decode = json_decoder(Any).decode
 
 
 def _figures(values: dict[str, Any]) -> dict[str, float]:
@@ -159,7 +160,7 @@ def _crash(values: dict[str, Any], where: Where, rank: int | None, attempt: int,
 
 def _frame(one: Any) -> Frame | None:
     try:
-        return msgspec.convert(one, Frame)
+        return convert(one, Frame)
     except msgspec.ValidationError:
         return None
 

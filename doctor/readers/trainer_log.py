@@ -11,6 +11,7 @@ import msgspec
 
 from doctor.events import Event, Fact, Step, Where
 from doctor.readers.base import Context, File, Lane, ReaderBase, decode, duration_seconds, number
+from doctor.typed import json_decoder
 
 _MEANT = {
     "lr": "learning_rate",
@@ -147,7 +148,7 @@ class _Log:
 
     def events(self) -> Iterator[Event | list[Step]]:
         """The steps, and the number of them that is planned."""
-        decode_lines = msgspec.json.Decoder(_Row).decode_lines
+        decode_lines = json_decoder(_Row).decode_lines
         for lines in self._pieces():
             if (steps := self._quick(lines)) is not None:
                 yield steps
@@ -165,7 +166,7 @@ class _Log:
         """What decodes the lines that are like the last one here."""
         last = lines[lines.rfind(b"\n", 0, -1) + 1 :]
         for kind in (_Counted, _Usual):
-            decoder = msgspec.json.Decoder(kind)
+            decoder = json_decoder(kind)
             try:
                 decoder.decode(last)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -248,7 +249,7 @@ class _Log:
 
     def _each(self, block: bytes) -> Iterator[tuple[Step, int | None]]:
         """Of lines of which one at least is something else."""
-        decode_json = msgspec.json.Decoder().decode
+        decode_json: Callable[[bytes], Any] = json_decoder(Any).decode
         lines = block.split(b"\n")
         if not lines[-1]:
             lines.pop()

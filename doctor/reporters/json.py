@@ -9,6 +9,7 @@ import msgspec
 from doctor.redact import plain
 from doctor.report import Report
 from doctor.reporters.base import PLAIN, Screen
+from doctor.typed import convert
 
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
@@ -36,4 +37,4 @@ def settled(report: Report) -> Report:
 
 def parse(text: str | bytes) -> Report:
     """A report written by `render`; its texts are cleaned again: it may come from anywhere. MsgspecError for anything else."""
-    return msgspec.convert(plain(msgspec.json.decode(text)), Report)
+    return convert(plain(msgspec.json.decode(text)), Report)

@@ -10,6 +10,7 @@ import msgspec
 from doctor.errors import DoctorError
 from doctor.languages import LANGUAGES
 from doctor.shipped import load_yaml
+from doctor.typed import convert
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,4 +51,4 @@ def load(lang: str) -> Words:
     """The words of `lang`. Raises DoctorError for a language that there is not."""
     if lang not in LANGUAGES:
         raise DoctorError(f"no language {lang!r} (known: {', '.join(LANGUAGES)})")
-    return msgspec.convert({"lang": lang, **load_yaml(Path(__file__).parent / f"{lang}.yaml")}, Words)
+    return convert({"lang": lang, **load_yaml(Path(__file__).parent / f"{lang}.yaml")}, Words)

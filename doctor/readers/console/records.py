@@ -8,6 +8,7 @@ import re
 import msgspec
 
 from doctor.readers.base import duration_seconds, number
+from doctor.typed import json_decoder
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)"
 _DICT = re.compile(r"\{\s*['\"][\w/@.()% -]{1,100}['\"]: [^{}]{1,20000}\}")
@@ -43,7 +44,7 @@ def printed(text: str) -> Printed | None:
     return _of_other(text) if "oss" in text else None
 
 
-_decode_plain = msgspec.json.Decoder(dict[str, float], strict=False).decode
+_decode_plain = json_decoder(dict[str, float], strict=False).decode
 """Numbers as text are numbers too (transformers 5 prints them so)."""
 
 
