@@ -12,7 +12,7 @@ from doctor import causes, context, planner, plugins, readers, report, rulebook
 from doctor.causes import Judged
 from doctor.detectors import DETECTORS
 from doctor.engine import Engine
-from doctor.events import ConfigSeen, Event, Fact, Where
+from doctor.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.options import effective
 from doctor.planner import ConfigText, Strategy, Tried
 from doctor.plugins import Plugins
@@ -77,7 +77,7 @@ def examine(
     engine = Engine(tools.book.rules, tools.detectors)
     kinds = (*readers.READERS, *tools.added.readers)
     reading = readers.read(paths, literals=engine.literals, sieve=engine.sieve, config=Path(config) if config else None, readers=kinds)
-    feed(engine, reading.events())
+    feed(engine, reading.stretches())
     judged = causes.judge(engine.findings())
     text = ConfigText(*reading.config_source) if reading.config_source else None
     planned = planner.plan(judged, engine.run, tools.book, strategy=strategy, gpu_memory_gib=gpu_memory_gib, config_text=text, tried=tried)
@@ -120,7 +120,7 @@ def check(
     else:
         where = Where(str(config))
         reading = readers.read([], config=Path(config))
-        feed(engine, reading.events())
+        feed(engine, reading.stretches())
         text = ConfigText(*reading.config_source) if reading.config_source else None
         sources = _sources(reading)
     for fact in (*_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
@@ -177,7 +177,10 @@ def _sources(reading: readers.Reading) -> list[SourceView]:
     return [SourceView(one.path, one.kind, one.bytes, one.records, list(one.problems)) for one in reading.sources]
 
 
-def feed(engine: Engine, events: Iterable[Event]) -> None:
+def feed(engine: Engine, events: Iterable[Event | list[Step]]) -> None:
     """All events of a reading into the engine."""
     for event in events:
-        engine.feed(event)
+        if isinstance(event, list):
+            engine.feed_all(event)
+        else:
+            engine.feed(event)

@@ -14,7 +14,7 @@ import msgspec
 
 from doctor.conditions import holds
 from doctor.detectors import DETECTORS
-from doctor.detectors.base import Detector, Evidence, Match
+from doctor.detectors.base import QUIET, Detector, Evidence, Match
 from doctor.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Sample, Step, Where
 from doctor.literals import Literals, Sieve
 from doctor.options import scope_of
@@ -134,28 +134,53 @@ class Engine:
 
     def feed(self, event: Event) -> list[tuple[str, Match]]:
         """Takes one event; returns new matches as (rule id, match), those whose conditions hold for what is known by now."""
-        self.run.apply(event)
+        run = self.run
+        run.apply(event)
         lane = _LANES[type(event)]
         self._orders[lane] += 1
         self._place = lane * _LANE_WIDTH + self._orders[lane]
-        self._finished.clear()
+        if self._finished:
+            self._finished.clear()
         news: list[bytes] = []
-        run = self.run
         for key, listen, detector in self._listening(event):
             try:
-                for match in listen(event, run):
+                found = listen(event, run)
+                if found is QUIET:
+                    continue
+                for match in found:
                     if self._keep(key, match):
                         news.append(key)
             except Exception as error:
                 self._blame(detector, "feed", error)
         return self._announce(news) if news else []
 
+    def feed_all(self, steps: Sequence[Step]) -> None:
+        """As `feed` for each of these steps, one detector after the other: the same findings, nothing is announced.
+
+        A detector of steps looks at `run`'s series when it finishes, not before, so it need not see them grow.
+        """
+        self.run.apply_all(steps)
+        self._finished.clear()
+        lane = _LANES[Step]
+        begun, run = lane * _LANE_WIDTH + self._orders[lane] + 1, self.run
+        self._orders[lane] += len(steps)
+        for key, listen, detector in self._lanes.get(Step, ()):
+            for place, step in enumerate(steps, begun):
+                try:
+                    found = listen(step, run)
+                    if found is QUIET:
+                        continue
+                    self._place = place
+                    for match in found:
+                        self._keep(key, match)
+                except Exception as error:
+                    self._blame(detector, "feed", error)
+
     def _listening(self, event: Event) -> Sequence[_Ear]:
         """The detectors that this event may tell something. A traceback without its last line has no text to choose them by."""
-        kind = type(event)
-        if kind in self._texts and (isinstance(event, LogLine) or (isinstance(event, Crash) and event.exception)):
-            return self._texts[kind].listening(event.text)
-        return self._lanes.get(kind, ())
+        if isinstance(event, LogLine) or (isinstance(event, Crash) and event.exception):
+            return self._texts[type(event)].listening(event.text)
+        return self._lanes.get(type(event), ())
 
     def _blame(self, detector: Detector, what: str, error: Exception) -> None:
         """A detector that fails costs its own answer only; the report says so."""

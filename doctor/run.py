@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,17 @@ class Series:
         self.values.append(value)
         if len(steps) > self.capacity:
             self._thin()
+
+    def extend(self, steps: Sequence[int], values: Sequence[float]) -> None:
+        """As `append` for each point, in order."""
+        place = 0
+        while place < len(steps):
+            stop = place + self.capacity + 1 - len(self.steps)
+            self.steps += steps[place:stop]
+            self.values += values[place:stop]
+            place = stop
+            if len(self.steps) > self.capacity:
+                self._thin()
 
     def _thin(self) -> None:
         """In one pass of numpy over the fours whose values are all finite; the rest (few) one by one."""
@@ -114,6 +125,37 @@ class Run:
                     self.samples.setdefault(name, Series()).append(round(event.seconds or 0), value)
             case ProcessEnd():
                 self.ends = [*self.ends, event][-256:]
+
+    def apply_all(self, steps: Sequence[Step]) -> None:
+        """As `apply` for each, metric by metric where all are alike."""
+        first, rest = steps[0], steps[1:]
+        self.apply(first)
+        columns = self._columns(first, rest) if rest else None
+        if columns is None:
+            for step in rest:
+                self.apply(step)
+            return
+        numbers = [step.step for step in rest]
+        self.first_step = min(first.step if self.first_step is None else self.first_step, *numbers)
+        self.last_step = max(first.step if self.last_step is None else self.last_step, *numbers)
+        for name, values in columns.items():
+            self.series[name].extend(numbers, values)
+        seconds = [step.seconds for step in rest if step.seconds is not None]
+        if seconds:
+            self.seconds.extend(numbers, seconds)
+            for number, told in zip(numbers, seconds, strict=True):
+                self._apply_pace(first.attempt, number, told)
+
+    def _columns(self, first: Step, rest: Sequence[Step]) -> dict[str, list[float]] | None:
+        """The values of each metric; None where the steps are not of one process or do not tell the same."""
+        metrics = [step.metrics for step in rest]
+        told = {(step.rank, step.attempt, step.seconds is None) for step in rest}
+        if told != {(first.rank, first.attempt, first.seconds is None)} or set(map(len, metrics)) != {len(first.metrics)}:
+            return None
+        try:
+            return {name: [one[name] for one in metrics] for name in first.metrics if name in self.series}
+        except KeyError:
+            return None
 
     def _apply_step(self, event: Step) -> None:
         step = event.step

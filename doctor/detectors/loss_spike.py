@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -16,6 +17,9 @@ NORMAL_Q90 = 1.2816
 NORMAL_ABS_MEDIAN = 0.6745
 NORMAL_ABS_Q90 = 1.6449
 """Quantiles of the standard normal distribution (of its absolute value): they turn quantiles into standard deviations."""
+
+CUT = 3.0
+"""So many sigmas of a record at most get into the baseline."""
 
 
 class LossSpike:
@@ -57,6 +61,7 @@ class LossSpike:
     ) -> None:
         self.window, self.noise, self.arm = window, noise, arm
         self.z, self.z_witness, self.repeat, self.rise = z, z_witness, repeat, rise
+        self.matters = min(CUT, z, z_witness)
         self.jump, self.early_jump = math.log(ratio), math.log(early_ratio)
         self.grad_ratio, self.offset, self.floor = grad_ratio, offset, floor
         self.lr_peak = 0.0
@@ -69,7 +74,7 @@ class LossSpike:
         self.signed = False
         self.last: float | None = None
         self.early: list[tuple[Step, float]] = []
-        self.recent = SortedWindow(self.window)
+        self.recent: deque[float] = deque(maxlen=self.window)
         self.residuals = SortedWindow(self.noise)
         self.moves = SortedWindow(self.noise)
         self.grads = 0
@@ -115,11 +120,11 @@ class LossSpike:
         found: list[Match] = []
         kept = level
         if self.count > 3:
-            baseline = self.recent.median
+            baseline = median(self.recent)
             residual = level - baseline
-            if residual > 3 * self.floor and len(self.residuals) >= self.arm - 3:  # below that sigma, at least `floor`, cannot matter
+            if residual > self.matters * self.floor and self._matters(residual):
                 sigma = self._sigma()
-                kept = min(level, baseline + 3 * sigma)
+                kept = min(level, baseline + CUT * sigma)
                 if residual > self.jump and self._stands_out(event, residual, sigma):
                     found = self._match(event, loss, baseline) if loss - math.exp(baseline) + self.offset >= self.rise else []
             if not found:
@@ -127,8 +132,13 @@ class LossSpike:
         if self.last is not None and not found:
             self.moves.add(abs(level - self.last))
         self.last = level
-        self.recent.add(kept)
+        self.recent.append(kept)
         return found
+
+    def _matters(self, residual: float) -> bool:
+        """Whether sigma is known and could be so small that the record is cut or stands out; most need no more than this bound of it."""
+        enough = len(self.residuals) >= self.arm - 3
+        return enough and residual > self.matters * self.residuals.quantile_at_least(0.9) / NORMAL_Q90
 
     def _sigma(self) -> float:
         moves = self.moves

@@ -49,19 +49,24 @@ class Overfitting:
         self.lr_peak = 0.0
         self.train: deque[float] = deque(maxlen=7)
         self.best: dict[str, Best] = {}
+        self.usual: frozenset[str] = frozenset()
+        """The names of the last record without an evaluation: most records have the same."""
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
-        loss = event.metrics.get("loss")
+        metrics = event.metrics
+        loss = metrics.get("loss")
         if loss is not None and math.isfinite(loss):
             self.train.append(loss)
-            self.lr_peak = max(self.lr_peak, event.metrics.get("learning_rate", 0.0))
-        for name in event.metrics:
-            if name.startswith("eval_"):
-                break
-        else:
+            rate = metrics.get("learning_rate")
+            if rate is not None and rate > self.lr_peak:
+                self.lr_peak = rate
+        if metrics.keys() == self.usual:
             return QUIET
-        names = [name for name in event.metrics if name.startswith("eval_") and name.endswith("loss")]
-        return iter([match for name in names for match in self._take(event, name, event.metrics[name])])
+        names = [name for name in metrics if name.startswith("eval_") and name.endswith("loss")]
+        if not names:
+            self.usual = frozenset(metrics)
+            return QUIET
+        return iter([match for name in names for match in self._take(event, name, metrics[name])])
 
     def finish(self, run: Run) -> Iterator[Match]:
         return QUIET

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
 
 from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, LogLine, ProcessEnd
@@ -74,6 +75,15 @@ LITERALS = (
 )  # fmt: skip
 
 
+class Told(NamedTuple):
+    """What a line says to every rule: its signal, and what else counts later."""
+
+    signal: int | None
+    confirmed: bool
+    states: bool
+    forced: bool
+
+
 class ProcessEnds:
     """Parameters: `signals`, the numbers that count (9 SIGKILL, 11 SIGSEGV, 7 SIGBUS, 6 SIGABRT, 15 SIGTERM, ...); or `exits: true`, the
     process that a launcher names as the first to fail, if it ended by itself with an exit code.
@@ -114,10 +124,11 @@ class ProcessEnds:
                 text = f"{event.reporter}: " + (f"exit code {event.code}" if event.code is not None else f"signal {signal}")
                 yield self._match(event, signal, text, {"reporter": event.reporter, "code": event.code, "local_rank": event.local_rank})
             return
-        self._confirmed = self._confirmed or OOM_KILLER.search(event.text) is not None
-        self._states = self._states or STATES.search(event.text) is not None
-        self._forced = self._forced or FORCED in event.text
-        signal = signal_of(event.text)
+        told = _told(event.text)
+        self._confirmed |= told.confirmed
+        self._states |= told.states
+        self._forced |= told.forced
+        signal = told.signal
         if signal in self.signals and not (signal == 9 and self._forced):
             yield self._match(event, signal, event.text[:2000], {"reporter": "text"})
 
@@ -131,6 +142,12 @@ class ProcessEnds:
         facts["states"] = self._states
         facts["first"] = isinstance(event, ProcessEnd) and event.first
         return Match(evidence=(Evidence(event.where, text),), facts=facts, rank=event.rank, attempt=event.attempt, time=event.time)
+
+
+@lru_cache(maxsize=4)
+def _told(text: str) -> Told:
+    """Six rules ask about each line, one after the other."""
+    return Told(signal_of(text), OOM_KILLER.search(text) is not None, STATES.search(text) is not None, FORCED in text)
 
 
 def signal_of(text: str) -> int | None:

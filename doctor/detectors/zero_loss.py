@@ -53,6 +53,9 @@ class ZeroLoss:
         if event.attempt != self.attempt:
             found = list(self.finish(run))
             self._restart(event.attempt)
+        if 0.0 < loss < math.inf and not self.count and not found:
+            self.before, self.rates = loss, (self.rates[1], event.metrics.get("learning_rate"))
+            return QUIET
         if loss != 0.0 or not math.isfinite(event.metrics.get("grad_norm", 0.0)):
             if self.count >= self.wanted:
                 found += self._report()

@@ -83,7 +83,7 @@ class Watched:
         detectors = {**added.detectors, **DETECTORS}
         book = rulebook.load(added.rules, detectors=detectors if added.rules else None)
         engine = Engine(book.rules, detectors)
-        feed(engine, readers.read([root], literals=engine.literals, readers=(*readers.READERS, *added.readers)).events())
+        feed(engine, readers.read([root], literals=engine.literals, readers=(*readers.READERS, *added.readers)).stretches())
         run = engine.run
         judged = causes.judge(engine.findings())
         view = report.build(judged, Plan(tuple(() for _ in judged)), run, [], [], book=book, path=str(self.path), lang=self.lang)

@@ -8,11 +8,12 @@ import shutil
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
-from doctor.events import ConfigSeen, Event, Fact, Step
+from doctor.events import ConfigSeen, Event, Fact, Sample, Step
 from doctor.literals import Sieve
 from doctor.readers import brought, merge
 from doctor.readers.accelerate import Accelerate
@@ -61,6 +62,8 @@ READERS: tuple[Reader, ...] = (
 )
 """In the order in which they are asked whether a file is theirs; the console takes what looks like a log and is nobody else's."""
 
+_STRETCH = 1024
+"""So many steps go on together."""
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _TEXT_BYTES = bytes(byte for byte in range(256) if byte >= 32 or byte in b"\t\n\r\f\b\x1b")
 _STREAMS = {".out": 0, ".stdout": 0, ".err": 1, ".stderr": 1}
@@ -138,7 +141,17 @@ class Reading:
                 self._context.facts[event.name] = event.value
 
     def events(self) -> Iterator[Event]:
-        """ConfigSeen first, facts of the whole run, text in its order, then the joined steps (the two lanes have no common order)."""
+        """One by one what `stretches` gives."""
+        for event in self.stretches():
+            if isinstance(event, list):
+                yield from event
+            else:
+                yield event
+
+    def stretches(self) -> Iterator[Event | list[Step]]:
+        """ConfigSeen first, facts of the whole run, text in its order, the joined steps in theirs, many at once (the two lanes have no
+        common order).
+        """
         yield from sorted(self._first, key=lambda event: not isinstance(event, ConfigSeen))
         telling = [(reader, file) for reader, file in self._found if reader.lane != "config"]
         if len(telling) == 1:
@@ -155,20 +168,32 @@ class Reading:
                 else:
                     yield event
             witnesses.append((reader.kind, records))
-        yield from merge.join(merge.per_witness(witnesses))
+        joined = merge.join(merge.per_witness(witnesses))
+        while steps := list(islice(joined, _STRETCH)):
+            yield steps
 
-    def _alone(self, reader: Reader, file: File) -> Iterator[Event]:
+    def _alone(self, reader: Reader, file: File) -> Iterator[Event | list[Step]]:
         """A single log: nothing to join, constant memory."""
         sequencer = merge.Sequencer()
+        steps: list[Step] = []
         for event in reader.read(file, self._context):
             if isinstance(event, list):
-                yield from sequencer.feed_all(event)
-            elif not isinstance(event, Step):
+                steps += sequencer.feed_all(event)
+            elif isinstance(event, Step):
+                if event.metrics and (step := sequencer.feed(event)) is not None:
+                    steps.append(step)
+            elif isinstance(event, Sample) and steps:
+                yield from (steps, event)
+                steps = []
+            else:
                 yield event
-            elif event.metrics and (step := sequencer.feed(event)) is not None:
-                yield step
+            if len(steps) >= _STRETCH:
+                yield steps
+                steps = []
         if sequencer.held is not None:
-            yield sequencer.held
+            steps.append(sequencer.held)
+        if steps:
+            yield steps
 
     def _add(self, path: str | Path) -> None:
         if str(path) == "-":

@@ -84,17 +84,15 @@ class Sequencer:
         self._recent.clear()
         return self._next(record)
 
-    def feed_all(self, records: Sequence[Step]) -> Iterator[Step]:
+    def feed_all(self, records: Sequence[Step]) -> list[Step]:
         """As `feed` for each of some records that all have metrics, of rising steps and by a clock that does not go back."""
         before, first = self.held, records[0]
         if self.attempt or before is None or first.step <= before.step or self._went_back(first):
-            yield from (step for record in records if (step := self.feed(record)) is not None)
-            return
-        yield before
-        yield from records[:-1]
+            return [step for record in records if (step := self.feed(record)) is not None]
         self.held = records[-1]
         self._remember({record.step: record.metrics for record in records[-_RECENT:]})
         self._seconds = self.held.seconds
+        return [before, *records[:-1]]
 
     def _restarted(self, record: Step) -> bool:
         """A process began anew for certain: its clock did, or its file."""

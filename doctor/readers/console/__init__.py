@@ -90,16 +90,16 @@ class Console(ReaderBase):
                 if name in _PLAN:
                     yield Fact(where=file.where(), name=name, value=value)
 
-    def read(self, file: File, context: Context) -> Iterator[Event]:
+    def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
         yield Fact(where=file.where(), name="text", value=True)
         reading = _Reading(file, context)
         scan: Scan | None = None
         seen, literals, narrower = 0, context.literals, context.sieve
         for data, whole in blocks(text_only(file.chunks())):
             seen += len(data)
-            if literals is not None and (seen > SMALL or reading.kept > MANY):
+            if literals is not None and (seen > SMALL or reading.wanted > MANY):
                 scan, literals = scanner((*_STRUCTURE, *literals)), None
-            if narrower is not None and scan is not None and reading.kept > MANY:
+            if narrower is not None and scan is not None and reading.wanted > MANY:
                 scan, narrower = (sieve(narrower) if is_utf8(data) else None) or scan, None
             yield from reading.lines(data, whole) if scan is None else reading.found(data, whole, scan(data))
         yield from reading.close()
@@ -123,7 +123,7 @@ class _Reading:
         self._attempt = 0
         self._trained = self._failed = self._completed = False
         self._number = 1
-        self.kept = 0
+        self.wanted = 0
         self._time: float | None = None
         self._keep = self._telling = True
         self._last_bar: LogLine | None = None
@@ -138,9 +138,10 @@ class _Reading:
         if last or not whole:
             yield from self.line(last)
 
-    def found(self, data: bytes, whole: bool, ends: list[int]) -> Iterator[Event]:
+    def found(self, data: bytes, whole: bool, ends: list[int]) -> Iterator[Event | list[Step]]:
         """The lines of a block in which something was found, and the lines after them as long as what was found goes on."""
         first, lines = self._number, Lines(data)
+        steps: list[Step] = []
         place = yield from self._attend(data, 0)
         for find, (number, start, stop) in enumerate(lines.around(ends)):
             if ends[find] <= place:
@@ -148,14 +149,24 @@ class _Reading:
             self._pass(data, place, start)
             self._number = first + number
             quick = self._plain_record(data, start, stop, ends, find)
-            yield from self.line(telling(data, start, stop, ends, find)) if quick is None else quick
+            if quick is not None and len(quick) == 1 and (not steps or steps[-1].step < quick[0].step):
+                steps += quick
+            else:
+                if steps:
+                    yield steps
+                steps = []
+                yield from self.line(telling(data, start, stop, ends, find)) if quick is None else quick
             self._number += stop < len(data)
             place = yield from self._attend(data, stop + 1)
+        if steps:
+            yield steps
         self._pass(data, place, len(data))
         self._number = first + lines.count
 
-    def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> Iterator[Event] | None:
+    def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> list[Step] | None:
         """What `line` yields of the usual line: progress bars, cleared to print one flat dict of numbers; None for any other line."""
+        if self._last_bar is not None:
+            return None
         place = last_segment(data, start, stop, ends, number)
         raw = data[place:stop]
         if place < 0 or not raw.startswith(b"{'") or self._gate(raw) != Gate.STRUCTURE or (record := plain(raw)) is None:
@@ -165,9 +176,9 @@ class _Reading:
             bar = plain_bar(data[data.rfind(b"\r", start, shown) + 1 or start : data.find(b"\r", shown, place)])
             if bar is None:
                 return None
-        found: list[Event] = [*self._shown_bar(), *self._training(record, None)]
+        found = self._training(record, None)
         self._bar(bar)
-        return iter(found)
+        return found
 
     def _attend(self, data: bytes, place: int) -> Generator[Event, None, int]:
         """Reads line after line while something is open (a traceback, a failure block, a printed model); returns where it ended."""
@@ -228,6 +239,7 @@ class _Reading:
             raw = clean(decode(raw)).encode()
         known = self._gate(raw)
         self._keep = known & Gate.WANTED != 0
+        self.wanted += self._keep
         self._telling = known & Gate.STRUCTURE != 0
         if not known and not self._busy and not self._ends.in_block and self._json is None:
             if b"%|" in raw:
@@ -341,7 +353,6 @@ class _Reading:
         )
 
     def _log_line(self, text: str, rank: int | None) -> LogLine:
-        self.kept += 1
         level = _LEVEL.search(text, 0, 80)
         short = None if level else _GLOG.match(text)
         named = level[1] if level else {"W": "WARNING", "E": "ERROR", "I": "INFO", "F": "CRITICAL"}[short[1]] if short else None
