@@ -39,13 +39,13 @@ def keep(path: Path, data: bytes) -> None:
         return
 
 
-def compiled(name: str, data: bytes, code: Path | None = None) -> Path | None:
-    """Where the compiled form of `data` is (or is to be) kept, made by this version of `code`; None where nothing is kept."""
+def compiled(name: str, data: bytes, *code: Path) -> Path | None:
+    """Where the compiled form of `data` is (or is to be) kept, made by these versions of `code`; None where nothing is kept."""
     where = folder()
     if where is None:
         return None
-    made_by = f"{code.stat().st_size} {code.stat().st_mtime_ns}" if code else ""
-    digest = hashlib.blake2b(data, digest_size=12, key=made_by.encode()[:64]).hexdigest()
+    made_by = "".join(f"{stat.st_size} {stat.st_mtime_ns}\0" for stat in (one.stat() for one in code))
+    digest = hashlib.blake2b(made_by.encode() + data, digest_size=12).hexdigest()
     return where / f"{name}-{digest}.msgpack"
 
 

@@ -47,13 +47,17 @@ SHELL_CODE = re.compile(
     r"(?i)exit(?:ed|s)?(?: with)?(?: an?)?(?: error)?(?: code| status)?[ :=]{1,3}(1[2-4]\d)\b|non-zero exit status (1[2-4]\d)\b"
 )
 WINDOWS_CODE = re.compile(r"(?i)exit ?(?:code|status)[\s:=]*(-?\d{10})\b|return code[ =:]*(-?\d{10})\b")
-SHELL_WORD = re.compile(
-    # bash: "line 3: 4242 Killed   python ...", a bare "Killed" glued to a progress bar; zsh: "[1]  4242 killed  llamafactory-cli"
-    r"(?:^|[\]\d/:>%|] ?|^\[\d+\]\+?\s+(?:\d+ )?)"
+_SHELL = (
     r"(Killed|killed|Segmentation fault|segmentation fault|Bus error|bus error|Aborted|aborted|abort|Illegal instruction|"
     r"Floating point exception|Hangup|Terminated)\s*(?:\(core dumped\)|$|\s{2,}\S)"
-    r"|Fatal Python error: (Segmentation fault|Bus error|Aborted|Illegal instruction|Floating point exception)"
-    r"|Windows fatal exception: (access violation)"
+)
+SHELL_WORDS = (
+    # bash: a bare "Killed", also glued to a progress bar; "line 3: 4242 Killed   python ..."; "[1]+  4242 Killed"; zsh: "[1]  4242 killed"
+    re.compile("^" + _SHELL),
+    re.compile(r"[\]\d/:>%|] ?" + _SHELL),
+    re.compile(r"^\[\d+\]\+?\s+(?:\d+ )?" + _SHELL),
+    re.compile(r"Fatal Python error: (Segmentation fault|Bus error|Aborted|Illegal instruction|Floating point exception)"),
+    re.compile(r"Windows fatal exception: (access violation)"),
 )
 OOM_KILLER = re.compile(
     # kernel log; cgroup v1/v2; Slurm; Kubernetes; Ray
@@ -99,7 +103,7 @@ class ProcessEnds:
     facts: tuple[str, ...] = ("signal", "name", "code", "phase", "confirmed", "reporter", "local_rank", "first", "states")
     literals: tuple[str, ...] = LITERALS
     expressions: tuple[re.Pattern[str] | str, ...] = (
-        OOM_KILLER, STATES, re.escape(FORCED), *NUMBERED, SHELL_CODE, WINDOWS_CODE, SHELL_WORD,
+        OOM_KILLER, STATES, re.escape(FORCED), *NUMBERED, SHELL_CODE, WINDOWS_CODE, *SHELL_WORDS,
     )  # fmt: skip
 
     def __init__(self, signals: Sequence[int] = (), exits: bool = False) -> None:
@@ -163,9 +167,9 @@ def signal_of(text: str) -> int | None:
         return signal_of_code(int(found[1] or found[2]))
     if found := WINDOWS_CODE.search(text):
         return WINDOWS.get(int(found[1] or found[2]))
-    if found := SHELL_WORD.search(text):
-        word = next(group for group in found.groups() if group).lower()
-        return WORDS["aborted" if word == "abort" else word]
+    for pattern in SHELL_WORDS:
+        if found := pattern.search(text):
+            return WORDS["aborted" if found[1] == "abort" else found[1].lower()]
     return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from doctor.literals import database, escaped
 from doctor.readers.console.lines import CUT, LONGEST
 
 Scan = Callable[[bytes], list[int]]
@@ -24,19 +25,15 @@ _NEAR = 4096
 _WIDE = 400
 _SHORT = 2000
 _NEWLINE = 10
+_FEW = 500
+"""With a find in so many bytes, or more of them, all lines of a block are looked up in one go."""
 
 
 def scanner(literals: Iterable[str]) -> Scan | None:
     """A pass that finds these literals, or None where there is no engine for it."""
-    try:
-        import hyperscan
-    except ImportError:
-        return None
     wanted = sorted({*(word.encode() for word in literals if word), *ALWAYS})
-    database = hyperscan.Database()
-    try:
-        database.compile(expressions=list(map(literal, wanted)), ids=list(range(len(wanted))), flags=[0] * len(wanted))
-    except hyperscan.error:
+    made = database(list(map(escaped, wanted)))
+    if made is None:
         return None
     found: list[int] = []
 
@@ -45,15 +42,10 @@ def scanner(literals: Iterable[str]) -> Scan | None:
 
     def scan(block: bytes) -> list[int]:
         found.clear()
-        database.scan(block, match_event_handler=hit)
+        made.scan(block, match_event_handler=hit)
         return found
 
     return scan
-
-
-def literal(text: bytes) -> bytes:
-    """The expression that finds this text and nothing else."""
-    return b"".join(b"\\x%02x" % byte for byte in text)
 
 
 def text_only(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -95,22 +87,38 @@ def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 class Lines:
-    """Where the lines of a block end, found in one go: most blocks hold some thousands, of which few are looked at."""
+    """Where the lines of a block end: most blocks hold some thousands, of which few are looked at."""
 
     def __init__(self, data: bytes) -> None:
         import numpy
 
-        self._breaks = numpy.flatnonzero(numpy.frombuffer(data, dtype=numpy.uint8) == _NEWLINE)
-        self._size = len(data)
-        self.count = len(self._breaks)
+        self._data = data
+        self._breaks = numpy.frombuffer(data, dtype=numpy.uint8) == _NEWLINE
+        self.count = int(numpy.count_nonzero(self._breaks))
 
     def around(self, ends: list[int]) -> Iterator[tuple[int, int, int]]:
         """For the end of each find: its line's number in the block (from 0), where the line begins, and where its newline stands."""
+        if len(ends) * _FEW > len(self._data):
+            yield from self._around_many(ends)
+            return
         import numpy
 
-        numbers = numpy.searchsorted(self._breaks, numpy.array(ends) - 1)
-        edges = numpy.concatenate(([-1], self._breaks, [self._size]))
-        return zip(numbers.tolist(), (edges[numbers] + 1).tolist(), edges[numbers + 1].tolist(), strict=True)
+        data, breaks, number, begun, stop = self._data, self._breaks, 0, 0, -1
+        for end in ends:
+            if end > stop + 1 or stop < 0:
+                start = data.rfind(b"\n", begun, end - 1) + 1 or begun
+                number += int(numpy.count_nonzero(breaks[begun:start]))
+                begun, stop = start, data.find(b"\n", end - 1)
+                stop = len(data) if stop < 0 else stop
+            yield number, begun, stop
+
+    def _around_many(self, ends: list[int]) -> Iterator[tuple[int, int, int]]:
+        import numpy
+
+        breaks = numpy.flatnonzero(self._breaks)
+        numbers = numpy.searchsorted(breaks, numpy.array(ends) - 1)
+        edges = numpy.concatenate(([-1], breaks, [len(self._data)]))
+        yield from zip(numbers.tolist(), (edges[numbers] + 1).tolist(), edges[numbers + 1].tolist(), strict=True)
 
 
 def telling(data: bytes, start: int, stop: int, ends: list[int], number: int) -> bytes:

@@ -8,15 +8,16 @@ module that it is named after looks for, and tests hold both ways against each o
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from doctor.literals import Sieve
+from doctor.literals import Sieve, database, escaped
 from doctor.readers.console import ends, facts
-from doctor.readers.console.scan import ALWAYS, Scan, literal
+from doctor.readers.console.scan import ALWAYS, Scan
 from doctor.readers.console.superset import NoSuperset, superset
 from doctor.shipped import compiled, keep
 from doctor.typed import unpack
@@ -31,36 +32,35 @@ _PREFIX = (
     rb"|[\w.-]+[ \t]+(?:logs:[ \t]|\|[ \t])|\[Rank[ \t])*\s*"
 )
 """What can stand before a line's own text: ranks, hosts, times, streams (lines.Prefixes). A word alone is text."""
+_TAIL = 4096
+_DOUBTFUL = 2
+"""`_SAID`, `_ENDED` with what else counts at a line's beginning only."""
 STRUCTURE: tuple[bytes, ...] = (
     # tracebacks
-    literal(b"Traceback (most recent call last)"),
-    literal(b"During handling of the above exception"),
-    literal(b"The above exception was the direct cause"),
+    escaped(b"Traceback (most recent call last)"),
+    escaped(b"During handling of the above exception"),
+    escaped(b"The above exception was the direct cause"),
     rb"RemoteTraceback",
     rb'File "[^"\n]+", line \d',
     rb'\.py", line \d',
     rb"-> \[?\d",
     rb"(?:%\||\r)[^\n]*" + _RAISED,
     # ends
-    literal(b"Failures:"),
-    literal(b"Root Cause"),
+    escaped(b"Failures:"),
+    escaped(b"Root Cause"),
     rb"failed \(exitcode: -?\d",
     rb"return code = -?\d",
     rb"srun: error: ",
     rb"(?:%\||\r|line \d+: +\d+ |\[\d\]\+? +(?:\d+ )?)[^\n]*" + _ENDED,
     rb"(?i:exit(?:ed)?(?: with)? (?:code|status)[ :=]{1,3}\d|return code[ :=]{1,3}\d)",
     # facts, printed models
-    *(literal(word.encode()) for word in (*facts.CONSTANT, *facts.PHASES)),
+    *(escaped(word.encode()) for word in (*facts.CONSTANT, *facts.PHASES)),
     rb"Config \{\s*$",
     # records
     rb"""['"](?:[\w/.-]*[lL]oss|rewards?|rewards/[\w/.-]*|train_runtime|eval_[\w/.-]*|current_steps)['"]\s*:""",
     rb"(?i:loss(?:/train|/val)?['\"]?\s*[:=]\s*['\"]?[-+.\dni])",
 )
 """Hyperscan's syntax, `^` and `$` at every line."""
-_DOUBTFUL = (_SAID, _ENDED)
-_FIRST = (_PREFIX + rb"[\w.]*" + _SAID, _PREFIX + _ENDED)
-"""What counts at the beginning of a line only, behind ranks and times. Such a beginning is looked for in lines that hold the words: as
-expressions over everything these two took most of the scan."""
 
 
 def sieve(wanted: Sieve) -> Scan | None:
@@ -71,54 +71,73 @@ def sieve(wanted: Sieve) -> Scan | None:
     made = _databases(wanted)
     if made is None:
         return None
-    everything, first = made
+    everything, first, signs = made
+    weak = len(_signs(wanted))
+    sure = weak + _DOUBTFUL
     found: list[int] = []
     doubtful: list[int] = []
-    latest = [0]
-    weak = len(_signs(wanted))
-    sure = weak + len(_DOUBTFUL)
+    weakly: list[int] = []
 
     def hit(number: int, _start: int, end: int, _flags: int, _context: Any) -> None:
-        if number < weak:
-            latest[0] = end
-        elif number < sure:
-            doubtful.append(end)
-        else:
-            found.append(end)
-
-    def leads(line: bytes) -> bool:
-        told: list[int] = []
-        first.scan(line, match_event_handler=lambda _number, _start, end, _flags, _context: told.append(end))
-        return bool(told)
+        (found if number >= sure else weakly if number < weak else doubtful).append(end)
 
     def scan(block: bytes) -> list[int]:
         found.clear()
         doubtful.clear()
-        latest[0] = 0
+        weakly.clear()
         everything.scan(block, match_event_handler=hit)
-        more = [latest[0]] if latest[0] else []
-        begun, yes = -1, False
-        for end in doubtful:
-            start = block.rfind(b"\n", 0, end) + 1
-            if start != begun:
-                stop = block.find(b"\n", end)
-                begun, yes = start, leads(block[start : len(block) if stop < 0 else stop])
-            if yes:
-                more.append(end)
-        if more:
-            found.extend(more)
+        if weakly:
+            found.append(_last(signs, block))
+        if doubtful:
+            found.extend(_leading(first, block, doubtful))
+        if weakly or doubtful:
             found.sort()
         return found
 
     return scan
 
 
+def _ends(made: Any, data: bytes) -> list[int]:
+    ends: list[int] = []
+    made.scan(data, match_event_handler=lambda _number, _start, end, _flags, _context: ends.append(end))
+    return ends
+
+
+def _last(signs: Any, block: bytes) -> int:
+    """The end of the last sign of a block that holds one."""
+    for size in (_TAIL, 16 * _TAIL, len(block)):
+        tail = block[-size:]
+        if ends := _ends(signs, tail):
+            return len(block) - len(tail) + ends[-1]
+    return len(block)
+
+
+def _leading(first: Any, block: bytes, doubtful: list[int]) -> list[int]:
+    """Those finds whose line begins so that they count."""
+    lines: list[bytes] = []
+    finds: list[list[int]] = []
+    places: list[int] = []
+    size, begun = 0, -1
+    for end in doubtful:
+        start = block.rfind(b"\n", 0, end) + 1
+        if start != begun:
+            stop = block.find(b"\n", end)
+            begun = start
+            lines.append(block[start : len(block) if stop < 0 else stop])
+            places.append(size)
+            finds.append([])
+            size += len(lines[-1]) + 1
+        finds[-1].append(end)
+    yes = {bisect_right(places, end - 1) - 1 for end in _ends(first, b"\n".join(lines))}
+    return [end for number in sorted(yes) for end in finds[number]]
+
+
 def _signs(wanted: Sieve) -> list[bytes]:
-    return [literal(sign.encode()) for sign in wanted.signs if sign]
+    return [escaped(sign.encode()) for sign in wanted.signs if sign]
 
 
-def _databases(wanted: Sieve) -> tuple[Any, Any] | None:
-    """Hyperscan's forms of all expressions (signs, doubtful ones, the rest) and of `_FIRST`; kept for the next run.
+def _databases(wanted: Sieve) -> tuple[Any, Any, Any] | None:
+    """Hyperscan's forms of all expressions (signs, doubtful ones, the rest), of `_beginnings`, and of the signs; kept for the next run.
 
     A form made for another processor is refused by Hyperscan (its error code), and made anew.
     """
@@ -126,30 +145,38 @@ def _databases(wanted: Sieve) -> tuple[Any, Any] | None:
         import hyperscan
     except ImportError:
         return None
-    told = [getattr(hyperscan, "__version__", ""), sys.version, STRUCTURE, _DOUBTFUL, _FIRST, ALWAYS, facts.EXPRESSIONS, wanted]
-    kept = compiled("expressions", repr(told).encode(), Path(superset.__code__.co_filename))
+    told = [getattr(hyperscan, "__version__", ""), sys.version, facts.EXPRESSIONS, wanted]
+    code = (Path(__file__), Path(superset.__code__.co_filename), Path(ends.__file__), Path(facts.__file__))
+    kept = compiled("expressions", repr(told).encode(), *code)
     if kept is not None:
         try:
-            everything, first = (hyperscan.loadb(one, hyperscan.HS_MODE_BLOCK) for one in unpack(kept.read_bytes(), tuple[bytes, bytes]))
-            everything.scratch, first.scratch = hyperscan.Scratch(everything), hyperscan.Scratch(first)
-            return everything, first
+            loaded = [hyperscan.loadb(one, hyperscan.HS_MODE_BLOCK) for one in unpack(kept.read_bytes(), tuple[bytes, bytes, bytes])]
+            for one in loaded:
+                one.scratch = hyperscan.Scratch(one)
+            return loaded[0], loaded[1], loaded[2]
         except (OSError, msgspec.MsgspecError, hyperscan.error):
             pass
     try:
-        strong = [*STRUCTURE, *map(literal, ALWAYS), *map(superset, (*facts.EXPRESSIONS, *wanted.expressions))]
-        everything, first = _compiled([*_signs(wanted), *_DOUBTFUL, *dict.fromkeys(strong)]), _compiled(_FIRST)
-    except (NoSuperset, hyperscan.error):
+        loosened = [superset(one) for one in (*facts.EXPRESSIONS, *wanted.expressions)]
+        leading = list(dict.fromkeys(one.body for one in loosened if one.first))
+        sure = dict.fromkeys((*STRUCTURE, *map(escaped, ALWAYS), *(one.body for one in loosened if not one.first)))
+    except NoSuperset:
+        return None
+    signs = _signs(wanted)
+    everything = database([*signs, _SAID, b"|".join((_ENDED, *leading)), *sure], lines=True, once=len(signs))
+    first = database(_beginnings(leading), lines=True)
+    weak = database(signs or [escaped(b"\0")])
+    if everything is None or first is None or weak is None:
         return None
     if kept is not None:
-        keep(kept, msgspec.msgpack.encode((hyperscan.dumpb(everything), hyperscan.dumpb(first))))
-    return everything, first
+        keep(kept, msgspec.msgpack.encode([hyperscan.dumpb(one) for one in (everything, first, weak)]))
+    return everything, first, weak
 
 
-def _compiled(expressions: Sequence[bytes]) -> Any:
-    """Raises hyperscan.error for what Hyperscan cannot take."""
-    import hyperscan
+def _beginnings(leading: Sequence[bytes]) -> list[bytes]:
+    """What counts at the beginning of a line only, behind ranks and times or behind a bar.
 
-    database = hyperscan.Database()
-    flags = [hyperscan.HS_FLAG_MULTILINE] * len(expressions)
-    database.compile(expressions=expressions, ids=list(range(len(expressions))), flags=flags)
-    return database
+    Looked for in lines that hold the words: over everything they would take most of the scan.
+    """
+    ended = b"(?:" + b"|".join((_ENDED, *leading)) + b")"
+    return [_PREFIX + rb"[\w.]*" + _SAID, _PREFIX + ended, *(rb"(?:%\||\r)[^\n]*" + one for one in leading)]

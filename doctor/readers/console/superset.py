@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 _PARSER = "re._parser"
 _WIDE = b"\\x80-\\xff"
@@ -23,18 +23,27 @@ class NoSuperset(Exception):
     """The expression uses something that cannot be loosened here."""
 
 
-def superset(expression: str | re.Pattern[str]) -> bytes:
-    """For the bytes of one line. Raises NoSuperset, also where nothing would be left that must match."""
+class Superset(NamedTuple):
+    """For the bytes of one line: Hyperscan's expression, and whether a match counts at the beginning of the line's own text only."""
+
+    body: bytes
+    first: bool
+
+
+def superset(expression: str | re.Pattern[str]) -> Superset:
+    """Raises NoSuperset, also where nothing would be left that must match."""
     text, given = (expression, 0) if isinstance(expression, str) else (expression.pattern, expression.flags)
     try:
         tree: Any = importlib.import_module(_PARSER).parse(text, given)
         flags = tree.state.flags
     except (ImportError, AttributeError, re.error) as error:
         raise NoSuperset(str(error)) from error
-    body = _sequence(_trimmed(_trimmed(list(tree), last=True), last=False))
+    nodes = list(tree)
+    first = bool(nodes) and _name(nodes[0]) == "AT" and str(nodes[0][1]).startswith("AT_BEGINNING")
+    body = _sequence(_trimmed(_trimmed(nodes, last=True), last=False))
     if not body:
         raise NoSuperset("nothing must match")
-    return b"(?i:" + body + b")" if flags & re.IGNORECASE else body
+    return Superset(b"(?i:" + body + b")" if flags & re.IGNORECASE else body, first)
 
 
 def _trimmed(nodes: list[Any], *, last: bool) -> list[Any]:
