@@ -58,7 +58,7 @@ def analyze(
     `config` is the training YAML where it does not lie beside the run, `gpu_memory_gib` the card's memory in GiB where the log does
     not tell it. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable config or rule.
     """
-    return examine(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang).report
+    return examine(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, helped=True).report
 
 
 def examine(
@@ -70,13 +70,18 @@ def examine(
     lang: str = "en",
     tried: Sequence[Tried] = (),
     tools: Tools | None = None,
+    helped: bool = False,
 ) -> Examination:
-    """`analyze`, with what the report stands on. `tried` are other attempts of the same job that failed: nothing of theirs is proposed."""
+    """`analyze`, with what the report stands on. `tried` are other attempts of the same job that failed: nothing of theirs is proposed.
+
+    `helped`: a second process may look through a large log (a scan's workers are many already).
+    """
     paths = [path] if isinstance(path, str | Path) else list(path)
     tools = tools or Tools.load()
     engine = Engine(tools.book.rules, tools.detectors)
     kinds = (*readers.READERS, *tools.added.readers)
-    reading = readers.read(paths, literals=engine.literals, sieve=engine.sieve, config=Path(config) if config else None, readers=kinds)
+    given = Path(config) if config else None
+    reading = readers.read(paths, literals=engine.literals, sieve=engine.sieve, config=given, readers=kinds, helped=helped)
     feed(engine, reading.stretches())
     judged = causes.judge(engine.findings())
     text = ConfigText(*reading.config_source) if reading.config_source else None

@@ -10,7 +10,7 @@ from typing import Any, AnyStr, Generic, NamedTuple
 class Sieve(NamedTuple):
     """What a text must have to be wanted: one of the expressions matches it, or a sign stands in it (of those only the latest counts)."""
 
-    expressions: tuple[re.Pattern[str] | str, ...]
+    expressions: tuple[str, ...]
     signs: tuple[str, ...] = ()
 
 

@@ -102,8 +102,8 @@ class ProcessEnds:
     needs: tuple[str, ...] = ("text",)
     facts: tuple[str, ...] = ("signal", "name", "code", "phase", "confirmed", "reporter", "local_rank", "first", "states")
     literals: tuple[str, ...] = LITERALS
-    expressions: tuple[re.Pattern[str] | str, ...] = (
-        OOM_KILLER, STATES, re.escape(FORCED), *NUMBERED, SHELL_CODE, WINDOWS_CODE, *SHELL_WORDS,
+    expressions: tuple[str, ...] = (
+        re.escape(FORCED), *(one.pattern for one in (OOM_KILLER, STATES, *NUMBERED, SHELL_CODE, WINDOWS_CODE, *SHELL_WORDS)),
     )  # fmt: skip
 
     def __init__(self, signals: Sequence[int] = (), exits: bool = False) -> None:

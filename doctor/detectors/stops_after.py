@@ -25,7 +25,7 @@ class StopsAfter:
         self.last = tuple(map(re.compile, last))
         self.later = tuple(later)
         self.gate = tuple(contains)
-        self.expressions = self.last
+        self.expressions = tuple(last)
         self.signs = (*later, "Traceback", "Error", "Killed")
         self.literals: tuple[str, ...] = (*contains, *self.signs)
         self.facts: tuple[str, ...] = tuple(sorted({name for pattern in self.last for name in pattern.groupindex}))

@@ -68,12 +68,13 @@ class Analyst:
     """A process that analyzes runs, one at a time. It starts with the first task (0.5 s) and serves until it is ended or dies."""
 
     def __init__(self) -> None:
+        root = str(Path(__file__).parents[2])
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "doctor.fleet.analyst"],
+            [sys.executable, "-P", "-m", "doctor.fleet.analyst"],  # -P: the folder that it starts in may hold anybody's modules
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])},
         )
         self.memory = _reader_of_memory(self.process.pid)
         self.ready = False

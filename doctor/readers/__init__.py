@@ -76,14 +76,16 @@ def read(
     sieve: Sieve | None = None,
     config: Path | None = None,
     readers: Sequence[Reader] = READERS,
+    helped: bool = False,
 ) -> Reading:
     """Finds what can be read under `paths` (folders, files, `-` for standard input) and reads the configuration.
 
     `literals`: only lines that hold one of them become `LogLine`s (None: every line); records, facts, tracebacks and failure blocks
     are understood in any case. `sieve` may tell more narrowly which lines, for logs in which many lines hold literals. `config` is the
-    user's own training YAML. Raises DoctorError: 3 where there is nothing to read, 2 for a `config` that cannot be used.
+    user's own training YAML. `helped`: a large log may be looked through by a second process. Raises DoctorError: 3 where there is
+    nothing to read, 2 for a `config` that cannot be used.
     """
-    reading = Reading(paths, literals, sieve, readers)
+    reading = Reading(paths, Context(literals, sieve, helped), readers)
     if config is not None:
         reading.use_config(config)
     reading.prepare()
@@ -93,13 +95,11 @@ def read(
 class Reading:
     """One pass over a run's files. `sources` fill while `events()` is consumed."""
 
-    def __init__(
-        self, paths: Sequence[str | Path], literals: frozenset[str] | None, sieve: Sieve | None, readers: Sequence[Reader]
-    ) -> None:
+    def __init__(self, paths: Sequence[str | Path], context: Context, readers: Sequence[Reader]) -> None:
         self.root = str(paths[0]) if len(paths) == 1 else ", ".join(str(path) for path in paths)
         self.sources: list[Source] = []
         self.config_source: tuple[str, str] | None = None
-        self._context = Context(literals, sieve)
+        self._context = context
         self._readers = readers
         self._found: list[tuple[Reader, File]] = []
         self._first: list[Event] = []

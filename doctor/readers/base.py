@@ -52,10 +52,11 @@ class Source(msgspec.Struct):
 
 class Context(msgspec.Struct):
     """What is known before the logs are read: the lines that somebody wants (None = all of them; `sieve` says the same more narrowly),
-    the configuration and the facts so far."""
+    the configuration and the facts so far. `helped`: a second process may look through a large log."""
 
     literals: frozenset[str] | None = None
     sieve: Sieve | None = None
+    helped: bool = False
     config: dict[str, Any] = {}
     facts: dict[str, Any] = {}
 
@@ -127,6 +128,11 @@ class File:
         self.path, self.name, self.source, self._stream = path, name, source, stream
         self._held: list[bytes] = []
         self._generator: Iterator[bytes] | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it can be read once only."""
+        return self._stream is not None
 
     def where(self, line: int | None = None, step: int | None = None) -> Where:
         """A place in this file."""

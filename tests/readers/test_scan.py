@@ -48,8 +48,9 @@ def sieved(path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> tuple[list
     Times are left out: the clock is that of the lines that are looked at.
     """
     monkeypatch.setattr("doctor.readers.console.SMALL", 0)
-    monkeypatch.setattr("doctor.readers.console.MANY", many)
-    monkeypatch.setattr("doctor.readers.console.sieve", COMPILED)
+    for module in ("console", "console.finder"):
+        monkeypatch.setattr(f"doctor.readers.{module}.MANY", many)
+    monkeypatch.setattr("doctor.readers.console.finder.sieve", COMPILED)
     events = list(readers.read([path], literals=LITERALS, sieve=SIEVE).events())
     texts = [event for event in events if isinstance(event, LogLine) and any(one.search(event.text) for one in EXPRESSIONS)]
     others = [event for event in events if not isinstance(event, LogLine)]
@@ -129,7 +130,7 @@ def test_a_console_in_another_code_page_keeps_to_the_literals(tmp_path: Path, mo
     path = tmp_path / "train.log"
     path.write_bytes("训练日志 the word Error stands here\n".encode("gbk") * 100)
     monkeypatch.setattr("doctor.readers.console.SMALL", 0)
-    monkeypatch.setattr("doctor.readers.console.MANY", -1)
+    monkeypatch.setattr("doctor.readers.console.finder.MANY", -1)
     events = readers.read([path], literals=LITERALS, sieve=SIEVE).events()
     assert [event.text for event in events if isinstance(event, LogLine)] == ["训练日志 the word Error stands here"] * 100
 
@@ -140,12 +141,12 @@ def test_of_lines_that_are_only_signs_the_last_one_counts(tmp_path: Path, monkey
     path = tmp_path / "train.log"
     path.write_text("".join(f"the word Error stands here, {number}\n" for number in range(1000)))
     monkeypatch.setattr("doctor.readers.console.SMALL", 0)
-    monkeypatch.setattr("doctor.readers.console.MANY", -1)
+    monkeypatch.setattr("doctor.readers.console.finder.MANY", -1)
     lines = [event for event in readers.read([path], literals=LITERALS, sieve=SIEVE).events() if isinstance(event, LogLine)]
     assert [line.where.line for line in lines] == [1000]
 
 
-@given(st.sampled_from(sorted(one for one in SIEVE.expressions if isinstance(one, str))), st.data())
+@given(st.sampled_from(sorted(SIEVE.expressions)), st.data())
 @settings(max_examples=5 * EXAMPLES, deadline=None)
 def test_a_superset_finds_what_its_expression_finds(expression: str, data: st.DataObject):
     """Texts made to match a rule's expression, of any characters that a line can have."""

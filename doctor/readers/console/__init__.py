@@ -13,11 +13,12 @@ import msgspec
 from doctor.events import Crash, Event, Fact, LogLine, Phase, Step
 from doctor.readers.base import Context, File, Lane, ReaderBase, decode, plain_name, utf16
 from doctor.readers.console import ends, facts
+from doctor.readers.console.ahead import Ahead, worthwhile
 from doctor.readers.console.cells import ARROW, HEADER_NAME
+from doctor.readers.console.finder import MANY, Finder, State, Wanted
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
 from doctor.readers.console.records import Printed, plain, printed
-from doctor.readers.console.scan import SMALL, Lines, Scan, bars, blocks, is_utf8, last_segment, scanner, telling, text_only
-from doctor.readers.console.sieve import MANY, sieve
+from doctor.readers.console.scan import SMALL, Lines, bars, blocks, last_segment, telling, text_only
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import CUT as CUT_FRAME
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
@@ -93,16 +94,29 @@ class Console(ReaderBase):
     def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
         yield Fact(where=file.where(), name="text", value=True)
         reading = _Reading(file, context)
-        scan: Scan | None = None
-        seen, literals, narrower = 0, context.literals, context.sieve
-        for data, whole in blocks(text_only(file.chunks())):
-            seen += len(data)
-            if literals is not None and (seen > SMALL or reading.wanted > MANY):
-                scan, literals = scanner((*_STRUCTURE, *literals)), None
-            if narrower is not None and scan is not None and reading.wanted > MANY:
-                scan, narrower = (sieve(narrower) if is_utf8(data) else None) or scan, None
-            yield from reading.lines(data, whole) if scan is None else reading.found(data, whole, scan(data))
+        wanted = None if context.literals is None else Wanted(_STRUCTURE, tuple(sorted(context.literals)), context.sieve)
+        ahead = Ahead(file, wanted) if wanted is not None and context.helped and worthwhile(file) else None
+        finder: Finder | Ahead | None = None
+        seen = 0
+        try:
+            for number, (data, whole) in enumerate(blocks(text_only(file.chunks()))):
+                seen += len(data)
+                if wanted is not None and (seen > SMALL or reading.wanted > MANY):
+                    finder, wanted = _begun(ahead, wanted, number, State(reading.wanted)), None
+                ends = None if finder is None else finder.scan(data)
+                yield from reading.lines(data, whole) if ends is None else reading.found(data, whole, ends)
+        finally:
+            if ahead is not None:
+                ahead.close()
         yield from reading.close()
+
+
+def _begun(ahead: Ahead | None, wanted: Wanted, number: int, state: State) -> Finder | Ahead | None:
+    """What finds from block `number` on, if there is an engine for it."""
+    if ahead is None:
+        return Finder.made(wanted, state)
+    ahead.begin(number, state)
+    return ahead
 
 
 class _Reading:

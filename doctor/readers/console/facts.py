@@ -118,7 +118,7 @@ PHASES: dict[str, Phase] = {
 WORDS = (*CONSTANT, *_TELLING, *PHASES)
 """One of these stands in every line that tells a fact or a phase."""
 
-EXPRESSIONS = tuple(pattern for pattern, _ in _TELLING.values())
+EXPRESSIONS = tuple(pattern.pattern for pattern, _ in _TELLING.values())
 """One of these matches every line that tells a figure."""
 
 _ANY = re.compile("|".join(re.escape(word) for word in sorted({*WORDS}, key=len, reverse=True)))

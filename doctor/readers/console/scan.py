@@ -29,16 +29,20 @@ _FEW = 500
 """With a find in so many bytes, or more of them, all lines of a block are looked up in one go."""
 
 
-def scanner(literals: Iterable[str]) -> Scan | None:
-    """A pass that finds these literals, or None where there is no engine for it."""
-    wanted = sorted({*(word.encode() for word in literals if word), *ALWAYS})
-    made = database(list(map(escaped, wanted)))
+def scanner(structure: Iterable[str], wanted: Iterable[str], count: list[int]) -> Scan | None:
+    """A pass that finds these literals, or None where there is no engine for it. `count[0]` grows by each find of a wanted one."""
+    first = {word.encode() for word in wanted if word}
+    others = {*(word.encode() for word in structure), *ALWAYS} - first
+    made = database(list(map(escaped, (*sorted(first), *sorted(others)))))
     if made is None:
         return None
     found: list[int] = []
+    limit = len(first)
 
-    def hit(_id: int, _start: int, end: int, _flags: int, _context: Any) -> None:
+    def hit(number: int, _start: int, end: int, _flags: int, _context: Any) -> None:
         found.append(end)
+        if number < limit:
+            count[0] += 1
 
     def scan(block: bytes) -> list[int]:
         found.clear()

@@ -22,8 +22,6 @@ from doctor.readers.console.superset import NoSuperset, superset
 from doctor.shipped import compiled, keep
 from doctor.typed import unpack
 
-MANY = 2_000
-"""So many lines may hold a literal before the expressions are compiled."""
 _RAISED = rb"(?:Error|Exception|Interrupt|Invalid|Exit|StopIteration)"
 _SAID = _RAISED + rb"(?:\([\w.]{1,100}\))?(?::\s|\s*$)"
 _ENDED = b"(?:" + b"|".join(word.encode() for word in ends.SIGNALS) + b")"

@@ -30,11 +30,10 @@ class Superset(NamedTuple):
     first: bool
 
 
-def superset(expression: str | re.Pattern[str]) -> Superset:
+def superset(expression: str) -> Superset:
     """Raises NoSuperset, also where nothing would be left that must match."""
-    text, given = (expression, 0) if isinstance(expression, str) else (expression.pattern, expression.flags)
     try:
-        tree: Any = importlib.import_module(_PARSER).parse(text, given)
+        tree: Any = importlib.import_module(_PARSER).parse(expression)
         flags = tree.state.flags
     except (ImportError, AttributeError, re.error) as error:
         raise NoSuperset(str(error)) from error

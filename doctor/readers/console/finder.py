@@ -1,0 +1,59 @@
+"""Finds what anybody could want in a console's blocks: by the literals, and where many of the rules' stand in it by their expressions."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from doctor.literals import Sieve
+from doctor.readers.console.scan import Scan, is_utf8, scanner
+from doctor.readers.console.sieve import sieve
+
+MANY = 2_000
+"""So many finds of rules' literals there may be before the expressions take over."""
+
+
+class Wanted(NamedTuple):
+    """What is looked for: `structure` in any case, `literals` for the rules, which `narrower` says more narrowly."""
+
+    structure: tuple[str, ...]
+    literals: tuple[str, ...]
+    narrower: Sieve | None = None
+
+
+How = Literal["literals", "literals!", "expressions"]
+
+
+class State(NamedTuple):
+    """How far a finder is: finds of rules' literals so far, and what it looks with (`literals!`: the log is none for expressions)."""
+
+    finds: int = 0
+    how: How = "literals"
+
+
+class Finder:
+    """Takes block after block; what it gives depends on the blocks alone, wherever they are looked at."""
+
+    def __init__(self, wanted: Wanted, state: State, scan: Scan, count: list[int]) -> None:
+        self._wanted, self._count, self._scan = wanted, count, scan
+        self._how: How = state.how
+
+    @classmethod
+    def made(cls, wanted: Wanted, state: State) -> Finder | None:
+        """None where there is no engine for it."""
+        count = [state.finds]
+        scan = sieve(wanted.narrower) if state.how == "expressions" and wanted.narrower else None
+        scan = scan or scanner(wanted.structure, wanted.literals, count)
+        return None if scan is None else cls(wanted, state, scan, count)
+
+    @property
+    def state(self) -> State:
+        """From here another finder can go on."""
+        return State(self._count[0], self._how)
+
+    def scan(self, block: bytes) -> list[int]:
+        """The ends (offset behind the last byte) of everything found, rising. The list is good until the next call."""
+        if self._how == "literals" and self._count[0] > MANY and self._wanted.narrower is not None:
+            narrow = sieve(self._wanted.narrower) if is_utf8(block) else None
+            self._how = "literals!" if narrow is None else "expressions"
+            self._scan = narrow or self._scan
+        return self._scan(block)
