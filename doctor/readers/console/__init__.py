@@ -18,7 +18,7 @@ from doctor.readers.console.cells import ARROW, HEADER_NAME
 from doctor.readers.console.finder import MANY, Finder, State, Wanted
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
 from doctor.readers.console.records import Printed, plain, printed
-from doctor.readers.console.scan import SMALL, Lines, bars, blocks, last_segment, telling, text_only
+from doctor.readers.console.scan import SMALL, Found, bars, blocks, last_segment, telling, text_only
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import CUT as CUT_FRAME
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
@@ -103,8 +103,8 @@ class Console(ReaderBase):
                 seen += len(data)
                 if wanted is not None and (seen > SMALL or reading.wanted > MANY):
                     finder, wanted = _begun(ahead, wanted, number, State(reading.wanted)), None
-                ends = None if finder is None else finder.scan(data)
-                yield from reading.lines(data, whole) if ends is None else reading.found(data, whole, ends)
+                found = None if finder is None else finder.scan(data)
+                yield from reading.lines(data, whole) if found is None else reading.found(data, found)
         finally:
             if ahead is not None:
                 ahead.close()
@@ -152,13 +152,13 @@ class _Reading:
         if last or not whole:
             yield from self.line(last)
 
-    def found(self, data: bytes, whole: bool, ends: list[int]) -> Iterator[Event | list[Step]]:
+    def found(self, data: bytes, found: Found) -> Iterator[Event | list[Step]]:
         """The lines of a block in which something was found, and the lines after them as long as what was found goes on."""
-        first, lines = self._number, Lines(data)
+        first, ends = self._number, found.ends
         steps: list[Step] = []
         place = yield from self._attend(data, 0)
-        for find, (number, start, stop) in enumerate(lines.around(ends)):
-            if ends[find] <= place:
+        for find, (end, number, start, stop) in enumerate(zip(ends, found.numbers, found.starts, found.stops, strict=True)):
+            if end <= place:
                 continue
             self._pass(data, place, start)
             self._number = first + number
@@ -175,7 +175,7 @@ class _Reading:
         if steps:
             yield steps
         self._pass(data, place, len(data))
-        self._number = first + lines.count
+        self._number = first + found.lines
 
     def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> list[Step] | None:
         """What `line` yields of the usual line: progress bars, cleared to print one flat dict of numbers; None for any other line."""

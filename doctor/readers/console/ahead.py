@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import struct
 import subprocess
 import sys
 import threading
 from array import array
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -25,7 +27,7 @@ import msgspec
 
 from doctor.readers.base import File, Source, packed
 from doctor.readers.console.finder import Finder, How, State, Wanted
-from doctor.readers.console.scan import blocks, text_only
+from doctor.readers.console.scan import Found, blocks, text_only
 from doctor.typed import unpack
 
 LARGE = 64 << 20
@@ -35,7 +37,7 @@ PATIENCE = 60.0
 _HELD = 64
 _SIZE = struct.Struct("<Q")
 _BEGIN = struct.Struct("<QQ")
-_FOUND = struct.Struct("<QQBI")
+_HEAD = struct.Struct("<QQBQI")
 _HOW: tuple[How, ...] = ("literals", "literals!", "expressions")
 
 
@@ -46,15 +48,33 @@ class Task(msgspec.Struct, frozen=True):
     wanted: Wanted
 
 
-class _Found(NamedTuple):
+class _Told(NamedTuple):
     size: int
     state: State
-    ends: list[int]
+    found: Found
+
+
+class _Line:
+    """Between the thread that talks with the second process and the reading one."""
+
+    def __init__(self) -> None:
+        self.begin: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.told: queue.Queue[_Told | None] = queue.Queue(_HELD)
+        self.over = threading.Event()
+
+    def pass_on(self, one: _Told | None) -> None:
+        """Waits for a place as long as somebody may take what is there."""
+        while not self.over.is_set():
+            with contextlib.suppress(queue.Full):
+                self.told.put(one, timeout=1.0)
+                return
 
 
 def worthwhile(file: File) -> bool:
     """Whether a second process would have enough to do and a processor to do it on."""
-    if file.streamed or not sys.executable:
+    if file.streamed or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
+        return False  # also where Python lives inside another program
+    if find_spec("hyperscan") is None:
         return False
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -71,80 +91,70 @@ class Ahead:
     def __init__(self, file: File, wanted: Wanted) -> None:
         self._wanted, self._state = wanted, State()
         self._own: Finder | None = None
-        self._told: queue.Queue[_Found | None] = queue.Queue(_HELD)
+        self._line = _Line()
         self._process: subprocess.Popen[bytes] | None = None
         path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])])
         with contextlib.suppress(OSError, ValueError):
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "doctor.readers.console.ahead"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
             )  # fmt: skip
-        task = msgspec.msgpack.encode(Task(str(file.path.absolute()), wanted))
-        self._say(_SIZE.pack(len(task)) + task)
+            task = msgspec.msgpack.encode(Task(str(file.path.absolute()), wanted))
+            threading.Thread(target=_talk, args=(self._process.stdin, self._process.stdout, task, self._line), daemon=True).start()
 
     def begin(self, skipped: int, state: State) -> None:
         """The next block to be asked about is number `skipped`, from 0."""
         self._state = state
-        if self._say(_BEGIN.pack(skipped, state.finds)) and self._process is not None and self._process.stdout is not None:
-            threading.Thread(target=_listen, args=(self._process.stdout, self._told), daemon=True).start()
-        else:
-            self._alone()
+        self._line.begin.put(_BEGIN.pack(skipped, state.finds))
 
-    def scan(self, block: bytes) -> list[int] | None:
+    def scan(self, block: bytes) -> Found | None:
         """As Finder.scan; None where there is no engine."""
         if self._process is not None:
             with contextlib.suppress(queue.Empty):
-                told = self._told.get(timeout=PATIENCE)
+                told = self._line.told.get(timeout=PATIENCE)
                 if told is not None and told.size == len(block):
                     self._state = told.state
-                    return told.ends
-            self._alone()
+                    return told.found
+        if self._own is None:
+            self.close()
+            self._own = Finder.made(self._wanted, self._state)
         return None if self._own is None else self._own.scan(block)
 
-    def _alone(self) -> None:
-        self.close()
-        self._own = Finder.made(self._wanted, self._state)
-
     def close(self) -> None:
-        """Ends the second process."""
+        """Ends the second process; its pipes are the thread's."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
+        self._line.over.set()
+        self._line.begin.put(None)
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError, ValueError):
-                if pipe is not None:
-                    pipe.close()
-
-    def _say(self, data: bytes) -> bool:
-        try:
-            if self._process is None or self._process.stdin is None:
-                return False
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
-        except (OSError, ValueError):
-            return False
-        return True
 
 
-def _listen(pipe: BinaryIO, told: queue.Queue[_Found | None]) -> None:
-    """Passes on what the second process writes, then None; ends where nobody takes it any more."""
-    with contextlib.suppress(queue.Full):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            for found in _messages(pipe):
-                told.put(found, timeout=PATIENCE)
-        told.put(None, timeout=PATIENCE)
+def _talk(asked: BinaryIO, answers: BinaryIO, task: bytes, line: _Line) -> None:
+    """All that goes through the pipes, of which each can block for as long as the other side likes."""
+    with contextlib.suppress(OSError, ValueError), answers, asked:
+        asked.write(_SIZE.pack(len(task)) + task)
+        asked.flush()
+        if (where := line.begin.get()) is not None:
+            asked.write(where)
+            asked.flush()
+            for one in _messages(answers):
+                line.pass_on(one)
+    line.pass_on(None)
 
 
-def _messages(pipe: BinaryIO) -> Iterator[_Found]:
-    while len(head := pipe.read(_FOUND.size)) == _FOUND.size:
-        size, count, how, number = _FOUND.unpack(head)
-        ends = array("I")
-        ends.frombytes(pipe.read(number * ends.itemsize))
-        if len(ends) != number:
+def _messages(pipe: BinaryIO) -> Iterator[_Told]:
+    while len(head := pipe.read(_HEAD.size)) == _HEAD.size:
+        size, finds, how, lines, number = _HEAD.unpack(head)
+        told = array("I")
+        told.frombytes(pipe.read(4 * number * told.itemsize))
+        if len(told) != 4 * number:
             return
-        yield _Found(size, State(count, _HOW[how]), ends.tolist())
+        parts = [told[place : place + number].tolist() for place in range(0, 4 * number, number)] if number else [[], [], [], []]
+        yield _Told(size, State(finds, _HOW[how]), Found(lines, *parts))
 
 
 def main() -> None:
@@ -159,9 +169,9 @@ def main() -> None:
         for number, (data, _) in enumerate(blocks(text_only(file.chunks()))):
             if finder is None or number < skipped:
                 continue
-            ends = array("I", finder.scan(data))
-            state = finder.state
-            answers.write(_FOUND.pack(len(data), state.finds, _HOW.index(state.how), len(ends)) + ends.tobytes())
+            found, state = finder.scan(data), finder.state
+            head = _HEAD.pack(len(data), state.finds, _HOW.index(state.how), found.lines, len(found.ends))
+            answers.write(b"".join((head, *(array("I", part).tobytes() for part in found[1:]))))
             answers.flush()
 
 

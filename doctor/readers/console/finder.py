@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from doctor.literals import Sieve
-from doctor.readers.console.scan import Scan, is_utf8, scanner
+from doctor.readers.console.scan import Found, Scan, is_utf8, placed, scanner
 from doctor.readers.console.sieve import sieve
 
 MANY = 2_000
@@ -50,10 +50,10 @@ class Finder:
         """From here another finder can go on."""
         return State(self._count[0], self._how)
 
-    def scan(self, block: bytes) -> list[int]:
-        """The ends (offset behind the last byte) of everything found, rising. The list is good until the next call."""
+    def scan(self, block: bytes) -> Found:
+        """Everything found in the next block."""
         if self._how == "literals" and self._count[0] > MANY and self._wanted.narrower is not None:
             narrow = sieve(self._wanted.narrower) if is_utf8(block) else None
             self._how = "literals!" if narrow is None else "expressions"
             self._scan = narrow or self._scan
-        return self._scan(block)
+        return placed(block, self._scan(block))

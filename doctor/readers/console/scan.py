@@ -8,7 +8,7 @@ the same answers, later.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from doctor.literals import database, escaped
 from doctor.readers.console.lines import CUT, LONGEST
@@ -90,39 +90,41 @@ def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
         yield rest, False
 
 
-class Lines:
-    """Where the lines of a block end: most blocks hold some thousands, of which few are looked at."""
+class Found(NamedTuple):
+    """What was found in a block: how many lines end in it; for each find where it ends (offset behind its last byte), its line's number
+    in the block (from 0), where that line begins and where its newline stands (or would). All rising.
+    """
 
-    def __init__(self, data: bytes) -> None:
-        import numpy
+    lines: int
+    ends: list[int]
+    numbers: list[int]
+    starts: list[int]
+    stops: list[int]
 
-        self._data = data
-        self._breaks = numpy.frombuffer(data, dtype=numpy.uint8) == _NEWLINE
-        self.count = int(numpy.count_nonzero(self._breaks))
 
-    def around(self, ends: list[int]) -> Iterator[tuple[int, int, int]]:
-        """For the end of each find: its line's number in the block (from 0), where the line begins, and where its newline stands."""
-        if len(ends) * _FEW > len(self._data):
-            yield from self._around_many(ends)
-            return
-        import numpy
+def placed(data: bytes, ends: list[int]) -> Found:
+    """The lines of some finds: of some thousands in a block few are looked at."""
+    import numpy
 
-        data, breaks, number, begun, stop = self._data, self._breaks, 0, 0, -1
-        for end in ends:
-            if end > stop + 1 or stop < 0:
-                start = data.rfind(b"\n", begun, end - 1) + 1 or begun
-                number += int(numpy.count_nonzero(breaks[begun:start]))
-                begun, stop = start, data.find(b"\n", end - 1)
-                stop = len(data) if stop < 0 else stop
-            yield number, begun, stop
-
-    def _around_many(self, ends: list[int]) -> Iterator[tuple[int, int, int]]:
-        import numpy
-
-        breaks = numpy.flatnonzero(self._breaks)
-        numbers = numpy.searchsorted(breaks, numpy.array(ends) - 1)
-        edges = numpy.concatenate(([-1], breaks, [len(self._data)]))
-        yield from zip(numbers.tolist(), (edges[numbers] + 1).tolist(), edges[numbers + 1].tolist(), strict=True)
+    breaks = numpy.frombuffer(data, dtype=numpy.uint8) == _NEWLINE
+    lines = int(numpy.count_nonzero(breaks))
+    if len(ends) * _FEW > len(data):
+        places = numpy.flatnonzero(breaks)
+        number = numpy.searchsorted(places, numpy.array(ends) - 1)
+        edges = numpy.concatenate(([-1], places, [len(data)]))
+        return Found(lines, ends[:], number.tolist(), (edges[number] + 1).tolist(), edges[number + 1].tolist())
+    found = Found(lines, ends[:], [], [], [])
+    line, start, stop = 0, 0, -1
+    for end in ends:
+        if end > stop + 1 or stop < 0:
+            begun, start = start, data.rfind(b"\n", start, end - 1) + 1 or start
+            line += int(numpy.count_nonzero(breaks[begun:start]))
+            stop = data.find(b"\n", end - 1)
+            stop = len(data) if stop < 0 else stop
+        found.numbers.append(line)
+        found.starts.append(start)
+        found.stops.append(stop)
+    return found
 
 
 def telling(data: bytes, start: int, stop: int, ends: list[int], number: int) -> bytes:
