@@ -28,7 +28,10 @@ import inputs
 
 ROOT = Path(__file__).parent.parent
 ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
-READ = "import sys; from doctor import readers; print(sum(1 for _ in readers.read([sys.argv[1]]).events()))"
+READ = (
+    "import sys; from doctor import readers; "
+    "print(sum(len(one) if isinstance(one, list) else 1 for one in readers.read([sys.argv[1]]).stretches()))"
+)
 POLARS = "import sys, polars; polars.read_ndjson(sys.argv[1])"
 PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"
 JSON = "import sys, json; json.load(open(sys.argv[1]))"

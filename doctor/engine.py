@@ -110,7 +110,7 @@ class Engine:
         for key, detector in self._detectors.items():
             for kind in detector.reads:
                 self._lanes.setdefault(kind, []).append(_Ear(key, detector.feed, detector))
-        self._texts = {kind: _Lane(self._lanes.get(kind, [])) for kind in (LogLine, Crash)}
+        self._texts: dict[type[Event], _Lane] = {}
 
     def _add(self, rule: Rule, detectors: Mapping[str, type[Detector]]) -> bytes:
         key = msgspec.json.encode([rule.detector, rule.params], order="sorted")
@@ -179,7 +179,10 @@ class Engine:
     def _listening(self, event: Event) -> Sequence[_Ear]:
         """The detectors that this event may tell something. A traceback without its last line has no text to choose them by."""
         if isinstance(event, LogLine) or (isinstance(event, Crash) and event.exception):
-            return self._texts[type(event)].listening(event.text)
+            kind = type(event)
+            if kind not in self._texts:
+                self._texts[kind] = _Lane(self._lanes.get(kind, []))
+            return self._texts[kind].listening(event.text)
         return self._lanes.get(type(event), ())
 
     def _blame(self, detector: Detector, what: str, error: Exception) -> None:

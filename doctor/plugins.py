@@ -6,12 +6,16 @@ A plugin that does not load costs one warning, and none may replace a built-in n
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class Plugins(msgspec.Struct):
@@ -27,12 +31,34 @@ class Plugins(msgspec.Struct):
 def load() -> Plugins:
     """Loads every plugin; never raises."""
     found = Plugins()
+    if not any(_may_offer(folder) for folder in dict.fromkeys(sys.path)):
+        return found
+    from importlib.metadata import entry_points
+
     for point in entry_points(group="lfdoctor"):
         try:
             _take(point, found)
         except Exception as error:  # a broken plugin must not break the doctor
             found.problems.append(f"plugin {_name(point)}: {type(error).__name__}: {error}")
     return found
+
+
+def _may_offer(folder: str) -> bool:
+    """Whether a distribution in this entry of sys.path has our group: seen in 2 ms, while importlib.metadata takes 20 to be imported."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if entry.name.endswith((".dist-info", ".egg-info")):
+                    try:
+                        if b"[lfdoctor]" in Path(entry.path, "entry_points.txt").read_bytes():
+                            return True
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue
+    except FileNotFoundError:
+        return False
+    except OSError:  # an archive, or what else only importlib knows how to look into
+        return True
+    return False
 
 
 def _take(point: EntryPoint, found: Plugins) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from doctor.patterns import later
 from doctor.redact import MASK
 
-_HOME = re.compile(r"((?:/(?:home|Users)/|\b[A-Za-z]:\\{1,2}Users\\{1,2})(?:[\w.-]+/(?=home/))?)([^/\\\s\"':,;()<>|*]{1,64})")
+_HOME = later(r"((?:/(?:home|Users)/|\b[A-Za-z]:\\{1,2}Users\\{1,2})(?:[\w.-]+/(?=home/))?)([^/\\\s\"':,;()<>|*]{1,64})")
 _ANYBODY = frozenset(
     ("user", "users", "ubuntu", "root", "runner", "jovyan", "ec2-user", "admin", "shared", "public", "default", "app", "me", "***", "~")
 )
 """Names of accounts that name nobody."""
-_HOST = re.compile(
+_HOST = later(
     r"""(?P<before>(?i:\b(?:host(?:name)?|node(?:name)?|master_addr|rdzv[_-]endpoint|server|machine)\b["']?\s*[:=]\s*["']?))
         (?P<host>[A-Za-z0-9][\w.-]{2,80})
       | (?P<nccl>\b[A-Za-z][\w.-]{1,60})(?=:\d+:\d+\s\[\d+\]\sNCCL)
@@ -21,22 +22,22 @@ _HOST = re.compile(
       | (?P<ip>(?<![\w.-])(?<!==)(?!127\.|0\.0\.0\.0)(?:\d{1,3}\.){3}\d{1,3}(?![\w.-]))""",
     re.VERBOSE,
 )
-_NO_HOST = re.compile(
+_NO_HOST = later(
     r"(?:localhost|none|null|true|false|unknown|error|auto|\d+|cpu|cuda\d*|rank\d*|0\.0\.0\.0|127\.[\d.]+)(?::\d+)?", re.IGNORECASE
 )
 _SAMPLE_KEYS = (
     "instruction|input|output|content|value|prompt|completion|chosen|rejected|query|response|text|system|history|question|answer|"
     "messages|conversations|sample|example|utterance|document"
 )
-_SAMPLE = re.compile(
+_SAMPLE = later(
     rf"""(?P<key>(?P<quote>["'])(?:{_SAMPLE_KEYS})(?P=quote)\s*:\s*)(?P<open>["'])(?:\\.|(?!(?P=open))[^\\\n]){{4,}}(?:(?P=open)|$)""",
     re.VERBOSE | re.MULTILINE,
 )
-_TOLD_SAMPLE = re.compile(rf"(?i)(\b(?:{_SAMPLE_KEYS}|row|record)s?\b(?:\s+\d+)?\s*[:=]\s+)(?=(?:\S+\s+){{3,}}\S)[^\n]{{20,}}")
-_RAISED = re.compile(r"^(?:\[?rank\d+\]?:?\s*)?(?:[\w.]*(?:Error|Exception|Warning|Interrupt)\b)|^\{\"type\":\"Crash\"")
+_TOLD_SAMPLE = later(rf"(?i)(\b(?:{_SAMPLE_KEYS}|row|record)s?\b(?:\s+\d+)?\s*[:=]\s+)(?=(?:\S+\s+){{3,}}\S)[^\n]{{20,}}")
+_RAISED = later(r"^(?:\[?rank\d+\]?:?\s*)?(?:[\w.]*(?:Error|Exception|Warning|Interrupt)\b)|^\{\"type\":\"Crash\"")
 """How a line with an exception begins: in a console, and in our own journal."""
-_BLOCK = re.compile(r"(?:chosen_|rejected_|kl_)?(?:inputs|labels|input_ids|label_ids)\s*:\s*")
-_ENDS_BLOCK = re.compile(
+_BLOCK = later(r"(?:chosen_|rejected_|kl_)?(?:inputs|labels|input_ids|label_ids)\s*:\s*")
+_ENDS_BLOCK = later(
     r"\[?(?:INFO|WARNING|ERROR|rank\d)|\[\d{4}-|\d{4}-\d\d-\d\d|Traceback|\s*\d{1,3}%\||\{'loss'|\*{4,}|[A-Z]\w+(?:Error|Exception)\b"
 )
 
@@ -81,7 +82,7 @@ def private_lines(lines: Sequence[str]) -> list[str]:
 
 # --- names that were seen once are masked everywhere
 
-_ACCOUNT = re.compile(
+_ACCOUNT = later(
     r"""\b(?:USER|LOGNAME|USERNAME|SUDO_USER)["']?\s*[=:]\s*["']?([A-Za-z][\w.-]{2,40})|\b([a-z][\w.-]{2,40})@[A-Za-z][\w.-]{2,60}[:$#]"""
 )
 _WORDS = frozenset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
@@ -11,10 +10,11 @@ import msgspec
 
 from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Fact
+from doctor.patterns import later
 from doctor.run import Run
 from doctor.typed import convert
 
-_NAME = re.compile(r"nccl\.collectives\.rank(\d{1,9})")
+_NAME = later(r"nccl\.collectives\.rank(\d{1,9})")
 _MOST_RANKS = 100_000
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Fact
+from doctor.patterns import later
 from doctor.run import Run
 
-_NAME = re.compile(r"stands\.rank(\d{1,9})")
-_FRAME = re.compile(r"(?P<file>.*):(?P<line>\d+|\?\?\?) (?P<function>.+)")
+_NAME = later(r"stands\.rank(\d{1,9})")
+_FRAME = later(r"(?P<file>.*):(?P<line>\d+|\?\?\?) (?P<function>.+)")
 
 
 class Standstill:
@@ -31,7 +31,7 @@ class Standstill:
     def __init__(self, waits: Sequence[str], outside: Sequence[str], depth: int) -> None:
         if isinstance(waits, str) or isinstance(outside, str) or not waits:
             raise ValueError("waits and outside are lists, and waits is not empty")
-        self.waits, self.outside = tuple(map(re.compile, waits)), tuple(map(re.compile, outside))
+        self.waits, self.outside = tuple(map(later, waits)), tuple(map(later, outside))
         self.depth = depth
 
     def feed(self, event: Fact, run: Run) -> Iterator[Match]:

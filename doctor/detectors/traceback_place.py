@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Crash, Event
+from doctor.patterns import later
 from doctor.run import Run
 
 
@@ -31,9 +31,9 @@ class TracebackPlace:
     ) -> None:
         if isinstance(frames, str) or isinstance(none_of, str) or not frames:
             raise ValueError("frames and none_of are lists, and frames is not empty")
-        self.frames = tuple(map(re.compile, frames))
-        self.none_of = tuple(map(re.compile, none_of))
-        self.exception = re.compile(exception) if exception else None
+        self.frames = tuple(map(later, frames))
+        self.none_of = tuple(map(later, none_of))
+        self.exception = later(exception) if exception else None
         self.cut_off = cut_off
 
     def feed(self, event: Crash, run: Run) -> Iterator[Match]:

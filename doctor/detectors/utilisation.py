@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from doctor.detectors.base import QUIET, Evidence, Match
 from doctor.events import Event, Step
+from doctor.patterns import later
 from doctor.run import Run
 
 
@@ -27,7 +28,7 @@ class Utilisation:
 
     def __init__(self, *, below: float, seconds: float, peaks: dict[str, float]) -> None:
         self.below, self.seconds = below, seconds
-        self.peaks = [(re.compile(pattern, re.IGNORECASE), peak) for pattern, peak in peaks.items()]
+        self.peaks = [(later(pattern, re.IGNORECASE), peak) for pattern, peak in peaks.items()]
         self.first: Step | None = None
         self.last: Step | None = None
 

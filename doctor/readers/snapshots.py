@@ -15,6 +15,7 @@ from typing import Any
 
 from doctor import pickles
 from doctor.events import Event, Fact
+from doctor.patterns import later
 from doctor.readers.base import File, ReaderBase
 
 _LARGEST = 64 << 20
@@ -22,10 +23,10 @@ _LONGEST = 8_000_000
 _SHOWN = 5
 _GROUPS = 64
 _KINDS = (
-    ("optimizer states", re.compile(r"optim/|optimizer|deepspeed/ops/adam|bitsandbytes/optim")),
-    ("gradients", re.compile(r"autograd/|backward")),
-    ("weights", re.compile(r"from_pretrained|load_state_dict|modeling_utils\.py|core_model_loading|_apply|convert\b")),
-    ("activations", re.compile(r"forward|training_step|compute_loss")),
+    ("optimizer states", later(r"optim/|optimizer|deepspeed/ops/adam|bitsandbytes/optim")),
+    ("gradients", later(r"autograd/|backward")),
+    ("weights", later(r"from_pretrained|load_state_dict|modeling_utils\.py|core_model_loading|_apply|convert\b")),
+    ("activations", later(r"forward|training_step|compute_loss")),
 )
 """Kind of memory -> what its stack holds; the first that fits, as PyTorch's own profiler classifies by phase of the step."""
 

@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctor.events import Event, Fact
+from doctor.patterns import later
 from doctor.readers.base import File, ReaderBase
 
 _LARGEST = 16 << 20
 _FRAMES = 40
-_ASKED = re.compile(
+_ASKED = later(
     r"lfdoctor asks: rank (?P<rank>\d{1,9}) pid (?P<pid>\d{1,9}) step (?P<step>\d{1,18}) silent (?P<silent>\d{1,9})"
     r" time (?P<time>\d{1,12})(?: thread 0x(?P<thread>[0-9a-f]{1,16}))?"
 )
-_LISTENS = re.compile(r"lfdoctor listens: rank (\d{1,9}) ")
-_THREAD = re.compile(r"(?:Current thread|Thread) 0x(?P<thread>[0-9a-f]{1,16})\b.*\(most recent call first\):")
-_FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d{1,9}|\?\?\?) in (?P<function>.+)')
+_LISTENS = later(r"lfdoctor listens: rank (\d{1,9}) ")
+_THREAD = later(r"(?:Current thread|Thread) 0x(?P<thread>[0-9a-f]{1,16})\b.*\(most recent call first\):")
+_FRAME = later(r'  File "(?P<file>[^"]*)", line (?P<line>\d{1,9}|\?\?\?) in (?P<function>.+)')
 
 
 class Stacks(ReaderBase):

@@ -7,13 +7,13 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from doctor.events import Crash, Event, Fact, LogLine, Phase, Step
 from doctor.readers.base import Context, File, Lane, ReaderBase, decode, plain_name, utf16
 from doctor.readers.console import ends, facts
-from doctor.readers.console.ahead import Ahead, worthwhile
 from doctor.readers.console.cells import ARROW, HEADER_NAME
 from doctor.readers.console.finder import MANY, Finder, State, Wanted
 from doctor.readers.console.lines import CUT, Gate, Prefixes, bar_step, clean, labelled_bar, plain_bar, unglue
@@ -22,6 +22,9 @@ from doctor.readers.console.scan import SMALL, Found, bars, blocks, last_segment
 from doctor.readers.console.steps import Stepper
 from doctor.readers.console.tracebacks import CUT as CUT_FRAME
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
+
+if TYPE_CHECKING:
+    from doctor.readers.console.ahead import Ahead
 
 _STRUCTURE = (
     *facts.WORDS, *ends.WORDS, HEADER, ARROW, CUT_FRAME, 'File "', "Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration",
@@ -95,7 +98,7 @@ class Console(ReaderBase):
         yield Fact(where=file.where(), name="text", value=True)
         reading = _Reading(file, context)
         wanted = None if context.literals is None else Wanted(_STRUCTURE, tuple(sorted(context.literals)), context.sieve)
-        ahead = Ahead(file, wanted) if wanted is not None and context.helped and worthwhile(file) else None
+        ahead = _helper(file, wanted) if wanted is not None and context.helped and file.source.bytes > SMALL else None
         finder: Finder | Ahead | None = None
         seen = 0
         try:
@@ -109,6 +112,13 @@ class Console(ReaderBase):
             if ahead is not None:
                 ahead.close()
         yield from reading.close()
+
+
+def _helper(file: File, wanted: Wanted) -> Ahead | None:
+    """A second process, where it is worth one."""
+    from doctor.readers.console import ahead  # 6 ms of every start
+
+    return ahead.Ahead(file, wanted) if ahead.worthwhile(file) else None
 
 
 def _begun(ahead: Ahead | None, wanted: Wanted, number: int, state: State) -> Finder | Ahead | None:

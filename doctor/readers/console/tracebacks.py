@@ -7,23 +7,24 @@ import re
 import msgspec
 
 from doctor.events import Frame, Phase
+from doctor.patterns import later
 from doctor.readers.console import cells
 
 HEADER = "Traceback (most recent call last)"
 CUT = '.py", line '
-_COLLAPSED = re.compile(r"\(most recent call last\):?[ \t]+File [\"“']")
+_COLLAPSED = later(r"\(most recent call last\):?[ \t]+File [\"“']")
 """A whole traceback pasted as one line: it is a line like any other, and rules read what it ends with."""
-_FRAME = re.compile(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
-_CUT_FRAME = re.compile(r'\s*([^"]{1,1000}\.py)", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
+_FRAME = later(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
+_CUT_FRAME = later(r'\s*([^"]{1,1000}\.py)", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
 """The first frame of an excerpt that begins in the middle of its line."""
-_RICH_FRAME = re.compile(r"(\S.*?):(\d{1,9}) in (\S.*)$")
-_RICH_CODE = re.compile(r"❱\s*\d+\s*│?\s?(.*)$")
-_RAISED = re.compile(
+_RICH_FRAME = later(r"(\S.*?):(\d{1,9}) in (\S.*)$")
+_RICH_CODE = later(r"❱\s*\d+\s*│?\s?(.*)$")
+_RAISED = later(
     r"((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*|socket\.\w+|(?:struct|zlib|binascii|re)\.error)(?:\([\w., ]{1,200}\))?(?::(?:\s(.*))?)?$", re.S | re.A
 )
 """The line that ends a traceback: a class name (in ASCII, as all of these libraries' are: damaged bytes can look like letters), then
 usually a colon and the message."""
-_BARE = re.compile(
+_BARE = later(
     r"\s*((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Invalid|Exit)|StopIteration)(?:\([\w.]{1,100}\))?(?::\s(.*))?$", re.S
 )
 """The same without a traceback above it (an excerpt): only names that are surely exceptions."""
@@ -33,8 +34,8 @@ _NO_EXCEPTION = frozenset(
 _DOUBTFUL = frozenset({"Error", "Exception"})
 """Names that are an exception's only under a traceback."""
 _ELLIPSES = frozenset({"...", "…", "[...]", "......", "....."})
-_DECORATION = re.compile(r"[\s^~()\[\]{},]*$|\.\.\.<\d+ lines>\.\.\.$|\[Previous line repeated ")
-_FOREIGN = re.compile(
+_DECORATION = later(r"[\s^~()\[\]{},]*$|\.\.\.<\d+ lines>\.\.\.$|\[Previous line repeated ")
+_FOREIGN = later(
     r"""\s*(?:\[(?!\s*\d+\]|'|"|Errno)|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|[WEIF]\d{4}\s|\d+%\||={5}|\*{5}|-{20}|[╭╰│┌└]|\{['"]|(?!nccl\w*Error)[a-z][\w.-]*:\s|
     (?:INFO|WARNING|ERROR|DEBUG|CRITICAL)\b|Killed|Terminated|Aborted|Segmentation\ fault|Bus\ error|During\ handling|The\ above\ exc|
     Traceback\ |Exception\ (?:ignored|in)|Fatal\ Python|['"]{3}|/\S+:\d+:\s|wandb|\+\ |\#\s|\$\s|Loading\ |Saving\ |Root\ Cause|Failures:|
@@ -280,7 +281,7 @@ _FUNCTIONS: tuple[tuple[str, Phase], ...] = (
     (r"^(?:training_step|_inner_training_loop|inner_training_loop|optimizer_step|ppo_train|train)$", "train"),
     (r"^(?:get_train_args|_parse_train_args|read_args|_parse_args|get_ray_args|get_infer_args)$", "start"),
 )  # fmt: skip
-_PHASES = [(re.compile(pattern), phase) for pattern, phase in _FUNCTIONS]
+_PHASES = [(later(pattern), phase) for pattern, phase in _FUNCTIONS]
 
 
 def phase_of(frames: tuple[Frame, ...]) -> Phase | None:
