@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -55,6 +56,7 @@ _NAME = re.compile(
 _HEX_AFTER_WANDB = re.compile(r"(?i)(wandb[^\n]{0,40}?\b)[0-9a-f]{40}\b")
 
 
+@lru_cache(maxsize=1024)
 def clean(text: str) -> str:
     """`text` without control characters (newlines stay, tabs become spaces), valid as UTF-8, its secrets masked."""
     text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\t", "    "))

@@ -283,7 +283,7 @@ def build(
 
     `contexts` are the lines around pieces of evidence, where their files could be read.
     """
-    pieces = Pieces(judged, plan, run, blind, sources, path, problems, kind, contexts, skipped)
+    pieces = Pieces(judged, plan, run, blind, sources, path, problems, kind, contexts, skipped, of_run(run))
     others = [_written(pieces, book, other) for other in LANGUAGES if other != lang]
     return translate.joined(_written(pieces, book, lang), others)
 
@@ -301,6 +301,7 @@ class Pieces(msgspec.Struct, frozen=True):
     kind: Literal["analyze", "check"]
     contexts: Mapping[Where, Context]
     skipped: Sequence[SkippedView]
+    curves: list[Curve]
 
 
 def _written(pieces: Pieces, book: Rulebook, lang: str) -> Report:
@@ -324,7 +325,7 @@ def _written(pieces: Pieces, book: Rulebook, lang: str) -> Report:
         could_not_look=[BlindView(one.rule.id, one.missing) for one in pieces.blind],
         rules_looked=max(0, len(book.rules) - len(pieces.blind)),
         problems=[clean(problem) for problem in pieces.problems],
-        curves=of_run(run),
+        curves=pieces.curves,
         capacity_gib=_gib(run.facts.get("gpu.total_gib")),
     )
 
