@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doctor import causes, readers, rulebook
+from doctor.diagnose import feed
 from doctor.engine import Engine
 from doctor.events import ConfigSeen, Event, Sample, Step
 
@@ -49,6 +50,22 @@ def told(name: str, order: random.Random | None) -> list[tuple]:
         (j.role, j.explained_by, j.finding.rule.id, j.finding.count, j.finding.ranks, j.finding.steps, j.finding.first.where)
         for j in judged
     ]
+
+
+STEADY = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())[::5]
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_many_steps_at_once_tell_what_they_tell_one_by_one(name):
+    """Findings with their counts, steps and places, and the series."""
+    said = []
+    for whole in (False, True):
+        engine = Engine(rulebook.load().rules)
+        reading = readers.read([FIXTURES / name], literals=engine.literals)
+        feed(engine, reading.stretches() if whole else reading.events())
+        assert engine.problems == []
+        said.append((repr(engine.findings()), {name: list(series) for name, series in engine.run.series.items()}))
+    assert repr(said[0]) == repr(said[1])
 
 
 @pytest.mark.parametrize("name", NAMES)

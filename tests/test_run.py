@@ -35,6 +35,37 @@ def test_thinning_keeps_order_and_the_range(values):
     assert not finite or (min(kept), max(kept)) == (min(finite), max(finite))
 
 
+STEPS = st.builds(
+    lambda step, names, value, seconds, attempt, rank: Step(
+        where=HERE, step=step, metrics=dict.fromkeys(names, value), seconds=seconds, attempt=attempt, rank=rank
+    ),
+    st.integers(0, 50), st.sampled_from([("loss",), ("loss", "lr"), ("lr", "loss"), ("eval_loss",)]), st.floats(),
+    st.sampled_from([None, 1.0, 2.0, 3.5]), st.sampled_from([0, 0, 0, 1]), st.sampled_from([None, None, 2]),
+)  # fmt: skip
+
+
+@given(st.lists(STEPS, min_size=1, max_size=40), st.lists(STEPS, max_size=3))
+def test_many_steps_at_once_are_what_they_are_one_by_one(steps, before):
+    """Series, thinned or not, times, attempts and ranks; whatever came before."""
+    one, many = Run(), Run()
+    for run in (one, many):
+        run.seconds.capacity = 8
+        for step in before:
+            run.apply(step)
+        for series in run.series.values():
+            series.capacity = 8
+    for step in steps:
+        one.apply(step)
+    many.apply_all(steps)
+    assert told(many) == told(one)
+
+
+def told(run: Run) -> str:
+    """Everything that it knows, as text (nan equals nan)."""
+    known = {name: list(value) if isinstance(value, Series) else value for name, value in vars(run).items()}
+    return repr(known | {"series": {name: list(series) for name, series in run.series.items()}})
+
+
 def test_the_users_own_yaml_wins_over_what_was_recovered():
     """A value from training_args never replaces the YAML's, whichever is read first."""
     for order in ((0, 1), (1, 0)):
