@@ -3,11 +3,11 @@
     python benchmarks/readers_speed.py [PART ...] [--rounds 5] [--megabytes 1000] [--records 1000000] [--steps 100000] [--folder DIR]
 
 Parts: console (a real large one, a hostile one, a tenth of one in which half of the lines match, and one of loss records: `lfdoctor
-analyze`, which looks through it with a second process, against ripgrep with the rules' literals (with their 1,700 regular expressions it takes minutes for a few MB), `wc -l`, and the
-same console as gzip against zcat), trainer_log (reading and a finished report against polars and pandas), trainer_state (against json and
-pandas), events (against EventAccumulator and tbparse, with checksums), folder (an ordinary run folder: processor time against `python -c
-"import typer, rich, yaml"`). What is not installed is left out and named. Inputs are made once in DIR (benchmarks/inputs.py). Peak memory
-is that of the process, from its own rusage.
+analyze`, on two processors with its second process, against ripgrep with the rules' literals (with their 1,700 regular expressions it
+takes minutes for a few MB), `wc -l`, and the same console as gzip against zcat), trainer_log (reading and a finished report against
+polars and pandas), trainer_state (against json and pandas), events (against EventAccumulator and tbparse, with checksums), folder (an
+ordinary run folder: processor time against `python -c "import typer, rich, yaml"`). What is not installed is left out and named. Inputs
+are made once in DIR (benchmarks/inputs.py). Peak memory is that of the larger process, from rusage.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def test_a_block_that_it_does_not_know_is_looked_at_here(log: Path):
     """The file was written to meanwhile: the finds of other bytes are worth nothing."""
     one = ahead.Ahead(File(log, "train.log", Source("train.log", "console", 0)), Wanted(("loss",), ("Killed",)))
     try:
-        one.begin(0, State())
+        one.begin(0, 0, State())
         found = one.scan(b"nothing\nKilled\nloss\n")
     finally:
         one.close()

@@ -64,6 +64,8 @@ _PLAN = ("steps.planned", "epochs.planned", "steps.per_epoch")
 _HEADER_WITHIN = 1 << 20
 _CLEARED = 10
 """tqdm clears a bar with so many blanks at least before something is printed."""
+_PIECE = 1 << 17
+"""So many bytes are looked at line by line before it is asked again whether a finder is worth while."""
 _MAX_LANES = 4096
 _SILENCE = 8
 """Lines of other ranks after which an exception's message is taken to be complete."""
@@ -102,12 +104,18 @@ class Console(ReaderBase):
         finder: Finder | Ahead | None = None
         seen = 0
         try:
-            for number, (data, whole) in enumerate(blocks(text_only(file.chunks()))):
-                seen += len(data)
-                if wanted is not None and (seen > SMALL or reading.wanted > MANY):
-                    finder, wanted = _begun(ahead, wanted, number, State(reading.wanted)), None
-                found = None if finder is None else finder.scan(data)
-                yield from reading.lines(data, whole) if found is None else reading.found(data, found)
+            for number, (block, whole) in enumerate(blocks(text_only(file.chunks()))):
+                data = block
+                while wanted is not None and data:
+                    if seen >= SMALL or reading.wanted > MANY:
+                        finder, wanted = _begun(ahead, wanted, (number, len(block) - len(data)), State(reading.wanted)), None
+                        break
+                    stop = data.find(b"\n", _PIECE) + 1 or len(data)
+                    yield from reading.lines(data[:stop], whole or stop < len(data))
+                    seen, data = seen + stop, data[stop:]
+                if data:
+                    found = None if finder is None else finder.scan(data)
+                    yield from reading.lines(data, whole) if found is None else reading.found(data, found)
         finally:
             if ahead is not None:
                 ahead.close()
@@ -121,11 +129,11 @@ def _helper(file: File, wanted: Wanted) -> Ahead | None:
     return ahead.Ahead(file, wanted) if ahead.worthwhile(file) else None
 
 
-def _begun(ahead: Ahead | None, wanted: Wanted, number: int, state: State) -> Finder | Ahead | None:
-    """What finds from block `number` on, if there is an engine for it."""
+def _begun(ahead: Ahead | None, wanted: Wanted, place: tuple[int, int], state: State) -> Finder | Ahead | None:
+    """What finds from here (a block's number, an offset in it) on, if there is an engine for it."""
     if ahead is None:
         return Finder.made(wanted, state)
-    ahead.begin(number, state)
+    ahead.begin(*place, state)
     return ahead
 
 
@@ -164,13 +172,14 @@ class _Reading:
 
     def found(self, data: bytes, found: Found) -> Iterator[Event | list[Step]]:
         """The lines of a block in which something was found, and the lines after them as long as what was found goes on."""
-        first, ends = self._number, found.ends
+        first, ends, barred = self._number, found.ends, b"%|" in data
         steps: list[Step] = []
         place = yield from self._attend(data, 0)
         for find, (end, number, start, stop) in enumerate(zip(ends, found.numbers, found.starts, found.stops, strict=True)):
             if end <= place:
                 continue
-            self._pass(data, place, start)
+            if barred:
+                self._pass(data, place, start)
             self._number = first + number
             quick = self._plain_record(data, start, stop, ends, find)
             if quick is not None and len(quick) == 1 and (not steps or steps[-1].step < quick[0].step):
@@ -184,7 +193,8 @@ class _Reading:
             place = yield from self._attend(data, stop + 1)
         if steps:
             yield steps
-        self._pass(data, place, len(data))
+        if barred:
+            self._pass(data, place, len(data))
         self._number = first + found.lines
 
     def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> list[Step] | None:

@@ -34,9 +34,9 @@ LARGE = 64 << 20
 """A file of so many bytes (an eighth of it where they are compressed) is worth a second process: it takes 0.2 s to start."""
 PATIENCE = 60.0
 """Seconds after which a second process that says nothing is given up."""
-_HELD = 64
+_HELD = 16
 _SIZE = struct.Struct("<Q")
-_BEGIN = struct.Struct("<QQ")
+_BEGIN = struct.Struct("<QQQ")
 _HEAD = struct.Struct("<QQBQI")
 _HOW: tuple[How, ...] = ("literals", "literals!", "expressions")
 
@@ -51,7 +51,9 @@ class Task(msgspec.Struct, frozen=True):
 class _Told(NamedTuple):
     size: int
     state: State
-    found: Found
+    lines: int
+    finds: array[int]
+    """Of each find its four numbers, as `Found` has them: all ends, then all lines' numbers, and so on."""
 
 
 class _Line:
@@ -103,10 +105,10 @@ class Ahead:
             task = msgspec.msgpack.encode(Task(str(file.path.absolute()), wanted))
             threading.Thread(target=_talk, args=(self._process.stdin, self._process.stdout, task, self._line), daemon=True).start()
 
-    def begin(self, skipped: int, state: State) -> None:
-        """The next block to be asked about is number `skipped`, from 0."""
+    def begin(self, skipped: int, offset: int, state: State) -> None:
+        """The next block to be asked about is number `skipped`, from 0, without its first `offset` bytes."""
         self._state = state
-        self._line.begin.put(_BEGIN.pack(skipped, state.finds))
+        self._line.begin.put(_BEGIN.pack(skipped, offset, state.finds))
 
     def scan(self, block: bytes) -> Found | None:
         """As Finder.scan; None where there is no engine."""
@@ -115,7 +117,8 @@ class Ahead:
                 told = self._line.told.get(timeout=PATIENCE)
                 if told is not None and told.size == len(block):
                     self._state = told.state
-                    return told.found
+                    number = len(told.finds) // 4
+                    return Found(told.lines, *(told.finds[place * number : (place + 1) * number].tolist() for place in range(4)))
         if self._own is None:
             self.close()
             self._own = Finder.made(self._wanted, self._state)
@@ -153,8 +156,7 @@ def _messages(pipe: BinaryIO) -> Iterator[_Told]:
         told.frombytes(pipe.read(4 * number * told.itemsize))
         if len(told) != 4 * number:
             return
-        parts = [told[place : place + number].tolist() for place in range(0, 4 * number, number)] if number else [[], [], [], []]
-        yield _Told(size, State(finds, _HOW[how]), Found(lines, *parts))
+        yield _Told(size, State(finds, _HOW[how]), lines, told)
 
 
 def main() -> None:
@@ -163,14 +165,15 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with contextlib.suppress(struct.error, OSError):
         task = unpack(asked.read(_SIZE.unpack(asked.read(_SIZE.size))[0]), Task)
-        skipped, count = _BEGIN.unpack(asked.read(_BEGIN.size))
+        skipped, offset, count = _BEGIN.unpack(asked.read(_BEGIN.size))
         finder = Finder.made(task.wanted, State(count))
         file = File(Path(task.path), task.path, Source(task.path, "console", 0))
         for number, (data, _) in enumerate(blocks(text_only(file.chunks()))):
             if finder is None or number < skipped:
                 continue
-            found, state = finder.scan(data), finder.state
-            head = _HEAD.pack(len(data), state.finds, _HOW.index(state.how), found.lines, len(found.ends))
+            block = data[offset:] if number == skipped else data
+            found, state = finder.scan(block), finder.state
+            head = _HEAD.pack(len(block), state.finds, _HOW.index(state.how), found.lines, len(found.ends))
             answers.write(b"".join((head, *(array("I", part).tobytes() for part in found[1:]))))
             answers.flush()
 
