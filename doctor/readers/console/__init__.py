@@ -199,7 +199,7 @@ class _Reading:
 
     def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], number: int) -> list[Step] | None:
         """What `line` yields of the usual line: progress bars, cleared to print one flat dict of numbers; None for any other line."""
-        if self._last_bar is not None:
+        if self._last_bar is not None or data.find(b"{'", start, stop) < 0:
             return None
         place = last_segment(data, start, stop, ends, number)
         raw = data[place:stop]

@@ -8,7 +8,7 @@ from doctor.literals import Sieve
 from doctor.readers.console.scan import Found, Scan, is_utf8, placed, scanner
 from doctor.readers.console.sieve import sieve
 
-MANY = 2_000
+MANY = 1_000
 """So many finds of rules' literals there may be before the expressions take over."""
 
 
