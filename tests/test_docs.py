@@ -51,3 +51,22 @@ def test_the_api_page_names_what_exists():
         except ModuleNotFoundError:
             module, _, last = name.rpartition(".")
             assert getattr(importlib.import_module(module), last).__doc__
+
+
+def test_the_detector_of_the_documentation_works():
+    """Copied as it stands, it finds what it says, also where steps come many at once."""
+    from doctor.detectors.base import Detector
+    from doctor.engine import Engine
+    from doctor.events import Step, Where
+    from tests.reporters.samples import rule
+
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "LowThroughput" in block)
+    made: dict[str, type[Detector]] = {}
+    exec(code, made)
+    engine = Engine([rule("x/slow", "Slow.", "느립니다.", when={"slow": {"below": 10.0}})], {"slow": made["LowThroughput"]})
+    engine.feed_all(
+        [Step(where=Where("log", step=step), step=step, metrics={"throughput": speed}) for step, speed in ((1, 50.0), (2, 2.0))]
+    )
+    assert engine.problems == []
+    assert [(finding.first.facts, finding.steps) for finding in engine.findings()] == [({"value": 2.0}, (2, 2))]

@@ -67,7 +67,11 @@ class Detector(Protocol):
     """
 
     def feed(self, event: Any, run: Run) -> Iterator[Match]:
-        """Looks at one event."""
+        """Looks at one event; `QUIET` where there is nothing to say.
+
+        Of `run` it may read the configuration alone: steps come to one detector after the other, a thousand at a time, so the series may
+        already hold later ones.
+        """
         ...
 
     def finish(self, run: Run) -> Iterator[Match]:
