@@ -127,17 +127,17 @@ class Stepper:
 
     def _next_step(self, record: Printed) -> int:
         per_epoch, epoch = self._steps_per_epoch(), record.metrics.get("epoch", math.nan)
-        near = round(epoch * per_epoch) if per_epoch and math.isfinite(epoch) else None
         cadence = self._cadence or 1
-        allowed = _slack(per_epoch) + cadence
-        if "loss" not in record.metrics:
-            return self._last if near is None or abs(near - self._last) <= allowed else near
-        if self._first_too and self._fresh:
+        trained = "loss" in record.metrics
+        if trained and self._first_too and self._fresh:
             return 1
-        step = (self._last // cadence + 1) * cadence
-        if near is not None and abs(near - step) > allowed:
-            step = max(1, round(near / cadence)) * cadence
-        return step
+        step = (self._last // cadence + 1) * cadence if trained else self._last
+        if not per_epoch or abs(epoch * per_epoch - step) <= cadence or not math.isfinite(epoch):
+            return step
+        near = round(epoch * per_epoch)
+        if abs(near - step) <= _slack(per_epoch) + cadence:
+            return step
+        return max(1, round(near / cadence)) * cadence if trained else near
 
     def _steps_per_epoch(self) -> float | None:
         if self.per_epoch:
