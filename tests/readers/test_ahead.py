@@ -75,6 +75,18 @@ def test_where_it_fails_the_first_one_goes_on_alone(script: str, log: Path, tmp_
     assert events(log, helped=True) == alone
 
 
+@pytest.mark.parametrize("refused", ["subprocess.Popen", "threading.Thread.start"])
+def test_where_the_system_gives_no_more_the_first_one_goes_on_alone(refused: str, log: Path, monkeypatch: pytest.MonkeyPatch):
+    """No more processes, no more threads: both at a limit on crowded machines."""
+    alone = events(log, helped=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError("no more processes") if "Popen" in refused else RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(f"doctor.readers.console.ahead.{refused}", refuse)
+    assert events(log, helped=True) == alone
+
+
 def test_a_block_that_it_does_not_know_is_looked_at_here(log: Path):
     """The file was written to meanwhile: the finds of other bytes are worth nothing."""
     one = ahead.Ahead(File(log, "train.log", Source("train.log", "console", 0)), Wanted(("loss",), ("Killed",)))

@@ -96,7 +96,7 @@ class Ahead:
         self._line = _Line()
         self._process: subprocess.Popen[bytes] | None = None
         path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])])
-        with contextlib.suppress(OSError, ValueError):
+        try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "doctor.readers.console.ahead"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path},
@@ -104,6 +104,8 @@ class Ahead:
             )  # fmt: skip
             task = msgspec.msgpack.encode(Task(str(file.path.absolute()), wanted))
             threading.Thread(target=_talk, args=(self._process.stdin, self._process.stdout, task, self._line), daemon=True).start()
+        except (OSError, ValueError, RuntimeError):  # no more processes, no more threads
+            self.close()
 
     def begin(self, skipped: int, offset: int, state: State) -> None:
         """The next block to be asked about is number `skipped`, from 0, without its first `offset` bytes."""
