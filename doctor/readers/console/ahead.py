@@ -105,7 +105,11 @@ class Ahead:
             task = msgspec.msgpack.encode(Task(str(file.path.absolute()), wanted))
             threading.Thread(target=_talk, args=(self._process.stdin, self._process.stdout, task, self._line), daemon=True).start()
         except (OSError, ValueError, RuntimeError):  # no more processes, no more threads
+            process = self._process
             self.close()
+            if process is not None and process.stdin is not None and process.stdout is not None:
+                process.stdin.close()
+                process.stdout.close()
 
     def begin(self, skipped: int, offset: int, state: State) -> None:
         """The next block to be asked about is number `skipped`, from 0, without its first `offset` bytes."""
