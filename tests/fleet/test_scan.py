@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -389,3 +391,21 @@ def test_an_analyst_ends_with_its_worker(runs):
         time.sleep(0.05)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+def test_nothing_is_imported_from_the_folder_that_a_scan_starts_in(runs, tmp_path):
+    """A folder of runs may hold anybody's modules: neither the workers nor their analysts look there for ours."""
+    import doctor
+
+    for name in ("msgspec", "joblib", "numpy", "yaml", "sitecustomize"):
+        (runs / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write({name!r})\nraise ImportError({name!r})\n")
+    (runs / "doctor").mkdir()
+    (runs / "doctor" / "__init__.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('doctor')\n")
+    out, script = tmp_path / "out" / "runs.parquet", tmp_path / "lfdoctor"
+    script.write_text("import sys\nfrom doctor.cli import main\nsys.exit(main())\n")  # as pip writes it
+    done = subprocess.run(
+        [sys.executable, str(script), "scan", ".", "--jobs", "2", "-o", str(out)],
+        cwd=runs, env={**os.environ, "PYTHONPATH": str(Path(doctor.__file__).parents[1])}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not (tmp_path / "imported").exists(), (tmp_path / "imported").read_text()
+    assert sorted(table(out)) == sorted(SOME), done.stderr
