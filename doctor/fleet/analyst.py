@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import import_module
@@ -12,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from doctor.children import receive, send, streams
 from doctor.diagnose import Examination, Tools, examine
 from doctor.errors import DoctorError
 from doctor.fleet import discovery, similar, storage
 from doctor.fleet.records import RunRecord, Task, failed_to, nothing_there, record_of
-from doctor.fleet.worker import READY, receive, send
+from doctor.fleet.worker import READY
 from doctor.report import Report
 from doctor.typed import from_json, unpack
 
@@ -26,9 +25,8 @@ HEAD, TAIL = 4 << 20, 32 << 20
 
 
 def main() -> None:
-    """Answers tasks until the other side is gone. What libraries print goes nowhere: standard output is the line to the worker."""
-    tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    """Answers tasks until the other side is gone."""
+    tasks, answers = streams()
     tools = Tools.load()
     send(answers, READY)
     while (message := receive(tasks)) is not None:

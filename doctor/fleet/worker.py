@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import subprocess
-import sys
 import threading
 import time
 from importlib import import_module
@@ -20,6 +17,7 @@ from typing import IO, Any
 
 import msgspec
 
+from doctor.children import receive, send, start
 from doctor.fleet.records import Outcome, RunRecord, Task, failed_to
 from doctor.typed import unpack
 
@@ -28,7 +26,6 @@ RETRIES = 4
 READY = b"ready"
 """The first message of an analyst."""
 POLL_SECONDS = 0.05
-_SIZE = struct.Struct(">Q")
 _analysts = threading.local()
 
 
@@ -68,14 +65,7 @@ class Analyst:
     """A process that analyzes runs, one at a time. It starts with the first task (0.5 s) and serves until it is ended or dies."""
 
     def __init__(self) -> None:
-        root = str(Path(__file__).parents[2])
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "doctor.fleet.analyst"],  # -P: the folder that it starts in may hold anybody's modules
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])},
-        )
+        self.process = start("doctor.fleet.analyst")
         self.memory = _reader_of_memory(self.process.pid)
         self.ready = False
 
@@ -130,22 +120,6 @@ def _open(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise OSError("no pipe")
     return pipe
-
-
-def send(pipe: IO[bytes], data: bytes) -> None:
-    """One message: its length, then its bytes."""
-    pipe.write(_SIZE.pack(len(data)) + data)
-    pipe.flush()
-
-
-def receive(pipe: IO[bytes]) -> bytes | None:
-    """The next message; None where the other side is gone."""
-    head = pipe.read(_SIZE.size)
-    if len(head) < _SIZE.size:
-        return None
-    (size,) = _SIZE.unpack(head)
-    data = pipe.read(size)
-    return data if len(data) == size else None
 
 
 def _reader_of_memory(pid: int) -> Any:

@@ -83,7 +83,7 @@ def test_where_the_system_gives_no_more_the_first_one_goes_on_alone(refused: str
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError("no more processes") if "Popen" in refused else RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(f"doctor.readers.console.ahead.{refused}", refuse)
+    monkeypatch.setattr(refused, refuse)
     assert events(log, helped=True) == alone
 
 

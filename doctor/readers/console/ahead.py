@@ -13,20 +13,20 @@ import contextlib
 import os
 import queue
 import signal
-import struct
 import subprocess
 import sys
 import threading
 from array import array
-from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import msgspec
 
+from doctor.children import receive, send, start, streams
 from doctor.readers.base import File, Source, packed
-from doctor.readers.console.finder import Finder, How, State, Wanted
+from doctor.readers.console.finder import Finder, State, Wanted
 from doctor.readers.console.scan import Found, blocks, text_only
 from doctor.typed import unpack
 
@@ -35,10 +35,6 @@ LARGE = 64 << 20
 PATIENCE = 60.0
 """Seconds after which a second process that says nothing is given up."""
 _HELD = 16
-_SIZE = struct.Struct("<Q")
-_BEGIN = struct.Struct("<QQQ")
-_HEAD = struct.Struct("<QQBQI")
-_HOW: tuple[How, ...] = ("literals", "literals!", "expressions")
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -48,12 +44,24 @@ class Task(msgspec.Struct, frozen=True):
     wanted: Wanted
 
 
-class _Told(NamedTuple):
+class Begin(msgspec.Struct, frozen=True):
+    """Where it begins: at an offset of a block, whose number counts from 0."""
+
+    block: int
+    offset: int
+    state: State
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """What was found in a block of `size` bytes, and how far the finder is then.
+
+    `finds`: four unsigned numbers a find, as `Found` has them: all ends, then all lines' numbers, and so on.
+    """
+
     size: int
     state: State
     lines: int
-    finds: array[int]
-    """Of each find its four numbers, as `Found` has them: all ends, then all lines' numbers, and so on."""
+    finds: bytes
 
 
 class _Line:
@@ -61,10 +69,10 @@ class _Line:
 
     def __init__(self) -> None:
         self.begin: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.told: queue.Queue[_Told | None] = queue.Queue(_HELD)
+        self.told: queue.Queue[Told | None] = queue.Queue(_HELD)
         self.over = threading.Event()
 
-    def pass_on(self, one: _Told | None) -> None:
+    def pass_on(self, one: Told | None) -> None:
         """Waits for a place as long as somebody may take what is there."""
         while not self.over.is_set():
             with contextlib.suppress(queue.Full):
@@ -95,13 +103,8 @@ class Ahead:
         self._own: Finder | None = None
         self._line = _Line()
         self._process: subprocess.Popen[bytes] | None = None
-        path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "doctor.readers.console.ahead"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,
-            )  # fmt: skip
+            self._process = start("doctor.readers.console.ahead", session=True)
             task = msgspec.msgpack.encode(Task(str(file.path.absolute()), wanted))
             threading.Thread(target=_talk, args=(self._process.stdin, self._process.stdout, task, self._line), daemon=True).start()
         except (OSError, ValueError, RuntimeError):  # no more processes, no more threads
@@ -114,7 +117,7 @@ class Ahead:
     def begin(self, skipped: int, offset: int, state: State) -> None:
         """The next block to be asked about is number `skipped`, from 0, without its first `offset` bytes."""
         self._state = state
-        self._line.begin.put(_BEGIN.pack(skipped, offset, state.finds))
+        self._line.begin.put(msgspec.msgpack.encode(Begin(skipped, offset, state)))
 
     def scan(self, block: bytes) -> Found | None:
         """As Finder.scan; None where there is no engine."""
@@ -123,8 +126,9 @@ class Ahead:
                 told = self._line.told.get(timeout=PATIENCE)
                 if told is not None and told.size == len(block):
                     self._state = told.state
-                    number = len(told.finds) // 4
-                    return Found(told.lines, *(told.finds[place * number : (place + 1) * number].tolist() for place in range(4)))
+                    finds = array("I", told.finds)
+                    number = len(finds) // 4
+                    return Found(told.lines, *(finds[place * number : (place + 1) * number].tolist() for place in range(4)))
         if self._own is None:
             self.close()
             self._own = Finder.made(self._wanted, self._state)
@@ -144,44 +148,33 @@ class Ahead:
 
 def _talk(asked: BinaryIO, answers: BinaryIO, task: bytes, line: _Line) -> None:
     """All that goes through the pipes, of which each can block for as long as the other side likes."""
-    with contextlib.suppress(OSError, ValueError), answers, asked:
-        asked.write(_SIZE.pack(len(task)) + task)
-        asked.flush()
+    with contextlib.suppress(OSError, ValueError, OverflowError, MemoryError, msgspec.MsgspecError), answers, asked:
+        send(asked, task)
         if (where := line.begin.get()) is not None:
-            asked.write(where)
-            asked.flush()
-            for one in _messages(answers):
-                line.pass_on(one)
+            send(asked, where)
+            while (told := receive(answers)) is not None:
+                line.pass_on(unpack(told, Told))
     line.pass_on(None)
 
 
-def _messages(pipe: BinaryIO) -> Iterator[_Told]:
-    while len(head := pipe.read(_HEAD.size)) == _HEAD.size:
-        size, finds, how, lines, number = _HEAD.unpack(head)
-        told = array("I")
-        told.frombytes(pipe.read(4 * number * told.itemsize))
-        if len(told) != 4 * number:
-            return
-        yield _Told(size, State(finds, _HOW[how]), lines, told)
-
-
 def main() -> None:
-    """The second process. What libraries print goes nowhere: standard output is the line to the first one."""
-    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    with contextlib.suppress(struct.error, OSError):
-        task = unpack(asked.read(_SIZE.unpack(asked.read(_SIZE.size))[0]), Task)
-        skipped, offset, count = _BEGIN.unpack(asked.read(_BEGIN.size))
-        finder = Finder.made(task.wanted, State(count))
-        file = File(Path(task.path), task.path, Source(task.path, "console", 0))
-        for number, (data, _) in enumerate(blocks(text_only(file.chunks()))):
-            if finder is None or number < skipped:
-                continue
-            block = data[offset:] if number == skipped else data
-            found, state = finder.scan(block), finder.state
-            head = _HEAD.pack(len(block), state.finds, _HOW.index(state.how), found.lines, len(found.ends))
-            answers.write(b"".join((head, *(array("I", part).tobytes() for part in found[1:]))))
-            answers.flush()
+    """The second process."""
+    asked, answers = streams()
+    given, where = receive(asked), receive(asked)
+    if given is None or where is None:
+        return
+    task, begin = unpack(given, Task), unpack(where, Begin)
+    finder = Finder.made(task.wanted, begin.state)
+    if finder is None:
+        return
+    file = File(Path(task.path), task.path, Source(task.path, "console", 0))
+    with contextlib.suppress(OSError):
+        for data, _ in islice(blocks(text_only(file.chunks())), begin.block, None):
+            block = data[begin.offset :]
+            begin = msgspec.structs.replace(begin, offset=0)
+            found = finder.scan(block)
+            finds = b"".join(array("I", part).tobytes() for part in found[1:])
+            send(answers, msgspec.msgpack.encode(Told(len(block), finder.state, found.lines, finds)))
 
 
 if __name__ == "__main__":
