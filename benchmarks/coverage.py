@@ -17,12 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from doctor import rulebook
-from doctor.detectors import DETECTORS
+from doctor.core.events import Crash, LogLine, Where
+from doctor.core.run import Run
 from doctor.detectors.base import Detector
-from doctor.events import Crash, LogLine, Where
-from doctor.rulebook import Rule
-from doctor.run import Run
+from doctor.detectors.registry import DETECTORS
+from doctor.rulebook import loader
+from doctor.rulebook.model import Rule
 
 GOAL = 0.95
 
@@ -88,7 +88,7 @@ class Looker:
 
     def __init__(self) -> None:
         self.rules: list[tuple[Rule, Detector]] = []
-        for rule in rulebook.load().rules:
+        for rule in loader.load().rules:
             if rule.detector == "log_pattern":
                 self.rules.append((rule, DETECTORS[rule.detector](**rule.params)))
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from doctor.core.events import Step, Where
+from doctor.core.run import Run
 from doctor.detectors.base import Detector
-from doctor.events import Step, Where
-from doctor.run import Run
 
 KINDS = ("point_x2", "point_x3", "bump_x2", "shift_x1.5", "shift_x3", "ramp_x3")
 BENIGN = frozenset(

@@ -19,10 +19,10 @@ from pathlib import Path
 import curve_data
 from curve_data import Alarm, Rule
 
-from doctor import rulebook
+from doctor.core.events import Step
 from doctor.detectors.divergence import Divergence
 from doctor.detectors.loss_spike import LossSpike
-from doctor.events import Step
+from doctor.rulebook import loader
 
 Places = Callable[[Sequence[float]], Iterator[int]]
 """Losses in, the places of alarms out."""
@@ -141,7 +141,7 @@ def on_steps(places: Places) -> Rule:
 
 def ours() -> Rule:
     """The shipped settings."""
-    book = rulebook.load()
+    book = loader.load()
     spike, level = book["stability/loss-spike"].params, book["stability/divergence"].params
     return curve_data.rule_of(partial(LossSpike, **spike), partial(Divergence, **level))
 

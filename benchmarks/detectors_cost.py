@@ -15,11 +15,11 @@ import time
 import tracemalloc
 from collections.abc import Iterable, Iterator
 
-from doctor import rulebook
-from doctor.detectors import DETECTORS
-from doctor.engine import Engine
-from doctor.events import Step, Where
-from doctor.rulebook import Rule
+from doctor.core.events import Step, Where
+from doctor.detectors.registry import DETECTORS
+from doctor.diagnosis.engine import Engine
+from doctor.rulebook import loader
+from doctor.rulebook.model import Rule
 
 HERE = Where("made")
 
@@ -42,7 +42,7 @@ def records(number: int) -> Iterator[Step]:
 
 def metric_rules() -> list[Rule]:
     """The shipped rules whose detector reads steps."""
-    return [rule for rule in rulebook.load().rules if Step in DETECTORS[rule.detector].reads]
+    return [rule for rule in loader.load().rules if Step in DETECTORS[rule.detector].reads]
 
 
 def microseconds(rules: Iterable[Rule], events: list[Step]) -> float:

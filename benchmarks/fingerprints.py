@@ -25,14 +25,14 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from doctor import diagnose
+from doctor.diagnosis import pipeline
 from doctor.errors import DoctorError
-from doctor.fleet import fingerprint
+from doctor.fleet.scan import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 ABOUT = ("ORIGIN.md", "expected.yaml")
 CONSOLES = (".log", ".txt", ".out", ".err")
-TOOLS = diagnose.Tools.load()
+TOOLS = pipeline.Tools.load()
 
 
 class Failure(NamedTuple):
@@ -51,7 +51,7 @@ def judged(files: dict[str, bytes]) -> list[Any]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         try:
-            return diagnose.examine(str(Path(folder, "run")), tools=TOOLS).judged
+            return pipeline.run_analysis(str(Path(folder, "run")), tools=TOOLS).judged
         except DoctorError:
             return []
 

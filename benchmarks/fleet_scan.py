@@ -31,13 +31,13 @@ sys.path.insert(0, str(ROOT))
 SCAN = """
 import json, resource, sys
 from pathlib import Path
-from doctor.fleet import engines, scan, records
+from doctor.fleet.scan import coordinator, engines, records
 roots, output, engine, address, seconds = json.loads(sys.argv[1])
-options = scan.Options(roots=roots, output=Path(output), engine=engines.Choice(engine, address, 2), limits=records.Limits(seconds))
-class Said(scan._Silent):
+options = coordinator.Options(roots=roots, output=Path(output), engine=engines.Choice(engine, address, 2), limits=records.Limits(seconds))
+class Said(coordinator._Silent):
     def note(self, text): print(text, file=sys.stderr)
 if __name__ == "__main__":
-    found = scan.scan(options, Said())
+    found = coordinator.scan(options, Said())
     print(json.dumps({"runs": found.runs, "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                       "coordinator_s": sum(resource.getrusage(resource.RUSAGE_SELF)[:2])}))
 """
@@ -47,19 +47,20 @@ PRETEND = """
 import json, resource, sys, time
 from pathlib import Path
 import msgspec
-from doctor.fleet import scan, store
+from doctor.fleet.scan import coordinator, store
 output, source, runs = sys.argv[1], sys.argv[2], int(sys.argv[3])
-options = scan.Options(roots=["pretended"], output=Path(output))
-known = list(store.Store(Path(source), scan._version(options)).rows("SELECT path, found, record FROM runs WHERE done = 1 AND state != ''"))
-kept = store.Store(options.beside(".cache"), scan._version(options))
+options = coordinator.Options(roots=["pretended"], output=Path(output))
+source = store.Store(Path(source), coordinator._version(options))
+known = list(source.rows("SELECT path, found, record FROM runs WHERE done = 1 AND state != ''"))
+kept = store.Store(options.beside(".cache"), coordinator._version(options))
 for number in range(runs):
     path, found, record = known[number % len(known)]
     path = f"sweep{number // 100}/{number}{Path(path).name}"
-    kept.found(msgspec.structs.replace(msgspec.msgpack.decode(found, type=scan.Found), path=path))
-    decoded = msgspec.msgpack.decode(record, type=scan.RunRecord)
+    kept.found(msgspec.structs.replace(msgspec.msgpack.decode(found, type=coordinator.Found), path=path))
+    decoded = msgspec.msgpack.decode(record, type=coordinator.RunRecord)
     kept.put(path, msgspec.msgpack.encode(msgspec.structs.replace(decoded, path=path, job=path)))
 begin = time.perf_counter()
-scan._write(options, kept)
+coordinator._write(options, kept)
 kept.close()
 print(json.dumps({"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "write_s": time.perf_counter() - begin}))
 """
@@ -165,7 +166,7 @@ def descendants(pid: int, pattern: str) -> list[int]:
     return out
 
 
-PATTERNS = {"local": "doctor.fleet.analyst", "dask": "multiprocessing.spawn", "ray": "ray::PoolActor"}
+PATTERNS = {"local": "doctor.fleet.scan.worker_process", "dask": "multiprocessing.spawn", "ray": "ray::PoolActor"}
 """What a worker process of each engine is called."""
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from doctor.fleet.guilty import Trial, explain
+from doctor.fleet.attribution.changes import Trial, explain
 
 NOISE = 0.05
 NAMES = (

@@ -20,10 +20,10 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from doctor.curves import METRICS, of_run
-from doctor.reporters import REPORTERS
+from doctor.core.run import Run, Series
+from doctor.report.curves import METRICS, of_run
 from doctor.reporters.json import settled
-from doctor.run import Run, Series
+from doctor.reporters.registry import REPORTERS
 from tests.browser.conftest import DRAWN, FLAGS, chromium
 from tests.reporters import samples
 

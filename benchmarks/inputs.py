@@ -164,12 +164,12 @@ def spread(megabytes: int, whole: list[str], broken: list[str]) -> Iterator[str]
 
 def literals() -> tuple[list[str], list[str]]:
     """The rules' literals: those with which some rule is content or which tell a fact, and those that need something beside them."""
-    from doctor import rulebook
-    from doctor.engine import Engine
+    from doctor.diagnosis.engine import Engine
     from doctor.readers.console import facts
+    from doctor.rulebook import loader
 
-    engine = Engine(rulebook.load().rules)
-    expressions = [re.compile(one) for one in engine.sieve.expressions]
+    engine = Engine(loader.load().rules)
+    expressions = [re.compile(one) for one in engine.line_patterns.expressions]
     known = sorted(literal for literal in engine.literals if len(literal) > 5 and literal.isprintable())
     enough = [literal for literal in known if facts.tells(literal) or any(one.search(f"word {literal} word 0a1b") for one in expressions)]
     return enough, [literal for literal in known if literal not in enough]

@@ -17,9 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from doctor import diagnose
-from doctor.fleet import similar
-from doctor.report import Report
+from doctor.diagnosis import known_issues, pipeline
+from doctor.report.model import Report
 
 THRESHOLDS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
@@ -28,22 +27,22 @@ def diagnosed(case: dict[str, Any]) -> Report:
     """The report on a case's console."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "console.log").write_text(case["log"] + "\n", encoding="utf-8")
-        return diagnose.analyze(folder)
+        return pipeline.analyze(folder)
 
 
 def main() -> None:
     """Prints, per threshold, how many cases are told an issue and how many of those rightly."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", type=Path)
-    known = similar.shipped().known
+    known = known_issues.shipped().known
     nearest: list[tuple[float, bool]] = []
     found = told = 0
     for path in sorted(parser.parse_args().cases.glob("*.json")):
         case = json.loads(path.read_text("utf-8"))
         right = {case["cause"], *case.get("also_accepted", ())}
-        index = similar.Index([one for one in known if one.issue.lower() != case["issue"].lower()])
+        index = known_issues.Index([one for one in known if one.issue.lower() != case["issue"].lower()])
         report = diagnosed(case)
-        finding = next((one for one in report.findings if similar.worth_asking(one, report)), None)
+        finding = next((one for one in report.findings if known_issues.worth_asking(one, report)), None)
         if finding is None or report.healthy:
             continue
         text = "\n".join(piece.text for piece in finding.evidence)
@@ -52,7 +51,7 @@ def main() -> None:
             nearest.append((score, first is not None and first.cause in right))
         if finding.cause != "unknown":
             found += 1
-            told += any(one.similar for one in similar.attach(report, index=lambda index=index: index).findings)
+            told += any(one.similar for one in known_issues.attach(report, index=lambda index=index: index).findings)
     print(f"{len(known)} known issues; causes found: {found}, told a known failure of the same cause: {told} ({told / max(1, found):.0%})")
     print(f"as if the cause were not known: {len(nearest)} cases\nthreshold   told   right")
     for threshold in THRESHOLDS:

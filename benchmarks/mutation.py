@@ -19,12 +19,12 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from doctor import rulebook
-from doctor.detectors import DETECTORS
-from doctor.engine import Engine
-from doctor.events import Event
-from doctor.rulebook import Rule
-from doctor.rulecheck import forms
+from doctor.core.events import Event
+from doctor.detectors.registry import DETECTORS
+from doctor.diagnosis.engine import Engine
+from doctor.diagnosis.rule_examples import forms
+from doctor.rulebook import loader
+from doctor.rulebook.model import Rule
 
 LISTS = ("any_of", "none_of", "frames")
 LIMITS = ("phase", "exception", "cut_off", "ascending")
@@ -111,7 +111,7 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="print every surviving mutant")
     given = parser.parse_args()
     totals: dict[str, list[int]] = {}
-    for rule in rulebook.load(detectors=DETECTORS).rules:
+    for rule in loader.load(detectors=DETECTORS).rules:
         if given.prefixes and not rule.id.startswith(tuple(given.prefixes)):
             continue
         count, alive = survivors(rule)

@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor import readers
+from doctor.core.events import Step
 from doctor.errors import DoctorError
-from doctor.events import Step
+from doctor.readers import reading as readers
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
 IN_DICT = re.compile(rf"['\"](?:eval_)?loss['\"]: ['\"]?({NUMBER})")

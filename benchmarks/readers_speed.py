@@ -29,8 +29,8 @@ import inputs
 ROOT = Path(__file__).parent.parent
 ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
 READ = (
-    "import sys; from doctor import readers; "
-    "print(sum(len(one) if isinstance(one, list) else 1 for one in readers.read([sys.argv[1]]).stretches()))"
+    "import sys; from doctor.readers import reading; "
+    "print(sum(len(one) if isinstance(one, list) else 1 for one in reading.read([sys.argv[1]]).stretches()))"
 )
 POLARS = "import sys, polars; polars.read_ndjson(sys.argv[1])"
 PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"
@@ -101,11 +101,11 @@ def tool(name: str, *arguments: str) -> list[str] | None:
 
 def literals(folder: Path) -> Path:
     """A file with all literals of the rules, a line each."""
-    from doctor import rulebook
-    from doctor.engine import Engine
+    from doctor.diagnosis.engine import Engine
+    from doctor.rulebook import loader
 
     path = folder / "literals.txt"
-    path.write_text("\n".join(sorted(Engine(rulebook.load().rules).literals)) + "\n", encoding="utf-8")
+    path.write_text("\n".join(sorted(Engine(loader.load().rules).literals)) + "\n", encoding="utf-8")
     return path
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from doctor import rulebook
-from doctor.rulebook import FAMILIES, Remedy, Rule, Rulebook, Text
+from doctor.rulebook import loader
+from doctor.rulebook.model import FAMILIES, Remedy, Rule, Rulebook
+from doctor.support.texts import Text
 
 FOLDER = Path(__file__).parent / "rules"
 
@@ -94,7 +95,7 @@ def _link(rule: Rule, other: str) -> str:
 
 def main() -> int:
     """Writes the pages, or with --check returns 1 if any is not current."""
-    wanted = pages(rulebook.load())
+    wanted = pages(loader.load())
     there = set(FOLDER.rglob("*.md"))
     stale = [path for path, text in wanted.items() if path not in there or path.read_text(encoding="utf-8") != text]
     gone = there - set(wanted)

@@ -9,29 +9,29 @@ from doctor.version import __version__
 __all__ = ["DoctorCallback", "Estimate", "Report", "__version__", "analyze", "check", "estimate"]
 
 if TYPE_CHECKING:
-    from doctor.diagnose import check
-    from doctor.fleet.similar import analyze
-    from doctor.live.callback import DoctorCallback
+    from doctor.diagnosis.known_issues import analyze
+    from doctor.diagnosis.pipeline import check
+    from doctor.live.trainer.callback import DoctorCallback
     from doctor.memory.estimate import Estimate, estimate
-    from doctor.report import Report
+    from doctor.report.model import Report
 
 
 def __getattr__(name: str) -> Any:
     """Public names are loaded when first used, so that `import doctor` costs nothing inside somebody's training run."""
     if name == "analyze":
-        from doctor.fleet.similar import analyze
+        from doctor.diagnosis.known_issues import analyze
 
         return analyze
     if name == "check":
-        from doctor.diagnose import check
+        from doctor.diagnosis.pipeline import check
 
         return check
     if name == "Report":
-        from doctor.report import Report
+        from doctor.report.model import Report
 
         return Report
     if name == "DoctorCallback":
-        from doctor.live.callback import DoctorCallback
+        from doctor.live.trainer.callback import DoctorCallback
 
         return DoctorCallback
     if name in ("estimate", "Estimate"):

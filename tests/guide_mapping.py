@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from doctor import rulebook, yaml_edit
-from doctor.rulebook import GuideStep, Op
+from doctor.config import yaml_edit
+from doctor.rulebook import loader
+from doctor.rulebook.model import GuideStep, Op
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "guide-mapping.md"
 HEAD = """\
@@ -19,7 +20,7 @@ chapter 트러블슈팅 가이드 of *{title}*, in its own order and words.
 
 def page() -> str:
     """The whole page as Markdown."""
-    guide = rulebook.load().guide
+    guide = loader.load().guide
     if guide is None:
         raise SystemExit("rules/guide.yaml is missing")
     parts = [HEAD.format(title=guide.title.ko)]

@@ -31,7 +31,7 @@ def test_analyzing_a_plain_run_imports_nothing_heavy():
     """`lfdoctor analyze` of a fixture leaves torch, transformers, scikit-learn, plotly and the table libraries alone."""
     fixture = (ROOT / "fixtures" / "DEMO").read_text(encoding="utf-8").strip()
     code = (
-        "import sys; from doctor.cli import main\n"
+        "import sys; from doctor.cli.main import main\n"
         f"try: main(['analyze', {str(ROOT / 'fixtures' / fixture)!r}, '--format', 'json'])\n"
         f"except SystemExit: pass\nprint(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import doctor
-from doctor.reporters import REPORTERS
 from doctor.reporters.base import Screen, next_commands, todo
 from doctor.reporters.json import settled
-from doctor.words import LANGUAGES, load
+from doctor.reporters.registry import REPORTERS
+from doctor.words.catalogue import LANGUAGES, load
 
 ROOT = Path(__file__).parent.parent
 ASKED = re.findall(r"^\| `([\w.-]+)` \|", (ROOT / "docs" / "reader-test.md").read_text(encoding="utf-8"), re.MULTILINE)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doctor import reporters
 from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, one_of, write_file
 from doctor.cli.progress import shown_progress
 from doctor.errors import DoctorError
+from doctor.reporters import registry
 
 if TYPE_CHECKING:
-    from doctor.planner import Strategy
-    from doctor.report import Report
+    from doctor.planner.plan import Strategy
+    from doctor.report.model import Report
 
 FAIL_ON = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
 STRATEGIES: dict[str, Strategy] = {"least-change": "least-change", "guide": "guide"}
@@ -51,13 +51,13 @@ def analyze(
     pager: Pager = True,
 ) -> int:
     """What went wrong in a run, the evidence, what helps in which order, and a patched config."""
-    one_of(kind, reporters.NAMES, "--format")
+    one_of(kind, registry.NAMES, "--format")
     one_language(lang)
     chosen = STRATEGIES[one_of(strategy, STRATEGIES, "--strategy")]
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if patch is not None and patch.exists():
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
-    from doctor.fleet.similar import analyze as diagnose
+    from doctor.diagnosis.known_issues import analyze as diagnose
 
     with shown_progress():
         report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
@@ -71,12 +71,12 @@ def analyze(
 
 def _in_its_light(history: Path, paths: list[str], report: Report, **given: Any) -> Report:
     """The report with a patch that no other attempt of this job had already."""
-    from doctor.diagnose import examine
-    from doctor.fleet import similar
-    from doctor.fleet.compare import tried_before
+    from doctor.diagnosis import known_issues
+    from doctor.diagnosis.pipeline import run_analysis
+    from doctor.fleet.attribution.compare import tried_before
 
-    tried = tried_before(history, paths, report.cause)
-    return similar.attach(examine(paths, tried=tried, **given).report) if tried else report
+    previous_attempts = tried_before(history, paths, report.cause)
+    return known_issues.attach(run_analysis(paths, previous_attempts=previous_attempts, **given).report) if previous_attempts else report
 
 
 def _write_patch(report: Report, target: Path) -> Report:

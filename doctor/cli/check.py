@@ -30,14 +30,14 @@ def check(
     verbose: Verbose = False,
 ) -> int:
     """What LLaMA-Factory will refuse or die of, what stands in the way on disk, and whether it fits: before the GPU is rented."""
-    from doctor.diagnose import check as examine
+    from doctor.diagnosis.pipeline import check as run_analysis
 
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1:
         raise DoctorError("-o takes the report of one config; check them one at a time")
     failed = False
     for config in configs:
-        report = examine(config, folder=folder, gpu_memory_gib=gpu_memory, num_gpus=num_gpus, lang=lang)
+        report = run_analysis(config, folder=folder, gpu_memory_gib=gpu_memory, num_gpus=num_gpus, lang=lang)
         emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
         failed |= any(finding.severity in severities for finding in report.findings)
         if fix and report.patch and report.patch.yaml is not None:

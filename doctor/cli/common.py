@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doctor import reporters
 from doctor.errors import DoctorError
-from doctor.languages import LANGUAGES
+from doctor.reporters import registry
+from doctor.support.languages import LANGUAGES
 
 if TYPE_CHECKING:
-    from doctor.report import Report
+    from doctor.report.model import Report
     from doctor.reporters.base import Screen
 
-Format = Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(reporters.NAMES)}.", metavar="FORMAT")]
+Format = Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(registry.NAMES)}.", metavar="FORMAT")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.", metavar="FILE")]
 Lang = Annotated[
     str, typer.Option("--lang", envvar="LFDOCTOR_LANG", help=f"Language of the report: {', '.join(LANGUAGES)}.", metavar="LANG")
@@ -49,7 +49,7 @@ def emit(report: Report, kind: str, output: Path | None, *, quiet: bool = False,
     from doctor.reporters.base import Screen
     from doctor.reporters.json import settled
 
-    render = reporters.REPORTERS[one_of(kind, reporters.NAMES, "--format")]
+    render = registry.REPORTERS[one_of(kind, registry.NAMES, "--format")]
     report = settled(report)
     if output is not None:
         write_file(output, render(report, Screen(width=100, detail=verbose - quiet)))

@@ -9,7 +9,7 @@ import typer
 from doctor.cli.common import Lang, Output, one_language, one_of, screen, write_file, write_out
 
 if TYPE_CHECKING:
-    from doctor.fleet.compare import Compared
+    from doctor.fleet.attribution.compare import Compared
 
 FORMATS = ("terminal", "json", "html")
 COLUMNS = 6
@@ -25,7 +25,7 @@ def compare(
     """What differs between runs, which difference explains the failures, and the learning curves on one scale."""
     one_of(kind, FORMATS, "--format")
     one_language(lang)
-    from doctor.fleet.compare import compare as compare_all
+    from doctor.fleet.attribution.compare import compare as compare_all
 
     compared = compare_all(runs, lang=lang)
     text = _json(compared) if kind == "json" else (_html if kind == "html" else _terminal)(compared, lang)
@@ -42,8 +42,8 @@ def _json(compared: Compared) -> str:
 
 
 def _html(compared: Compared, lang: str) -> str:
-    from doctor.fleet import page
-    from doctor.fleet.curves import picture
+    from doctor.fleet.attribution.curves import picture
+    from doctor.fleet.output import page
 
     heads = [
         {"name": one.path, "status": one.status, "cause": one.cause, "state": "failed" if one.failed else "sound"} for one in compared.runs
@@ -59,25 +59,26 @@ def _terminal(compared: Compared, lang: str) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from doctor.fleet import words
-    from doctor.fleet.curves import blocks
+    from doctor.fleet.attribution.curves import blocks
+    from doctor.fleet.output import explanations
     from doctor.reporters.terminal import to_text
+    from doctor.words import fleet
 
     found = compared.explanation
     parts: list[RenderableType] = []
     for place, run in enumerate(compared.runs[: 3 * COLUMNS], 1):
         parts.append(Text(f"{place}. {run.path}: {run.status}{f', {run.cause}' if run.cause else ''}"))
-    parts.append(Text(f"\n{words.say('guilty', lang)} ({words.say('good_failed', lang, good=found.good, failed=found.failed)})", "bold"))
+    parts.append(Text(f"\n{fleet.say('guilty', lang)} ({fleet.say('good_failed', lang, good=found.good, failed=found.failed)})", "bold"))
     if found.verdict != "found":
-        parts.append(Text(words.verdict(found, lang)))
+        parts.append(Text(explanations.verdict(found, lang)))
     parts += [
-        Text(words.suspect(one, lang), "" if one.guilty else "dim")
+        Text(explanations.candidate(one, lang), "" if one.guilty else "dim")
         for one in found.suspects[:8]
         if one.guilty or len(compared.runs) > COLUMNS
     ]
     if len(compared.runs) <= COLUMNS:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        for head in (words.say("differences", lang), *(str(place) for place in range(1, len(compared.runs) + 1))):
+        for head in (fleet.say("differences", lang), *(str(place) for place in range(1, len(compared.runs) + 1))):
             table.add_column(Text(head), overflow="fold")
         for one in compared.differences:
             table.add_row(
@@ -85,9 +86,9 @@ def _terminal(compared: Compared, lang: str) -> str:
             )
         parts += [Text(""), table]
         if any(one.named for one in compared.differences):
-            parts.append(Text(f"* {words.say('named_first', lang)}", "dim"))
+            parts.append(Text(f"* {fleet.say('named_first', lang)}", "dim"))
     lines = blocks(compared.curves()[: 3 * COLUMNS])
     if lines:
-        parts.append(Text(f"\n{words.say('curves', lang)} ({words.say('loss', lang)})", "bold"))
+        parts.append(Text(f"\n{fleet.say('curves', lang)} ({fleet.say('loss', lang)})", "bold"))
         parts += [Text(f"{place:3}. {line}") for place, (_, line) in enumerate(lines, 1)]
     return to_text([Group(*parts)], screen())

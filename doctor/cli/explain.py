@@ -14,20 +14,20 @@ from doctor.errors import DoctorError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from doctor.rulebook import LineExample, Remedy, Rule, Rulebook
-    from doctor.words import Words
+    from doctor.rulebook.model import LineExample, Remedy, Rule, Rulebook
+    from doctor.words.catalogue import Words
 
 
 def explain(
     name: Annotated[str, typer.Argument(metavar="RULE", help="A rule (memory/gpu-oom), its name alone, or a cause.")], lang: Lang = "en"
 ) -> None:
     """What a rule means, how it is seen, what helps."""
-    from doctor import words
     from doctor.cli.rules import load_rules
     from doctor.reporters.terminal import to_text
+    from doctor.words import catalogue
 
     shown = screen()
-    said = words.load(lang)
+    said = catalogue.load(lang)
     pages = [to_text(Explanation(rule, said).blocks(), shown) for rule in find(load_rules()[0], name)]
     write_out("\n".join(pages), encoding=None)
 
@@ -82,7 +82,7 @@ class Explanation:
         from rich.padding import Padding
         from rich.text import Text
 
-        from doctor.words.wrapping import Flowing
+        from doctor.support.wrapping import Flowing
 
         if not lines and name != "helps":
             return []
@@ -92,7 +92,7 @@ class Explanation:
         """The detector's own sentence, its parameters (less the literals that only make it fast), and the conditions."""
         import yaml
 
-        from doctor.detectors import DETECTORS
+        from doctor.detectors.registry import DETECTORS
 
         detector = DETECTORS.get(self.rule.detector)
         module = sys.modules[detector.__module__] if detector else None
@@ -109,7 +109,7 @@ class Explanation:
         from rich.padding import Padding
         from rich.table import Table
 
-        from doctor.words.wrapping import Flowing
+        from doctor.support.wrapping import Flowing
 
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column(no_wrap=True)

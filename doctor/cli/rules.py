@@ -14,20 +14,21 @@ from doctor.errors import DoctorError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from doctor.rulebook import Rule, Rulebook
+    from doctor.rulebook.model import Rule, Rulebook
 
 app = typer.Typer(help="The rules: list them, test a folder of them, print their schema.", no_args_is_help=True)
 
 
 def load_rules(folder: Path | None = None) -> tuple[Rulebook, Mapping[str, Any]]:
     """All rules (shipped, of plugins, and of `folder`) and all detectors. Raises DoctorError for the first bad file."""
-    from doctor import plugins, rulebook
-    from doctor.detectors import DETECTORS
+    from doctor import plugins
+    from doctor.detectors.registry import DETECTORS
+    from doctor.rulebook import loader
 
     added = plugins.load()
     detectors = {**added.detectors, **DETECTORS}
     folders = [*added.rules, *([folder] if folder else [])]
-    return rulebook.load(folders, detectors=detectors if folders else None), detectors
+    return loader.load(folders, detectors=detectors if folders else None), detectors
 
 
 @app.command("list")
@@ -52,8 +53,8 @@ def _table(rules: list[Rule], lang: str) -> str:
     from rich.text import Text
 
     from doctor.reporters.terminal import COLOURS, to_text
-    from doctor.words import load
-    from doctor.words.wrapping import Flowing
+    from doctor.support.wrapping import Flowing
+    from doctor.words.catalogue import load
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for no_wrap in (True, True, False):
@@ -69,9 +70,9 @@ def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>
     """Runs the examples inside a folder's rules; exit code 1 if one is not kept."""
     if not folder.is_dir():
         raise DoctorError(f"{folder}: no such folder")
-    from doctor.rulebook import rules_folder
-    from doctor.rulecheck import check_rule
-    from doctor.rulefiles import rule_files
+    from doctor.diagnosis.rule_examples import check_rule
+    from doctor.rulebook.parsing import rule_files
+    from doctor.support.package_files import rules_folder
 
     wanted = {f"{path.parent.name}/{path.stem}" for path in rule_files(folder)}
     if not wanted:
@@ -98,8 +99,8 @@ def draft_rule(
 ) -> None:
     """A draft of a rule from a cluster of failures that no rule knows yet."""
     from doctor.cli.common import write_file
-    from doctor.fleet import draft, summary
-    from doctor.fleet.clusters import find
+    from doctor.fleet.output import draft, summary
+    from doctor.fleet.output.clusters import find
 
     clusters = summary.read(scan).clusters
     found = find(clusters, cluster)
@@ -125,8 +126,8 @@ def schema() -> None:
     """The JSON Schema of a rule file, for editors."""
     import msgspec
 
-    from doctor.detectors import DETECTORS
-    from doctor.rulebook import Rule
+    from doctor.detectors.registry import DETECTORS
+    from doctor.rulebook.model import Rule
 
     (top,), parts = msgspec.json.schema_components([Rule], ref_template="#/$defs/{name}")
     rule = parts["Rule"]["properties"]

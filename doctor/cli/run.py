@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from doctor import reporters
 from doctor.cli.common import Lang, one_language
 from doctor.errors import DoctorError
+from doctor.reporters import registry
 
 if TYPE_CHECKING:
-    from doctor.live.launch import Launch
-    from doctor.live.watched_run import Ears, Outcome
+    from doctor.live.supervisor.launch import Launch
+    from doctor.live.supervisor.watched_run import Listeners, Outcome
 
 
 def run(
@@ -57,13 +57,13 @@ def run(
     one_language(lang)
     if not sys.platform.startswith(("linux", "darwin")):
         raise DoctorError("lfdoctor run needs Linux or macOS; use the callback (from doctor import DoctorCallback) here")
-    from doctor.fleet.similar import analyze
-    from doctor.live.supervise import exit_code
-    from doctor.live.watched_run import run as watch
+    from doctor.diagnosis.known_issues import analyze
+    from doctor.live.supervisor.supervise import exit_code
+    from doctor.live.supervisor.watched_run import run as watch
 
     target = folder or Path(time.strftime("lfdoctor-%Y%m%d-%H%M%S"))
     if dry_run:
-        from doctor.live.heal import Healer
+        from doctor.live.supervisor.heal import Healer
 
         healer = Healer(command, target, heal or 1, lang=lang, analyze=analyze)
         print("\n".join(healer.dry(_evidence(folder, healer.launch))))
@@ -71,7 +71,7 @@ def run(
     env = {"LFDOCTOR_MEMORY_SNAPSHOT": "1"} if memory_snapshot else {}
     with _ears(notify or [], metrics, target) as ears:
         if heal:
-            from doctor.live.heal import Healer
+            from doctor.live.supervisor.heal import Healer
 
             outcome = Healer(command, target, heal, lang=lang, analyze=analyze, ears=ears, ask=silence, env=env).run()
         else:
@@ -82,34 +82,34 @@ def run(
 
 
 @contextlib.contextmanager
-def _ears(urls: list[str], port: int | None, folder: Path) -> Iterator[Ears]:
+def _ears(urls: list[str], port: int | None, folder: Path) -> Iterator[Listeners]:
     """Who else hears of the run, for as long as it lasts. Raises DoctorError where an extra is missing or an address cannot be used."""
-    from doctor.live.watched_run import Ears
+    from doctor.live.supervisor.watched_run import Listeners
 
     with contextlib.ExitStack() as stack:
         lines: list[Callable[[bytes], None]] = []
         texts: list[Callable[[str], None]] = []
         if urls:
-            from doctor.live.alerts import Notifier
+            from doctor.live.watch.alerts import Notifier
 
             notifier = Notifier(urls, f"lfdoctor: {folder}", complain=lambda text: print(f"lfdoctor: {text}", file=sys.stderr))
             stack.callback(notifier.close)
             texts.append(notifier.tell)
         if port is not None:
-            from doctor.live.metrics import Endpoint
+            from doctor.live.watch.prometheus import Endpoint
 
             endpoint = Endpoint(port)
             stack.callback(endpoint.close)
             print(f"lfdoctor: metrics on http://127.0.0.1:{endpoint.port}/metrics", file=sys.stderr)
             lines.append(endpoint.line)
             texts.append(endpoint.finding)
-        yield Ears(tuple(lines), tuple(texts))
+        yield Listeners(tuple(lines), tuple(texts))
 
 
 def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
     """What there is of an earlier start: the folder of its watch, else what the training left, else the config alone."""
-    from doctor import yaml_edit
-    from doctor.live.watched_run import captured
+    from doctor.config import yaml_edit
+    from doctor.live.supervisor.watched_run import captured
 
     if folder is not None and folder.is_dir():
         attempts = sorted(folder.glob("attempt-*/"), key=lambda path: int(path.name.rpartition("-")[2]))
@@ -133,7 +133,7 @@ def _tell(outcome: Outcome, folder: Path) -> None:
 
     width, color = 100, sys.stderr.isatty()
     encoding = (sys.stderr.encoding or "ascii").lower()
-    text = reporters.REPORTERS["terminal"](report, Screen(width=width, color=color, unicode=encoding.startswith("utf")))
+    text = registry.REPORTERS["terminal"](report, Screen(width=width, color=color, unicode=encoding.startswith("utf")))
     sys.stderr.buffer.write(b"\n")  # the training may have ended in the middle of a line
     sys.stderr.buffer.write(text.encode(sys.stderr.encoding or "ascii", "replace"))
     sys.stderr.flush()

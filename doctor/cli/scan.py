@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doctor import reporters
 from doctor.cli.common import Lang, one_language, one_of, write_out
+from doctor.reporters import registry
 
 if TYPE_CHECKING:
-    from doctor.fleet.records import RunRecord
-    from doctor.fleet.summary import Summary
+    from doctor.fleet.output.summary import Summary
+    from doctor.fleet.scan.records import RunRecord
 
 SUFFIX = {"terminal": ".txt", "markdown": ".md.txt", "json": ".json", "sarif": ".sarif.json", "html": ".html"}
 """Endings that a browser opens by itself."""
@@ -31,27 +31,27 @@ def scan(
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which one run is cut off.")] = 120.0,
     memory: Annotated[float, typer.Option("--memory", min=0.2, help="GiB of memory at which one run is cut off.")] = 2.0,
     reports: Annotated[
-        str, typer.Option("--reports", help=f"Format of each run's report: none, {', '.join(reporters.NAMES)}.", metavar="FORMAT")
+        str, typer.Option("--reports", help=f"Format of each run's report: none, {', '.join(registry.NAMES)}.", metavar="FORMAT")
     ] = "markdown",
     every: Annotated[bool, typer.Option("--all", help="List sound runs too.")] = False,
     lang: Lang = "en",
     fail_on: Annotated[str, typer.Option("--fail-on", help="Exit with 1 where a run failed (error), or never.")] = "error",
 ) -> int:
     """Which of many runs failed and why, what fails again and again, and what separates failed runs from good ones."""
-    from doctor.fleet import engines, records
-    from doctor.fleet.scan import Options
-    from doctor.fleet.scan import scan as scan_all
+    from doctor.fleet.scan import engines, records
+    from doctor.fleet.scan.coordinator import Options
+    from doctor.fleet.scan.coordinator import scan as scan_all
 
     one_language(lang)
     one_of(fail_on, ("error", "never"), "--fail-on")
-    one_of(reports, ("none", *reporters.NAMES), "--reports")
+    one_of(reports, ("none", *registry.NAMES), "--reports")
     options = Options(
         roots=[root if "://" in root else str(Path(root)) for root in roots],
         output=output,
         engine=engines.Choice(one_of(engine, engines.NAMES, "--engine"), address, jobs),
         limits=records.Limits(timeout, memory),
         lang=lang,
-        report=None if reports == "none" else f"doctor.reporters:REPORTERS:{reports}",
+        report=None if reports == "none" else f"doctor.reporters.registry:REPORTERS:{reports}",
         suffix=SUFFIX.get(reports, ".txt"),
     )
     with _Shown(every, lang) as shown:
@@ -102,7 +102,7 @@ class _Shown:
 
 def row(record: RunRecord, lang: str) -> str:
     """One run in one line: state, cause, path, evidence."""
-    from doctor.fleet.words import STATES
+    from doctor.words.fleet import STATES
 
     state = record.outcome if record.outcome != "analyzed" else {True: "failed", False: "sound", None: "unclear"}[record.failed]
     said = " ".join((record.error or record.title or "").split())
@@ -116,13 +116,14 @@ def _told(summary: Summary, lang: str) -> str:
     from rich.text import Text
 
     from doctor.cli.common import screen
-    from doctor.fleet import words
+    from doctor.fleet.output import explanations
     from doctor.reporters.terminal import to_text
+    from doctor.words import fleet
 
-    counts = ", ".join(f"{count} {words.STATES[state].in_language(lang)}" for state, count in summary.states.items())
-    parts: list[RenderableType] = [Text(""), Text(f"{summary.runs} {words.say('runs', lang)}: {counts}", "bold")]
+    counts = ", ".join(f"{count} {fleet.STATES[state].in_language(lang)}" for state, count in summary.states.items())
+    parts: list[RenderableType] = [Text(""), Text(f"{summary.runs} {fleet.say('runs', lang)}: {counts}", "bold")]
     if summary.left_out:
-        parts.append(Text(words.say("left_out", lang, count=summary.left_out)))
+        parts.append(Text(fleet.say("left_out", lang, count=summary.left_out)))
     for heading, lines in (
         ("causes", [(one.count, one.cause, one.title) for one in summary.causes[:20]]),
         ("clusters", [(one.count, one.id, one.line.splitlines()[0][:160] if one.line else "") for one in summary.clusters[:10]]),
@@ -131,12 +132,12 @@ def _told(summary: Summary, lang: str) -> str:
             table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
             for count, name, text in lines:
                 table.add_row(Text(str(count)), Text(name), Text(text))
-            parts += [Text(f"\n{words.say(heading, lang)}", "bold"), table]
+            parts += [Text(f"\n{fleet.say(heading, lang)}", "bold"), table]
     if summary.sweeps:
-        parts.append(Text(f"\n{words.say('guilty', lang)}", "bold"))
+        parts.append(Text(f"\n{fleet.say('guilty', lang)}", "bold"))
     for sweep in summary.sweeps[:10]:
         found = sweep.explanation
-        parts.append(Text(f"{sweep.folder} ({words.say('good_failed', lang, good=found.good, failed=found.failed)})"))
-        said = [words.suspect(one, lang) for one in found.suspects[:3] if one.guilty] or [words.verdict(found, lang)]
+        parts.append(Text(f"{sweep.folder} ({fleet.say('good_failed', lang, good=found.good, failed=found.failed)})"))
+        said = [explanations.candidate(one, lang) for one in found.suspects[:3] if one.guilty] or [explanations.verdict(found, lang)]
         parts += [Text(f"  {line}") for line in said]
     return to_text([Group(*parts)], screen())

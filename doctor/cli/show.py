@@ -24,9 +24,9 @@ def show(
     """A saved JSON report in any format and in any language that it carries."""
     import msgspec
 
-    from doctor.report import FORMAT
+    from doctor.report.model import FORMAT
+    from doctor.report.translations import translated
     from doctor.reporters.json import parse
-    from doctor.translate import translated
 
     if schema:
         from doctor.reporters.json import schema as describe

@@ -22,8 +22,8 @@ def watch(
     one_language(lang)
     from rich.console import Console
 
-    from doctor.live.screen import render
-    from doctor.live.watch import Watched
+    from doctor.live.watch.screen import render
+    from doctor.live.watch.view import Watched
 
     watched = Watched(path, lang)
     console = Console(highlight=False, emoji=False, markup=False, legacy_windows=False)

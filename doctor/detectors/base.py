@@ -5,41 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import msgspec
-
-from doctor.events import Event, Where
-from doctor.run import Run
-
-
-class Evidence(msgspec.Struct, frozen=True):
-    """One quoted piece of proof: the line (or the metric's words) and where it stands."""
-
-    where: Where
-    text: str
-
-
-class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """A detector's answer: it happened, here, with these facts.
-
-    `evidence` is not empty, the deciding piece first. `steps` are the first and last training step concerned. `facts` are what
-    texts and conditions may use (numbers stay numbers; units stand in the name). `key` tells repeats of one thing (merged over
-    ranks and time) from different things found by the same rule; usually empty.
-    """
-
-    evidence: tuple[Evidence, ...]
-    facts: dict[str, Any] = {}
-    steps: tuple[int, int] | None = None
-    rank: int | None = None
-    attempt: int = 0
-    time: float | None = None
-    key: str = ""
-    confidence: float | None = None
-
-    @property
-    def where(self) -> Where:
-        """The place of the deciding evidence."""
-        return self.evidence[0].where
-
+from doctor.core.events import Event
+from doctor.core.run import Run
+from doctor.rulebook.findings import Match
 
 QUIET: Iterator[Match] = iter(())
 """No match: for the many events of which a detector has nothing to say."""
@@ -62,7 +30,7 @@ class Detector(Protocol):
     literals: tuple[str, ...]
     """For detectors of text: one of these stands in every line it can match; empty = it must see every event it reads.
 
-    A detector may also have `expressions` (regular expressions: one of them matches every line it can match) and `signs` (literals of
+    A detector may also have `expressions` (regular expressions: one of them matches every line it can match) and `markers` (literals of
     lines of which it need see only the latest): of a log in which many lines hold literals, only those lines are looked at.
     """
 

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Fact
-from doctor.patterns import later
-from doctor.run import Run
-from doctor.typed import convert
+from doctor.core.events import Event, Fact
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
+from doctor.support.decoding import convert
+from doctor.support.lazy_regex import lazy_compile
 
-_NAME = later(r"nccl\.collectives\.rank(\d{1,9})")
+_NAME = lazy_compile(r"nccl\.collectives\.rank(\d{1,9})")
 _MOST_RANKS = 100_000
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from doctor.conditions import Condition, holds, paths, problems
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import ConfigSeen, Event, Where
-from doctor.options import scope_of
-from doctor.run import Run
+from doctor.config.options import scope_of
+from doctor.core.events import ConfigSeen, Event, Where
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.conditions import Condition, holds, paths, problems
+from doctor.rulebook.findings import Evidence, Match
 
 WHOLE = ("yaml", "command", "journal")
 
 
 class ConfigValues:
-    """Parameters: `all` (or `any`): conditions on `config.*` as in `doctor.conditions`; the given keys among them become the evidence.
+    """Parameters: `all` (or `any`): conditions on `config.*` (rulebook/conditions.py); the given keys become the evidence.
 
     `whole: true`: only for a config as the user wrote it; of one that was recovered from a run, a missing key means nothing.
     Configs of the v1 trainer (`model:` instead of `model_name_or_path`) have other keys and are left alone.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Fact
-from doctor.run import Run
+from doctor.core.events import Event, Fact
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 
 class KnownFact:
-    """Parameters: `name`, the fact (told by `doctor.surroundings` or a reader); `key`, the option it concerns, whose place is evidence."""
+    """Parameters: `name`, the fact (set by config/preflight.py or a reader); `key`, the option it concerns, whose place is evidence."""
 
     reads: ClassVar[tuple[type[Event], ...]] = (Fact,)
     needs: tuple[str, ...] = ("config",)

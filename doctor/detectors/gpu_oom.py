@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Crash, Event, Frame, LogLine
-from doctor.options import effective
-from doctor.patterns import later
-from doctor.run import Run
+from doctor.config.options import effective
+from doctor.core.events import Crash, Event, Frame, LogLine
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
+from doctor.support.lazy_regex import lazy_compile
 
 GIB = 2**30
 UNITS = {"bytes": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": GIB, "TiB": 2**40}
@@ -21,7 +22,7 @@ LARGEST_VOCABULARY = 262_144
 """Gemma's; no popular model has more tokens, so no logits are larger than batch x length x this x 4 bytes."""
 
 HEADS = tuple(
-    later(pattern)
+    lazy_compile(pattern)
     for pattern in (
         # torch 1.x to 2.13, ROCm, torch_npu, Intel, Moore Threads, Cambricon: "<device> out of memory. Tried to allocate ..."
         r"\b(?P<device>CUDA|HIP|NPU|XPU|MUSA|MLU|GCU|HPU|SDAA) out of memory(?:\.|$| \()",
@@ -59,14 +60,14 @@ FIELDS = {
     "process": (rf"this process has {SIZE} memory in use",),
     "outside": (rf"other allocations: {SIZE}",),
 }
-COMPILED_FIELDS = {name: tuple(later(pattern) for pattern in patterns) for name, patterns in FIELDS.items()}
-PROCESSES = later(rf"Process \d+ has {SIZE} memory in use")
-GPU = later(r"\b[GNX]PU ([\x00-\x07]|\d+)[ ;]")
+COMPILED_FIELDS = {name: tuple(lazy_compile(pattern) for pattern in patterns) for name, patterns in FIELDS.items()}
+PROCESSES = lazy_compile(rf"Process \d+ has {SIZE} memory in use")
+GPU = lazy_compile(r"\b[GNX]PU ([\x00-\x07]|\d+)[ ;]")
 CONTINUED = ("GiB", "MiB", "reserved in total", "allocated by PyTorch", "already allocated")
 COMPLETE = ("reserved but unallocated memory is large", "reserved in total", "cached)", "max allowed")
 
 PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (name, later(pattern))
+    (name, lazy_compile(pattern))
     for name, pattern in (
         ("merge", r"merge_and_unload|:export_model:|export_model\(|unload_and_optionally_merge|get_delta_weight|:merge\b|safe_merge"),
         (
@@ -99,15 +100,15 @@ PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
     )
 )
-LOGITS = later(
+LOGITS = lazy_compile(
     r"cross_entropy|log_softmax|logsumexp|CrossEntropyLoss|ForCausalLMLoss|loss_function|lm_head|logits|get_batch_logps|loss_fct|fused_linear"
 )
-VISION = later(
+VISION = lazy_compile(
     r"self\.visual\(|vision_(?:tower|model|embed\w*)\(|get_(?:image|video)_features|patch_embed\(|\.vpm\(|resampler|"
     r"/(?:modeling_)?(?:clip|siglip2?|pixtral|intern_?vit|navit\w*)(?:/\w+)?\.py|modeling_(?:clip|siglip2?|\w*vit\w*)\.py"
 )
-BACKWARD = later(r":backward:|\.backward\(|run_backward")
-FORWARD = later(r":forward:|:compute_loss:|:training_step:|:concatenated_forward:")
+BACKWARD = lazy_compile(r":backward:|\.backward\(|run_backward")
+FORWARD = lazy_compile(r":forward:|:compute_loss:|:training_step:|:concatenated_forward:")
 SAVING_WORDS = ("after returning from state_dict() call", "Failed to clone() tensor with name")
 """torch's FSDP says so in a warning, without a traceback, where the whole state dict does not fit."""
 PHASE_OF_PLACE = {

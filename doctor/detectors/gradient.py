@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Step
-from doctor.run import Run
-from doctor.windows import SortedWindow, median
+from doctor.core.events import Event, Step
+from doctor.core.run import Run
+from doctor.core.series import SortedWindow, median
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 
 class Gradient:

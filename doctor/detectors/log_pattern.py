@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Crash, Event, LogLine
-from doctor.run import Run
+from doctor.core.events import Crash, Event, LogLine
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 
 class Compiled(NamedTuple):

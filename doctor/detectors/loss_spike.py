@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Step
-from doctor.run import Run
-from doctor.windows import SortedWindow, median
+from doctor.core.events import Event, Step
+from doctor.core.run import Run
+from doctor.core.series import SortedWindow, median
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_Q90 = 1.2816
 NORMAL_ABS_MEDIAN = 0.6745

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import ConfigSeen, Crash, Event, LogLine
-from doctor.options import Option, Version, suggestion, table, versions_of
-from doctor.run import Run
+from doctor.config.options import Option, Version, suggestion, table, versions_of
+from doctor.core.events import ConfigSeen, Crash, Event, LogLine
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 Facts = dict[str, Any]
 WRITTEN = ("yaml", "command", "journal")

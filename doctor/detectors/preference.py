@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Step
-from doctor.run import Run
-from doctor.windows import SortedWindow
+from doctor.core.events import Event, Step
+from doctor.core.run import Run
+from doctor.core.series import SortedWindow
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 NAMES = ("rewards/accuracies", "logps/chosen", "reward", "eval_accuracy")
 HELD = 50

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, LogLine, ProcessEnd
-from doctor.patterns import later
-from doctor.run import Run
+from doctor.core.events import Event, LogLine, ProcessEnd
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
+from doctor.support.lazy_regex import lazy_compile
 
 NAMES = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
 WORDS = {
@@ -28,7 +29,7 @@ WINDOWS = {3221225477: 11, -1073741819: 11, 3221225501: 4, 3221226505: 6, -10737
 """NTSTATUS of a Windows process: access violation, illegal instruction, fast fail (STATUS_STACK_BUFFER_OVERRUN, used by abort)."""
 
 NUMBERED = tuple(
-    later(pattern)
+    lazy_compile(pattern)
     for pattern in (
         # torchrun, every version: "failed (exitcode: -9) local_rank: 0 (pid: 42)" and "  exitcode  : -9 (pid: 42)"
         r"exit ?code\s*[:=]\s*-(\d+)\b",
@@ -44,29 +45,29 @@ NUMBERED = tuple(
         r"Signal: [A-Z][\w ]+ \((\d+)\)",
     )
 )
-SHELL_CODE = later(
+SHELL_CODE = lazy_compile(
     r"(?i)exit(?:ed|s)?(?: with)?(?: an?)?(?: error)?(?: code| status)?[ :=]{1,3}(1[2-4]\d)\b|non-zero exit status (1[2-4]\d)\b"
 )
-WINDOWS_CODE = later(r"(?i)exit ?(?:code|status)[\s:=]*(-?\d{10})\b|return code[ =:]*(-?\d{10})\b")
+WINDOWS_CODE = lazy_compile(r"(?i)exit ?(?:code|status)[\s:=]*(-?\d{10})\b|return code[ =:]*(-?\d{10})\b")
 _SHELL = (
     r"(Killed|killed|Segmentation fault|segmentation fault|Bus error|bus error|Aborted|aborted|abort|Illegal instruction|"
     r"Floating point exception|Hangup|Terminated)\s*(?:\(core dumped\)|$|\s{2,}\S)"
 )
 SHELL_WORDS = (
     # bash: a bare "Killed", also glued to a progress bar; "line 3: 4242 Killed   python ..."; "[1]+  4242 Killed"; zsh: "[1]  4242 killed"
-    later("^" + _SHELL),
-    later(r"[\]\d/:>%|] ?" + _SHELL),
-    later(r"^\[\d+\]\+?\s+(?:\d+ )?" + _SHELL),
-    later(r"Fatal Python error: (Segmentation fault|Bus error|Aborted|Illegal instruction|Floating point exception)"),
-    later(r"Windows fatal exception: (access violation)"),
+    lazy_compile("^" + _SHELL),
+    lazy_compile(r"[\]\d/:>%|] ?" + _SHELL),
+    lazy_compile(r"^\[\d+\]\+?\s+(?:\d+ )?" + _SHELL),
+    lazy_compile(r"Fatal Python error: (Segmentation fault|Bus error|Aborted|Illegal instruction|Floating point exception)"),
+    lazy_compile(r"Windows fatal exception: (access violation)"),
 )
-OOM_KILLER = later(
+OOM_KILLER = lazy_compile(
     # kernel log; cgroup v1/v2; Slurm; Kubernetes; Ray
     r"Out of memory: Kill(?:ed)? process|[Mm]emory cgroup out of memory|oom-kill:|oom_reaper|[Dd]etected \d+ oom[-_]kill event|"
     r"\bOOMKilled\b|OUT_OF_MEMORY|killed due to the node running low on memory|Worker killed due to memory pressure|"
     r"invoked oom-killer|Exceeded (?:job|step) memory limit"
 )
-STATES = later(
+STATES = lazy_compile(
     # DeepSpeed while it makes the optimizer's states: its CPU Adam, and the marks of see_memory_usage (runtime/zero/stage3.py)
     r"Time to load cpu_adam op|(?:Before|After) (?:creating|initializing) (?:fp16 partitions|fp32 partitions|optimizer states|optimizer)|"
     r"Creating (?:fp16|bfloat16) ZeRO"

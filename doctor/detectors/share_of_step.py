@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Step
-from doctor.run import Run
+from doctor.core.events import Event, Step
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 
 class ShareOfStep:

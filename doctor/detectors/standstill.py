@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Fact
-from doctor.patterns import later
-from doctor.run import Run
+from doctor.core.events import Event, Fact
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
+from doctor.support.lazy_regex import lazy_compile
 
-_NAME = later(r"stands\.rank(\d{1,9})")
-_FRAME = later(r"(?P<file>.*):(?P<line>\d+|\?\?\?) (?P<function>.+)")
+_NAME = lazy_compile(r"stands\.rank(\d{1,9})")
+_FRAME = lazy_compile(r"(?P<file>.*):(?P<line>\d+|\?\?\?) (?P<function>.+)")
 
 
 class Standstill:
@@ -31,7 +32,7 @@ class Standstill:
     def __init__(self, waits: Sequence[str], outside: Sequence[str], depth: int) -> None:
         if isinstance(waits, str) or isinstance(outside, str) or not waits:
             raise ValueError("waits and outside are lists, and waits is not empty")
-        self.waits, self.outside = tuple(map(later, waits)), tuple(map(later, outside))
+        self.waits, self.outside = tuple(map(lazy_compile, waits)), tuple(map(lazy_compile, outside))
         self.depth = depth
 
     def feed(self, event: Fact, run: Run) -> Iterator[Match]:

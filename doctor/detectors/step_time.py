@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Step, Where
-from doctor.run import Run
-from doctor.windows import median
+from doctor.core.events import Event, Step, Where
+from doctor.core.run import Run
+from doctor.core.series import median
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 HELD = 1024
 SLOWEST = 8

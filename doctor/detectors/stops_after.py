@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Crash, Event, LogLine, ProcessEnd
-from doctor.run import Run
+from doctor.core.events import Crash, Event, LogLine, ProcessEnd
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 
 class StopsAfter:
@@ -26,8 +27,8 @@ class StopsAfter:
         self.later = tuple(later)
         self.gate = tuple(contains)
         self.expressions = tuple(last)
-        self.signs = (*later, "Traceback", "Error", "Killed")
-        self.literals: tuple[str, ...] = (*contains, *self.signs)
+        self.markers = (*later, "Traceback", "Error", "Killed")
+        self.literals: tuple[str, ...] = (*contains, *self.markers)
         self.facts: tuple[str, ...] = tuple(sorted({name for pattern in self.last for name in pattern.groupindex}))
         self._open: Match | None = None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Crash, Event
-from doctor.patterns import later
-from doctor.run import Run
+from doctor.core.events import Crash, Event
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
+from doctor.support.lazy_regex import lazy_compile
 
 
 class TracebackPlace:
@@ -31,9 +32,9 @@ class TracebackPlace:
     ) -> None:
         if isinstance(frames, str) or isinstance(none_of, str) or not frames:
             raise ValueError("frames and none_of are lists, and frames is not empty")
-        self.frames = tuple(map(later, frames))
-        self.none_of = tuple(map(later, none_of))
-        self.exception = later(exception) if exception else None
+        self.frames = tuple(map(lazy_compile, frames))
+        self.none_of = tuple(map(lazy_compile, none_of))
+        self.exception = lazy_compile(exception) if exception else None
         self.cut_off = cut_off
 
     def feed(self, event: Crash, run: Run) -> Iterator[Match]:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Crash, Event, Frame
-from doctor.run import Run
+from doctor.core.events import Crash, Event, Frame
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
 
 KINDS_KEPT = 16
 """Different exceptions that are remembered; a run that throws more kinds is told by its first ones."""

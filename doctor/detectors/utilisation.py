@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.detectors.base import QUIET, Evidence, Match
-from doctor.events import Event, Step
-from doctor.patterns import later
-from doctor.run import Run
+from doctor.core.events import Event, Step
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET
+from doctor.rulebook.findings import Evidence, Match
+from doctor.support.lazy_regex import lazy_compile
 
 
 class Utilisation:
@@ -28,7 +29,7 @@ class Utilisation:
 
     def __init__(self, *, below: float, seconds: float, peaks: dict[str, float]) -> None:
         self.below, self.seconds = below, seconds
-        self.peaks = [(later(pattern, re.IGNORECASE), peak) for pattern, peak in peaks.items()]
+        self.peaks = [(lazy_compile(pattern, re.IGNORECASE), peak) for pattern, peak in peaks.items()]
         self.first: Step | None = None
         self.last: Step | None = None
 

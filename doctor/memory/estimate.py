@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from doctor import yaml_edit
+from doctor.config import yaml_edit
 from doctor.errors import DoctorError
 from doctor.memory import names, phases, regimes, setup, shapes, static
 from doctor.memory.gpu import GIB, capacity_gib

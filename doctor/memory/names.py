@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from doctor import shipped
 from doctor.errors import DoctorError
 from doctor.memory.shapes import Shape, UnknownShape, from_config
-from doctor.rulebook import rules_folder
-from doctor.typed import convert
+from doctor.support import cache
+from doctor.support.decoding import convert
+from doctor.support.package_files import rules_folder
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +149,6 @@ def known_models() -> tuple[Known, ...]:
 
     path = rules_folder() / "models.yaml"
     try:
-        return tuple(convert(shipped.load_yaml(path), list[Known]))
+        return tuple(convert(cache.load_yaml(path), list[Known]))
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise DoctorError(f"{path}: cannot be read: {error}") from error

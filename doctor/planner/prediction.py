@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from doctor.options import effective
+from doctor.config.options import effective
 from doctor.planner.situation import Situation
 from doctor.planner.types import Memory
 

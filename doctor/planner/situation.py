@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
-from doctor.conditions import Scope, holds
-from doctor.options import effective, table, untold, versions_of
-from doctor.patch import Change, Unknown, apply, changes_of
-from doctor.planner import reasons
-from doctor.planner.types import Advice, Tried
-from doctor.rulebook import Remedy, Rule, Text
+from doctor.config.options import drop_facts_about, effective, table, versions_of
+from doctor.config.patch import Change, Unknown, apply, changes_of
+from doctor.planner.types import Advice, PreviousAttempt
+from doctor.rulebook.conditions import Scope, holds
+from doctor.rulebook.model import Remedy, Rule
+from doctor.support.texts import Text
+from doctor.words import planner_reasons
 
 FRESH = {"completed": False, "first_step": None, "last_step": None, "ranks": 0, "attempts": 0}
 """The shape of a run that has not begun: how the config rules see a patched config."""
@@ -31,7 +32,7 @@ class Situation(msgspec.Struct, frozen=True):
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
     run_shape: Mapping[str, Any]
-    tried: tuple[Tried, ...] = ()
+    previous_attempts: tuple[PreviousAttempt, ...] = ()
     began_with: Mapping[str, Any] = {}
     began_beside: Mapping[str, Any] = {}
 
@@ -46,37 +47,37 @@ class Situation(msgspec.Struct, frozen=True):
         """The same with these changes made."""
         changes = tuple(changes)
         beside = {f"{change.target}.{change.key}": change.new for change in changes if change.target != "config"}
-        facts = untold(self.facts, {change.key for change in changes if change.target == "config"})
+        facts = drop_facts_about(self.facts, {change.key for change in changes if change.target == "config"})
         return msgspec.structs.replace(self, config=apply(self.config, changes), facts={**facts, **beside})
 
-    def failed_before(self) -> Tried | None:
+    def failed_before(self) -> PreviousAttempt | None:
         """The attempt that had all of these changes already (perhaps more) and failed all the same; None if there is none.
 
         What only keeps the effective batch is not counted where something else was changed too.
         """
-        if not self.tried:
+        if not self.previous_attempts:
             return None
         before, now = effective(self.began_with, self.facts), effective(self.config, self.facts)
         changed = {key for key in {*self.began_with, *self.config} if key not in _BOOKKEEPING and before.get(key) != now.get(key)}
         changed = changed - {"gradient_accumulation_steps"} or changed
-        beside = beside_config(self.facts)
+        beside = external_settings(self.facts)
         moved = {key: value for key, value in beside.items() if self.began_beside.get(key) != value}
         if not changed and not moved:
             return None
-        return next((one for one in self.tried if _had(one, changed, now, self.facts) and _stood_beside(one, moved)), None)
+        return next((one for one in self.previous_attempts if _had(one, changed, now, self.facts) and had_settings(one, moved)), None)
 
 
-def beside_config(facts: Mapping[str, Any]) -> dict[str, Any]:
+def external_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What patches may change beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
     return {key: value for key, value in facts.items() if key.startswith(("env.", "command.", "deepspeed."))}
 
 
-def _had(attempt: Tried, keys: Iterable[str], values: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+def _had(attempt: PreviousAttempt, keys: Iterable[str], values: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     theirs = effective(attempt.config, facts)
     return all(theirs.get(key) == values.get(key) for key in keys)
 
 
-def _stood_beside(attempt: Tried, moved: Mapping[str, Any]) -> bool:
+def had_settings(attempt: PreviousAttempt, moved: Mapping[str, Any]) -> bool:
     """Whether the attempt tells that it had these; what it does not tell it may not have had (nor removed)."""
     return all(key in attempt.beside and str(attempt.beside[key]) == str(value) for key, value in moved.items())
 
@@ -88,7 +89,7 @@ def next_name(path: str) -> str:
     return f"{found[1]}-fix{int(found[2]) + 1}" if found else f"{path}-fix1"
 
 
-def objections(rules: Iterable[Rule], config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Rule]:
+def config_errors(rules: Iterable[Rule], config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Rule]:
     """The config rules of severity error that object to this config, by id: what LLaMA-Factory would refuse or die of."""
     known = {name: value for name, value in facts.items() if not name.startswith("run.") and name not in _OF_THE_OLD_RUN}
     scope: Scope = {"config": effective(config, facts), "fact": known, "run": FRESH}
@@ -105,30 +106,30 @@ def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules
     scope = situation.scope(facts)
     told = remedy.reasons
     if remedy.harmful_if is not None and holds(remedy.harmful_if, scope):
-        return Advice(remedy, "not_applicable", told.get("harmful", reasons.HARMFUL))
+        return Advice(remedy, "not_applicable", told.get("harmful", planner_reasons.HARMFUL))
     done = remedy.done_if is not None and holds(remedy.done_if, scope)
     if not holds(remedy.only_if, scope):
         if done and "not_applicable" not in told:
-            return Advice(remedy, "done", told.get("done", reasons.DONE))
-        return Advice(remedy, "not_applicable", told.get("not_applicable", reasons.NOT_HERE))
+            return Advice(remedy, "done", told.get("done", planner_reasons.DONE))
+        return Advice(remedy, "not_applicable", told.get("not_applicable", planner_reasons.NOT_HERE))
     if done:
-        return Advice(remedy, "done", told.get("done", reasons.DONE))
+        return Advice(remedy, "done", told.get("done", planner_reasons.DONE))
     try:
         changes = changes_of(remedy, situation.config, scope)
     except Unknown as missing:
-        return Advice(remedy, "manual" if remedy.command else "not_applicable", reasons.unknown(str(missing)))
+        return Advice(remedy, "manual" if remedy.command else "not_applicable", planner_reasons.unknown(str(missing)))
     if remedy.effect == "manual" or (not remedy.patch and not remedy.keep):
-        return Advice(remedy, "manual", reasons.BY_HAND, changes)
+        return Advice(remedy, "manual", planner_reasons.BY_HAND, changes)
     if not changes:
         return _nothing_to_change(remedy)
     refused = _refused(situation, changes, facts, rules)
-    return Advice(remedy, "rejected", refused, changes) if refused else Advice(remedy, "apply", reasons.POSSIBLE, changes)
+    return Advice(remedy, "rejected", refused, changes) if refused else Advice(remedy, "apply", planner_reasons.POSSIBLE, changes)
 
 
 def _nothing_to_change(remedy: Remedy) -> Advice:
     if remedy.patch:
-        return Advice(remedy, "done", remedy.reasons.get("done", reasons.DONE))
-    return Advice(remedy, "not_applicable", remedy.reasons.get("not_applicable", reasons.NOT_HERE))
+        return Advice(remedy, "done", remedy.reasons.get("done", planner_reasons.DONE))
+    return Advice(remedy, "not_applicable", remedy.reasons.get("not_applicable", planner_reasons.NOT_HERE))
 
 
 def _refused(situation: Situation, changes: tuple[Change, ...], facts: Mapping[str, Any], rules: Iterable[Rule]) -> Text | None:
@@ -138,10 +139,10 @@ def _refused(situation: Situation, changes: tuple[Change, ...], facts: Mapping[s
     for change in changes:
         option = table().get(change.key) if change.target == "config" and change.op == "set" else None
         if option is not None and not option.exists_in(installed):
-            return reasons.no_such_option(change.key, option.of, ".".join(map(str, installed[option.of])))
+            return planner_reasons.no_such_option(change.key, option.of, ".".join(map(str, installed[option.of])))
     after = situation.after(changes)
-    new = objections(rules, after.config, {**after.facts, **facts})
+    new = config_errors(rules, after.config, {**after.facts, **facts})
     if not new:
         return None
-    old = objections(rules, situation.config, {**situation.facts, **facts})
-    return next((reasons.rejected(rule.title) for name, rule in new.items() if name not in old), None)
+    old = config_errors(rules, situation.config, {**situation.facts, **facts})
+    return next((planner_reasons.rejected(rule.title) for name, rule in new.items() if name not in old), None)

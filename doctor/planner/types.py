@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from doctor.patch import Change, Patch
-from doctor.rulebook import Remedy, Text
+from doctor.config.patch import Change, Patch
+from doctor.rulebook.model import Remedy
+from doctor.support.texts import Text
 
 Status = Literal["apply", "done", "not_applicable", "conflict", "rejected", "manual"]
 Strategy = Literal["least-change", "guide"]
 
 
-class Tried(msgspec.Struct, frozen=True):
+class PreviousAttempt(msgspec.Struct, frozen=True):
     """Another attempt of the same job that failed of the same cause: its name, its config (given keys only), and what stood `beside` it:
     `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
 

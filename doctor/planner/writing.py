@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from doctor import yaml_edit
-from doctor.options import deepspeed_settings, table
-from doctor.patch import Change
-from doctor.planner import reasons
+from doctor.config import yaml_edit
+from doctor.config.options import deepspeed_settings, table
+from doctor.config.patch import Change
+from doctor.config.yaml_edit import Edit
 from doctor.planner.types import ConfigText
-from doctor.rulebook import Remedy, Text
-from doctor.yaml_edit import Edit
+from doctor.rulebook.model import Remedy
+from doctor.support.texts import Text
+from doctor.words import planner_reasons
 
 NEIGHBOURS = {
     "gradient_accumulation_steps": ("per_device_train_batch_size",),
@@ -68,12 +69,12 @@ def patched_text(source: ConfigText, changes: Sequence[Change], because: Mapping
     """The whole patched text, None where it cannot be edited; and what to say about it."""
     if source.path.lower().endswith(".json"):
         plain = [Edit(one.key, one.new, one.op == "unset") for one in changes if one.target == "config"]
-        return yaml_edit.edit_json(source.text, plain), [reasons.JSON_CONFIG]
+        return yaml_edit.edit_json(source.text, plain), [planner_reasons.JSON_CONFIG]
     try:
         out = yaml_edit.edit(source.text, edits(changes, because, source.text))
     except yaml_edit.NotReadable:
         out = None
-    return out, [] if out is not None else [reasons.NOT_EDITED]
+    return out, [] if out is not None else [planner_reasons.NOT_EDITED]
 
 
 def unified_diff(path: str, old: str, new: str) -> str:
@@ -118,11 +119,11 @@ def install_note(remedies: Iterable[Remedy]) -> list[Text]:
     if not packages:
         return []
     words = " ".join(packages)
-    return [reasons.install(f"{words} --no-build-isolation" if "flash-attn" in packages else words)]
+    return [planner_reasons.install(f"{words} --no-build-isolation" if "flash-attn" in packages else words)]
 
 
 def deepspeed_notes(changes: Iterable[Change], config: Mapping[str, Any]) -> list[Text]:
     """Changes in the file that `deepspeed` names, which is not ours to rewrite."""
     path = config.get("deepspeed")
     where = str(path) if path and deepspeed_settings(path) is None else "the DeepSpeed config"
-    return [reasons.deepspeed_file(where, one.key, yaml_edit.dump(one.new)) for one in changes if one.target == "deepspeed"]
+    return [planner_reasons.deepspeed_file(where, one.key, yaml_edit.dump(one.new)) for one in changes if one.target == "deepspeed"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor import yaml_edit
-from doctor.events import Event, Fact
+from doctor.config import yaml_edit
+from doctor.core.events import Event, Fact
 from doctor.readers.base import File, ReaderBase
 
 

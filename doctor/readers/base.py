@@ -15,10 +15,10 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 
-from doctor import yaml_edit
-from doctor.events import Event, Step, Where
-from doctor.gunzip import Gunzip
-from doctor.literals import Sieve
+from doctor.config import yaml_edit
+from doctor.core.events import Event, Step, Where
+from doctor.readers.formats.gunzip import Gunzip
+from doctor.support.literal_search import LinePatterns
 
 CHUNK = 1 << 20
 WHOLE = 64 << 20
@@ -55,8 +55,8 @@ class Context(msgspec.Struct):
     the configuration and the facts so far. `helped`: a second process may look through a large log."""
 
     literals: frozenset[str] | None = None
-    sieve: Sieve | None = None
-    helped: bool = False
+    line_patterns: LinePatterns | None = None
+    allow_subprocess: bool = False
     config: dict[str, Any] = {}
     facts: dict[str, Any] = {}
 
@@ -105,7 +105,7 @@ class ReaderBase:
         return iter(())
 
 
-class Generated(io.RawIOBase):
+class IteratorStream(io.RawIOBase):
     """A stream of bytes that are made as they are asked for."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor.events import ConfigSeen, Event, Fact
-from doctor.patterns import later
+from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import File, ReaderBase, option_value
+from doctor.support.lazy_regex import lazy_compile
 
 _HEAD = 256 << 10
 """A pasted command stands in the beginning of a log."""
@@ -32,14 +32,14 @@ _LAUNCH_OPTIONS = {
     "include": "include", "master_port": "master_port", "rdzv_endpoint": "rdzv_endpoint",
 }  # fmt: skip
 """Options of torchrun, deepspeed and accelerate -> fact names; they are no options of the training."""
-_ASSIGNED = later(r"([A-Z][A-Z0-9_]{2,})=(.*)", re.S)
-_OPTION = later(r"--([A-Za-z][\w-]*)(?:=(.*))?", re.S)
-_KNOWN = later(
+_ASSIGNED = lazy_compile(r"([A-Z][A-Z0-9_]{2,})=(.*)", re.S)
+_OPTION = lazy_compile(r"--([A-Za-z][\w-]*)(?:=(.*))?", re.S)
+_KNOWN = lazy_compile(
     r"--(?:stage|do_train|model_name_or_path|finetuning_type|per_device_train_batch_size|learning_rate|dataset|template|output_dir|"
     r"lora_target|lora_rank|cutoff_len|quantization_bit|deepspeed|gradient_accumulation_steps|num_train_epochs|do_predict)\b"
 )
-_YAML_ARGUMENT = later(r"\S+\.(?:ya?ml|json)$")
-_PROMPT = later(r"^\s*(?:\([\w.-]+\)\s*)?(?:[\w.-]+@[\w.-]+[:\s][^$#]{0,200}[$#]|[$>+]{1,4}|!|%)\s+(?=\S)")
+_YAML_ARGUMENT = lazy_compile(r"\S+\.(?:ya?ml|json)$")
+_PROMPT = lazy_compile(r"^\s*(?:\([\w.-]+\)\s*)?(?:[\w.-]+@[\w.-]+[:\s][^$#]{0,200}[$#]|[$>+]{1,4}|!|%)\s+(?=\S)")
 
 
 class Command(ReaderBase):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor import yaml_edit
-from doctor.events import ConfigSeen, Event, Fact
+from doctor.config import yaml_edit
+from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import File, ReaderBase, option_value
 
 _CERTAIN = frozenset(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.events import Event, Fact
+from doctor.core.events import Event, Fact
 from doctor.readers.base import File, ReaderBase
 
 _SIGNS = (b'"zero_optimization"', b'"train_micro_batch_size_per_gpu"', b'"gradient_clipping"', b'"zero_allow_untested_optimizer"')

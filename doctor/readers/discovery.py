@@ -117,7 +117,7 @@ def _entries(folder: Path, skipped: Skipped) -> list[os.DirEntry[str]]:
                 if _tells(entry.name) and len(entries) < FILES:
                     entries.append(entry)
             skipped.note("crowded folder", str(folder), count - len(entries))
-    return sorted(entries, key=lambda entry: natural(entry.name))
+    return sorted(entries, key=lambda entry: natural_sort_key(entry.name))
 
 
 def _tells(name: str) -> bool:
@@ -134,6 +134,6 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else ""
 
 
-def natural(name: str) -> list[tuple[int, int | str]]:
+def natural_sort_key(name: str) -> list[tuple[int, int | str]]:
     """A sort key under which `checkpoint-9` stands before `checkpoint-10`."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]{1,18})", name) if part]

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from doctor import yaml_edit
-from doctor.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
-from doctor.options import table
+from doctor.config import yaml_edit
+from doctor.config.options import table
+from doctor.core.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
 from doctor.readers.base import Context, File, Lane, ReaderBase, number, numbers, option_value
-from doctor.typed import convert, json_decoder
+from doctor.support.decoding import convert, json_decoder
 
 _WANTED = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
 _STEPS = 1 << 52

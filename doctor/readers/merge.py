@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from doctor.events import Step, Where
+from doctor.core.events import Step, Where
 
 TRUST = ("console", "trainer_log", "journal", "swanlab", "wandb", "tensorboard", "trainer_state")
 """Least trusted first; a kind that is not listed is trusted like the console."""
-SPINE = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "swanlab", "console")
+PRIMARY_ORDER = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "swanlab", "console")
 """The first kind of these that a run left decides which attempts there were."""
 
 _TELLING = ("loss", "eval_loss", "reward", "predict_loss")
@@ -146,8 +146,8 @@ def join(witnesses: Sequence[tuple[str, Sequence[Step]]]) -> Iterator[Step]:
     return (row.event() for row in table.rows())
 
 
-def _spine_order(witness: tuple[str, Sequence[Step]]) -> tuple[int, int]:
-    return (SPINE.index(witness[0]) if witness[0] in SPINE else len(SPINE), -len(witness[1]))
+def _spine_order(source: tuple[str, Sequence[Step]]) -> tuple[int, int]:
+    return (PRIMARY_ORDER.index(source[0]) if source[0] in PRIMARY_ORDER else len(PRIMARY_ORDER), -len(source[1]))
 
 
 def _trust(kind: str) -> int:
@@ -184,14 +184,14 @@ class Table:
         agreeing = sum(match is not None for match in found)
         conflicts = sum(match is None and row.step in self._of_step for row, match in zip(own, found, strict=True))
         if conflicts > agreeing:
-            self._apart(own, kind)
+            self.add_separate_run(own, kind)
             return
         for row, match in zip(own, found, strict=True):
             if match is not None:
                 _fill(match, row, trusted)
         self._insert(own, found)
 
-    def _apart(self, own: list[Row], kind: str) -> None:
+    def add_separate_run(self, own: list[Row], kind: str) -> None:
         """Another run: a checkpoint or event file that an earlier run left stands before, a further console after."""
         attempts = [row.attempt for row in self._rows]
         offset = max(attempts) + 1 if kind == "console" else min(attempts) - 1 - own[-1].attempt

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor.events import ConfigSeen, Event, Fact
+from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import File, ReaderBase, option_value
 
 _OPTIONS = {

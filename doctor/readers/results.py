@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.events import Event, Fact
+from doctor.core.events import Event, Fact
 from doctor.readers.base import File, ReaderBase, number
 
 _NAMES = frozenset({"train_results.json", "all_results.json", "eval_results.json", "predict_results.json", "wandb-summary.json"})

@@ -1,6 +1,6 @@
 """What PyTorch dumps when something goes wrong: CUDA memory snapshots (who held the memory) and NCCL's flight recorder (who waits).
 
-Both are pickles of plain data, read by `doctor.pickles`, never unpickled. Formats: torch/cuda/memory.py (`_snapshot`) and
+Both are pickles of plain data, read by `doctor.readers.formats.pickles`, never unpickled. Formats: torch/cuda/memory.py (`_snapshot`) and
 torch/csrc/distributed/c10d/FlightRecorder.hpp; the recorder's JSON form is read as well.
 """
 
@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor import pickles
-from doctor.events import Event, Fact
-from doctor.patterns import later
+from doctor.core.events import Event, Fact
 from doctor.readers.base import File, ReaderBase
+from doctor.readers.formats import pickles
+from doctor.support.lazy_regex import lazy_compile
 
 _LARGEST = 64 << 20
 _LONGEST = 8_000_000
 _SHOWN = 5
 _GROUPS = 64
 _KINDS = (
-    ("optimizer states", later(r"optim/|optimizer|deepspeed/ops/adam|bitsandbytes/optim")),
-    ("gradients", later(r"autograd/|backward")),
-    ("weights", later(r"from_pretrained|load_state_dict|modeling_utils\.py|core_model_loading|_apply|convert\b")),
-    ("activations", later(r"forward|training_step|compute_loss")),
+    ("optimizer states", lazy_compile(r"optim/|optimizer|deepspeed/ops/adam|bitsandbytes/optim")),
+    ("gradients", lazy_compile(r"autograd/|backward")),
+    ("weights", lazy_compile(r"from_pretrained|load_state_dict|modeling_utils\.py|core_model_loading|_apply|convert\b")),
+    ("activations", lazy_compile(r"forward|training_step|compute_loss")),
 )
 """Kind of memory -> what its stack holds; the first that fits, as PyTorch's own profiler classifies by phase of the step."""
 

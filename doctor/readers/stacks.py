@@ -1,6 +1,6 @@
 """`lfdoctor-stacks-rank1.txt`: where a rank that had fallen silent stood, as faulthandler wrote it: the fact stands.rank1.
 
-Format: Modules/faulthandler.c and Python/traceback.c of CPython 3.11 to 3.14, below lines of our own (doctor/live/stacks.py).
+Format: Modules/faulthandler.c and Python/traceback.c of CPython 3.11 to 3.14, below lines of our own (doctor/live/trainer/stacks.py).
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.events import Event, Fact
-from doctor.patterns import later
+from doctor.core.events import Event, Fact
 from doctor.readers.base import File, ReaderBase
+from doctor.support.lazy_regex import lazy_compile
 
 _LARGEST = 16 << 20
 _FRAMES = 40
-_ASKED = later(
+_ASKED = lazy_compile(
     r"lfdoctor asks: rank (?P<rank>\d{1,9}) pid (?P<pid>\d{1,9}) step (?P<step>\d{1,18}) silent (?P<silent>\d{1,9})"
     r" time (?P<time>\d{1,12})(?: thread 0x(?P<thread>[0-9a-f]{1,16}))?"
 )
-_LISTENS = later(r"lfdoctor listens: rank (\d{1,9}) ")
-_THREAD = later(r"(?:Current thread|Thread) 0x(?P<thread>[0-9a-f]{1,16})\b.*\(most recent call first\):")
-_FRAME = later(r'  File "(?P<file>[^"]*)", line (?P<line>\d{1,9}|\?\?\?) in (?P<function>.+)')
+_LISTENS = lazy_compile(r"lfdoctor listens: rank (\d{1,9}) ")
+_THREAD = lazy_compile(r"(?:Current thread|Thread) 0x(?P<thread>[0-9a-f]{1,16})\b.*\(most recent call first\):")
+_FRAME = lazy_compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d{1,9}|\?\?\?) in (?P<function>.+)')
 
 
 class Stacks(ReaderBase):

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from doctor import yaml_edit
-from doctor.events import ConfigSeen, Event, Fact
-from doctor.leveldb import records
-from doctor.protobuf import fields
+from doctor.config import yaml_edit
+from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, number, steps_of
+from doctor.readers.formats.leveldb import records
+from doctor.readers.formats.protobuf import fields
 
 _SCALAR, _LOG = 13, 16
 _NO_METRICS = ("train/global_step", "__swanlab__")

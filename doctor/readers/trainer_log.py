@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from doctor.events import Event, Fact, Step, Where
+from doctor.core.events import Event, Fact, Step, Where
 from doctor.readers.base import Context, File, Lane, ReaderBase, decode, duration_seconds, number
-from doctor.typed import json_decoder
+from doctor.support.decoding import json_decoder
 
 _MEANT = {
     "lr": "learning_rate",
@@ -65,7 +65,7 @@ def _lenient(raw: bytes) -> Any:
     return None
 
 
-class _Usual(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class BasicRow(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A line of a loss as LLaMA-Factory's LogCallback writes it (0.9.1 on): what has other keys, or nulls, is no such line."""
 
     current_steps: int
@@ -78,7 +78,7 @@ class _Usual(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     remaining_time: str
 
 
-class _Counted(_Usual, gc=False, forbid_unknown_fields=True):
+class TokenRow(BasicRow, gc=False, forbid_unknown_fields=True):
     """With include_num_input_tokens_seen."""
 
     throughput: float
@@ -159,13 +159,13 @@ class _Log:
                 rows = []
             told = self._rows(rows) if len(rows) == lines.count(b"\n") > 0 else self._each(lines)
             for step, total in told:
-                yield from self._judged(step, total)
+                yield from self.emit(step, total)
             self._decode = self._usual(lines)
 
     def _usual(self, lines: bytes) -> Callable[[bytes], list[Any]] | None:
         """What decodes the lines that are like the last one here."""
         last = lines[lines.rfind(b"\n", 0, -1) + 1 :]
-        for kind in (_Counted, _Usual):
+        for kind in (TokenRow, BasicRow):
             decoder = json_decoder(kind)
             try:
                 decoder.decode(last)
@@ -190,7 +190,7 @@ class _Log:
         """KeyError for a time that is none."""
         name, line, planned, last = self._name, self._line, self.planned, self._last
         minute, begun, moment = self._minute, self._minute_seconds, 0.0
-        counted = type(rows[0]) is _Counted
+        counted = type(rows[0]) is TokenRow
         out: list[Step] = []
         for row in rows:
             line += 1
@@ -216,7 +216,7 @@ class _Log:
         self.complete = False
         return out
 
-    def _judged(self, step: Step, total: int | None) -> Iterator[Event]:
+    def emit(self, step: Step, total: int | None) -> Iterator[Event]:
         if total is not None and total != self.planned and "loss" in step.metrics:
             self.planned = total
             yield Fact(where=step.where, name="steps.planned", value=total)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.events import Event, Fact, Step
+from doctor.core.events import Event, Fact, Step
 from doctor.readers.base import Context, File, Lane, ReaderBase, decode, number, numbers
 
 _NOT_METRICS = frozenset({"step", "total_flos"})

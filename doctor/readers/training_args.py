@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor.events import ConfigSeen, Event, Fact
-from doctor.pickles import Made, replay
+from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import File, ReaderBase
+from doctor.readers.formats.pickles import PickledObject, replay
 
 _LIMIT = 4 << 20
 _PLAIN = (str, int, float, bool)
@@ -38,7 +38,7 @@ class TrainingArgs(ReaderBase):
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
             file.source.problem(f"not a readable pickle (it is never unpickled): {error}")
             return
-        state = built.state if isinstance(built, Made) else None
+        state = built.state if isinstance(built, PickledObject) else None
         if isinstance(state, tuple):
             state = next((part for part in state if isinstance(part, dict)), None)
         if not isinstance(state, dict):
@@ -78,7 +78,7 @@ def arguments_seen(values: dict[str, Any], file: File) -> Iterator[Event]:
 
 def _value(raw: Any) -> Any:
     """A plain value; an enumeration (`IntervalStrategy("steps")`) is its argument."""
-    if isinstance(raw, Made):
+    if isinstance(raw, PickledObject):
         argument = raw.args[0] if isinstance(raw.args, tuple) and raw.args else None
         return argument if isinstance(argument, _PLAIN) else None
     if isinstance(raw, _PLAIN):
@@ -89,7 +89,7 @@ def _value(raw: Any) -> Any:
 
 
 def _world_size(state: Any) -> int | None:
-    inner = state.state if isinstance(state, Made) else None
+    inner = state.state if isinstance(state, PickledObject) else None
     if isinstance(inner, tuple):
         inner = next((part for part in inner if isinstance(part, dict)), None)
     count = inner.get("num_processes") if isinstance(inner, dict) else None

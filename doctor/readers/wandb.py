@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor import yaml_edit
-from doctor.events import ConfigSeen, Event, Fact, Step
-from doctor.leveldb import records
-from doctor.protobuf import fields
+from doctor.config import yaml_edit
+from doctor.core.events import ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, number
+from doctor.readers.formats.leveldb import records
+from doctor.readers.formats.protobuf import fields
 
 _HISTORY, _CONFIG, _OUTPUT, _RUN = 2, 5, (4, 13), 17
 _LINE = 3

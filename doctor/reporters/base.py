@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from doctor.quote import thin
-from doctor.report import ChangeView, EvidenceView, FindingView, PatchView, RemedyView, Report, SimilarView
-from doctor.words import Words
+from doctor.report.model import ChangeView, EvidenceView, FindingView, PatchView, RemedyView, Report, SimilarView
+from doctor.report.quoting import downsample
+from doctor.words.catalogue import Words
 
 
 class Screen(msgspec.Struct, frozen=True):
@@ -255,7 +255,7 @@ def _value(value: Any) -> str:
 def sparkline(series: dict[str, Any], width: int, words: Words, *, unicode: bool = True) -> list[str]:
     """A finding's series in text: what it is, its blocks (x = not finite), and carets under the steps concerned."""
     values = [float("nan") if value is None else float(value) for value in series["values"]]
-    steps, shown = thin(series["steps"], values, width)
+    steps, shown = downsample(series["steps"], values, width)
     finite = [value for value in shown if value is not None]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     levels = "▁▂▃▄▅▆▇█" if unicode else "_.-:=+*#"

@@ -6,10 +6,10 @@ import re
 
 import msgspec
 
-from doctor.redact import plain
-from doctor.report import Report
+from doctor.privacy.secrets import plain
+from doctor.report.model import Report
 from doctor.reporters.base import PLAIN, Screen
-from doctor.typed import convert
+from doctor.support.decoding import convert
 
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from doctor import words as wording
-from doctor.report import EvidenceView, FindingView, PatchView, RemedyView, Report, SimilarView
+from doctor.report.model import EvidenceView, FindingView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters import base
 from doctor.reporters.base import PLAIN, Screen
-from doctor.words import Words
+from doctor.words import catalogue as wording
+from doctor.words.catalogue import Words
 
 _MARKS = {"error": "❌", "warning": "⚠️", "note": "ℹ️"}
 _ADVICE = {"apply": "✅", "later": "⏭️", "done": "☑️", "not_applicable": "➖", "conflict": "↔️", "rejected": "❌", "manual": "✋"}

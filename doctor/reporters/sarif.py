@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from doctor.report import EvidenceView, FindingView, Report
+from doctor.report.model import EvidenceView, FindingView, Report
 from doctor.reporters.base import PLAIN, Screen
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

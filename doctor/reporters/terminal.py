@@ -13,12 +13,12 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from doctor import words as wording
-from doctor.report import EvidenceView, FindingView, PatchView, RemedyView, Report
+from doctor.report.model import EvidenceView, FindingView, PatchView, RemedyView, Report
 from doctor.reporters import base
 from doctor.reporters.base import PLAIN, Screen
-from doctor.words import Words
-from doctor.words.wrapping import Flowing
+from doctor.support.wrapping import Flowing
+from doctor.words import catalogue as wording
+from doctor.words.catalogue import Words
 
 _SYMBOLS = {"error": "✗", "warning": "⚠", "note": "-", "fine": "✓", "unknown": "?", "then": "➜", "bar": "│", "dot": " · "}
 _ASCII = {"error": "[x]", "warning": "[!]", "note": "-", "fine": "[ok]", "unknown": "[?]", "then": "->", "bar": "|", "dot": " - "}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from doctor.cli import main
+from doctor.cli.main import main
 from tests.browser.test_page import faults
 from tests.expected import fixtures
 

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 
 import doctor
-from doctor.languages import LANGUAGES
-from doctor.report import Report
-from doctor.reporters import REPORTERS
+from doctor.core.run import Series
+from doctor.report.model import Report
 from doctor.reporters.json import settled
-from doctor.run import Series
+from doctor.reporters.registry import REPORTERS
+from doctor.support.languages import LANGUAGES
 from tests.browser.conftest import DRAWN
 from tests.expected import fixtures
 from tests.reporters import samples
@@ -236,7 +236,7 @@ def test_a_hostile_log_is_inert(browser: Any, tmp_path: Path) -> None:
 
 def a_million() -> Report:
     """A run of a million steps: four metrics, a spike, a hole."""
-    from doctor.run import Run
+    from doctor.core.run import Run
 
     run = Run()
     for name in ("loss", "grad_norm"):
@@ -244,7 +244,7 @@ def a_million() -> Report:
         for step in range(1_000_000):
             series.append(step, 9.9 if step == 654_321 else float("nan") if step == 777_777 else 1.0 + (step * 7919 % 1000) / 1000)
     run.first_step, run.last_step = 0, 999_999
-    from doctor.curves import of_run
+    from doctor.report.curves import of_run
 
     return msgspec.structs.replace(samples.diverged(), curves=of_run(run))
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from doctor.cli import main
+from doctor.cli.main import main
 
 TRAIN = """\
 ### model
@@ -187,7 +187,7 @@ def test_damaged_files_cost_only_themselves(name: str, content: bytes, kind: str
 def test_plain_analysis_imports_nothing_heavy(failed: Path) -> None:
     """Neither torch nor any table or plot library is loaded for a console and a config."""
     told = f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
-    code = f"import sys; from doctor.cli import main; main(['analyze', {str(failed)!r}]); {told}"
+    code = f"import sys; from doctor.cli.main import main; main(['analyze', {str(failed)!r}]); {told}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", timeout=120, env={**os.environ})
     assert done.stdout
     assert done.stderr.strip() == "[]"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from doctor.cli import main
-from doctor.languages import LANGUAGES
-from doctor.rulebook import load
+from doctor.cli.main import main
+from doctor.rulebook.loader import load
+from doctor.support.languages import LANGUAGES
 from tests.reporters import samples
 
 RULE = """\
@@ -164,8 +164,8 @@ def test_a_reader_that_leaves_early_is_no_error(saved: Path) -> None:
 
 def test_help_is_quick() -> None:
     """`--help` loads neither the engine nor the reports nor YAML."""
-    code = "import sys; from doctor.cli import main; main(['--help']); print([m for m in sys.modules if m in %r], file=sys.stderr)"
-    heavy = ("doctor.engine", "doctor.report", "doctor.rulebook", "yaml", "msgspec", "numpy")
+    code = "import sys; from doctor.cli.main import main; main(['--help']); print([m for m in sys.modules if m in %r], file=sys.stderr)"
+    heavy = ("doctor.diagnosis.engine", "doctor.report.model", "doctor.rulebook.model", "yaml", "msgspec", "numpy")
     done = subprocess.run([sys.executable, "-c", code % (heavy,)], capture_output=True, text=True, timeout=60)
     assert "analyze" in done.stdout
     assert done.stderr.strip() == "[]"
@@ -184,7 +184,7 @@ def test_every_rule_can_be_explained(lang: str) -> None:
     from doctor.cli.explain import Explanation
     from doctor.reporters.base import PLAIN
     from doctor.reporters.terminal import to_text
-    from doctor.words import load as words
+    from doctor.words.catalogue import load as words
 
     for rule in load().rules:
         page = to_text(Explanation(rule, words(lang)).blocks(), PLAIN)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from doctor import readers
 from doctor.cli import progress
+from doctor.readers import base, reading
 
 
 class Terminal(io.StringIO):
@@ -26,13 +26,13 @@ def test_a_long_reading_is_shown_on_a_terminal_only(tmp_path: Path, monkeypatch:
     path = tmp_path / "a\x1b.log"
     path.write_bytes(b"x" * (3 << 20))
     with progress.shown_progress():
-        list(readers.read([path]).events())
+        list(reading.read([path]).events())
     if terminal:
         assert "a?.log: 3 of 3 MB" in out.getvalue()
         assert out.getvalue().endswith("\r\x1b[K")
     else:
         assert out.getvalue() == ""
-    assert readers.base.progress is None
+    assert base.progress is None
 
 
 def test_a_short_reading_shows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -41,5 +41,5 @@ def test_a_short_reading_shows_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.stderr", out)
     (tmp_path / "a.log").write_bytes(b"Killed\n")
     with progress.shown_progress():
-        list(readers.read([tmp_path]).events())
+        list(reading.read([tmp_path]).events())
     assert out.getvalue() == ""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from doctor.cli import main
-from doctor.reporters import REPORTERS
+from doctor.cli.main import main
 from doctor.reporters.base import Screen
 from doctor.reporters.json import settled
+from doctor.reporters.registry import REPORTERS
 from tests.reporters import samples
 
 pty = pytest.importorskip("pty", reason="a terminal of POSIX")

@@ -8,11 +8,12 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from doctor import rulebook
-from doctor.detectors import DETECTORS
-from doctor.engine import Engine, Finding
-from doctor.events import ConfigSeen, Event, Fact, Sample, Step, Where
-from doctor.rulebook import Rule
+from doctor.core.events import ConfigSeen, Event, Fact, Sample, Step, Where
+from doctor.detectors.registry import DETECTORS
+from doctor.diagnosis.engine import Engine
+from doctor.rulebook import loader
+from doctor.rulebook.findings import Finding
+from doctor.rulebook.model import Rule
 
 NAN = math.nan
 CONFIG = Where("train.yaml", 1)
@@ -21,7 +22,7 @@ CONFIG = Where("train.yaml", 1)
 @functools.cache
 def metric_rules() -> tuple[Rule, ...]:
     """The shipped rules whose detector reads steps or readings of the machine."""
-    return tuple(rule for rule in rulebook.load().rules if {Step, Sample} & set(DETECTORS[rule.detector].reads))
+    return tuple(rule for rule in loader.load().rules if {Step, Sample} & set(DETECTORS[rule.detector].reads))
 
 
 def steps(first: int = 1, attempt: int = 0, rank: int | None = None, **series: Sequence[float | None]) -> list[Step]:

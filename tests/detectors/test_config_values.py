@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from doctor.detectors.base import Match
+from doctor.core.events import ConfigSeen, Origin, Where
+from doctor.core.run import Run
 from doctor.detectors.config_values import ConfigValues
-from doctor.events import ConfigSeen, Origin, Where
-from doctor.run import Run
+from doctor.rulebook.findings import Match
 
 
 def looked(detector: ConfigValues, config: dict[str, Any], origin: Origin = "yaml") -> list[Match]:

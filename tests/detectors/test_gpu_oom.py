@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from doctor.core.events import ConfigSeen, Crash, Fact, Frame, LogLine, Where
+from doctor.core.run import Run
 from doctor.detectors.gpu_oom import GpuOom, place_of
-from doctor.events import ConfigSeen, Crash, Fact, Frame, LogLine, Where
-from doctor.run import Run
 
 TORCH_25 = (
     "CUDA out of memory. Tried to allocate 2.32 GiB. GPU 3 has a total capacity of 79.15 GiB of which 1.25 GiB is free. Process 11 has "

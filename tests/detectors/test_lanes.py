@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.engine import Engine
-from doctor.events import Event, LogLine, Step, Where
+from doctor.core.events import Event, LogLine, Step, Where
+from doctor.diagnosis.engine import Engine
 from tests.detectors.samples import NAN, falling, metric_rules, steps
 
 VALUES = st.sampled_from([0.0, 1.0, 1.02, 0.97, 1.1, 3.0, 6.0, 0.4, NAN, -0.5])

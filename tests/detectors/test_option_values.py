@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from doctor.core.events import ConfigSeen, Fact, LogLine, Origin, Where
+from doctor.core.run import Run
 from doctor.detectors.option_values import OptionValues, as_number
-from doctor.events import ConfigSeen, Fact, LogLine, Origin, Where
-from doctor.run import Run
 
 HERE = Where("c.yaml", 1)
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from doctor.core.events import Crash, Fact, Frame, LogLine, ProcessEnd, Step, Where
+from doctor.core.run import Run
 from doctor.detectors.process_end import ProcessEnds, signal_of, signal_of_code
 from doctor.detectors.stops_after import StopsAfter
 from doctor.detectors.traceback_place import TracebackPlace
-from doctor.events import Crash, Fact, Frame, LogLine, ProcessEnd, Step, Where
-from doctor.run import Run
 
 SAID = [
     ("Killed", 9),

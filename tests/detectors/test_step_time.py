@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from doctor.events import Sample, Step, Where
+from doctor.core.events import Sample, Step, Where
 from tests.detectors.samples import diagnose, falling, steps
 
 

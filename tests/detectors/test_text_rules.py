@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from doctor.core.events import Crash, Fact, Frame, LogLine, Where
+from doctor.core.run import Run
 from doctor.detectors.log_pattern import LogPattern
-from doctor.engine import Engine
-from doctor.events import Crash, Fact, Frame, LogLine, Where
-from doctor.rulebook import Rule, Text, load
-from doctor.run import Run
+from doctor.diagnosis.engine import Engine
+from doctor.rulebook.loader import load
+from doctor.rulebook.model import Rule
+from doctor.support.texts import Text
 
 FRAMES = (Frame("/opt/site-packages/torch/nn.py", 3, "forward", "return f(x)"), Frame("/home/lee/hooks.py", 8, "on_start", "check(plan)"))
 

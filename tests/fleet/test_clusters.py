@@ -7,11 +7,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.cli import main
-from doctor.diagnose import examine
+from doctor.cli.main import main
+from doctor.diagnosis.pipeline import run_analysis
 from doctor.errors import DoctorError
-from doctor.fleet import draft, fingerprint
-from doctor.fleet.clusters import Cluster, Failure, cluster, find
+from doctor.fleet.output import draft
+from doctor.fleet.output.clusters import Cluster, Failure, cluster, find
+from doctor.fleet.scan import fingerprint
 
 LOST = "LookupError: the teapot service at {host}:{port} refused shard {shard} of corpus tea/{name}"
 FROZEN = "RuntimeError: frobnicator {number} is frozen solid, thaw it with --defrost before training"
@@ -77,7 +78,7 @@ def test_from_a_scan_to_a_rule_that_knows_the_failure(tmp_path, capsys):
     table = str(tmp_path / "runs.parquet")
     assert main(["scan", str(tmp_path / "runs"), "-o", table]) == 1
     assert "teapot" in capsys.readouterr().out
-    names = {fingerprint.fingerprint(examine(tmp_path / "runs" / f"job{i}").judged) for i in range(3)}
+    names = {fingerprint.fingerprint(run_analysis(tmp_path / "runs" / f"job{i}").judged) for i in range(3)}
     assert len(names) == 1
     rules = tmp_path / "rules"
     assert main(["rules", "draft", names.pop(), "--scan", table, "-o", str(rules)]) == 0

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from doctor.cli import main
+from doctor.cli.main import main
 from doctor.errors import DoctorError
-from doctor.fleet.compare import compare
-from doctor.fleet.curves import Curve, blocks, picture
-from doctor.fleet.scan import Options, scan
+from doctor.fleet.attribution.compare import compare
+from doctor.fleet.attribution.curves import Curve, blocks, picture
+from doctor.fleet.scan.coordinator import Options, scan
 
 
 def test_two_runs_are_told_apart_but_nothing_is_called_guilty(runs):

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from doctor.errors import DoctorError
-from doctor.fleet.discovery import belongs, discover
+from doctor.fleet.scan.discovery import belongs, discover
 
 
 def make(root, *paths):

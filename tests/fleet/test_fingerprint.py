@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor import diagnose
-from doctor.fleet import fingerprint
+from doctor.diagnosis import pipeline
+from doctor.fleet.scan import fingerprint
 
 ERRORS = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {size} GiB. GPU {rank} has a total capacity of {size} GiB.",
@@ -56,10 +56,10 @@ def test_one_failure_on_two_machines_is_one(runs, tmp_path):
     changed = re.sub(r"/[\w.-]+/[\w.-]+/", "/mnt/somewhere/else/", text).replace("127.0.0.1", "10.9.8.7")
     assert changed != text
     (other / "console.log").write_text(changed, encoding="utf-8")
-    names = {fingerprint.fingerprint(diagnose.examine([path]).judged) for path in (log, other)}
+    names = {fingerprint.fingerprint(pipeline.run_analysis([path]).judged) for path in (log, other)}
     assert len(names) == 1
     assert None not in names
 
 
 def test_a_sound_run_has_none(runs):
-    assert fingerprint.fingerprint([one for one in diagnose.examine([runs / "healthy-sft"]).judged if one.role == "root"]) is None
+    assert fingerprint.fingerprint([one for one in pipeline.run_analysis([runs / "healthy-sft"]).judged if one.role == "root"]) is None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.fleet.guilty import Trial, _fisher, explain
+from doctor.fleet.attribution.changes import Trial, _fisher, explain
 
 
 def sweep(runs, harmful, seed=0, noise=0.0):

@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 import doctor
-from doctor.cli import main
-from doctor.diagnose import examine
-from doctor.fleet.history import attempts, job_name, tried
-from doctor.fleet.records import FindingRecord, RunRecord
-from doctor.fleet.scan import Options, scan
-from doctor.options import table
-from doctor.planner import Tried
+from doctor.cli.main import main
+from doctor.config.options import table
+from doctor.diagnosis.pipeline import run_analysis
+from doctor.fleet.attribution.history import attempts, job_name, previous_attempts
+from doctor.fleet.scan.coordinator import Options, scan
+from doctor.fleet.scan.records import FindingRecord, RunRecord
+from doctor.planner.plan import PreviousAttempt
 
 from .conftest import copy
 
@@ -70,7 +70,7 @@ def test_the_story_of_a_job_is_told_in_the_order_in_which_its_attempts_ended():
 
 def test_only_attempts_that_failed_alike_are_held_against_a_patch():
     group = [record("a", 1, "failed", "oom"), record("b", 2, "failed", "nan"), record("c", 3, "completed"), record("d", 4, "failed", "oom")]
-    assert [one.run for one in tried(group[3], group)] == ["a"]
+    assert [one.run for one in previous_attempts(group[3], group)] == ["a"]
 
 
 def proposed(report):
@@ -84,15 +84,15 @@ def test_the_planner_never_proposes_what_failed_already(tmp_path):
     config = yaml.safe_load((run / "train.yaml").read_text(encoding="utf-8"))
     failed, seen = [], []
     for number in range(6):
-        report = examine(run, tried=failed).report
+        report = run_analysis(run, previous_attempts=failed).report
         patch = proposed(report)
         if not patch.keys() & table().keys():  # what is left is no option: no config tells whether it was tried
             break
         assert patch not in seen
         seen.append(patch)
-        failed.append(Tried(f"attempt-{number}", {**config, **patch}))
+        failed.append(PreviousAttempt(f"attempt-{number}", {**config, **patch}))
     assert len(seen) >= 3
-    report = examine(run, tried=failed).report
+    report = run_analysis(run, previous_attempts=failed).report
     reasons = [remedy.reason for one in report.findings for remedy in one.remedies if remedy.status == "rejected"]
     assert any("attempt-0" in reason for reason in reasons)
     assert proposed(doctor.analyze(run)) == seen[0]
@@ -103,7 +103,7 @@ def test_a_stronger_form_of_what_failed_may_be_proposed(tmp_path):
     run = copy(OOM, tmp_path / "run")
     config = yaml.safe_load((run / "train.yaml").read_text(encoding="utf-8"))
     first = proposed(doctor.analyze(run))
-    other = proposed(examine(run, tried=[Tried("x", {**config, **first})]).report)
+    other = proposed(run_analysis(run, previous_attempts=[PreviousAttempt("x", {**config, **first})]).report)
     assert other
     assert other != first
 
@@ -117,7 +117,7 @@ def test_a_scan_plans_the_latest_attempt_in_the_light_of_the_others(tmp_path):
     for path in second.rglob("*"):
         path.touch()
     out = tmp_path / "runs.parquet"
-    options = Options(roots=[str(tmp_path / "runs")], output=out, report="doctor.reporters:REPORTERS:markdown")
+    options = Options(roots=[str(tmp_path / "runs")], output=out, report="doctor.reporters.registry:REPORTERS:markdown")
     summary = scan(options)
     rows = {row["path"].rpartition("/")[2]: row for row in parquet.read_table(out).to_pylist()}
     again = {f"{key}={value}" for key, value in advice.items()}

@@ -15,14 +15,14 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
-from doctor.cli import main
-from doctor.fleet import engines, records, worker
-from doctor.fleet.scan import Options, report_name, scan
-from doctor.fleet.tables import FINDINGS, RUNS
+from doctor.cli.main import main
+from doctor.fleet.output.tables import FINDINGS, RUNS
+from doctor.fleet.scan import engines, records, worker
+from doctor.fleet.scan.coordinator import Options, report_name, scan
 
 from .conftest import SOME, copy
 
-REPORT = "doctor.reporters:REPORTERS:markdown"
+REPORT = "doctor.reporters.registry:REPORTERS:markdown"
 
 
 def options(root, out, **given):
@@ -176,7 +176,7 @@ def below(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the workers")
-@pytest.mark.parametrize(("engine", "pattern"), [("local", "doctor.fleet.analyst"), ("dask", "multiprocessing.spawn")])
+@pytest.mark.parametrize(("engine", "pattern"), [("local", "doctor.fleet.scan.worker_process"), ("dask", "multiprocessing.spawn")])
 @pytest.mark.filterwarnings("ignore")
 def test_killed_workers_leave_no_trace_in_the_tables(tmp_path, engine, pattern):
     """Worker processes die while they work; dask has a real scheduler and two worker processes. The rows are those of a quiet scan."""
@@ -378,7 +378,7 @@ def test_an_analyst_ends_with_its_worker(runs):
     pids = []
 
     def once():
-        found = next(iter(__import__("doctor.fleet.discovery", fromlist=["discover"]).discover([str(runs)])))
+        found = next(iter(__import__("doctor.fleet.scan.discovery", fromlist=["discover"]).discover([str(runs)])))
         worker.work([__import__("msgspec").msgpack.encode(records.Task(found, records.Limits()))])
         pids.append(worker._analysts.mine.process.pid)
 
@@ -402,7 +402,7 @@ def test_nothing_is_imported_from_the_folder_that_a_scan_starts_in(runs, tmp_pat
     (runs / "doctor").mkdir()
     (runs / "doctor" / "__init__.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('doctor')\n")
     out, script = tmp_path / "out" / "runs.parquet", tmp_path / "lfdoctor"
-    script.write_text("import sys\nfrom doctor.cli import main\nsys.exit(main())\n")  # as pip writes it
+    script.write_text("import sys\nfrom doctor.cli.main import main\nsys.exit(main())\n")  # as pip writes it
     done = subprocess.run(
         [sys.executable, str(script), "scan", ".", "--jobs", "2", "-o", str(out)],
         cwd=runs, env={**os.environ, "PYTHONPATH": str(Path(doctor.__file__).parents[1])}, capture_output=True, text=True, check=False,

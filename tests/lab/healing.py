@@ -136,7 +136,7 @@ def lfdoctor(
     work: Path, case: Case, fault: dict[str, Any], arguments: list[str], limit_kib: int | None = None, log: str = "all.log"
 ) -> int:
     """`lfdoctor run ARGUMENTS` in `work`, as a user's shell would, under `ulimit -v`."""
-    run = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from doctor.cli import main; sys.exit(main())"
+    run = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from doctor.cli.main import main; sys.exit(main())"
     limit = f"ulimit -v {limit_kib}; " if limit_kib else ""
     command = ["bash", "-c", f'{limit}exec "$0" "$@"', sys.executable, "-c", run, "run", *arguments]
     with (work / log).open("wb") as file:
@@ -244,15 +244,15 @@ def by_chance(work: Path, case: Case, fault: dict[str, Any], seed: int, limit_ki
 
 def chance(seed: int) -> int:
     """The same healer without a diagnosis: every remedy of the rule book that the config takes, and "the same again", in random order."""
-    from doctor import rulebook
-    from doctor.live.heal import Healer
-    from doctor.live.ledger import Attempt, Candidate, Ledger
-    from doctor.live.sentences import restarts_used
+    from doctor.live.supervisor.heal import Healer
+    from doctor.live.supervisor.ledger import Attempt, Candidate, Ledger
     from doctor.planner.situation import Situation, advise
-    from doctor.report import ChangeView
+    from doctor.report.model import ChangeView
+    from doctor.rulebook import loader
+    from doctor.words.healing import restarts_used
 
     dice = random.Random(seed)
-    rules = rulebook.load().rules
+    rules = loader.load().rules
     remedies = list({remedy.id: remedy for rule in rules for remedy in rule.remedies if remedy.guide_step or remedy.patch}.values())
 
     def order(attempt: Attempt) -> list[Candidate]:
@@ -265,17 +265,17 @@ def chance(seed: int) -> int:
                 found.append(Candidate(advice.changes, {one.key: remedy.id for one in advice.changes}, remedy.id))
         return dice.sample(found, len(found))
 
-    class Blind(Ledger):
-        def following(self, attempt: Attempt) -> Any:
+    class UncheckedRule(Ledger):
+        def next_attempt(self, attempt: Attempt) -> Any:
             if attempt.number > self.restarts:
                 return restarts_used(self.restarts)
             one = order(attempt)[0]
             if not one.changes:
-                return self._placed(attempt, attempt, attempt.text or "", (), attempt.env, restarts_used(0))
+                return self.make_attempt(attempt, attempt, attempt.text or "", (), attempt.env, restarts_used(0))
             return self._patched(attempt) or restarts_used(self.restarts)
 
     healer = Healer(["llamafactory-cli", "train", "train.yaml"], Path("doctor"), RESTARTS)
-    healer.ledger = Blind(healer.ledger.attempts[0], Path("doctor"), RESTARTS, order)
+    healer.ledger = UncheckedRule(healer.ledger.attempts[0], Path("doctor"), RESTARTS, order)
     return healer.run().code
 
 

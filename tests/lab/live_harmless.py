@@ -26,11 +26,11 @@ from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed, trainer
 from transformers.utils import logging
 
-from doctor.live import callback as live
-from doctor.live import crashes, journal, memory_history, recorder, sampler, snapshot, stacks
+from doctor.live.trainer import callback as live
+from doctor.live.trainer import crashes, journal, memory_history, recorder, sampler, snapshot, stacks
 
-live.borrow("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
-from doctor.live import monitor  # noqa: E402
+live.import_from_path("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
+from doctor.live.trainer import monitor  # noqa: E402
 
 STEPS = 30
 

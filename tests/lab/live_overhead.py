@@ -18,8 +18,8 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import CallbackHandler
 from transformers.utils import logging
 
-from doctor.live import callback as live
-from doctor.live.sampler import Sampler
+from doctor.live.trainer import callback as live
+from doctor.live.trainer.sampler import Sampler
 
 STEPS, ROUNDS = 4000, 7
 LOGS = {"loss": 1.234567, "grad_norm": 0.98, "learning_rate": 5e-5, "epoch": 0.5}

@@ -26,10 +26,10 @@ from typing import Any
 import msgspec
 import yaml
 
-from doctor.diagnose import analyze
-from doctor.events import Step
-from doctor.live.monitor import Monitor
-from doctor.readers import read
+from doctor.core.events import Step
+from doctor.diagnosis.pipeline import analyze
+from doctor.live.trainer.monitor import Monitor
+from doctor.readers.reading import read
 from tests.lab.install import lab_bin
 from tests.lab.runner import kit
 from tests.lab.scenarios.base import yaml_text
@@ -99,7 +99,7 @@ def cli(work: Path, words: list[str], more: Mapping[str, str], ranks: int = 1, *
     """`llamafactory-cli` with these words, alone or under `lfdoctor run -o doctor`. Raises AssertionError where it fails."""
     command = ["llamafactory-cli", *words]
     if watched:
-        run = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from doctor.cli import main; sys.exit(main())"
+        run = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from doctor.cli.main import main; sys.exit(main())"
         command = [sys.executable, "-c", run, "run", "-o", "doctor", "--", *command]
     with (work / "all.log").open("wb") as log:
         code = subprocess.run(command, cwd=work, env={**variables(work, ranks), **more}, stdout=log, stderr=log, timeout=400).returncode

@@ -21,13 +21,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from doctor import planner, rulebook, yaml_edit
-from doctor.causes import judge
-from doctor.engine import Engine, Finding
-from doctor.events import ConfigSeen, Fact, Where
+from doctor.config import yaml_edit
+from doctor.core.events import ConfigSeen, Fact, Where
+from doctor.diagnosis.causes import judge
+from doctor.diagnosis.engine import Engine
+from doctor.planner import plan as planner
 from doctor.planner.situation import Situation, advise
 from doctor.planner.writing import patched_text
-from doctor.rulebook import Remedy
+from doctor.rulebook import loader
+from doctor.rulebook.findings import Finding
+from doctor.rulebook.model import Remedy
+from doctor.support.package_files import rules_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
 from install import lab_bin
@@ -154,10 +158,10 @@ def grid() -> Iterator[tuple[str, Config]]:
 
 def remedies() -> dict[str, Remedy]:
     """All shared remedies by name: the guide's steps and those beyond."""
-    from doctor import rulefiles
+    from doctor.rulebook import loader
 
-    folder = rulebook.rules_folder()
-    shared = rulefiles._shared_remedies(folder, rulefiles._load_guide(folder / "guide.yaml"))
+    folder = rules_folder()
+    shared = loader._shared_remedies(folder, loader._load_guide(folder / "guide.yaml"))
     import msgspec
 
     return {name: msgspec.convert(body, Remedy) for name, body in shared.items()}
@@ -240,7 +244,7 @@ def fixes(config: Config) -> Config | None:
     return None if refusals(after, {}) else after
 
 
-BOOK = rulebook.load()
+BOOK = loader.load()
 REMEDIES = remedies() if "patches" in sys.argv else {}
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import doctor
-from doctor.report import Report
+from doctor.report.model import Report
 from tests.lab import runner
 from tests.lab.harvest import harvest
 from tests.lab.install import ROOT, install, lab_bin

@@ -15,15 +15,15 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from doctor.events import Step
-from doctor.readers import read
+from doctor.core.events import Step
+from doctor.readers.reading import read
 
 ROOT = Path(__file__).parents[2]
-RUN = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli import main; sys.exit(main())"
+RUN = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli.main import main; sys.exit(main())"
 TRAINING = """
 import os, random, signal, sys, threading, time, types
 sys.path.insert(0, sys.argv[1])
-from doctor.live import recorder
+from doctor.live.trainer import recorder
 recorder.PERIOD = 0.02  # twenty-five times as many writes to be hit in
 from doctor import DoctorCallback
 dice = random.Random(int(sys.argv[2]))

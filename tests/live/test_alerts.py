@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from doctor.errors import DoctorError
-from doctor.live.alerts import Notifier
-from doctor.live.metrics import Endpoint
-from doctor.live.tensorboard import Board, writer_of
+from doctor.live.trainer.tensorboard import Board, writer_of
+from doctor.live.watch.alerts import Notifier
+from doctor.live.watch.prometheus import Endpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of apprise's own imports
 

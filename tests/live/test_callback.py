@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from doctor import DoctorCallback, analyze
-from doctor.events import ConfigSeen, Crash, Fact, Step
-from doctor.live import callback as module
-from doctor.live import crashes, memory_history
-from doctor.live.monitor import Monitor, StopJudge
-from doctor.readers import read
+from doctor.core.events import ConfigSeen, Crash, Fact, Step
+from doctor.live.trainer import callback as module
+from doctor.live.trainer import crashes, memory_history
+from doctor.live.trainer.monitor import Monitor, StopJudge
+from doctor.readers.reading import read
 
 
 class State(types.SimpleNamespace):
@@ -138,8 +138,8 @@ def test_an_error_of_ours_reaches_nobody(tmp_path, monkeypatch, capsys, method):
 def test_a_writer_that_hangs_does_not_hang_the_training(tmp_path, monkeypatch):
     """A disk that does not answer blocks the recorder's thread only; events beyond its queue are dropped."""
     gate = threading.Event()
-    monkeypatch.setattr("doctor.live.journal.Journal.write", lambda *_: gate.wait(20))
-    monkeypatch.setattr("doctor.live.recorder.Recorder.flush.__defaults__", (0.05,), raising=False)
+    monkeypatch.setattr("doctor.live.trainer.journal.Journal.write", lambda *_: gate.wait(20))
+    monkeypatch.setattr("doctor.live.trainer.recorder.Recorder.flush.__defaults__", (0.05,), raising=False)
     ours = DoctorCallback(warn=False)
     done = threading.Thread(target=Trainer([ours], tmp_path, [1.0] * 2000).train)
     done.start()
@@ -351,7 +351,9 @@ def test_ranks_decide_alike():
     one, two = StopJudge(), StopJudge()
     for step in range(1, 60):
         loss = 2.0 if step < 20 else NAN
-        answers = [judge.step(step, {"loss": loss, "step_seconds": clock}) for judge, clock in ((one, 0.1 * step), (two, 5.0))]
+        answers = [
+            assign_roles.step(step, {"loss": loss, "step_seconds": clock}) for assign_roles, clock in ((one, 0.1 * step), (two, 5.0))
+        ]
         assert answers[0] == answers[1]
 
 
@@ -415,15 +417,15 @@ def test_a_package_is_lent_only_where_it_is_missing(tmp_path, monkeypatch):
     (tmp_path / "lent_to_tests").mkdir()
     (tmp_path / "lent_to_tests" / "__init__.py").write_text("from .part import value\n")
     (tmp_path / "lent_to_tests" / "part.py").write_text("value = 7\n")
-    module.borrow("lent_to_tests", str(tmp_path / "lent_to_tests"))
+    module.import_from_path("lent_to_tests", str(tmp_path / "lent_to_tests"))
     assert sys.modules["lent_to_tests"].value == 7
     own = sys.modules["json"]
-    module.borrow("json", str(tmp_path / "lent_to_tests"))
+    module.import_from_path("json", str(tmp_path / "lent_to_tests"))
     assert sys.modules["json"] is own
     (tmp_path / "broken_loan").mkdir()
     (tmp_path / "broken_loan" / "__init__.py").write_text("raise OSError('another Python')\n")
     with pytest.raises(ImportError, match="another Python"):
-        module.borrow("broken_loan", str(tmp_path / "broken_loan"))
+        module.import_from_path("broken_loan", str(tmp_path / "broken_loan"))
     assert "broken_loan" not in sys.modules
     for name in ("lent_to_tests", "lent_to_tests.part"):
         monkeypatch.delitem(sys.modules, name)

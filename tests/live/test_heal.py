@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from doctor import yaml_edit
-from doctor.live import checkpoints
-from doctor.live.launch import Launch, patched
-from doctor.patch import Change
-from doctor.reporters import REPORTERS
+from doctor.config import yaml_edit
+from doctor.config.patch import Change
+from doctor.live.supervisor import checkpoints
+from doctor.live.supervisor.launch import Launch, patched
 from doctor.reporters.json import parse
+from doctor.reporters.registry import REPORTERS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="lfdoctor run needs process groups")
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def heal(
 ) -> tuple[int, dict]:
     (tmp_path / "cfg.yaml").write_text(config)
     (tmp_path / "train.py").write_text(TRAINING)
-    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli import main; sys.exit(main())"
+    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", run, "run", "--heal", str(restarts), "-o", "d", *options, "--"]
     command += [sys.executable, "train.py", "train", "cfg.yaml", *words]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "FAULT": fault}
@@ -181,7 +181,7 @@ def test_a_hung_run_is_ended_and_started_again(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from doctor.live.heal import Healer
+from doctor.live.supervisor.heal import Healer
 sys.exit(Healer([sys.executable, "train.py", "train", "cfg.yaml"], Path("d"), 2, silence=2.0).run().code)
 """
     fault = 'if step == 8 and not Path("struck").exists(): import time; Path("struck").touch(); time.sleep(60)'
@@ -206,7 +206,7 @@ def test_dry_run_starts_nothing_and_shows_the_plan(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     (tmp_path / "d" / "attempt-2").rename(tmp_path / "kept")
     code, _ = 0, None
-    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli import main; sys.exit(main())"
+    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli.main import main; sys.exit(main())"
     command = [
         sys.executable,
         "-c",

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor import readers
-from doctor.engine import Engine
-from doctor.events import ConfigSeen, Crash, Fact, ProcessEnd, Sample, Step
-from doctor.live.journal import Journal, encode
+from doctor.core.events import ConfigSeen, Crash, Fact, ProcessEnd, Sample, Step
+from doctor.diagnosis.engine import Engine
+from doctor.live.trainer.journal import Journal, encode
+from doctor.readers import reading
 
 SESSION = {"type": "Session", "rank": 0, "time": 1.0, "version": 1}
 
@@ -28,7 +28,7 @@ def step(number: int, **metrics: float) -> dict:
 
 
 def events(path: Path) -> list:
-    return list(readers.read([path]).events())
+    return list(reading.read([path]).events())
 
 
 def write(path: Path, lines: list[dict]) -> None:
@@ -136,7 +136,7 @@ def test_rotation_bounds_the_journal_and_keeps_its_beginning(tmp_path):
     assert sum(sizes) < 2 * 20_500
     seen = events(tmp_path / "lfdoctor.jsonl")
     assert any(isinstance(event, ConfigSeen) for event in seen)
-    both = [event for event in readers.read([tmp_path]).events() if isinstance(event, Step)]
+    both = [event for event in reading.read([tmp_path]).events() if isinstance(event, Step)]
     assert both[-1].step == 2000
     assert {event.attempt for event in both} == {0}
 
@@ -155,7 +155,7 @@ def test_only_the_first_rank_tells_steps(tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from doctor.live.recorder import Recorder
+from doctor.live.trainer.recorder import Recorder
 recorder = Recorder(Path(sys.argv[1]), 0)
 recorder.start()
 for number in range(1, 100000):

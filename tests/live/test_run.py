@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from doctor.events import LogLine, ProcessEnd
-from doctor.live.supervise import INJECT, exit_code
-from doctor.readers import read
+from doctor.core.events import LogLine, ProcessEnd
+from doctor.live.supervisor.supervise import INJECT, exit_code
+from doctor.readers.reading import read
 from tests.live.kills import kill
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups and terminals")
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def lfdoctor(folder: Path, script: str, *options: str) -> list[str]:
-    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli import main; sys.exit(main())"
+    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli.main import main; sys.exit(main())"
     return [sys.executable, "-c", run, "run", *options, "-o", str(folder), "--", sys.executable, "-c", script]
 
 
@@ -183,7 +183,7 @@ def test_a_trainer_is_hooked_without_any_change(tmp_path):
 
 def test_what_the_kernel_says_comes_first(tmp_path, monkeypatch):
     """The container's memory counter rose during the run: the kill is told as one for lack of memory."""
-    from doctor.live import evidence, watched_run
+    from doctor.live.supervisor import evidence, watched_run
 
     (tmp_path / "memory.events").write_text("low 0\noom 1\noom_kill 2\n")
     monkeypatch.setattr(evidence, "cgroup_folder", lambda: tmp_path)
@@ -201,7 +201,7 @@ def test_what_the_kernel_says_comes_first(tmp_path, monkeypatch):
 
 def test_what_the_kernel_log_says(tmp_path, monkeypatch):
     """A kill that the kernel has logged since the start is quoted in its own words; other messages are not, and it is read once."""
-    from doctor.live import evidence
+    from doctor.live.supervisor import evidence
 
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
@@ -217,7 +217,7 @@ def test_what_the_kernel_log_says(tmp_path, monkeypatch):
 
 def test_a_run_that_ended_well_was_not_killed(tmp_path, monkeypatch):
     """Somebody else on the machine ran out of memory meanwhile: no word of it in the report of a training that finished."""
-    from doctor.live import evidence, watched_run
+    from doctor.live.supervisor import evidence, watched_run
 
     monkeypatch.setattr(evidence.KillEvidence, "lines", lambda _: ["Out of memory: Killed process 4242 (python)"])
     outcome = watched_run.run([sys.executable, "-c", "print('fine')"], tmp_path / "d")
@@ -231,7 +231,7 @@ def test_a_disk_that_hangs_does_not_hold_the_training(tmp_path):
     watcher = """
 import sys
 from pathlib import Path
-from doctor.live import supervise
+from doctor.live.supervisor import supervise
 supervise._LAST = 0.2
 code = supervise.Supervised([sys.executable, "-c", "print('x' * 3_000_000)"], Path(sys.argv[1]), {}).run()
 sys.stdout.flush()
@@ -300,8 +300,8 @@ time.sleep(60)
     watcher = """
 import sys
 from pathlib import Path
-from doctor.live import silence, supervise
-silence.PATIENCE = 0.5
+from doctor.live.supervisor import hang_detector, supervise
+hang_detector.TERMINATE_GRACE_SECONDS = 0.5
 folder = Path(sys.argv[2])
 child = supervise.Supervised([sys.executable, "-c", sys.argv[1], str(folder / "lfdoctor.jsonl")], folder, {}, silence=1.5)
 print(child.run(), child.said)
@@ -356,8 +356,8 @@ def test_the_hung_rank_and_its_place_are_named(tmp_path):
     watcher = """
 import sys
 from pathlib import Path
-from doctor.live import silence, watched_run
-silence.PATIENCE = 0.5
+from doctor.live.supervisor import hang_detector, watched_run
+hang_detector.TERMINATE_GRACE_SECONDS = 0.5
 print(watched_run.run([sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]), ask=1.5, silence=4.0).code)
 """
     command = [sys.executable, "-c", watcher, RANKS, str(tmp_path / "d")]

@@ -13,12 +13,12 @@ import msgspec
 import pytest
 
 from doctor import analyze
+from doctor.core.run import Series
 from doctor.errors import DoctorError
-from doctor.live.screen import render
-from doctor.live.watch import Watched, step_seconds
+from doctor.live.watch.screen import render
+from doctor.live.watch.view import Watched, step_seconds
 from doctor.reporters.base import Screen
 from doctor.reporters.terminal import to_text
-from doctor.run import Series
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"
@@ -117,7 +117,7 @@ def test_how_it_looks(tmp_path, snapshot, lang):
 
 
 def lfdoctor(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli import main; sys.exit(main())"
+    run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", run, "watch", *words]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=timeout)
 

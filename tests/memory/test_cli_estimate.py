@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from doctor.cli import main
+from doctor.cli.main import main
 
 CONFIG = """\
 model_name_or_path: {model}

@@ -7,8 +7,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from doctor import readers
-from doctor.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Step
+from doctor.core.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Step
+from doctor.readers import reading
 from doctor.readers.tensorboard.crc import checksum
 
 
@@ -16,7 +16,7 @@ class Seen:
     """Everything that one reading told."""
 
     def __init__(self, *paths: str | Path, **options: Any) -> None:
-        self.reading = readers.read(paths, **options)
+        self.reading = reading.read(paths, **options)
         self.events = list(self.reading.events())
         self.problems = [problem for source in self.reading.sources for problem in source.problems]
 

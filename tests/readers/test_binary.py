@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.pickles import Made, replay
+from doctor.readers.formats.pickles import PickledObject, replay
 from tests.readers.helpers import Seen, frame, scalar_event, text_event
 
 EXPECTED = (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError)
@@ -81,7 +81,7 @@ def test_a_hostile_pickle_does_nothing(tmp_path: Path, zipped: bool):
     assert not mark.exists()
     assert any("no training arguments" in problem for problem in seen.problems)
     wish = replay(data)["a"]
-    assert isinstance(wish, Made)
+    assert isinstance(wish, PickledObject)
     assert wish.name.endswith("system")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor.events import ConfigSeen
+from doctor.core.events import ConfigSeen
 from tests.readers.helpers import Seen, console
 
 

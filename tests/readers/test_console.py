@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor.events import ProcessEnd
+from doctor.core.events import ProcessEnd
 from tests.readers.helpers import Seen, console, jsonl, log_record
 
 HEADER = """[INFO|trainer.py:2519] 2026-03-02 10:00:05,100 >> ***** Running training *****

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import doctor
-from doctor import readers
+from doctor.core.events import Crash, Event, Step
 from doctor.errors import DoctorError
-from doctor.events import Crash, Event, Step
-from doctor.readers.console.lines import Gate
+from doctor.readers import reading
+from doctor.readers.console.lines import LineFilter
 from tests.readers.helpers import jsonl, log_record, scalar_event, text_event
 from tests.readers.test_console import HEADER, TORCHRUN
 from tests.readers.test_tracebacks import PLAIN
@@ -62,7 +62,7 @@ def told(name: str, data: bytes, literals: frozenset[str] | None = None) -> list
     """Everything a file tells; nothing to read is an answer too, anything else that is raised is a failure."""
     with folder_with(name, data) as path:
         try:
-            return list(readers.read([path], literals=literals).events())
+            return list(reading.read([path], literals=literals).events())
         except DoctorError:
             return []
 
@@ -134,10 +134,10 @@ def test_windows_line_ends_change_nothing():
 @settings(max_examples=5 * EXAMPLES, deadline=None)
 def test_the_gate_loses_no_line_with_a_literal(lines: list[str], literals: list[str]):
     """Digits, short words and odd characters included: a line that holds a literal always passes, whatever was seen before."""
-    gate = Gate((), literals)
+    gate = LineFilter((), literals)
     for line in [*lines, *literals, *(f"{line}{literal}{line}" for line in lines for literal in literals)]:
         if any(literal in line for literal in literals):
-            assert gate(line.encode()) & Gate.WANTED
+            assert gate(line.encode()) & LineFilter.WANTED
 
 
 @given(st.lists(st.sampled_from([*CONSOLE.splitlines(keepends=True), "\n", "x\n", '  File "a", line 1, in b\n', "    | \n"]), max_size=40))

@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.events import Step, Where
+from doctor.core.events import Step, Where
 from doctor.readers import merge
 
 

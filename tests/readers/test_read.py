@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from doctor import readers
+from doctor.core.events import ConfigSeen, Fact, LogLine, Step
 from doctor.errors import DoctorError
-from doctor.events import ConfigSeen, Fact, LogLine, Step
+from doctor.readers import reading
 from tests.readers.helpers import Seen, jsonl, log_record
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00aa\nsize 12345\n"
@@ -42,7 +42,7 @@ def test_nothing_to_read_is_exit_code_3(tmp_path: Path, make):
     """A missing path, an empty folder and an empty file are errors of their own, said in one sentence."""
     make(tmp_path / "x")
     with pytest.raises(DoctorError) as caught:
-        readers.read([tmp_path / "x"])
+        reading.read([tmp_path / "x"])
     assert caught.value.exit_code == 3
 
 
@@ -52,7 +52,7 @@ def test_a_folder_of_other_things_is_nothing_to_read(tmp_path: Path):
     for name, text in others.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(DoctorError) as caught:
-        readers.read([tmp_path])
+        reading.read([tmp_path])
     assert caught.value.exit_code == 3
 
 
@@ -64,7 +64,7 @@ def test_a_bad_given_config_is_exit_code_2(tmp_path: Path, content: str | None):
     if content is not None:
         config.write_text(content)
     with pytest.raises(DoctorError) as caught:
-        readers.read([log], config=config)
+        reading.read([log], config=config)
     assert caught.value.exit_code == 2
 
 
@@ -191,7 +191,7 @@ def test_reading_imports_nothing_heavy(tmp_path: Path):
 
     (tmp_path / "trainer_log.jsonl").write_text(jsonl(log_record(1)))
     code = (
-        "import sys; from doctor import readers; list(readers.read([sys.argv[1]]).events());"
+        "import sys; from doctor.readers import reading; list(reading.read([sys.argv[1]]).events());"
         "print([name for name in ('numpy', 'pandas', 'torch', 'tensorboard', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

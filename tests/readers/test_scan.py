@@ -13,21 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor import readers
-from doctor.engine import Engine
-from doctor.events import LogLine
-from doctor.literals import Literals
+from doctor.core.events import LogLine
+from doctor.diagnosis.engine import Engine
+from doctor.readers import reading
 from doctor.readers.console import scan
-from doctor.readers.console.sieve import sieve
+from doctor.readers.console.line_patterns import line_patterns
 from doctor.readers.console.superset import superset
-from doctor.rulebook import load
+from doctor.rulebook.loader import load
+from doctor.support.literal_search import MultiSearch
 from tests.readers.test_damage import CONSOLE, EXAMPLES
 
 BOOK = load()
 LITERALS = Engine(BOOK.rules).literals
-SIEVE = Engine(BOOK.rules).sieve
+SIEVE = Engine(BOOK.rules).line_patterns
 EXPRESSIONS = [re.compile(one) for one in SIEVE.expressions]
-COMPILED = functools.lru_cache(sieve)
+COMPILED = functools.lru_cache(line_patterns)
 """Half a second a time: once is enough for all logs of a worker."""
 LOGS = sorted((Path(__file__).parents[2] / "fixtures").glob("*/*.log"))
 FIXTURES = LOGS[::7]
@@ -35,10 +35,10 @@ FIXTURES = LOGS[::7]
 
 def told(path: Path, small: int, monkeypatch: pytest.MonkeyPatch, engine: bool = True) -> list[str]:
     """Every event that a rule could want, as text (nan equals nan); the pass takes over after `small` bytes."""
-    monkeypatch.setattr("doctor.readers.console.SMALL", small)
+    monkeypatch.setattr("doctor.readers.console.reader.SMALL", small)
     if not engine:
         monkeypatch.setitem(sys.modules, "hyperscan", None)
-    events = readers.read([path], literals=LITERALS).events()
+    events = reading.read([path], literals=LITERALS).events()
     return [repr(event) for event in events if not isinstance(event, LogLine) or any(literal in event.text for literal in LITERALS)]
 
 
@@ -47,11 +47,11 @@ def sieved(path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> tuple[list
 
     Times are left out: the clock is that of the lines that are looked at.
     """
-    monkeypatch.setattr("doctor.readers.console.SMALL", 0)
-    for module in ("console", "console.finder"):
+    monkeypatch.setattr("doctor.readers.console.reader.SMALL", 0)
+    for module in ("console.reader", "console.finder"):
         monkeypatch.setattr(f"doctor.readers.{module}.MANY", many)
-    monkeypatch.setattr("doctor.readers.console.finder.sieve", COMPILED)
-    events = list(readers.read([path], literals=LITERALS, sieve=SIEVE).events())
+    monkeypatch.setattr("doctor.readers.console.finder.line_patterns", COMPILED)
+    events = list(reading.read([path], literals=LITERALS, line_patterns=SIEVE).events())
     texts = [event for event in events if isinstance(event, LogLine) and any(one.search(event.text) for one in EXPRESSIONS)]
     others = [event for event in events if not isinstance(event, LogLine)]
     return tuple([re.sub(r"time=[^,)]*", "", repr(event)) for event in some] for some in (others, texts))  # type: ignore[return-value]
@@ -129,9 +129,9 @@ def test_a_console_in_another_code_page_keeps_to_the_literals(tmp_path: Path, mo
     pytest.importorskip("hyperscan")
     path = tmp_path / "train.log"
     path.write_bytes("训练日志 the word Error stands here\n".encode("gbk") * 100)
-    monkeypatch.setattr("doctor.readers.console.SMALL", 0)
+    monkeypatch.setattr("doctor.readers.console.reader.SMALL", 0)
     monkeypatch.setattr("doctor.readers.console.finder.MANY", -1)
-    events = readers.read([path], literals=LITERALS, sieve=SIEVE).events()
+    events = reading.read([path], literals=LITERALS, line_patterns=SIEVE).events()
     assert [event.text for event in events if isinstance(event, LogLine)] == ["训练日志 the word Error stands here"] * 100
 
 
@@ -140,9 +140,9 @@ def test_of_lines_that_are_only_signs_the_last_one_counts(tmp_path: Path, monkey
     pytest.importorskip("hyperscan")
     path = tmp_path / "train.log"
     path.write_text("".join(f"the word Error stands here, {number}\n" for number in range(1000)))
-    monkeypatch.setattr("doctor.readers.console.SMALL", 0)
+    monkeypatch.setattr("doctor.readers.console.reader.SMALL", 0)
     monkeypatch.setattr("doctor.readers.console.finder.MANY", -1)
-    lines = [event for event in readers.read([path], literals=LITERALS, sieve=SIEVE).events() if isinstance(event, LogLine)]
+    lines = [event for event in reading.read([path], literals=LITERALS, line_patterns=SIEVE).events() if isinstance(event, LogLine)]
     assert [line.where.line for line in lines] == [1000]
 
 
@@ -172,9 +172,9 @@ def test_blocks_are_the_bytes_and_end_lines(chunks: list[bytes], longest: int):
 @settings(max_examples=5 * EXAMPLES, deadline=None)
 def test_literals_are_found_as_by_looking_for_each(literals: list[str], text: str):
     """In texts and in bytes."""
-    assert set(Literals(literals).find(text)) == {one for one in literals if one in text}
+    assert set(MultiSearch(literals).find(text)) == {one for one in literals if one in text}
     raw = [one.encode() for one in literals]
-    assert set(Literals(raw).find(text.encode())) == {one for one in raw if one in text.encode()}
+    assert set(MultiSearch(raw).find(text.encode())) == {one for one in raw if one in text.encode()}
 
 
 @pytest.mark.parametrize("engine", [True, False])

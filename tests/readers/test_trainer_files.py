@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from doctor import readers
-from doctor.events import Step
+from doctor.core.events import Step
+from doctor.readers import reading
 from tests.readers.helpers import Seen, jsonl, log_record
 
 
@@ -244,5 +244,5 @@ def test_the_quick_way_tells_the_same(odd: list, counted: bool, block: int):
             patch.setattr("doctor.readers.trainer_log._BLOCK", block)
             path = Path(folder) / "trainer_log.jsonl"
             path.write_text("\n".join(text))
-            seen.append([repr(event).replace(folder, "") for event in readers.read([path]).events()])
+            seen.append([repr(event).replace(folder, "") for event in reading.read([path]).events()])
     assert seen[0] == seen[1]

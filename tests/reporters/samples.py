@@ -7,16 +7,15 @@ from typing import Any
 
 import msgspec
 
-from doctor import report
-from doctor.causes import Judged, Role
-from doctor.detectors.base import Evidence, Match
-from doctor.engine import Blind, Finding
-from doctor.events import ConfigSeen, Fact, ProcessEnd, Step, Where
-from doctor.patch import Change, Patch
-from doctor.planner import Advice, Memory, Plan, PlannedPatch, Status
-from doctor.report import Report, SourceView
-from doctor.rulebook import Guide, Remedy, Rule, Rulebook, Text
-from doctor.run import Run
+from doctor.config.patch import Change, Patch
+from doctor.core.events import ConfigSeen, Fact, ProcessEnd, Step, Where
+from doctor.core.run import Run
+from doctor.planner.plan import Advice, Memory, Plan, PlannedPatch, Status
+from doctor.report import model
+from doctor.report.model import Report, SourceView
+from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding, Role, UncheckedRule
+from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
+from doctor.support.texts import Text
 
 HERE = Where("train.yaml", 1)
 
@@ -139,7 +138,7 @@ def rule(name: str, en: str, ko: str, body: tuple[str, str] | None = None, **mor
     return msgspec.convert(msgspec.to_builtins(data), Rule)
 
 
-def judged(one: Rule, role: Role, text: str, where: Where, *, explained_by: str | None = None, **more: Any) -> Judged:
+def judged(one: Rule, role: Role, text: str, where: Where, *, explained_by: str | None = None, **more: Any) -> RankedFinding:
     facts, steps, rank = more.get("facts", {}), more.get("steps"), more.get("rank")
     match = Match(evidence=(Evidence(where, text),), facts=facts, steps=steps, rank=rank)
     found = Finding(
@@ -151,7 +150,7 @@ def judged(one: Rule, role: Role, text: str, where: Where, *, explained_by: str 
         evidence=more.get("evidence", match.evidence),
         order=0,
     )
-    return Judged(found, role, explained_by)
+    return RankedFinding(found, role, explained_by)
 
 
 def advice(one: Remedy, status: Status, en: str, ko: str, *changes: Change) -> Advice:
@@ -274,8 +273,8 @@ def oom(lang: str = "en") -> Report:
             speed=both("Steps take about 5 % longer.", "스텝이 약 5% 느려집니다."),
         ),
     )
-    blind = [Blind(DIVERGED, "metrics.grad_norm"), Blind(SLOW_LOADER, "samples")]
-    return report.build(found, plan, run, blind, SOURCES, book=BOOK, path="saves/qwen", lang=lang)
+    blind = [UncheckedRule(DIVERGED, "metrics.grad_norm"), UncheckedRule(SLOW_LOADER, "samples")]
+    return model.build(found, plan, run, blind, SOURCES, book=BOOK, path="saves/qwen", lang=lang)
 
 
 def diverged(lang: str = "en") -> Report:
@@ -290,7 +289,7 @@ def diverged(lang: str = "en") -> Report:
         ((advice(lower, "apply", "0.01 is far above what LoRA takes.", "0.01은 LoRA에 쓰기에는 너무 큽니다.", change),),),
         PlannedPatch(patch=Patch((change,)), source=None, yaml=None, diff=None, overrides=("learning_rate=0.001",)),
     )
-    return report.build(found, plan, run, [], SOURCES[1:2], book=BOOK, path="trainer_log.jsonl", lang=lang)
+    return model.build(found, plan, run, [], SOURCES[1:2], book=BOOK, path="trainer_log.jsonl", lang=lang)
 
 
 def empty(lang: str = "en", *, completed: bool = False, crashed: bool = False) -> Report:
@@ -298,5 +297,5 @@ def empty(lang: str = "en", *, completed: bool = False, crashed: bool = False) -
     end = [Fact(where=HERE, name="run.completed", value=True)] if completed else []
     died = [ProcessEnd(where=Where("console.log", 90), code=1)] if crashed else []
     run = run_of(Fact(where=HERE, name="steps.planned", value=80 if completed else 120), *steps_of([1.2, 1.1, 1.0, 0.9] * 2), *end, *died)
-    blind = [Blind(DIVERGED, "metrics.grad_norm")]
-    return report.build([], Plan(()), run, blind, SOURCES[:2], book=BOOK, path="saves/qwen", lang=lang)
+    blind = [UncheckedRule(DIVERGED, "metrics.grad_norm")]
+    return model.build([], Plan(()), run, blind, SOURCES[:2], book=BOOK, path="saves/qwen", lang=lang)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import doctor
-from doctor.report import Report
-from doctor.reporters import REPORTERS
+from doctor.report.model import Report
 from doctor.reporters.html.page import Page, side_by_side
 from doctor.reporters.json import settled
-from doctor.words import LANGUAGES, load
+from doctor.reporters.registry import REPORTERS
+from doctor.words.catalogue import LANGUAGES, load
 from tests.expected import fixtures
 
 LINES = st.lists(st.sampled_from(["a: 1", "b: 2", "c: 3", "", "  - x", "-y", "+z"]), max_size=12)

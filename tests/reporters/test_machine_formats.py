@@ -13,11 +13,11 @@ import msgspec
 import pytest
 
 import doctor
-from doctor.cli import main
-from doctor.languages import LANGUAGES
-from doctor.report import Report
-from doctor.reporters import NAMES, REPORTERS
+from doctor.cli.main import main
+from doctor.report.model import Report
 from doctor.reporters.json import parse, schema, settled
+from doctor.reporters.registry import NAMES, REPORTERS
+from doctor.support.languages import LANGUAGES
 from tests.expected import fixtures
 
 ROOT = Path(__file__).parents[2]

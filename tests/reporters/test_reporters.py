@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from doctor import report
-from doctor.events import Where
-from doctor.languages import LANGUAGES
-from doctor.patch import Change, Patch
-from doctor.planner import Plan, PlannedPatch
-from doctor.report import Report
-from doctor.reporters import REPORTERS
+from doctor.config.patch import Change, Patch
+from doctor.core.events import Where
+from doctor.planner.plan import Plan, PlannedPatch
+from doctor.report import model
+from doctor.report.model import Report
 from doctor.reporters.base import Screen, sparkline
 from doctor.reporters.json import parse
-from doctor.rulebook import Rulebook
-from doctor.words import load
+from doctor.reporters.registry import REPORTERS
+from doctor.rulebook.model import Rulebook
+from doctor.support.languages import LANGUAGES
+from doctor.words.catalogue import load
 from tests.reporters import samples
 from tests.reporters.samples import judged, rule, run_of, steps_of
 
@@ -48,7 +48,7 @@ def told(what: str, lang: str = "en") -> Report:
     change = Change("env", "set", "KEY", None, what)
     planned = PlannedPatch(patch=Patch((change,)), source=what, yaml=None, diff=f" {what}\n", overrides=(what,), command=what)
     found = [judged(TOLD, "root", what or "-", Where(what or "log", 3), facts={"what": what, "metric": "loss"}, steps=(10, 30))]
-    return report.build(
+    return model.build(
         found,
         Plan(((),), planned),
         run_of(*steps_of([1.0, math.nan, math.inf, 2.0])),

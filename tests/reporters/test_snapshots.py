@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from doctor.languages import LANGUAGES
-from doctor.report import Report
-from doctor.reporters import REPORTERS
+from doctor.report.model import Report
 from doctor.reporters.base import Screen
+from doctor.reporters.registry import REPORTERS
+from doctor.support.languages import LANGUAGES
 from tests.reporters import samples
 
 REPORTS: dict[str, Callable[[str], Report]] = {

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor.events import Crash, Event, Fact
+from doctor.core.events import Crash, Event, Fact
 from doctor.readers.base import Context, File, Lane, ReaderBase, number
 from doctor.readers.console.tracebacks import Tracebacks, phase_of
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from doctor.events import Phase
+from doctor.core.events import Phase
 
 _Make = Callable[[re.Match[str]], dict[str, Any]]
 
@@ -129,7 +129,7 @@ def tells(text: str) -> bool:
     return _ANY.search(text) is not None or "'loss':" in text
 
 
-def told(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
+def parse_facts(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
     """The facts of a line, and the phase that it begins."""
     facts: list[tuple[str, Any]] = []
     phase: Phase | None = None

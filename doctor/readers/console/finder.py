@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from doctor.literals import Sieve
-from doctor.readers.console.scan import Found, Scan, is_utf8, placed, scanner
-from doctor.readers.console.sieve import sieve
+from doctor.readers.console.line_patterns import line_patterns
+from doctor.readers.console.scan import Found, Scan, is_utf8, locate_lines, scanner
+from doctor.support.literal_search import LinePatterns
 
 MANY = 1_000
 """So many finds of rules' literals there may be before the expressions take over."""
@@ -17,7 +17,7 @@ class Wanted(NamedTuple):
 
     structure: tuple[str, ...]
     literals: tuple[str, ...]
-    narrower: Sieve | None = None
+    narrower: LinePatterns | None = None
 
 
 How = Literal["literals", "literals!", "expressions"]
@@ -41,7 +41,7 @@ class Finder:
     def made(cls, wanted: Wanted, state: State) -> Finder | None:
         """None where there is no engine for it."""
         count = [state.finds]
-        scan = sieve(wanted.narrower) if state.how == "expressions" and wanted.narrower else None
+        scan = line_patterns(wanted.narrower) if state.how == "expressions" and wanted.narrower else None
         scan = scan or scanner(wanted.structure, wanted.literals, count)
         return None if scan is None else cls(wanted, state, scan, count)
 
@@ -53,7 +53,7 @@ class Finder:
     def scan(self, block: bytes) -> Found:
         """Everything found in the next block."""
         if self._how == "literals" and self._count[0] > MANY and self._wanted.narrower is not None:
-            narrow = sieve(self._wanted.narrower) if is_utf8(block) else None
+            narrow = line_patterns(self._wanted.narrower) if is_utf8(block) else None
             self._how = "literals!" if narrow is None else "expressions"
             self._scan = narrow or self._scan
-        return placed(block, self._scan(block))
+        return locate_lines(block, self._scan(block))

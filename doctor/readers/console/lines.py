@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from doctor.literals import Literals
 from doctor.readers.base import decode
+from doctor.support.literal_search import MultiSearch
 
 LONGEST = 1 << 20
 CUT = 20_000
@@ -48,7 +48,7 @@ class Line(NamedTuple):
     rank: int | None
 
 
-class Gate:
+class LineFilter:
     """Decides which lines anybody could want, from their shape: the bytes without digits. Shapes repeat, so most lines cost a look-up.
 
     A text that holds a literal also holds it with the digits taken out of both, so no wanted line is lost (literals with digits are
@@ -69,7 +69,7 @@ class Gate:
                     self._exact.append(word.encode())
         self._always = (self.WANTED if wanted is None else 0) | masks.pop(b"", 0)
         self._masks = masks
-        self._literals = Literals(masks)
+        self._literals = MultiSearch(masks)
         self._shapes: dict[bytes, int] = {}
 
     def __call__(self, raw: bytes) -> int:

@@ -8,7 +8,7 @@ import re
 import msgspec
 
 from doctor.readers.base import duration_seconds, number
-from doctor.typed import json_decoder
+from doctor.support.decoding import json_decoder
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)"
 _DICT = re.compile(r"\{\s*['\"][\w/@.()% -]{1,100}['\"]: [^{}]{1,20000}\}")
@@ -16,7 +16,7 @@ _PAIR = re.compile(rf"['\"]([\w/@.()% -]{{1,100}})['\"]: (?:tensor\(|np\.float\d
 _STEP_TEXT = re.compile(r"['\"](?:global_step/max_steps|step/total)['\"]: ['\"](\d+)/(\d+)")
 _OTHER_STEP = re.compile(r"\b(?:global[_ ]?step|step|iteration|iter)s?\b[\s:=]*\[?\s*(\d{1,12})(?:\s*/\s*(\d{1,12}))?", re.I)
 _OTHER_PAIR = re.compile(rf"([A-Za-z][\w/.-]*(?: [a-z][\w-]*){{0,3}}(?: \((?:ms|s)\))?)\s*[:=]\s*({_NUMBER})(?![\w.])")
-_MEANT = {
+ALIASES = {
     "lr": "learning_rate", "lm loss": "loss", "train_loss": "loss", "avg_train_loss": "loss", "training loss": "loss",
     "val_loss": "eval_loss", "valid_loss": "eval_loss", "grad norm": "grad_norm", "learning rate": "learning_rate", "train/loss": "loss",
     "eval/loss": "eval_loss", "training_loss": "loss", "validation loss": "eval_loss", "loss/train": "loss", "loss/val": "eval_loss",
@@ -26,7 +26,7 @@ _STEPS = ("current_steps", "global_step", "step")
 _TELLING = ("'loss'", '"loss"', "'eval_", '"eval_', "'train_runtime'", "'reward'", "'rewards/", '"train_runtime"', "_loss'")
 
 
-class Printed:
+class MetricRecord:
     """One printed record: `metrics`, and its step where it prints one."""
 
     __slots__ = ("logger", "metrics", "seconds", "step", "total")
@@ -35,7 +35,7 @@ class Printed:
         self.metrics, self.step, self.total, self.seconds, self.logger = metrics, step, total, seconds, logger
 
 
-def printed(text: str) -> Printed | None:
+def printed(text: str) -> MetricRecord | None:
     """The record of a line, or None. `logger` marks those that LLaMA-Factory's own logger printed (the Trainer repeats them)."""
     if "{" in text and any(word in text for word in _TELLING):
         found = _DICT.search(text)
@@ -48,13 +48,13 @@ _decode_plain = json_decoder(dict[str, float], strict=False).decode
 """Numbers as text are numbers too (transformers 5 prints them so)."""
 
 
-def plain(raw: bytes) -> Printed | None:
+def plain(raw: bytes) -> MetricRecord | None:
     """The record of a line that is nothing but the Trainer's flat dict with a loss in it; None for all else (`printed` may know more)."""
     try:
         metrics = _decode_plain(raw.replace(b"'", b'"'))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Printed(metrics, None, None, None, False) if "loss" in metrics and metrics.keys().isdisjoint(_STEPS) else None
+    return MetricRecord(metrics, None, None, None, False) if "loss" in metrics and metrics.keys().isdisjoint(_STEPS) else None
 
 
 def _pairs(text: str) -> dict[str, float]:
@@ -66,7 +66,7 @@ def _pairs(text: str) -> dict[str, float]:
         return {name: float(value) for name, _, value in _PAIR.findall(text)}
 
 
-def _of_dict(text: str, logger: bool) -> Printed | None:
+def _of_dict(text: str, logger: bool) -> MetricRecord | None:
     metrics = _pairs(text)
     step = next((int(metrics.pop(key)) for key in _STEPS if metrics.get(key, 0.5) % 1 == 0), None)
     total = seconds = None
@@ -76,10 +76,10 @@ def _of_dict(text: str, logger: bool) -> Printed | None:
         step, total = int(found[1]), int(found[2])
     if not any(name.endswith("loss") or name in ("reward", "train_runtime") or name.startswith("eval_") for name in metrics):
         return None
-    return Printed(metrics, step, total, seconds, logger)
+    return MetricRecord(metrics, step, total, seconds, logger)
 
 
-def _of_json(text: str) -> Printed | None:
+def _of_json(text: str) -> MetricRecord | None:
     """A record of trainer_log.jsonl pasted into a console."""
     try:
         values = json.loads(text)
@@ -90,12 +90,12 @@ def _of_json(text: str) -> Printed | None:
         return None
     skip = ("current_steps", "total_steps", "percentage", "elapsed_time", "remaining_time")
     metrics = {
-        _MEANT.get(name, name): figure for name, value in values.items() if name not in skip and (figure := number(value)) is not None
+        ALIASES.get(name, name): figure for name, value in values.items() if name not in skip and (figure := number(value)) is not None
     }
-    return Printed(metrics, step, total if type(total) is int else None, duration_seconds(values.get("elapsed_time")), False)
+    return MetricRecord(metrics, step, total if type(total) is int else None, duration_seconds(values.get("elapsed_time")), False)
 
 
-def _of_other(text: str) -> Printed | None:
+def _of_other(text: str) -> MetricRecord | None:
     """`iteration 10/ 1000 | lm loss: 6.1E+00 | ...`, `step:10/300, avg_train_loss:2.99 ...`, `epoch: 0, step: 1, loss: 2.12, ...`."""
     if len(text) > 5000:
         return None
@@ -106,7 +106,7 @@ def _of_other(text: str) -> Printed | None:
     for name, value in _OTHER_PAIR.findall(text):
         low = name.lower()
         if low not in ("step", "iteration", "iter", "global_step", "total_steps", "steps"):
-            metrics[_MEANT.get(low, name)] = float(value)
+            metrics[ALIASES.get(low, name)] = float(value)
     if not any(name.lower().endswith("loss") for name in metrics):
         return None
-    return Printed(metrics, int(step[1]), int(step[2]) if step[2] else None, None, False)
+    return MetricRecord(metrics, int(step[1]), int(step[2]) if step[2] else None, None, False)

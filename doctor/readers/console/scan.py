@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from doctor.literals import database, escaped
 from doctor.readers.console.lines import CUT, LONGEST
+from doctor.support.literal_search import database, escaped
 
 Scan = Callable[[bytes], list[int]]
 """Takes a block; gives the ends (offset behind the last byte) of everything found in it, rising."""
@@ -102,7 +102,7 @@ class Found(NamedTuple):
     stops: list[int]
 
 
-def placed(data: bytes, ends: list[int]) -> Found:
+def locate_lines(data: bytes, ends: list[int]) -> Found:
     """The lines of some finds: of some thousands in a block few are looked at."""
     import numpy
 
@@ -127,7 +127,7 @@ def placed(data: bytes, ends: list[int]) -> Found:
     return found
 
 
-def telling(data: bytes, start: int, stop: int, ends: list[int], number: int) -> bytes:
+def relevant_part(data: bytes, start: int, stop: int, ends: list[int], number: int) -> bytes:
     """A line without those of its progress bars that tell nothing: what stays is what was found, the bar before and after, the last bar.
 
     `ends[number:]` are the finds from this line on.

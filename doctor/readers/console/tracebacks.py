@@ -6,25 +6,25 @@ import re
 
 import msgspec
 
-from doctor.events import Frame, Phase
-from doctor.patterns import later
-from doctor.readers.console import cells
+from doctor.core.events import Frame, Phase
+from doctor.readers.console import ipython
+from doctor.support.lazy_regex import lazy_compile
 
 HEADER = "Traceback (most recent call last)"
 CUT = '.py", line '
-_COLLAPSED = later(r"\(most recent call last\):?[ \t]+File [\"“']")
+_COLLAPSED = lazy_compile(r"\(most recent call last\):?[ \t]+File [\"“']")
 """A whole traceback pasted as one line: it is a line like any other, and rules read what it ends with."""
-_FRAME = later(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
-_CUT_FRAME = later(r'\s*([^"]{1,1000}\.py)", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
+_FRAME = lazy_compile(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
+_CUT_FRAME = lazy_compile(r'\s*([^"]{1,1000}\.py)", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
 """The first frame of an excerpt that begins in the middle of its line."""
-_RICH_FRAME = later(r"(\S.*?):(\d{1,9}) in (\S.*)$")
-_RICH_CODE = later(r"❱\s*\d+\s*│?\s?(.*)$")
-_RAISED = later(
+_RICH_FRAME = lazy_compile(r"(\S.*?):(\d{1,9}) in (\S.*)$")
+_RICH_CODE = lazy_compile(r"❱\s*\d+\s*│?\s?(.*)$")
+_RAISED = lazy_compile(
     r"((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*|socket\.\w+|(?:struct|zlib|binascii|re)\.error)(?:\([\w., ]{1,200}\))?(?::(?:\s(.*))?)?$", re.S | re.A
 )
 """The line that ends a traceback: a class name (in ASCII, as all of these libraries' are: damaged bytes can look like letters), then
 usually a colon and the message."""
-_BARE = later(
+_BARE = lazy_compile(
     r"\s*((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Invalid|Exit)|StopIteration)(?:\([\w.]{1,100}\))?(?::\s(.*))?$", re.S
 )
 """The same without a traceback above it (an excerpt): only names that are surely exceptions."""
@@ -34,8 +34,8 @@ _NO_EXCEPTION = frozenset(
 _DOUBTFUL = frozenset({"Error", "Exception"})
 """Names that are an exception's only under a traceback."""
 _ELLIPSES = frozenset({"...", "…", "[...]", "......", "....."})
-_DECORATION = later(r"[\s^~()\[\]{},]*$|\.\.\.<\d+ lines>\.\.\.$|\[Previous line repeated ")
-_FOREIGN = later(
+_DECORATION = lazy_compile(r"[\s^~()\[\]{},]*$|\.\.\.<\d+ lines>\.\.\.$|\[Previous line repeated ")
+_FOREIGN = lazy_compile(
     r"""\s*(?:\[(?!\s*\d+\]|'|"|Errno)|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|[WEIF]\d{4}\s|\d+%\||={5}|\*{5}|-{20}|[╭╰│┌└]|\{['"]|(?!nccl\w*Error)[a-z][\w.-]*:\s|
     (?:INFO|WARNING|ERROR|DEBUG|CRITICAL)\b|Killed|Terminated|Aborted|Segmentation\ fault|Bus\ error|During\ handling|The\ above\ exc|
     Traceback\ |Exception\ (?:ignored|in)|Fatal\ Python|['"]{3}|/\S+:\d+:\s|wandb|\+\ |\#\s|\$\s|Loading\ |Saving\ |Root\ Cause|Failures:|
@@ -131,7 +131,7 @@ class Tracebacks:
         self._chained = self._remote = False
         indent = len(before) if before.isspace() else 0
         self._open = _Open(indent=indent, line=line, rich="─" in before, grouped="Group" in before or "|" in before[:8])
-        self._open.cells = cells.HEADER_NAME.match(before) is not None
+        self._open.cells = ipython.HEADER_NAME.match(before) is not None
         return done
 
     def _idle(self, text: str, line: int) -> tuple[bool, list[Raised]]:
@@ -150,7 +150,7 @@ class Tracebacks:
             self._open = _Open(indent=len(text) - len(text.lstrip()) - 2, line=line)
             self._add_frame(self._open, frame, text)
             return True, []
-        if cells.ARROW in text and cells.running(text) is not None:
+        if ipython.ARROW in text and ipython.running(text) is not None:
             self._chain = 0
             self._open = _Open(indent=0, line=line, cells=True)
             return self._in_cells(self._open, text, line)
@@ -201,8 +201,8 @@ class Tracebacks:
         return True, []
 
     def _in_cells(self, open_: _Open, text: str, line: int) -> tuple[bool, list[Raised]]:
-        frame = cells.frame(text)
-        marked = None if frame is not None else cells.running(text)
+        frame = ipython.frame(text)
+        marked = None if frame is not None else ipython.running(text)
         if frame is not None:
             if len(open_.frames) >= _KEPT_FRAMES:
                 del open_.frames[_KEPT_FRAMES // 2]
@@ -215,7 +215,7 @@ class Tracebacks:
         elif (raised := _RAISED.match(text.rstrip())) and raised[1] not in _NO_EXCEPTION and not raised[1].isupper():
             open_.exception, open_.line = raised[1], line
             self._add_message(open_, raised[2] or "")
-        elif not cells.around(text):
+        elif not ipython.is_context_line(text):
             open_.foreign += 1
             return False, self._finish() if open_.foreign > _PATIENCE else []
         return True, []
@@ -281,7 +281,7 @@ _FUNCTIONS: tuple[tuple[str, Phase], ...] = (
     (r"^(?:training_step|_inner_training_loop|inner_training_loop|optimizer_step|ppo_train|train)$", "train"),
     (r"^(?:get_train_args|_parse_train_args|read_args|_parse_args|get_ray_args|get_infer_args)$", "start"),
 )  # fmt: skip
-_PHASES = [(later(pattern), phase) for pattern, phase in _FUNCTIONS]
+_PHASES = [(lazy_compile(pattern), phase) for pattern, phase in _FUNCTIONS]
 
 
 def phase_of(frames: tuple[Frame, ...]) -> Phase | None:

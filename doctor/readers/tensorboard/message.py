@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from doctor.protobuf import fields
+from doctor.readers.formats.protobuf import fields
 
 
 def event(data: bytes) -> tuple[float, int, list[tuple[str, float | None, str | None]]]:

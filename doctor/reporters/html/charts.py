@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from doctor.curves import Curve
-from doctor.report import Report
+from doctor.report.curves import Curve
+from doctor.report.model import Report
 
 
 class Chart(msgspec.Struct, frozen=True):

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from doctor.report import EvidenceView, FindingView, PatchView, RemedyView, Report
+from doctor.report.model import EvidenceView, FindingView, PatchView, RemedyView, Report
 from doctor.reporters import base
 from doctor.reporters.html.charts import Chart, charts
-from doctor.words import Words
+from doctor.words.catalogue import Words
 
 SYMBOLS = {"error": "✗", "warning": "!", "note": "i", "fine": "✓", "unknown": "?"}
 ADVICE = {"apply": "✔", "later": "▹", "done": "✓", "not_applicable": "–", "conflict": "⇄", "rejected": "✗", "manual": "✎"}

@@ -1,0 +1,1 @@
+"""What LLaMA-Factory is told: options, files, patches."""

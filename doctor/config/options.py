@@ -1,0 +1,229 @@
+"""LLaMA-Factory's options: real names, types, defaults, choices; effective values; the scope in which rules ask about a run."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import re
+from collections.abc import Container, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from doctor.core.run import Run
+from doctor.rulebook.conditions import Condition, Scope, holds
+from doctor.support.decoding import convert
+from doctor.support.package_files import rules_folder
+
+Version = tuple[int, ...]
+NEWEST: dict[str, Version] = {"llamafactory": (0, 9, 5), "transformers": (5, 6, 0)}
+"""The versions that rules/options.yaml was made from last, taken where a run does not tell its own."""
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One option. `since` and `until` are versions of the package in `of`; `was` maps the last version with another default to it.
+
+    `type` is one or more of bool, int, float, str, list, dict, null, joined by `|`. `group` is the dataclass that holds it, or `gone`
+    for an option that the newest version lacks; `use` then names its successor.
+    """
+
+    group: Literal["model", "data", "training", "finetuning", "generating", "gone"]
+    type: str
+    default: Any
+    of: Literal["llamafactory", "transformers"]
+    choices: list[Any] | None = None
+    since: str | None = None
+    until: str | None = None
+    was: dict[str, Any] = {}
+    use: str | None = None
+
+    def exists_in(self, versions: Mapping[str, Version]) -> bool:
+        """Whether the installed packages know it; `versions` as from `versions_of`."""
+        installed = versions[self.of]
+        return not (self.since and installed < version(self.since)) and not (self.until and installed > version(self.until))
+
+
+def version(text: str) -> Version:
+    """`0.9.5.dev0` -> (0, 9, 5); what is no number ends it."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", text)
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
+
+
+def versions_of(facts: Mapping[str, Any]) -> dict[str, Version]:
+    """The run's versions of LLaMA-Factory and transformers, the newest known where it does not tell."""
+    told = {name: version(str(facts.get(f"versions.{name}", ""))) for name in NEWEST}
+    if told["llamafactory"] and not told["transformers"] and told["llamafactory"] < NEWEST["llamafactory"]:
+        told["transformers"] = (4, 40) if told["llamafactory"] < (0, 9) else (4, 57)
+    return {name: found or NEWEST[name] for name, found in told.items()}
+
+
+@functools.cache
+def table() -> Mapping[str, Option]:
+    """Every option of LLaMA-Factory 0.7 to 0.9.5, by name (about 400; rules/options.yaml, which is JSON: 1 ms)."""
+    raw = msgspec.json.decode((rules_folder() / "options.yaml").read_bytes())
+    del raw["_about"]
+    return convert(raw, dict[str, Option])
+
+
+@functools.cache
+def _defaults(llamafactory: Version, transformers: Version) -> dict[str, Any]:
+    installed = {"llamafactory": llamafactory, "transformers": transformers}
+    out = {}
+    for name, option in table().items():
+        if option.exists_in(installed):
+            older = [value for until, value in option.was.items() if installed[option.of] <= version(until)]
+            out[name] = older[0] if older else option.default
+    return out
+
+
+def effective(config: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Every option's value as LLaMA-Factory would use it: given, else what the run told, else the default of its version.
+
+    Beside the options themselves: `zero_stage` (0..3, None if it cannot be known), `zero_offload`, `zero_overlap_comm`,
+    `loads_reference_model`, `warmup_share` (part of the training, None where the number of steps is unknown), `saves_at_evaluations`
+    (save_steps is a multiple of eval_steps) and `lora_alpha_over_rank`.
+    """
+    facts = facts or {}
+    installed = versions_of(facts)
+    values = {**_defaults(installed["llamafactory"], installed["transformers"]), **options_from_facts(facts), **config}
+    if values.get("lora_alpha") is None and isinstance(values.get("lora_rank"), int):
+        values["lora_alpha"] = values["lora_rank"] * 2  # hparams/finetuning_args.py __post_init__
+    if values.get("packing") is None:
+        values["packing"] = values.get("stage") == "pt" or values.get("neat_packing") is True  # hparams/parser.py, data_args.py
+    values.update(_zero(values.get("deepspeed"), facts))
+    values["loads_reference_model"] = _loads_reference(values)
+    values["warmup_share"] = _warmup_share(values, facts)
+    values["saves_at_evaluations"] = _saves_at_evaluations(values)
+    alpha, rank = values.get("lora_alpha"), values.get("lora_rank")
+    values["lora_alpha_over_rank"] = alpha / rank if isinstance(alpha, int | float) and isinstance(rank, int | float) and rank else None
+    return values
+
+
+def effective_batch_size(config: Mapping[str, Any], world_size: int = 1) -> int | None:
+    """Samples per optimizer step: per device x accumulation x ranks (TF get_total_train_batch_size); None if one is no number."""
+    values = effective(config)
+    parts = (values["per_device_train_batch_size"], values["gradient_accumulation_steps"], world_size)
+    if any(isinstance(part, bool) or not isinstance(part, int) for part in parts):
+        return None
+    return int(parts[0] * parts[1] * parts[2])
+
+
+def suggestion(name: str, versions: Mapping[str, Version]) -> str | None:
+    """What the writer of an unknown option probably meant, among those that exist."""
+    option = table().get(name)
+    if option is not None and option.use:
+        return option.use
+    living = [other for other, known in table().items() if known.exists_in(versions)]
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), living, n=1, cutoff=0.7)
+    return close[0] if close else None
+
+
+_METHODS = {"lora": "lora", "dora": "lora", "full": "full", "freeze": "freeze", "oft": "oft"}
+
+
+_TOLD_BY = {
+    "finetuning_method": ("finetuning_type",),
+    "batch.per_device": ("per_device_train_batch_size",),
+    "batch.accumulation": ("gradient_accumulation_steps",),
+    "quantized.bits": ("quantization_bit",),
+    "gradient_checkpointing": ("disable_gradient_checkpointing",),
+    "compute_dtype": ("bf16", "fp16"),
+}
+"""Facts of a console that tell an option's value."""
+
+
+def options_from_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that a console tells although no config is known."""
+    out: dict[str, Any] = {}
+    method = str(facts.get("finetuning_method", "")).lower()
+    if method in _METHODS:
+        out["finetuning_type"] = _METHODS[method]
+    plain = ("batch.per_device", "batch.accumulation", "quantized.bits")
+    out.update({_TOLD_BY[fact][0]: facts[fact] for fact in plain if facts.get(fact) is not None})
+    if facts.get("gradient_checkpointing") is False:
+        out["disable_gradient_checkpointing"] = True
+    if facts.get("compute_dtype") in ("torch.bfloat16", "bfloat16"):
+        out["bf16"] = True
+    if facts.get("compute_dtype") in ("torch.float16", "float16"):
+        out["fp16"] = True
+    return out
+
+
+def drop_facts_about(facts: Mapping[str, Any], keys: Container[str]) -> dict[str, Any]:
+    """`facts` without those that tell the value of one of these options: it was changed since."""
+    return {name: value for name, value in facts.items() if not any(key in keys for key in _TOLD_BY.get(name, ()))}
+
+
+def deepspeed_settings(value: Any) -> dict[str, Any] | None:
+    """The DeepSpeed settings written into the config itself, as a mapping or as JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return dict(value) if isinstance(value, Mapping) else None
+
+
+def _zero(deepspeed: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Stage, offload and overlap_comm of ZeRO: from the settings, what was read of the file, or the file's customary name."""
+    if not deepspeed:
+        return {"zero_stage": facts.get("deepspeed.stage", 0), "zero_offload": False, "zero_overlap_comm": False}
+    settings = deepspeed_settings(deepspeed)
+    if settings is not None:
+        zero = settings.get("zero_optimization")
+        zero = zero if isinstance(zero, Mapping) else {}
+        devices = [part.get("device") for part in (zero.get("offload_optimizer"), zero.get("offload_param")) if isinstance(part, Mapping)]
+        offload = any(device in ("cpu", "nvme") for device in devices)
+        stage = zero.get("stage", 0)
+        return {"zero_stage": stage, "zero_offload": offload, "zero_overlap_comm": zero.get("overlap_comm", stage == 3)}
+    name = re.split(r"[\\/]", str(deepspeed))[-1].lower()
+    found = re.search(r"z(?:ero)?[-_]?(?:stage)?[-_]?([0-3])|stage[-_]?([0-3])", name)
+    stage = int(found[1] or found[2]) if found else None
+    return {
+        "zero_stage": facts.get("deepspeed.stage", stage),
+        "zero_offload": facts.get("deepspeed.offload", "offload" in name),
+        "zero_overlap_comm": facts.get("deepspeed.overlap_comm"),
+    }
+
+
+def _loads_reference(values: Mapping[str, Any]) -> bool:
+    """train/trainer_utils.py create_ref_model: a second model, unless an adapter can be switched off instead."""
+    stage = values.get("stage")
+    wanted = stage in ("kto", "ppo") or (stage == "dpo" and values.get("pref_loss") not in ("orpo", "simpo"))
+    return wanted and (values.get("ref_model") is not None or values.get("finetuning_type") != "lora")
+
+
+def _saves_at_evaluations(values: Mapping[str, Any]) -> bool | None:
+    """Whether every checkpoint falls on an evaluation (transformers: save_steps a round multiple of eval_steps); None for shares."""
+    saves, evaluations = values.get("save_steps"), values.get("eval_steps") or values.get("logging_steps")
+    if not isinstance(saves, int | float) or not isinstance(evaluations, int | float) or min(saves, evaluations) < 1:
+        return None
+    return saves % evaluations == 0
+
+
+def _warmup_share(values: Mapping[str, Any], facts: Mapping[str, Any]) -> float | None:
+    """Transformers' rule: steps from 1 on are steps (and win), below 1 a share; else warmup_ratio."""
+    steps, ratio = values.get("warmup_steps"), values.get("warmup_ratio")
+    if isinstance(steps, int | float) and steps >= 1:
+        planned = facts.get("steps.planned") or values.get("max_steps")
+        return float(steps / planned) if isinstance(planned, int) and planned > 0 else None
+    return float(next((part for part in (steps, ratio) if isinstance(part, int | float) and part > 0), 0))
+
+
+def scope_of(run: Run, facts: Mapping[str, Any]) -> Scope:
+    """What conditions may ask: `config.*` effective values, `fact.*` the match's facts over the run's, `run.*` the run's shape."""
+    known = {**run.facts, **facts}
+    shape = {
+        "completed": run.completed,
+        "first_step": run.first_step,
+        "last_step": run.last_step,
+        "ranks": len(run.ranks),
+        "attempts": len(run.attempts),
+    }
+    return {"config": effective(run.config, known), "fact": known, "run": shape}
+
+
+def holds_for(condition: Condition, run: Run) -> bool:
+    """Whether `condition` holds for what is known of `run`."""
+    return holds(condition, scope_of(run, {}))

@@ -1,0 +1,194 @@
+"""A patch as data: changes of the config, the environment, the DeepSpeed file or the launch command."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from doctor.config.options import deepspeed_settings
+from doctor.rulebook.conditions import MISSING, Scope, holds, look_up
+from doctor.rulebook.model import Op, Remedy, Scale
+
+Target = Literal["config", "env", "deepspeed", "command"]
+
+_PLACEHOLDER = re.compile(r"\{((?:fact|config|plan)\.[\w.]+)\}")
+_TIED_TO_BATCH = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+
+
+class Unknown(LookupError):
+    """A remedy names a value that nobody knows here (`{fact.x}` without that fact, a number that is none)."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One key set or unset; `old` is the given value (None if it was not given)."""
+
+    target: Target
+    op: Literal["set", "unset"]
+    key: str
+    old: Any
+    new: Any
+
+
+class Patch(msgspec.Struct, frozen=True):
+    """Changes that go together; `because` maps each changed key to the remedy (`rule id` + `#` + remedy id) or duty that asked for it."""
+
+    changes: tuple[Change, ...] = ()
+    because: dict[str, str] = {}
+
+
+def changes_of(remedy: Remedy, config: Mapping[str, Any], scope: Scope) -> tuple[Change, ...]:
+    """What the remedy changes in `config` (given keys only; `scope["config"]` holds the effective values); empty if nothing.
+
+    Conditions and placeholders see the state before the remedy. Raises Unknown where a value cannot be known.
+    """
+    changed: dict[tuple[Target, str], Change] = {}
+    for op in remedy.patch:
+        if holds(op.only_if, scope):
+            for change in _changes(op, config, scope):
+                if change.target == "config" or look_up(f"fact.{change.target}.{change.key}", scope) != change.new:
+                    changed[change.target, change.key] = change
+    after = {**scope["config"], **apply({}, changed.values())}
+    for change in _kept(remedy, config, scope["config"], after):
+        changed[change.target, change.key] = change
+    return tuple(changed.values())
+
+
+def apply(config: Mapping[str, Any], changes: Iterable[Change]) -> dict[str, Any]:
+    """`config` with the changes that concern it; applying them again changes nothing."""
+    out = dict(config)
+    for change in changes:
+        if change.target != "config":
+            continue
+        if change.op == "set":
+            out[change.key] = change.new
+        else:
+            out.pop(change.key, None)
+    return out
+
+
+def joined(config: Mapping[str, Any], changes: Iterable[Change]) -> tuple[Change, ...]:
+    """One change a key: from the value given in `config` to the last one; what ends where it began is left out."""
+    last: dict[tuple[Target, str], Change] = {}
+    for change in changes:
+        last.pop((change.target, change.key), None)
+        last[change.target, change.key] = change
+    out = []
+    for change in last.values():
+        if change.target != "config":
+            out.append(change)
+        elif change.key in config if change.op == "unset" else not _same(config.get(change.key, MISSING), change.new):
+            out.append(msgspec.structs.replace(change, old=config.get(change.key)))
+    return tuple(out)
+
+
+def fill(value: Any, scope: Scope) -> Any:
+    """`value` with its placeholders filled; a text that is one placeholder takes the value with its type. Raises Unknown."""
+    if isinstance(value, dict):
+        return {key: fill(part, scope) for key, part in value.items()}
+    if isinstance(value, list):
+        return [fill(part, scope) for part in value]
+    if not isinstance(value, str):
+        return value
+    whole = _PLACEHOLDER.fullmatch(value)
+    if whole:
+        return _known(whole[1], scope)
+    return _PLACEHOLDER.sub(lambda found: str(_known(found[1], scope)), value)
+
+
+def _known(path: str, scope: Scope) -> Any:
+    value = look_up(path, scope)
+    if value is MISSING or value is None:
+        raise Unknown(path)
+    return value
+
+
+def _changes(op: Op, config: Mapping[str, Any], scope: Scope) -> Iterator[Change]:
+    values = scope["config"]
+    for key, wanted in (op.set or {}).items():
+        yield from _set(op.target, fill(key, scope), fill(wanted, scope), config, values)
+    for name in op.unset or ():
+        key = fill(name, scope)
+        if op.target == "config" and key in config:
+            yield Change("config", "unset", key, config[key], None)
+    for key, scale in (op.scale or {}).items():
+        new = _scaled(values.get(key), float(fill(scale.by, scope)), scale)
+        if new is not None:
+            yield Change("config", "set", key, config.get(key), new)
+
+
+def _set(target: Target, key: str, new: Any, config: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Change]:
+    if target == "deepspeed":
+        settings = deepspeed_settings(config.get("deepspeed"))
+        if settings is None:
+            yield Change("deepspeed", "set", key, None, new)
+        else:
+            yield Change("config", "set", "deepspeed", config.get("deepspeed"), _with(settings, key.split("."), new))
+    elif target != "config":
+        yield Change(target, "set", key, None, new)
+    elif not _same(values.get(key), new):
+        yield Change("config", "set", key, config.get(key), copy.deepcopy(new))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal, and true is not 1."""
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+
+
+def _with(settings: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of nested settings with one value set."""
+    inner = settings.get(path[0])
+    return {**settings, path[0]: value if len(path) == 1 else _with(inner if isinstance(inner, Mapping) else {}, path[1:], value)}
+
+
+def _scaled(value: Any, by: float, scale: Scale) -> int | float | None:
+    """The scaled number, or None where it would not move the way it should (a limit never pushes it back past where it stands)."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    new = value * by
+    if scale.at_most is not None:
+        new = min(new, scale.at_most)
+    if scale.at_least is not None:
+        new = max(new, scale.at_least)
+    new = math.floor(new) if isinstance(value, int) else float(f"{new:.3g}")
+    moves = new < value if by < 1 else new > value
+    return new if moves else None
+
+
+def _kept(remedy: Remedy, config: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    if "effective_batch_size" in remedy.keep:
+        yield from _same_effective_batch(config, before, after)
+    if "lora_scaling" in remedy.keep:
+        yield from _same_lora_scaling(config, before, after)
+
+
+def _same_effective_batch(config: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    """Accumulation takes over what the batch per GPU lost (rounded up); numbers fixed in inline DeepSpeed settings follow."""
+    old, new = before.get("per_device_train_batch_size"), after.get("per_device_train_batch_size")
+    steps = before.get("gradient_accumulation_steps")
+    if not (isinstance(old, int) and isinstance(new, int) and isinstance(steps, int)) or old == new or min(old, new, steps) < 1:
+        return
+    wanted = math.ceil(old * steps / new)
+    if wanted != steps:
+        yield Change("config", "set", "gradient_accumulation_steps", config.get("gradient_accumulation_steps"), wanted)
+    settings = deepspeed_settings(config.get("deepspeed"))
+    fixed = [key for key in _TIED_TO_BATCH if settings and isinstance(settings.get(key), int)]
+    if settings and fixed:
+        yield Change("config", "set", "deepspeed", config["deepspeed"], {**settings, **dict.fromkeys(fixed, "auto")})
+
+
+def _same_lora_scaling(config: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    """A written lora_alpha follows the rank: alpha / r stays (with rsLoRA alpha / sqrt(r)); an unwritten one is 2 r anyway."""
+    alpha, old, new = config.get("lora_alpha"), before.get("lora_rank"), after.get("lora_rank")
+    if isinstance(alpha, int) and isinstance(old, int) and isinstance(new, int) and old > 0 and old != new:
+        share = math.sqrt(new / old) if before.get("use_rslora") is True else new / old
+        yield Change("config", "set", "lora_alpha", alpha, max(1, round(alpha * share)))

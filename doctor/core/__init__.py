@@ -1,0 +1,1 @@
+"""What a run is: its events, its state, its series."""

@@ -1,0 +1,58 @@
+"""Every detector, by the word that rules use under `when:`. Adding one = one file and one line here."""
+
+from __future__ import annotations
+
+from doctor.detectors.base import Detector
+from doctor.detectors.collectives import Collectives
+from doctor.detectors.config_values import ConfigValues
+from doctor.detectors.divergence import Divergence
+from doctor.detectors.fact import KnownFact
+from doctor.detectors.gpu_oom import GpuOom
+from doctor.detectors.gradient import Gradient
+from doctor.detectors.log_pattern import LogPattern
+from doctor.detectors.loss_spike import LossSpike
+from doctor.detectors.nonfinite import Nonfinite
+from doctor.detectors.option_values import OptionValues
+from doctor.detectors.overfitting import Overfitting
+from doctor.detectors.plateau import Plateau
+from doctor.detectors.preference import Preference
+from doctor.detectors.process_end import ProcessEnds
+from doctor.detectors.sample_level import SampleLevel
+from doctor.detectors.schedule import Schedule
+from doctor.detectors.share_of_step import ShareOfStep
+from doctor.detectors.slow_rank import SlowRank
+from doctor.detectors.standstill import Standstill
+from doctor.detectors.step_time import StepTime
+from doctor.detectors.stops_after import StopsAfter
+from doctor.detectors.traceback_place import TracebackPlace
+from doctor.detectors.uncaught_exception import UncaughtException
+from doctor.detectors.utilisation import Utilisation
+from doctor.detectors.zero_loss import ZeroLoss
+
+DETECTORS: dict[str, type[Detector]] = {
+    "config": ConfigValues,
+    "fact": KnownFact,
+    "log_pattern": LogPattern,
+    "traceback": TracebackPlace,
+    "stops_after": StopsAfter,
+    "process_end": ProcessEnds,
+    "gpu_oom": GpuOom,
+    "uncaught_exception": UncaughtException,
+    "divergence": Divergence,
+    "gradient": Gradient,
+    "loss_spike": LossSpike,
+    "nonfinite": Nonfinite,
+    "options": OptionValues,
+    "overfitting": Overfitting,
+    "plateau": Plateau,
+    "preference": Preference,
+    "schedule": Schedule,
+    "zero_loss": ZeroLoss,
+    "sample_level": SampleLevel,
+    "step_time": StepTime,
+    "utilisation": Utilisation,
+    "share_of_step": ShareOfStep,
+    "slow_rank": SlowRank,
+    "standstill": Standstill,
+    "collectives": Collectives,
+}

@@ -1,0 +1,1 @@
+"""From events to root causes."""

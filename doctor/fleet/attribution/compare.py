@@ -1,0 +1,112 @@
+"""A few runs beside each other: what differs, which difference explains the failures, and their learning curves on one scale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from doctor.diagnosis.pipeline import Tools, run_analysis
+from doctor.errors import NOTHING_TO_READ, DoctorError
+from doctor.fleet.attribution import changes, history
+from doctor.fleet.attribution.changes import Explanation
+from doctor.fleet.attribution.curves import Curve
+from doctor.fleet.output import summary, tables
+from doctor.fleet.scan.discovery import Found, discover
+from doctor.fleet.scan.records import RunRecord, record_of
+from doctor.planner.plan import PreviousAttempt
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A key that is not the same in all runs. `named`: the diagnosis of a failed run would change it."""
+
+    key: str
+    values: list[Any]
+    named: bool
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """The runs in the order given; differences, the likeliest explanation first."""
+
+    format: int = 1
+    runs: list[RunRecord]
+    differences: list[Difference]
+    explanation: Explanation
+
+    def curves(self) -> list[Curve]:
+        """The runs' learning curves."""
+        return [Curve(one.path, *one.curve, failed=bool(one.failed)) for one in self.runs]
+
+
+def compare(paths: Sequence[str], *, lang: str = "en") -> Compared:
+    """Compares runs: folders or logs, analyzed here, and tables of a scan (.parquet). Raises DoctorError where there are not two."""
+    tools = Tools.load()
+    runs = [record for path in paths for record in _records(path, lang, tools)]
+    if len(runs) < 2:
+        raise DoctorError(f"{len(runs)} run found; a comparison needs two", NOTHING_TO_READ)
+    judged = summary.trials([one for one in runs if one.failed is not None])
+    explanation = changes.explain(judged)
+    return Compared(runs=runs, differences=_differences(runs, explanation), explanation=explanation)
+
+
+def tried_before(table: Path, paths: Sequence[str], cause: str | None) -> list[PreviousAttempt]:
+    """The other attempts of this job in the table of a scan that failed of the same cause. Raises DoctorError for no such table."""
+    here = Path(paths[0]).resolve()
+    runs = [_of_row(row) for row in tables.read(table)]
+    mine = next((one for one in runs if Path(one.path).resolve() == here), None)
+    job = mine.job if mine else history.job_name(str(here), {})
+    this = RunRecord(path=mine.path if mine else str(here), cause=cause)
+    return history.previous_attempts(this, [one for one in runs if one.job == job])
+
+
+def _records(path: str, lang: str, tools: Tools) -> list[RunRecord]:
+    if path.endswith(".parquet"):
+        return [_of_row(row) for row in tables.read(Path(path))]
+    found = _found(path)
+    return [record_of(found, run_analysis(found.paths, lang=lang, tools=tools))]
+
+
+def _found(path: str) -> Found:
+    """The run at a path: a folder as a whole, or one file."""
+    if not Path(path).exists():
+        raise DoctorError(f"{path}: no such file or folder", NOTHING_TO_READ)
+    runs = list(discover([path])) if Path(path).is_dir() else []
+    ended = runs[0].ended if len(runs) == 1 else Path(path).stat().st_mtime
+    files = runs[0].files if len(runs) == 1 else []
+    return Found(path, [path], files, "", sum(size for _, size in files), ended)
+
+
+def _of_row(row: dict[str, Any]) -> RunRecord:
+    """A record from a row of the table of runs, as far as a comparison needs it."""
+    names = {field.name for field in msgspec.structs.fields(RunRecord)} & row.keys() - {"config", "environment", "started", "ended"}
+    values = {name: row[name] for name in names if row[name] is not None}
+    dates = {name: row[name].timestamp() for name in ("started", "ended") if row[name] is not None}
+    curve = (row["loss_steps"] or [], row["loss_values"] or [])
+    proposed = [one.lstrip("-").partition("=")[0] for one in row["patch"] or []]
+    record = RunRecord(
+        **values, **dates, curve=curve, proposed=proposed, config=json.loads(row["config"]), environment=json.loads(row["environment"])
+    )
+    if row["failed"] and record.status not in ("failed", "interrupted"):  # an error that did not stop it: told by a finding
+        return msgspec.structs.replace(record, status="failed")
+    return record
+
+
+def _differences(runs: Sequence[RunRecord], explanation: Explanation) -> list[Difference]:
+    """All differing keys: those called guilty first, then those that a diagnosis names, then as they separate the runs."""
+    trials = summary.trials(runs)
+    proposed = {key for one in runs if one.failed for key in one.proposed}
+    order = {one.key: (place, one.guilty) for place, one in enumerate(explanation.suspects)}
+    out = []
+    for key in sorted({key for one in trials for key in one.values}):
+        values = [one.values.get(key) for one in trials]
+        if any(value != values[0] for value in values):
+            out.append(Difference(key, values, key in proposed))
+
+    def rank(one: Difference) -> tuple[bool, bool, int, str]:
+        place, called = order.get(one.key, (len(order), False))
+        return not called, not one.named, place, one.key
+
+    return sorted(out, key=rank)

@@ -1,0 +1,142 @@
+"""Where runs lie: a local folder, or any storage that fsspec knows (`s3://`, `gs://`, `hdfs://` ...), behind one listing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from doctor.errors import NOTHING_TO_READ, DoctorError
+from doctor.support.optional import need
+
+Kind = Literal["file", "folder", "odd"]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One name in a folder: `size` in bytes and `changed` in nanoseconds (0 where unknown); `odd` is a pipe, device or dead link."""
+
+    name: str
+    path: str
+    kind: Kind
+    size: int = 0
+    changed: int = 0
+    tag: str = ""
+
+
+class Storage(Protocol):
+    """A place with folders."""
+
+    def list(self, folder: str) -> Iterator[Entry]:
+        """What a folder holds. Raises OSError."""
+        ...
+
+    def ends(self, entry: Entry) -> bytes:
+        """Bytes from both ends of a file, to tell whether it changed; empty where the listing tells enough."""
+        ...
+
+
+def remote(path: str) -> bool:
+    """Whether fsspec must read it."""
+    return "://" in path
+
+
+def storage_of(root: str) -> Storage:
+    """The storage of a root. Raises DoctorError: 3 if the root is not there, 2 if its kind of storage cannot be reached."""
+    if remote(root):
+        return Remote(root)
+    if not Path(root).exists():
+        raise DoctorError(f"{root}: no such file or folder", NOTHING_TO_READ)
+    return Local()
+
+
+class Local:
+    """The machine's own files. Links to files are followed; a link to a folder is not: what it points to is found where it lies."""
+
+    def list(self, folder: str) -> Iterator[Entry]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield _local(entry)
+
+    def ends(self, entry: Entry) -> bytes:
+        """The first and the last 4 KiB."""
+        try:
+            descriptor = os.open(entry.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            return str(error.errno).encode()
+        try:
+            if entry.size <= 2 * _END:
+                return os.read(descriptor, 2 * _END)
+            head = os.read(descriptor, _END)
+            os.lseek(descriptor, -_END, os.SEEK_END)
+            return head + os.read(descriptor, _END)
+        except OSError as error:
+            return str(error.errno).encode()
+        finally:
+            os.close(descriptor)
+
+
+_END = 4096
+
+
+def _local(entry: os.DirEntry[str]) -> Entry:
+    try:
+        status = entry.stat()
+    except OSError:
+        return Entry(entry.name, entry.path, "odd")
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(entry.name, entry.path, "odd" if entry.is_symlink() else "folder")
+    kind: Kind = "file" if stat.S_ISREG(status.st_mode) else "odd"
+    return Entry(entry.name, entry.path, kind, status.st_size, status.st_mtime_ns)
+
+
+class Remote:
+    """A storage behind fsspec; a file's ETag or checksum stands for its bytes."""
+
+    def __init__(self, root: str) -> None:
+        self.protocol = root.partition("://")[0]
+        self.system = system(root)
+        try:
+            there = self.system.exists(root)
+        except Exception as error:  # every storage has errors of its own
+            raise DoctorError(f"{root}: cannot be reached: {type(error).__name__}: {error}") from error
+        if not there:
+            raise DoctorError(f"{root}: no such folder", NOTHING_TO_READ)
+
+    def list(self, folder: str) -> Iterator[Entry]:
+        for one in self.system.ls(folder, detail=True):
+            path = self.system.unstrip_protocol(one["name"])
+            kind: Kind = "folder" if one.get("type") == "directory" else "file" if one.get("type") == "file" else "odd"
+            tag = str(one.get("ETag") or one.get("etag") or one.get("md5Hash") or one.get("checksum") or "")
+            yield Entry(path.rstrip("/").rpartition("/")[2], path, kind, int(one.get("size") or 0), _nanoseconds(one), tag)
+
+    def ends(self, entry: Entry) -> bytes:
+        return entry.tag.encode()
+
+
+def system(root: str) -> Any:
+    """The fsspec file system of a URL. Raises DoctorError where fsspec or the storage's own package is missing."""
+    fsspec = need("fsspec")
+    try:
+        return fsspec.core.url_to_fs(root)[0]
+    except (ImportError, ValueError) as error:
+        raise DoctorError(f"{root}: {error}") from error
+
+
+def _nanoseconds(info: dict[str, Any]) -> int:
+    """The time of the last change, under whatever name and type a storage gives it."""
+    value = next(
+        (info[name] for name in ("mtime", "LastModified", "last_modified", "updated", "modificationTime", "created") if info.get(name)), 0
+    )
+    if isinstance(value, datetime):
+        return int(value.timestamp() * 1e9)
+    if isinstance(value, str):
+        try:
+            return int(datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp() * 1e9)
+        except ValueError:
+            return 0
+    return int(value / 1000 * 1e9) if value > 1e11 else int(value * 1e9)

@@ -1,0 +1,120 @@
+"""`python -m doctor.fleet.scan.worker_process`: analyzes the runs that a worker names on standard input, until that is closed."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+
+from doctor.diagnosis import known_issues
+from doctor.diagnosis.pipeline import Analysis, Tools, run_analysis
+from doctor.errors import DoctorError
+from doctor.fleet.scan import discovery, storage
+from doctor.fleet.scan.records import RunRecord, Task, failed_to, nothing_there, record_of
+from doctor.fleet.scan.worker import READY
+from doctor.report.model import Report
+from doctor.support.decoding import from_json, unpack
+from doctor.support.subprocesses import receive, send, streams
+
+WHOLE = 64 << 20
+HEAD, TAIL = 4 << 20, 32 << 20
+"""Of a file in a remote storage that is larger than `WHOLE`, the beginning and the end are fetched, in bytes."""
+
+
+def main() -> None:
+    """Answers tasks until the other side is gone."""
+    tasks, answers = streams()
+    tools = Tools.load()
+    send(answers, READY)
+    while (message := receive(tasks)) is not None:
+        send(answers, msgspec.msgpack.encode(_answer(unpack(message, Task), tools)))
+
+
+def _answer(task: Task, tools: Tools) -> RunRecord | None:
+    """The record of one run; None if it is no run. Only the end of the process can keep it from answering."""
+    try:
+        with _local(task) as (paths, rename):
+            seen = run_analysis(paths, lang=task.lang, previous_attempts=task.previous_attempts, tools=tools)
+            if _says_nothing(seen) and discovery.only_logs(task.found) and not task.found.problems:
+                return None
+            report = known_issues.attach(rename(msgspec.structs.replace(seen.report, run=_named(seen.report, task))))
+            record = record_of(task.found, Analysis(report, seen.judged, seen.run))
+            return msgspec.structs.replace(record, page=_rendered(report, task.report))
+    except DoctorError as error:
+        if nothing_there(task.found, error.exit_code):
+            return None
+        return failed_to(task.found, "unreadable", "; ".join([*task.found.problems, *str(error).splitlines()][:3]))
+    except MemoryError:
+        return failed_to(task.found, "too_large", "out of memory")
+    except Exception as error:  # one bad run never stops the scan; the record says what happened
+        return failed_to(task.found, "crashed", f"{type(error).__name__}: {error}")
+
+
+def _says_nothing(seen: Analysis) -> bool:
+    """Whether what was read may be the log of anything: no options, no steps, nothing that a training says, nothing found."""
+    run = seen.run
+    return not (run.config or run.series or run.ends or run.exceptions or seen.judged or set(run.facts) - {"text"})
+
+
+def _named(report: Report, task: Task) -> object:
+    return msgspec.structs.replace(report.run, path=task.found.path)
+
+
+def _rendered(report: Report, renderer: str | None) -> str | None:
+    """The report in the wanted format; `renderer` names a function: `module:mapping:key`."""
+    if renderer is None:
+        return None
+    module, mapping, key = renderer.split(":")
+    page: str = getattr(import_module(module), mapping)[key](report)
+    return page
+
+
+@contextlib.contextmanager
+def _local(task: Task) -> Iterator[tuple[list[str], Renaming]]:
+    """Paths to read: the run's own, or copies of a remote run's files, whose names are then taken back out of the report."""
+    if not storage.remote(task.found.path):
+        yield task.found.paths, Renaming("", "")
+        return
+    with tempfile.TemporaryDirectory(prefix="lfdoctor-") as folder:
+        base = task.found.path.rstrip("/") + "/"
+        for url, size in task.found.files:
+            _fetch(url, size, Path(folder, *_inside(url, base)))
+        yield [folder], Renaming(folder, base.rstrip("/"))
+
+
+def _inside(url: str, base: str) -> list[str]:
+    """The parts of a file's path under its run; consoles from elsewhere lie at its top."""
+    rest = url[len(base) :] if url.startswith(base) else url.rpartition("/")[2]
+    return [part for part in rest.split("/") if part not in ("", ".", "..")]
+
+
+def _fetch(url: str, size: int, target: Path) -> None:
+    """A copy of a remote file: whole, or its two ends with a line between them that says what is left out."""
+    system = storage.system(url)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if size <= WHOLE:
+        system.get_file(url, str(target))
+        return
+    head, tail = system.cat_file(url, start=0, end=HEAD), system.cat_file(url, start=size - TAIL, end=size)
+    target.write_bytes(head + f"\n[lfdoctor: {size - HEAD - TAIL} bytes left out]\n".encode() + tail)
+
+
+class Renaming(msgspec.Struct, frozen=True):
+    """Takes the folder of copies out of everything that a report says."""
+
+    folder: str
+    name: str
+
+    def __call__(self, report: Report) -> Report:
+        if not self.folder:
+            return report
+        text = msgspec.json.encode(report).replace(self.folder.encode(), self.name.encode())
+        return from_json(text, Report)
+
+
+if __name__ == "__main__":
+    main()

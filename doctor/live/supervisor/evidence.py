@@ -1,0 +1,78 @@
+"""Who killed a process that could not tell: the container's memory counter and the kernel's log, before and after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from doctor.live.trainer.sampler import cgroup_folder
+
+_KILL = re.compile(r"(?:Out of memory|Memory cgroup out of memory|oom-kill|Killed process).*")
+
+
+_RECORDS = 100_000
+"""So many messages of the kernel are looked at at most."""
+
+
+class KillEvidence:
+    """Made before the child starts; `lines()` afterwards tells what the system says of kills since then."""
+
+    def __init__(self) -> None:
+        self._folder = cgroup_folder()
+        self._before = self._kills()
+        self._kernel = _kernel_log()
+
+    def lines(self) -> list[str]:
+        """Sentences in the kernel's own words, where there is one; empty where nothing is known."""
+        out = []
+        now = self._kills()
+        if self._before is not None and now is not None and now > self._before:
+            out.append(f"Memory cgroup out of memory: memory.events oom_kill went from {self._before} to {now} during the run")
+        return [*out, *self._messages()]
+
+    def _kills(self) -> int | None:
+        try:
+            text = (self._folder / "memory.events").read_text() if self._folder else _version_1().read_text()
+        except OSError:
+            return None
+        found = re.search(r"^oom_kill (\d+)", text, re.M)
+        return int(found[1]) if found else None
+
+    def _messages(self) -> list[str]:
+        if self._kernel is None:
+            return []
+        out: list[str] = []
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_RECORDS):
+                try:
+                    record = os.read(self._kernel, 8192)
+                except BrokenPipeError:  # records that were overwritten before we came: the next read goes on behind them
+                    continue
+                except OSError:
+                    break
+                if not record:
+                    break
+                message = record.decode("utf-8", "replace").partition(";")[2].split("\n")[0]
+                if (found := _KILL.search(message)) and len(out) < 20:
+                    out.append(found[0][:500])
+        os.close(self._kernel)
+        self._kernel = None
+        return out
+
+
+def _version_1() -> Path:
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    inside = next((line.rpartition(":")[2] for line in lines if ":memory:" in line), "/")
+    return Path(f"/sys/fs/cgroup/memory{inside}/memory.oom_control")
+
+
+def _kernel_log() -> int | None:
+    """The kernel's messages from now on (only where the system lets us read them)."""
+    try:
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(fd, 0, os.SEEK_END)
+    except OSError:
+        return None
+    return fd

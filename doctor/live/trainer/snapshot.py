@@ -1,0 +1,161 @@
+"""What a trainer, its model and its environment say of themselves, as plain values. Nothing here makes a CUDA context or raises."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from doctor.privacy.secrets import mask, plain
+
+GIB = 1 << 30
+_PACKAGES = {
+    "torch": "torch", "transformers": "transformers", "llamafactory": "llamafactory", "peft": "peft", "deepspeed": "deepspeed",
+    "accelerate": "accelerate", "trl": "trl", "datasets": "datasets", "bitsandbytes": "bitsandbytes", "flash-attn": "flash_attn",
+}  # fmt: skip
+_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ALLOC_CONF",
+    "FORCE_TORCHRUN",
+    "NPROC_PER_NODE",
+    "OMP_NUM_THREADS",
+)
+_SHAPE = (
+    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "vocab_size", "tie_word_embeddings", "max_position_embeddings", "num_experts", "num_local_experts", "num_experts_per_tok",
+    "moe_intermediate_size", "sliding_window", "torch_dtype", "dtype",
+)  # fmt: skip
+_ATTENTION = {"flash_attention_2": "fa2", "sdpa": "sdpa", "eager": "eager"}
+_YAML_BYTES = 1 << 18
+
+
+def given() -> dict[str, Any] | None:
+    """What the program was started with: the YAML named on the command line and the words after it, secrets masked."""
+    words = [str(word) for word in sys.argv[:200]]
+    place = next((index for index, word in enumerate(words) if word.endswith((".yaml", ".yml"))), None)
+    text = None
+    if place is not None:
+        with contextlib.suppress(OSError):
+            text = mask(Path(words[place]).read_bytes()[:_YAML_BYTES].decode("utf-8", "replace"))
+    return {"type": "Given", "argv": [mask(word) for word in words], "yaml": text} if len(words) > 1 else None
+
+
+def effective(args: Any, trainer: Any) -> dict[str, Any]:
+    """Every option's value that can be reached: the training arguments, and LLaMA-Factory's own where its callback holds them."""
+    values: dict[str, Any] = {}
+    for callback in getattr(getattr(trainer, "callback_handler", None), "callbacks", ()):
+        for name in ("generating_args", "data_args", "model_args", "finetuning_args"):
+            values.update(_as_dict(getattr(callback, name, None)))
+    values.update(_as_dict(args))
+    return {key: value for key, value in plain(values).items() if not key.startswith("_")}
+
+
+def _as_dict(args: Any) -> Mapping[str, Any]:
+    if args is None:
+        return {}
+    try:
+        told = args.to_dict() if hasattr(args, "to_dict") else vars(args)
+    except Exception:  # other people's code
+        return {}
+    return told if isinstance(told, Mapping) else {}
+
+
+def facts(args: Any, state: Any, model: Any, trainer: Any) -> Iterator[tuple[str, Any]]:
+    """Facts by the names that the readers use; each part that fails is left out."""
+    for part in (_environment(), _plan(args, state, trainer), _model(model), _device(args)):
+        with contextlib.suppress(Exception):  # other people's objects
+            for name, value in part:
+                if value is not None:
+                    yield name, plain(value)
+
+
+def _environment() -> Iterator[tuple[str, Any]]:
+    yield "versions.python", platform.python_version()
+    for package, name in _PACKAGES.items():
+        with contextlib.suppress(PackageNotFoundError):
+            yield f"versions.{name}", version(package)
+    if "llamafactory" in sys.modules:
+        yield "framework", "llamafactory"
+    for name in _VARIABLES:
+        if name in os.environ:
+            yield f"env.{name}", os.environ[name]
+
+
+def _plan(args: Any, state: Any, trainer: Any) -> Iterator[tuple[str, Any]]:
+    yield "run.started_training", True
+    planned = getattr(state, "max_steps", None) or getattr(state, "num_training_steps", None)
+    yield "steps.planned", planned if isinstance(planned, int) and planned > 0 else None
+    world = getattr(args, "world_size", None)
+    per_device, accumulation = getattr(args, "train_batch_size", None), getattr(args, "gradient_accumulation_steps", None)
+    yield "world_size", world
+    yield "batch.per_device", getattr(args, "per_device_train_batch_size", None)
+    yield "batch.accumulation", accumulation
+    if isinstance(world, int) and isinstance(per_device, int) and isinstance(accumulation, int):
+        yield "batch.total", per_device * accumulation * world
+    yield "epochs.planned", float(state.num_train_epochs) if getattr(state, "num_train_epochs", None) else None
+    with contextlib.suppress(TypeError, AttributeError):  # an iterable dataset has no length
+        yield "examples.num", len(trainer.train_dataset)
+
+
+def _model(model: Any) -> Iterator[tuple[str, Any]]:
+    if model is None:
+        return
+    counts = [(_elements(one), one.requires_grad) for one in model.parameters()]
+    yield "model.params", sum(count for count, _ in counts)
+    yield "model.trainable_params", sum(count for count, trained in counts if trained)
+    config = getattr(model, "config", None)
+    yield "model.type", getattr(config, "model_type", None)
+    yield "attention", _ATTENTION.get(str(getattr(config, "_attn_implementation", None)))
+    yield "gradient_checkpointing", bool(getattr(model, "is_gradient_checkpointing", False)) or None
+    shape = {name: getattr(config, name) for name in _SHAPE if getattr(config, name, None) is not None}
+    yield "model.config", {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in shape.items()} or None
+
+
+def _elements(parameter: Any) -> int:
+    """Elements of a parameter, also of one that ZeRO-3 holds in shards or bitsandbytes in packed form (two 4-bit weights a byte)."""
+    count = int(getattr(parameter, "ds_numel", None) or parameter.numel())
+    return count * 2 * parameter.element_size() if type(parameter).__name__ == "Params4bit" else count
+
+
+def _device(args: Any) -> Iterator[tuple[str, Any]]:
+    yield "device", getattr(getattr(args, "device", None), "type", None)
+    used = cuda()
+    if used is not None:
+        card = used.get_device_properties(used.current_device())
+        yield "gpu.name", card.name
+        yield "gpu.total_gib", round(card.total_memory / GIB, 2)
+        yield "gpu.count", used.device_count()
+
+
+def cuda() -> Any:
+    """torch.cuda where this process uses it already, else None."""
+    found = getattr(sys.modules.get("torch"), "cuda", None)
+    return found if found is not None and found.is_available() and found.is_initialized() else None
+
+
+def allocator() -> dict[str, float]:
+    """torch's CUDA allocator: GiB allocated and reserved, now and at most, GiB in inactive pieces of split blocks, retries and failures."""
+    try:
+        card = cuda()
+        told = card.memory_stats() if card is not None else {}
+    except Exception:  # after a device-side failure even this can raise
+        return {}
+    out = {name: round(told[key] / GIB, 3) for name, key in _ALLOCATOR.items() if key in told}
+    out.update({name: float(told[key]) for name, key in _COUNTS.items() if key in told})
+    return out
+
+
+_ALLOCATOR = {
+    "vram_allocated_gib": "allocated_bytes.all.peak",
+    "vram_reserved_gib": "reserved_bytes.all.peak",
+    "allocated_gib": "allocated_bytes.all.current",
+    "reserved_gib": "reserved_bytes.all.current",
+    "inactive_split_gib": "inactive_split_bytes.all.current",
+}
+_COUNTS = {"alloc_retries": "num_alloc_retries", "alloc_failures": "num_ooms"}

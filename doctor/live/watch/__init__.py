@@ -1,0 +1,1 @@
+"""A live view, alerts, metrics."""

@@ -1,0 +1,104 @@
+"""Which remedies enter the patch: the guide's next rung, or the cheapest set that is predicted to be enough."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from doctor.config.patch import Change
+from doctor.planner.prediction import Predictor
+from doctor.planner.situation import Situation, advise
+from doctor.rulebook.model import Remedy, Rule
+
+MAX_SEARCH_NODES = 250
+"""So many combinations are weighed at most; four remedies in all their rungs have fewer."""
+MIN_SAVING_GIB = 0.1
+"""What frees less than this is not worth a change."""
+PRICE = {"neutral": 1.0, "needs a package": 3.0, "changes_training": 10.0}
+"""Prices of one rung: three neutral ones are preferred to one that needs a package, ten to one that changes the training. A remedy that
+names a price below 1 is the direct cure of a cause, not one of several that make room, and goes before them."""
+
+
+class Chosen(msgspec.Struct):
+    """The remedies to apply, in order (one may stand several times: several rungs), the changes, and whether that is predicted to do."""
+
+    steps: list[tuple[Remedy, tuple[Change, ...]]]
+    after: Situation
+    enough: bool | None = None
+
+
+def next_remedy(remedies: Sequence[Remedy], situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule]) -> Chosen | None:
+    """The first remedy in the given order that applies and has not failed before; None if none does."""
+    rules = tuple(rules)
+    for remedy in remedies:
+        advice = advise(remedy, situation, facts, rules)
+        after = situation.after(advice.changes)
+        if advice.status == "apply" and after.failed_before() is None:
+            return Chosen([(remedy, advice.changes)], after)
+    return None
+
+
+def direct_first(remedies: Sequence[Remedy]) -> list[Remedy]:
+    """The given order, but for direct cures, which come first."""
+    return sorted(remedies, key=lambda remedy: remedy.price is None or remedy.price >= PRICE["neutral"])
+
+
+def cheapest(
+    remedies: Sequence[Remedy], situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule], predictor: Predictor
+) -> Chosen | None:
+    """The cheapest set of rungs that is predicted to be enough; if none is, the one that needs least; None if nothing frees anything.
+
+    Uniform-cost search: rungs are tried in order of their total price, and of equal prices in the guide's order.
+    """
+    rules = tuple(rules)
+    if facts.get("phase") == "load":  # what is enough to load must be enough to train as well
+        facts = {name: value for name, value in facts.items() if name != "phase"}
+    count = itertools.count()
+    queue: list[tuple[float, int, Chosen, float]] = [(0.0, next(count), Chosen([], situation), predictor.before)]
+    seen = {_key(situation)}
+    best: tuple[float, Chosen] | None = None
+    while queue and next(count) < MAX_SEARCH_NODES * 20:
+        price, _, at, need = heapq.heappop(queue)
+        new = bool(at.steps) and at.after.failed_before() is None
+        if new and need <= predictor.enough:
+            return msgspec.structs.replace(at, enough=True)
+        if new and (best is None or need < best[0] - MIN_SAVING_GIB):
+            best = need, at
+        if len(seen) >= MAX_SEARCH_NODES:
+            continue
+        for place, remedy in enumerate(remedies):
+            advice = advise(remedy, at.after, facts, rules)
+            if advice.status != "apply":
+                continue
+            after = at.after.after(advice.changes)
+            freed = predictor.after(after)
+            if freed is None or freed > need - MIN_SAVING_GIB or _key(after) in seen:
+                continue
+            seen.add(_key(after))
+            step = Chosen([*at.steps, (remedy, advice.changes)], after)
+            heapq.heappush(queue, (price + _price(remedy) + place / 1000, next(count), step, freed))
+    return msgspec.structs.replace(best[1], enough=False) if best else None
+
+
+def freed_gib(changes: tuple[Change, ...], situation: Situation, predictor: Predictor) -> float | None:
+    """What these changes alone are predicted to free; None where the estimate knows nothing of such keys."""
+    if not any(change.target == "config" for change in changes):
+        return None
+    after = predictor.after(situation.after(changes))
+    return None if after is None else predictor.before - after
+
+
+def _price(remedy: Remedy) -> float:
+    if remedy.price is not None:
+        return remedy.price
+    if remedy.effect != "neutral":
+        return PRICE["changes_training"]
+    return PRICE["needs a package" if remedy.requires else "neutral"]
+
+
+def _key(situation: Situation) -> str:
+    return str(sorted(situation.config.items(), key=str))

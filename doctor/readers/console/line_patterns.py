@@ -1,0 +1,180 @@
+"""For logs in which many lines hold some rule's literal: one pass with the rules' whole expressions instead of their literals.
+
+A thousand expressions cost Hyperscan about what a thousand literals do, but half a second to compile, and what they find is nearly always
+wanted. Beside the rules' expressions stand those of the lines that are understood in any case (`STRUCTURE`); each is looser than what the
+module that it is named after looks for, and tests hold both ways against each other.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from doctor.readers.console import facts, process_exits
+from doctor.readers.console.scan import ALWAYS, Scan
+from doctor.readers.console.superset import NoSuperset, superset
+from doctor.support.cache import cache_path, write_cache
+from doctor.support.decoding import unpack
+from doctor.support.literal_search import LinePatterns, database, escaped
+
+_RAISED = rb"(?:Error|Exception|Interrupt|Invalid|Exit|StopIteration)"
+_SAID = _RAISED + rb"(?:\([\w.]{1,100}\))?(?::\s|\s*$)"
+_ENDED = b"(?:" + b"|".join(word.encode() for word in process_exits.SIGNALS) + b")"
+_PREFIX = (
+    rb"^(?:[^\s]*[\]:|>)][ \t]*|\d\S*[ \t]+|\([^)\n]{1,200}\)[ \t]*|(?:std(?:out|err)|[FP]|ERROR)[ \t]+"
+    rb"|[\w.-]+[ \t]+(?:logs:[ \t]|\|[ \t])|\[Rank[ \t])*\s*"
+)
+"""What can stand before a line's own text: ranks, hosts, times, streams (lines.Prefixes). A word alone is text."""
+_TAIL = 4096
+_DOUBTFUL = 2
+"""`_SAID`, `_ENDED` with what else counts at a line's beginning only."""
+STRUCTURE: tuple[bytes, ...] = (
+    # tracebacks
+    escaped(b"Traceback (most recent call last)"),
+    escaped(b"During handling of the above exception"),
+    escaped(b"The above exception was the direct cause"),
+    rb"RemoteTraceback",
+    rb'File "[^"\n]+", line \d',
+    rb'\.py", line \d',
+    rb"-> \[?\d",
+    rb"(?:%\||\r)[^\n]*" + _RAISED,
+    # ends
+    escaped(b"Failures:"),
+    escaped(b"Root Cause"),
+    rb"failed \(exitcode: -?\d",
+    rb"return code = -?\d",
+    rb"srun: error: ",
+    rb"(?:%\||\r|line \d+: +\d+ |\[\d\]\+? +(?:\d+ )?)[^\n]*" + _ENDED,
+    rb"(?i:exit(?:ed)?(?: with)? (?:code|status)[ :=]{1,3}\d|return code[ :=]{1,3}\d)",
+    # facts, printed models
+    *(escaped(word.encode()) for word in (*facts.CONSTANT, *facts.PHASES)),
+    rb"Config \{\s*$",
+    # records
+    rb"""['"](?:[\w/.-]*[lL]oss|rewards?|rewards/[\w/.-]*|train_runtime|eval_[\w/.-]*|current_steps)['"]\s*:""",
+    rb"(?i:loss(?:/train|/val)?['\"]?\s*[:=]\s*['\"]?[-+.\dni])",
+)
+"""Hyperscan's syntax, `^` and `$` at every line."""
+
+
+def line_patterns(wanted: LinePatterns) -> Scan | None:
+    """A pass that finds the lines of these expressions, or None where there is no engine for it or an expression is beyond it.
+
+    Of the lines that hold nothing but a sign (`Sieve.signs`) only the last of each block is found.
+    """
+    made = _databases(wanted)
+    if made is None:
+        return None
+    everything, first, markers = made
+    weak = len(_signs(wanted))
+    sure = weak + _DOUBTFUL
+    found: list[int] = []
+    doubtful: list[int] = []
+    weakly: list[int] = []
+
+    def hit(number: int, _start: int, end: int, _flags: int, _context: Any) -> None:
+        (found if number >= sure else weakly if number < weak else doubtful).append(end)
+
+    def scan(block: bytes) -> list[int]:
+        found.clear()
+        doubtful.clear()
+        weakly.clear()
+        everything.scan(block, match_event_handler=hit)
+        if weakly:
+            found.append(_last(markers, block))
+        if doubtful:
+            found.extend(_leading(first, block, doubtful))
+        if weakly or doubtful:
+            found.sort()
+        return found
+
+    return scan
+
+
+def _ends(made: Any, data: bytes) -> list[int]:
+    ends: list[int] = []
+    made.scan(data, match_event_handler=lambda _number, _start, end, _flags, _context: ends.append(end))
+    return ends
+
+
+def _last(markers: Any, block: bytes) -> int:
+    """The end of the last sign of a block that holds one."""
+    for size in (_TAIL, 16 * _TAIL, len(block)):
+        tail = block[-size:]
+        if ends := _ends(markers, tail):
+            return len(block) - len(tail) + ends[-1]
+    return len(block)
+
+
+def _leading(first: Any, block: bytes, doubtful: list[int]) -> list[int]:
+    """Those finds whose line begins so that they count."""
+    lines: list[bytes] = []
+    finds: list[list[int]] = []
+    places: list[int] = []
+    size, begun = 0, -1
+    for end in doubtful:
+        start = block.rfind(b"\n", 0, end) + 1
+        if start != begun:
+            stop = block.find(b"\n", end)
+            begun = start
+            lines.append(block[start : len(block) if stop < 0 else stop])
+            places.append(size)
+            finds.append([])
+            size += len(lines[-1]) + 1
+        finds[-1].append(end)
+    yes = {bisect_right(places, end - 1) - 1 for end in _ends(first, b"\n".join(lines))}
+    return [end for number in sorted(yes) for end in finds[number]]
+
+
+def _signs(wanted: LinePatterns) -> list[bytes]:
+    return [escaped(sign.encode()) for sign in wanted.markers if sign]
+
+
+def _databases(wanted: LinePatterns) -> tuple[Any, Any, Any] | None:
+    """Hyperscan's forms of all expressions (signs, doubtful ones, the rest), of `_beginnings`, and of the signs; kept for the next run.
+
+    A form made for another processor is refused by Hyperscan (its error code), and made anew.
+    """
+    try:
+        import hyperscan
+    except ImportError:
+        return None
+    told = [getattr(hyperscan, "__version__", ""), sys.version, facts.EXPRESSIONS, wanted]
+    code = (Path(__file__), Path(superset.__code__.co_filename), Path(process_exits.__file__), Path(facts.__file__))
+    kept = cache_path("expressions", repr(told).encode(), *code)
+    if kept is not None:
+        try:
+            loaded = [hyperscan.loadb(one, hyperscan.HS_MODE_BLOCK) for one in unpack(kept.read_bytes(), tuple[bytes, bytes, bytes])]
+            for one in loaded:
+                one.scratch = hyperscan.Scratch(one)
+            return loaded[0], loaded[1], loaded[2]
+        except (OSError, msgspec.MsgspecError, hyperscan.error):
+            pass
+    try:
+        loosened = [superset(one) for one in (*facts.EXPRESSIONS, *wanted.expressions)]
+        leading = list(dict.fromkeys(one.body for one in loosened if one.first))
+        sure = dict.fromkeys((*STRUCTURE, *map(escaped, ALWAYS), *(one.body for one in loosened if not one.first)))
+    except NoSuperset:
+        return None
+    markers = _signs(wanted)
+    everything = database([*markers, _SAID, b"|".join((_ENDED, *leading)), *sure], lines=True, once=len(markers))
+    first = database(_beginnings(leading), lines=True)
+    weak = database(markers or [escaped(b"\0")])
+    if everything is None or first is None or weak is None:
+        return None
+    if kept is not None:
+        write_cache(kept, msgspec.msgpack.encode([hyperscan.dumpb(one) for one in (everything, first, weak)]))
+    return everything, first, weak
+
+
+def _beginnings(leading: Sequence[bytes]) -> list[bytes]:
+    """What counts at the beginning of a line only, behind ranks and times or behind a bar.
+
+    Looked for in lines that hold the words: over everything they would take most of the scan.
+    """
+    ended = b"(?:" + b"|".join((_ENDED, *leading)) + b")"
+    return [_PREFIX + rb"[\w.]*" + _SAID, _PREFIX + ended, *(rb"(?:%\||\r)[^\n]*" + one for one in leading)]

@@ -1,0 +1,228 @@
+"""Which step a printed record belongs to, where it does not say: from the logging cadence, the progress bar and the epochs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from doctor.core.events import Step, Where
+from doctor.readers.console.records import MetricRecord
+
+_USUAL = (1, 10, 5, 2, 20, 50, 100, 25, 500, 200, 1000, 250, 4, 8, 3, 30, 40, 15)
+"""Usual values of logging_steps, the likeliest first, tried where several would fit."""
+_ROUNDED = 0.0051
+"""Epochs are printed with two decimals."""
+_HELD = 50
+"""So many records are looked at together before the cadence is decided."""
+
+
+class Pending(msgspec.Struct, gc=False):
+    """A record, where it stood, and the training bar's step around it."""
+
+    record: MetricRecord
+    where: Where
+    time: float | None
+    bar: int | None
+
+
+class StepInference:
+    """Turns the printed records of one console into `Step`s.
+
+    `config` may tell logging_steps and logging_first_step, `facts` the planned steps and epochs (another file may have printed them).
+    """
+
+    def __init__(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        given = config.get("logging_steps")
+        self._given = given if type(given) is int and given > 0 else None
+        self._first_too = config.get("logging_first_step") is True
+        self.restart()
+        self.total: int | None = facts.get("steps.planned")
+        self.epochs: float | None = facts.get("epochs.planned")
+        self.per_epoch: float | None = facts.get("steps.per_epoch")
+
+    @property
+    def settled(self) -> bool:
+        """Whether the steps of records to come follow without any bar."""
+        return self._cadence is not None and self.total is not None and not self._held
+
+    def restart(self) -> None:
+        """A new training begins in the same console."""
+        self.total = self.epochs = self.per_epoch = None
+        self._cadence = self._given
+        self._last = 0
+        self._bar: int | None = None
+        self._marks: list[int] = []
+        self._held: list[Pending] = []
+        self._placed_last: MetricRecord | None = None
+        self._fresh = True
+
+    def learn(self, name: str, value: Any) -> None:
+        """A fact that the header of the training prints."""
+        if name == "steps.planned":
+            self.total = value
+        elif name == "epochs.planned":
+            self.epochs = value
+        elif name == "steps.per_epoch":
+            self.per_epoch = value
+
+    def bar(self, step: int, total: int) -> bool:
+        """A progress bar without a label was seen; whether it is the training's."""
+        if self.total is None and step <= 1 < total:
+            self.total = total
+        if total != self.total:
+            return False
+        self._bar = step
+        if self._held and self._held[-1].bar is None:
+            self._held[-1].bar = step
+        return True
+
+    def mark(self, step: int, total: int) -> None:
+        """The training's bar was cleared and drawn again at this step: something was printed there, even if it comes later in the text."""
+        self.total = self.total or total
+        if self.bar(step, total) and len(self._marks) < _HELD:
+            self._marks.append(step)
+
+    def feed(self, record: MetricRecord, where: Where, time: float | None) -> list[Step]:
+        """Takes a record; gives those whose step is now decided."""
+        before = self._placed_last
+        if not self._held and self._cadence is not None and not record.logger and (before is None or not before.logger):
+            self._placed_last = record
+            return [self._placed(record, where, time)]
+        if self._held and _same(self._held[-1].record, record):
+            _join(self._held[-1].record, record)
+        elif before is not None and _same(before, record):
+            return []
+        else:
+            self._held.append(Pending(record, where, time, None))
+        if self._cadence is None and record.step is None and len(self._held) < _HELD:
+            return []
+        keep = self._held[-1:] if record.logger else []
+        self._held = self._held[: len(self._held) - len(keep)]
+        decided = self.flush()
+        self._held = keep
+        return decided
+
+    def flush(self) -> list[Step]:
+        """Decides what is held back (the text ended, or a new training begins)."""
+        held, self._held = self._held, []
+        if held and self._cadence is None and any(one.record.step is None for one in held):
+            self._decide([one for one in held if "loss" in one.record.metrics and one.record.step is None])
+        if held:
+            self._placed_last = held[-1].record
+        return [self._placed(one.record, one.where, one.time) for one in held]
+
+    def _placed(self, record: MetricRecord, where: Where, time: float | None) -> Step:
+        exact = record.step is not None
+        step = record.step if record.step is not None else self._next_step(record)
+        if "loss" in record.metrics or exact:
+            self._last = step
+            self._fresh = False
+        self.total = record.total or self.total
+        return Step(where=where, step=step, metrics=record.metrics, seconds=record.seconds, exact=exact, time=time)
+
+    def _next_step(self, record: MetricRecord) -> int:
+        per_epoch, epoch = self._steps_per_epoch(), record.metrics.get("epoch", math.nan)
+        cadence = self._cadence or 1
+        trained = "loss" in record.metrics
+        if trained and self._first_too and self._fresh:
+            return 1
+        step = (self._last // cadence + 1) * cadence if trained else self._last
+        if not per_epoch or abs(epoch * per_epoch - step) <= cadence or not math.isfinite(epoch):
+            return step
+        near = round(epoch * per_epoch)
+        if abs(near - step) <= _slack(per_epoch) + cadence:
+            return step
+        return max(1, round(near / cadence)) * cadence if trained else near
+
+    def _steps_per_epoch(self) -> float | None:
+        if self.per_epoch:
+            return self.per_epoch
+        return self.total / self.epochs if self.total and self.epochs else None
+
+    def _decide(self, held: list[Pending]) -> None:
+        """The logging cadence of these first records, and whether the very first step was logged too."""
+        epochs = [one.record.metrics.get("epoch", math.nan) for one in held]
+        if len(epochs) > 2 and 0 <= epochs[0] < 0.5 * (epochs[2] - epochs[1]):
+            self._first_too = True
+        marks = [mark for mark in self._marks if mark > self._last]
+        if len(marks) > 2 and marks[0] == 1 and marks[2] - marks[1] > 1:
+            self._first_too = True
+        regular = held[self._first_too :]
+        self._cadence = (
+            _regular(marks[self._first_too :])
+            or self._from_epochs(regular)
+            or self._from_bars(regular)
+            or (self._from_warmup(held) if self._first_too else None)
+            or (1 if held else None)
+        )
+
+    def _from_warmup(self, held: list[Pending]) -> int | None:
+        """Where the first step was logged too: a linear warm-up's learning rate grows like the step."""
+        rates = [one.record.metrics.get("learning_rate", 0.0) for one in held[:2]]
+        ratio = rates[1] / rates[0] if len(rates) == 2 and rates[0] > 0 else 0.0
+        return next((cadence for cadence in _USUAL if cadence > 1 and abs(ratio - cadence) < 0.02 * cadence), None)
+
+    def _from_bars(self, held: list[Pending]) -> int | None:
+        """From the bars behind the records, if most of their distances agree (standard output may be buffered, then they do not)."""
+        bars = [one.bar for one in held if one.bar is not None]
+        if len(bars) < 2 or len(bars) < 0.6 * len(held):
+            steps = (self._bar or 0) - self._last
+            return _usual([(steps, len(held))]) if steps > 0 and held and len(held) <= 3 else None
+        return _regular(bars)
+
+    def _from_epochs(self, held: list[Pending]) -> int | None:
+        per_epoch = self._steps_per_epoch()
+        epochs = [one.record.metrics.get("epoch", math.nan) for one in held]
+        if not per_epoch or not epochs or not all(map(math.isfinite, epochs)) or epochs[0] < 0:
+            return None
+        places = [epoch * per_epoch for epoch in epochs]
+        slack = _slack(per_epoch) - 0.4
+        for cadence in _USUAL:
+            if all(abs(self._last + cadence * (i + 1) - place) <= slack for i, place in enumerate(places)):
+                return cadence
+        return max(1, round((places[-1] - self._last) / len(places)))
+
+
+def _slack(per_epoch: float | None) -> float:
+    """How far rounding the epoch to two decimals can put a step off."""
+    return _ROUNDED * (per_epoch or 0) + 1
+
+
+def _regular(steps: list[int]) -> int | None:
+    """The distance that most neighbours keep, up to one step of lag."""
+    distances = [later - earlier for earlier, later in pairwise(steps)]
+    if not distances:
+        return None
+    middle = statistics.median(distances)
+    agreeing = sum(abs(distance - middle) <= 1 for distance in distances)
+    if middle <= 0 or agreeing < 0.6 * len(distances):
+        return None
+    return _usual([(round(middle), 1)]) or round(middle)
+
+
+def _usual(told: list[tuple[int, int]]) -> int | None:
+    """The usual cadence that fits (steps, records) up to one step of lag."""
+    for cadence in _USUAL:
+        if all(0 <= cadence * count - steps <= 1 or cadence * count == steps - 1 for steps, count in told):
+            return cadence
+    return None
+
+
+def _same(a: MetricRecord, b: MetricRecord) -> bool:
+    """LLaMA-Factory's logger and the Trainer print the same record, one after the other."""
+    if a.logger == b.logger or "loss" not in a.metrics or "loss" not in b.metrics:
+        return False
+    epochs = a.metrics.get("epoch"), b.metrics.get("epoch")
+    return epochs[0] is not None and epochs[1] is not None and abs(epochs[0] - epochs[1]) <= _ROUNDED
+
+
+def _join(first: MetricRecord, second: MetricRecord) -> None:
+    """The Trainer's figures win, they have more digits."""
+    fuller = first.metrics if second.logger else second.metrics
+    first.metrics = {**first.metrics, **second.metrics, **fuller}
+    first.logger = False

@@ -1,0 +1,81 @@
+"""TensorBoard event files: scalars by step, and the configuration that the Trainer stores in them as text when training begins.
+
+Format: TFRecord frames (length, its CRC, data, its CRC) of the protobuf message tensorflow.Event; only the fields that hold scalars and
+texts are looked at. Checksums are verified: a damaged event is left out, and a torn tail (the run was killed, or still runs) ends the
+reading, nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from doctor.core.events import ConfigSeen, Event, Fact
+from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, steps_of
+from doctor.readers.tensorboard.frames import frames, scalars
+from doctor.readers.tensorboard.message import event
+
+_HEAD_EVENTS = 200
+"""The texts stand among the first events."""
+_NAMES = {"lm loss": "loss", "loss/train": "loss", "train/train_loss": "", "train/total_flos": "", "train/train_runtime": "",
+          "train/train_samples_per_second": "", "train/train_steps_per_second": "", "loss/val": "eval_loss", "loss/valid": "eval_loss",
+          "val/loss": "eval_loss", "valid/loss": "eval_loss", "val_loss": "eval_loss", "grad-norm": "grad_norm",
+          "learning-rate": "learning_rate", "train/avg_train_loss": "loss", "training loss": "loss", "train_loss": "loss"}  # fmt: skip
+"""Tags -> names of trainer_state.json; empty: the summary at the end, no step's value."""
+
+
+class TensorBoard(ReaderBase):
+    """Every point is kept; scalars may be simple values or tensors."""
+
+    kind = "tensorboard"
+    lane: Lane = "metrics"
+    output = True
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        return ".tfevents." in path.name
+
+    def configs(self, file: File) -> Iterator[Event]:
+        for count, data in enumerate(frames(file)):
+            if count > _HEAD_EVENTS:
+                break
+            _, _, values = event(data)
+            for tag, _, text in values:
+                if text is not None:
+                    yield from _text(tag, text, file)
+        file.source.problems.clear()
+
+    def read(self, file: File, context: Context) -> Iterator[Event]:
+        yield from steps_of(_points(file), file)
+
+
+def _points(file: File) -> Iterator[tuple[int, str, float, float]]:
+    names: dict[str, str] = {}
+    for time, step, tag, value in scalars(file):
+        name = names.get(tag)
+        if name is None:
+            name = names.setdefault(tag, _name(tag)) if len(names) < 10_000 else _name(tag)
+        if name:
+            yield step, name, value, time
+
+
+def _name(tag: str) -> str:
+    low = tag.lower()
+    return _NAMES[low] if low in _NAMES else metric_name(tag)
+
+
+def _text(tag: str, text: str, file: File) -> Iterator[Event]:
+    name = tag.removesuffix("/text_summary")
+    if name not in ("args", "model_config"):
+        return
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(values, dict):
+        return
+    if name == "model_config":
+        yield Fact(where=file.where(), name="model.config", value=values)
+        return
+    options = {key: value for key, value in values.items() if value is not None and not key.startswith("_")}
+    yield ConfigSeen(where=file.where(), values=options, origin="events")

@@ -1,0 +1,25 @@
+"""The outputs: a new one is one file here and its name in NAMES. Each is loaded when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from doctor.report.model import Report
+    from doctor.reporters.base import Reporter, Screen
+
+NAMES = ("terminal", "markdown", "html", "json", "sarif")
+
+
+def _named(name: str) -> Reporter:
+    def render(report: Report, screen: Screen | None = None) -> str:
+        module = import_module(f"doctor.reporters.{name}")
+        text: str = module.render(report) if screen is None else module.render(report, screen)
+        return text
+
+    return render
+
+
+REPORTERS: Mapping[str, Reporter] = {name: _named(name) for name in NAMES}

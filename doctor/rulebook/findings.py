@@ -1,0 +1,77 @@
+"""What rules find: the match of a detector, the finding of a rule, its role among the others."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from doctor.core.events import Where
+from doctor.rulebook.model import Rule
+
+Role = Literal["root", "consequence", "contributing"]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """One quoted piece of proof: the line (or the metric's words) and where it stands."""
+
+    where: Where
+    text: str
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """A detector's answer: it happened, here, with these facts.
+
+    `evidence` is not empty, the deciding piece first. `steps` are the first and last training step concerned. `facts` are what
+    texts and conditions may use (numbers stay numbers; units stand in the name). `key` tells repeats of one thing (merged over
+    ranks and time) from different things found by the same rule; usually empty.
+    """
+
+    evidence: tuple[Evidence, ...]
+    facts: dict[str, Any] = {}
+    steps: tuple[int, int] | None = None
+    rank: int | None = None
+    attempt: int = 0
+    time: float | None = None
+    key: str = ""
+    confidence: float | None = None
+
+    @property
+    def where(self) -> Where:
+        """The place of the deciding evidence."""
+        return self.evidence[0].where
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule's repeated matches, merged. `first` decides place and facts; `evidence` holds pieces of several ranks and times.
+
+    `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline.
+    """
+
+    rule: Rule
+    first: Match
+    count: int
+    ranks: tuple[int, ...]
+    steps: tuple[int, int] | None
+    evidence: tuple[Evidence, ...]
+    order: int
+
+    @property
+    def confidence(self) -> float:
+        """0..1: the match's own, where the detector gave one, else the rule's."""
+        return self.rule.confidence if self.first.confidence is None else self.first.confidence
+
+
+class UncheckedRule(msgspec.Struct, frozen=True):
+    """A rule that could not be checked, and the first thing its detector would have needed."""
+
+    rule: Rule
+    missing: str
+
+
+class RankedFinding(msgspec.Struct, frozen=True):
+    """A finding with its role; `explained_by` is the id of the rule whose finding explains it."""
+
+    finding: Finding
+    role: Role
+    explained_by: str | None = None

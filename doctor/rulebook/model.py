@@ -1,0 +1,176 @@
+"""Rules as frozen records: what a match means, what helps, and the rule's own examples."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from doctor.support.texts import Text
+
+Severity = Literal["error", "warning", "note"]
+Effect = Literal["neutral", "changes_training", "manual"]
+Symptom = Literal[
+    "out_of_memory", "loss_spike", "divergence", "nonfinite", "zero_loss", "plateau", "overfitting", "gradient",
+    "slow", "stall", "killed", "crash", "config", "data", "environment",
+]  # fmt: skip
+
+FAMILIES = ("memory", "stability", "speed", "distributed", "device", "precision", "config", "data", "environment", "export")
+
+
+class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Multiply a number: `by` 0.5 or a `{fact.name}`, not under `at_least`, not over `at_most`; whole numbers stay whole (rounded down)."""
+
+    by: float | str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Op(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One patch operation; exactly one of `set`, `unset`, `scale`; done only where `only_if` holds.
+
+    Keys and values may be `{fact.name}` and `{config.name}` texts; a text that is one placeholder takes the value with its type.
+    """
+
+    set: dict[str, Any] | None = None
+    unset: list[str] | None = None
+    scale: dict[str, Scale] | None = None
+    target: Literal["config", "env", "deepspeed", "command"] = "config"
+    only_if: Any = {}
+
+
+class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that helps. `source` is `guide/<memory|instability|speed>/<number>` for a step of the guide, else `beyond`.
+
+    `done_if` holds once it is applied, `only_if` where it can help at all, `harmful_if` where it would make things worse;
+    `reasons` say so in words (keys done, not_applicable, harmful). `requires` names pip packages that it needs. `price` is what one
+    application costs when the cheapest sufficient set is sought; without it the effect and the packages decide (doctor/planner/search.py).
+    """
+
+    id: str
+    text: Text
+    source: str = "beyond"
+    only_if: Any = {}
+    done_if: Any = None
+    harmful_if: Any = None
+    patch: list[Op] = []
+    keep: list[Literal["effective_batch_size", "lora_scaling"]] = []
+    effect: Effect = "neutral"
+    cost: Text | None = None
+    command: str | None = None
+    reasons: dict[Literal["done", "not_applicable", "harmful"], Text] = {}
+    requires: list[str] = []
+    price: float | None = None
+    references: list[str] = []
+
+    @property
+    def guide_step(self) -> tuple[str, int] | None:
+        """(section, number) of the guide's troubleshooting chapter, or None for a remedy beyond it."""
+        found = re.fullmatch(r"guide/(memory|instability|speed)/(\d+)", self.source)
+        return (found[1], int(found[2])) if found else None
+
+
+class LineExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line, traceback, or short series that a rule must (or must not) recognise.
+
+    Exactly one of: `line` (one console line), `text` (several lines, read as a console), `loss`/`series` (values of metrics, one a step;
+    for instance loss, seconds, rank1.loss, samples.gpu.0.used_gib), `config` alone (for rules on the config). `series`
+    beside a line are the steps before it, `config` beside another one is the run's config. `facts` are facts the match must carry;
+    `given` are run facts that stand from the start.
+    """
+
+    line: str | None = None
+    text: str | None = None
+    series: dict[str, list[float | str | None]] | None = None
+    config: dict[str, Any] | None = None
+    facts: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+
+
+class FixExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For this config (and match facts), the first applicable remedy changes exactly this (null = key removed)."""
+
+    config: dict[str, Any]
+    change: dict[str, Any]
+    facts: dict[str, Any] = {}
+    remedy: str | None = None
+
+
+class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rule's own tests."""
+
+    match: list[LineExample] = []
+    no_match: list[LineExample] = []
+    fix: list[FixExample] = []
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file under rules/<family>/. See docs/writing-a-rule.md; `where` asks about config, facts of the run and of the match.
+
+    A `fallback` rule is told only of places of which no other rule speaks.
+    """
+
+    id: str
+    cause: str
+    symptom: Symptom
+    severity: Severity
+    when: dict[str, dict[str, Any]]
+    title: Text
+    body: list[Text]
+    where: Any = {}
+    status: Literal["stable", "trial"] = "stable"
+    confidence: float = 0.9
+    fallback: bool = False
+    refines: list[str] = []
+    explained_by: list[str] = []
+    remedies: list[Remedy] = []
+    references: list[str] = []
+    examples: Examples = Examples()
+
+    @property
+    def family(self) -> str:
+        """The folder the rule stands in."""
+        return self.id.partition("/")[0]
+
+    @property
+    def detector(self) -> str:
+        """The one word under `when:`."""
+        return next(iter(self.when))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The detector's parameters."""
+        return self.when[self.detector] or {}
+
+
+class GuideStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the guide's 14 troubleshooting steps: where it stands, its own words, what is true of it today, and the remedy it is."""
+
+    section: Literal["memory", "instability", "speed"]
+    step: int
+    guide_ko: str
+    remedy: Remedy
+    correction: Text | None = None
+
+
+class Guide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """rules/guide.yaml."""
+
+    title: Text
+    sections: dict[str, Text]
+    steps: list[GuideStep]
+    advice: list[dict[str, Any]] = []
+
+
+class Rulebook(msgspec.Struct, frozen=True):
+    """All rules, and the guide whose steps they cite."""
+
+    rules: tuple[Rule, ...]
+    guide: Guide | None = None
+
+    def __getitem__(self, rule_id: str) -> Rule:
+        for rule in self.rules:
+            if rule.id == rule_id:
+                return rule
+        raise KeyError(rule_id)

@@ -1,0 +1,93 @@
+"""Run: what is known so far, in constant memory."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from doctor.core.events import ConfigSeen, Fact, Step, Where
+from doctor.core.run import Run, Series
+
+HERE = Where("trainer_log.jsonl", 1)
+
+
+def test_a_series_of_any_length_is_bounded_and_keeps_its_extremes():
+    """A million points with one spike and one NaN: at most `capacity` are kept, both among them."""
+    series = Series(capacity=1000)
+    for step in range(200_000):
+        series.append(step, 50.0 if step == 77_777 else math.nan if step == 123_456 else 1.0 + step % 7 / 10)
+    assert len(series) <= 1000
+    assert (77_777, 50.0) in list(series)
+    assert 123_456 in [step for step, value in series if math.isnan(value)]
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=300))
+def test_thinning_keeps_order_and_the_range(values):
+    """Whatever comes in, steps stay sorted and the finite minimum and maximum survive."""
+    series = Series(capacity=16)
+    for step, value in enumerate(values):
+        series.append(step, value)
+    finite = [value for value in values if math.isfinite(value)]
+    kept = [value for value in series.values if math.isfinite(value)]
+    assert series.steps == sorted(set(series.steps))
+    assert not finite or (min(kept), max(kept)) == (min(finite), max(finite))
+
+
+STEPS = st.builds(
+    lambda step, names, value, seconds, attempt, rank: Step(
+        where=HERE, step=step, metrics=dict.fromkeys(names, value), seconds=seconds, attempt=attempt, rank=rank
+    ),
+    st.integers(0, 50), st.sampled_from([("loss",), ("loss", "lr"), ("lr", "loss"), ("eval_loss",)]), st.floats(),
+    st.sampled_from([None, 1.0, 2.0, 3.5]), st.sampled_from([0, 0, 0, 1]), st.sampled_from([None, None, 2]),
+)  # fmt: skip
+
+
+@given(st.lists(STEPS, min_size=1, max_size=40), st.lists(STEPS, max_size=3))
+def test_many_steps_at_once_are_what_they_are_one_by_one(steps, before):
+    """Series, thinned or not, times, attempts and ranks; whatever came before."""
+    one, many = Run(), Run()
+    for run in (one, many):
+        run.seconds.capacity = 8
+        for step in before:
+            run.apply(step)
+        for series in run.series.values():
+            series.capacity = 8
+    for step in steps:
+        one.apply(step)
+    many.apply_all(steps)
+    assert told(many) == told(one)
+
+
+def told(run: Run) -> str:
+    """Everything that it knows, as text (nan equals nan)."""
+    known = {name: list(value) if isinstance(value, Series) else value for name, value in vars(run).items()}
+    return repr(known | {"series": {name: list(series) for name, series in run.series.items()}})
+
+
+def test_the_users_own_yaml_wins_over_what_was_recovered():
+    """A value from training_args never replaces the YAML's, whichever is read first."""
+    for order in ((0, 1), (1, 0)):
+        run = Run()
+        events = [
+            ConfigSeen(where=HERE, values={"learning_rate": 1e-4}, origin="yaml"),
+            ConfigSeen(where=HERE, values={"learning_rate": 5e-5, "seed": 7}, origin="training_args"),
+        ]
+        for place in order:
+            run.apply(events[place])
+        assert run.config == {"learning_rate": 1e-4, "seed": 7}
+
+
+def test_frame_has_one_row_a_step():
+    """The table is indexed by step, has a column a metric, and NaN where a step lacks it."""
+    run = Run()
+    run.apply(Step(where=HERE, step=10, metrics={"loss": 2.0, "grad_norm": 1.0}, seconds=5.0))
+    run.apply(Step(where=HERE, step=20, metrics={"loss": 1.5}))
+    run.apply(Fact(where=HERE, name="run.completed", value=True))
+    table = run.frame()
+    assert list(table.index) == [10, 20]
+    assert table.loc[20, "loss"] == 1.5
+    assert math.isnan(table.loc[20, "grad_norm"])
+    assert table.loc[10, "seconds"] == 5.0
+    assert run.completed

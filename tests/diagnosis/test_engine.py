@@ -1,0 +1,158 @@
+"""The engine: matches merged over ranks and time, specific rules first, blindness told, no order between the lanes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doctor.core.events import ConfigSeen, Crash, Fact, LogLine, Step, Where
+from doctor.detectors.registry import DETECTORS
+from doctor.diagnosis.engine import KEPT_MATCHES, Engine
+from doctor.rulebook.findings import Evidence, Match
+from doctor.rulebook.model import Rule
+from doctor.support.texts import Text
+
+
+def rule(name: str, when: dict, **more) -> Rule:
+    title = Text(name, name)
+    return Rule(id=name, cause="c", symptom="crash", severity="error", when=when, title=title, body=[title], **more)
+
+
+def pattern(text: str) -> dict:
+    return {"log_pattern": {"contains": [text], "any_of": [f"{text} ?(?P<n>\\d*)"]}}
+
+
+def line(number: int, text: str, rank: int | None = None) -> LogLine:
+    return LogLine(where=Where("console.log", number), text=text, rank=rank)
+
+
+def test_repeats_over_ranks_are_one_finding():
+    """Eight ranks that fail alike are one finding with eight ranks, the first place, and a bounded number of quotes."""
+    engine = Engine([rule("memory/boom", pattern("boom"))])
+    for number in range(1, 1001):
+        engine.feed(line(number, "boom 3", rank=number % 8))
+    (finding,) = engine.findings()
+    assert (finding.count, finding.ranks, finding.first.where) == (1000, tuple(range(8)), Where("console.log", 1))
+    assert len(finding.evidence) <= KEPT_MATCHES
+
+
+def test_the_specific_rule_replaces_the_general_one_at_the_same_place():
+    """A rule that refines another is told alone where both see one line; elsewhere the general one remains."""
+    general = rule("memory/boom", pattern("boom"))
+    special = rule("memory/boom-seven", pattern("boom 7"), refines=["memory/boom"])
+    engine = Engine([general, special])
+    engine.feed(line(1, "boom 7"))
+    assert [finding.rule.id for finding in engine.findings()] == ["memory/boom-seven"]
+
+
+def test_of_two_forms_of_one_thing_the_surer_is_told():
+    """Two rules that refine the same parent and see the same line: the one with the higher confidence wins."""
+    parent = rule("memory/boom", pattern("boom"))
+    weak = rule("memory/a", pattern("boom 7"), refines=["memory/boom"], confidence=0.5)
+    sure = rule("memory/b", {"log_pattern": {"contains": ["boom"], "any_of": ["boom 7"]}}, refines=["memory/boom"], confidence=0.8)
+    engine = Engine([parent, weak, sure])
+    engine.feed(line(1, "boom 7"))
+    assert [finding.rule.id for finding in engine.findings()] == ["memory/b"]
+
+
+def test_where_asks_config_and_facts_of_the_whole_run():
+    """A condition is judged by what is known in the end, though the line came before the fact."""
+    engine = Engine([rule("memory/boom", pattern("boom"), where={"config.stage": "dpo", "fact.world_size": {"ge": 2}})])
+    engine.feed(line(1, "boom"))
+    assert engine.findings() == []
+    engine.feed(Fact(where=Where("console.log", 2), name="world_size", value=2))
+    engine.feed(ConfigSeen(where=Where("train.yaml", 1), values={"stage": "dpo"}))
+    assert [finding.rule.id for finding in engine.findings()] == ["memory/boom"]
+
+
+def test_a_rule_that_could_not_look_says_what_it_missed():
+    """Without a console, a rule on text is blind, not silent; with one it is neither."""
+    engine = Engine([rule("memory/boom", pattern("boom"))])
+    assert [(blind.rule.id, blind.missing) for blind in engine.blind()] == [("memory/boom", "text")]
+    engine.feed(line(1, "fine"))
+    assert engine.blind() == []
+
+
+def test_what_the_config_shows_and_a_message_says_is_one_finding():
+    """A config rule that refines a message's rule takes its place, with both pieces of evidence: the YAML line and the log line."""
+    message = rule("config/refused", pattern("refused"))
+    option = rule("config/bad-value", {"config": {"all": {"config.stage": "orpo"}}}, refines=["config/refused"])
+    engine = Engine([message, option])
+    engine.feed(ConfigSeen(where=Where("train.yaml", 3), values={"stage": "orpo"}))
+    engine.feed(line(40, "refused"))
+    (finding,) = engine.findings()
+    assert finding.rule.id == "config/bad-value"
+    assert [piece.where.file for piece in finding.evidence] == ["train.yaml", "console.log"]
+
+
+class Broken:
+    """A detector with a bug."""
+
+    reads = (LogLine,)
+    needs = ()
+    facts = ()
+    literals = ()
+
+    def feed(self, event, run) -> Iterator[Match]:
+        raise ZeroDivisionError("oops")
+        yield
+
+    def finish(self, run) -> Iterator[Match]:
+        raise KeyError("oops")
+        yield
+
+
+def test_a_broken_detector_costs_only_its_own_answer():
+    """Other rules still answer, and the report can name the culprit."""
+    engine = Engine([rule("memory/broken", {"broken": {}}), rule("memory/boom", pattern("boom"))], {**DETECTORS, "broken": Broken})
+    engine.feed(line(1, "boom"))
+    assert [finding.rule.id for finding in engine.findings()] == ["memory/boom"]
+    assert any("ZeroDivisionError" in problem for problem in engine.problems)
+    assert any("KeyError" in problem for problem in engine.problems)
+
+
+class Rising:
+    """A detector of the metric lane: any loss above ten."""
+
+    reads = (Step,)
+    needs = ("metrics.loss",)
+    facts = ("loss",)
+    literals = ()
+
+    def feed(self, event, run) -> Iterator[Match]:
+        if event.metrics.get("loss", 0) > 10:
+            yield Match(evidence=(Evidence(event.where, "loss"),), steps=(event.step, event.step), facts={"loss": event.metrics["loss"]})
+
+    def finish(self, run) -> Iterator[Match]:
+        return iter(())
+
+
+def told(engine: Engine) -> list[tuple]:
+    return [(f.rule.id, f.count, f.ranks, f.steps, f.first.where, f.order, sorted(f.first.facts.items())) for f in engine.findings()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), losses=st.lists(st.floats(0, 20), max_size=40), spots=st.lists(st.integers(1, 60), max_size=5))
+def test_the_lanes_may_interleave_as_they_like(seed, losses, spots):
+    """Random interleavings of the metric lane and the text lane give the same findings: live order equals file order."""
+    steps = [Step(where=Where("trainer_log.jsonl", i), step=i, metrics={"loss": loss}) for i, loss in enumerate(losses, 1)]
+    texts = [line(i, "boom 7" if i in spots else "fine", rank=i % 2) for i in range(1, 61)]
+    texts.append(Crash(where=Where("console.log", 99), exception="RuntimeError", message="boom 9"))
+    rules = [
+        rule("stability/high", {"rising": {}}),
+        rule("memory/boom", pattern("boom")),
+        rule("memory/seven", pattern("boom 7"), refines=["memory/boom"]),
+    ]
+
+    def run(order: random.Random | None) -> list[tuple]:
+        engine = Engine(rules, {**DETECTORS, "rising": Rising})
+        lanes = [list(steps), list(texts)]
+        while any(lanes):
+            lane = lanes[0] if lanes[0] and (not lanes[1] or order is None or order.random() < 0.4) else lanes[1]
+            engine.feed(lane.pop(0))
+        return told(engine)
+
+    assert run(random.Random(seed)) == run(None)

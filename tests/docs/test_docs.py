@@ -1,0 +1,72 @@
+"""The documentation is current."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_rule_has_its_current_page():
+    """docs/rules/ is what `make docs` would write: no page is missing, stale or left over."""
+    done = subprocess.run([sys.executable, "docs/make_rules.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"run `make docs`:\n{done.stdout}{done.stderr}"
+
+
+def test_the_readme_names_every_command():
+    """Each command of the program stands in the README's table."""
+    from doctor.cli.main import app
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
+    assert [name for name in names if f"`lfdoctor {name}" not in readme] == []
+
+
+def test_the_site_has_every_page_and_picture():
+    """Every page of docs/ stands in the site's navigation, every page named there exists, and so does every picture and local link."""
+    site = yaml.safe_load((ROOT / ".mkdocs.yml").read_text(encoding="utf-8"))
+    named = re.findall(r"[\w/-]+\.md", str(site["nav"]))
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {one for one in named if "/" not in one} == pages
+    for page in pages:
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([\w./-]+?\.(?:md|jpg|json))\)", text):
+            target = ROOT / "docs" / link
+            assert target.is_file(), f"{page}: {link}"
+            assert target.stat().st_size > 0, f"{page}: {link}"
+
+
+def test_the_api_page_names_what_exists():
+    """Each object that the reference is made of can be imported."""
+    import importlib
+
+    for name in re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            module, _, last = name.rpartition(".")
+            assert getattr(importlib.import_module(module), last).__doc__
+
+
+def test_the_detector_of_the_documentation_works():
+    """Copied as it stands, it finds what it says, also where steps come many at once."""
+    from doctor.core.events import Step, Where
+    from doctor.detectors.base import Detector
+    from doctor.diagnosis.engine import Engine
+    from tests.reporters.samples import rule
+
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "LowThroughput" in block)
+    made: dict[str, type[Detector]] = {}
+    exec(code, made)
+    engine = Engine([rule("x/slow", "Slow.", "느립니다.", when={"slow": {"below": 10.0}})], {"slow": made["LowThroughput"]})
+    engine.feed_all(
+        [Step(where=Where("log", step=step), step=step, metrics={"throughput": speed}) for step, speed in ((1, 50.0), (2, 2.0))]
+    )
+    assert engine.problems == []
+    assert [(finding.first.facts, finding.steps) for finding in engine.findings()] == [({"value": 2.0}, (2, 2))]

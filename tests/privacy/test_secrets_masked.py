@@ -1,0 +1,92 @@
+"""Secrets and control characters never leave; ordinary log text does, unchanged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from doctor.privacy.secrets import clean, mask, plain
+
+SECRETS = [
+    ("hf_hub_token: {}", "hf_QwErTyUiOpAsDfGhJkLz"),
+    ("export OPENAI_API_KEY={}", "sk-proj-abcDEF1234567890abcd"),
+    ("swanlab_api_key: {}", "Zx81kkQpl0aYtRmm"),
+    ("wandb: Appending key for api.wandb.ai {}", "0123456789abcdef0123456789abcdef01234567"),
+    ("WANDB_API_KEY={}", "0123456789abcdef0123456789abcdef01234567"),
+    ("aws_access_key_id = {}", "AKIAABCDEFGHIJKLMNOP"),
+    ("aws_secret_access_key={}", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"),
+    ("Authorization: Bearer {}", "abc.def-GHI_123456"),
+    ("'Authorization': 'Basic {}'", "dXNlcjpwYXNzd29yZA=="),
+    ("https://user:{}@mirror.example.com/simple", "s3cretpw"),
+    ("https://hooks.slack.com/services/{}", "T000/B000/XXXXYYYYZZZZ"),
+    ("https://oapi.dingtalk.com/robot/send?access_token={}", "9f8e7d6c5b4a39281706f5e4d3c2b1a0"),
+    ("token={}", "a1b2c3d4e5f6a7b8c9d0"),
+    ('{{"hub_token": "{}"}}', "plainlookingvalue1"),
+    ("git clone https://x:{}@github.com/a/b", "ghp_abcdefghijklmnopqrstuvwx1234"),
+    ("ms_hub_token {}", "3f2b8c1d-77aa-4b1e-9f00-a1b2c3d4e5f6"),
+]
+HARMLESS = [
+    "pad_token_id=151643 eos_token: <|im_end|> bos_token: <|endoftext|>",
+    "total_tokens: 123456789, tokens per second 2345.1, max_new_tokens: 1024",
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 270.00 MiB. GPU 1 has a total capacity of 23.65 GiB",
+    "hf_hub_token: null, use_auth_token=False, api_key=None, token: true",
+    "commit 0123456789abcdef0123456789abcdef01234567 of transformers",
+    "The new embeddings will be initialized; tokenizer file tokenizer.json; password-free login",
+    "WANDB_API_KEY=$WANDB_API_KEY python train.py",
+    "git+https://github.com/huggingface/transformers@main",
+    "Added token special_token_for_images to the vocabulary",
+    "ValueError: asking to pad but the tokenizer does not have a padding token (pad_token) 'tokenizer.pad_token = tokenizer.eos_token'",
+]
+
+
+@pytest.mark.parametrize(("line", "secret"), SECRETS)
+def test_a_secret_is_masked_and_its_name_stays(line: str, secret: str) -> None:
+    """What makes the value usable is gone, the words before it are still there."""
+    masked = clean(line.format(secret))
+    assert secret not in masked
+    assert "***" in masked
+    assert masked[:4] == line.format(secret)[:4]
+
+
+@pytest.mark.parametrize("line", HARMLESS)
+def test_log_text_that_only_sounds_secret_is_kept(line: str) -> None:
+    """Words about tokens and hashes without a key's name stay as they are, or evidence would be useless."""
+    assert clean(line) == line
+
+
+def test_masking_twice_changes_nothing_more() -> None:
+    """A masked text is fit to be masked again (saved reports are)."""
+    for line, secret in SECRETS:
+        once = mask(line.format(secret))
+        assert mask(once) == once
+
+
+def test_values_under_a_secret_name_are_masked_in_changes() -> None:
+    """A patch that touches a key of that name does not show it."""
+    assert plain({"swanlab_api_key": "x", "nested": [{"hub_token": "abc"}], "lora_rank": 8}) == {
+        "swanlab_api_key": "***",
+        "nested": [{"hub_token": "***"}],
+        "lora_rank": 8,
+    }
+
+
+@given(st.text())
+def test_cleaned_text_cannot_steer_a_terminal(text: str) -> None:
+    """No escape, no other control but the newline, no bidirectional override, always encodable as UTF-8."""
+    out = clean(text)
+    out.encode()
+    assert not any((ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 or 0x202A <= ord(c) <= 0x202E for c in out)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_anything_becomes_json(value: object) -> None:
+    """Huge integers, bytes, odd keys: a report can always be written."""
+    json.dumps(plain(value))
