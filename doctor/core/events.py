@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Phase = Literal["start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end"]
-"""What the run was doing, told by the reader from marker lines and traceback frames, never from the step counter."""
+from doctor.core.phases import Phase
 
 Origin = Literal["yaml", "command", "training_args", "model_card", "events", "adapter", "console", "journal"]
 """Where a configuration was found: the user's own file or command line first, what can be recovered from a run after."""

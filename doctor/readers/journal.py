@@ -12,6 +12,7 @@ import msgspec
 from doctor.config import yaml_edit
 from doctor.config.options import table
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
+from doctor.core.phases import PHASES
 from doctor.readers.base import Context, File, Lane, ReaderBase, number, numbers, option_value
 from doctor.support.decoding import convert, json_decoder
 
@@ -153,7 +154,7 @@ def _crash(values: dict[str, Any], where: Where, rank: int | None, attempt: int,
         exception=str(values.get("exception") or ""),
         message=str(values.get("message") or "")[:20_000],
         frames=tuple(frame for one in frames if (frame := _frame(one)) is not None) if isinstance(frames, list) else (),
-        phase=phase if phase in ("start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end") else None,
+        phase=phase if phase in PHASES else None,
         chain=chain if type(chain) is int and chain >= 0 else 0,
     )
 

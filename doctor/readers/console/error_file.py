@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import Crash, Event, Fact
+from doctor.core.phases import phase_of
 from doctor.readers.base import Context, File, Lane, ReaderBase, number
-from doctor.readers.console.tracebacks import Tracebacks, phase_of
+from doctor.readers.console.tracebacks import Tracebacks
 
 
 class ErrorFile(ReaderBase):
@@ -48,6 +49,6 @@ class ErrorFile(ReaderBase):
                 exception=one.exception,
                 message=one.message,
                 frames=one.frames,
-                phase=phase_of(one.frames),
+                phase=phase_of([frame.function for frame in one.frames]),
                 chain=one.chain,
             )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from doctor.core.events import Phase
+from doctor.core.phases import MARKERS, Phase
 
 _Make = Callable[[re.Match[str]], dict[str, Any]]
 
@@ -90,32 +90,7 @@ _TELLING: dict[str, tuple[re.Pattern[str], _Make]] = {
     )
 }  # fmt: skip
 
-PHASES: dict[str, Phase] = {
-    "distributed tasks at": "start",
-    "Process rank:": "start",
-    "Loading dataset ": "tokenise",
-    "Converting format of dataset": "tokenise",
-    "Running tokenizer on dataset": "tokenise",
-    "Generating train split": "tokenise",
-    "KV cache is disabled": "load",
-    "loading weights file": "load",
-    "Loading checkpoint shards": "load",
-    "Loading weights": "load",
-    "Quantizing model to": "load",
-    "Instantiating ": "load",
-    "***** Running training *****": "train",
-    "***** Running Evaluation *****": "eval",
-    "***** Running evaluation *****": "eval",
-    "***** Running Prediction *****": "predict",
-    "Saving model checkpoint to": "save",
-    "Training completed. Do not forget to share": "end",
-    "***** train metrics *****": "end",
-    "***** eval metrics *****": "end",
-    "Saved merged model": "export",
-}
-"""Words of a line -> the phase that begins with it."""
-
-WORDS = (*CONSTANT, *_TELLING, *PHASES)
+WORDS = (*CONSTANT, *_TELLING, *MARKERS)
 """One of these stands in every line that tells a fact or a phase."""
 
 EXPRESSIONS = tuple(pattern.pattern for pattern, _ in _TELLING.values())
@@ -134,7 +109,7 @@ def parse_facts(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
     facts: list[tuple[str, Any]] = []
     phase: Phase | None = None
     for word in dict.fromkeys(_ANY.findall(text)):
-        phase = PHASES.get(word, phase)
+        phase = MARKERS.get(word, phase)
         facts += CONSTANT.get(word, {}).items()
         if word in _TELLING:
             pattern, make = _TELLING[word]

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from doctor.core.phases import MARKERS
 from doctor.readers.console import facts, process_exits
 from doctor.readers.console.scan import ALWAYS, Scan
 from doctor.readers.console.superset import NoSuperset, superset
@@ -52,7 +53,7 @@ STRUCTURE: tuple[bytes, ...] = (
     rb"(?:%\||\r|line \d+: +\d+ |\[\d\]\+? +(?:\d+ )?)[^\n]*" + _ENDED,
     rb"(?i:exit(?:ed)?(?: with)? (?:code|status)[ :=]{1,3}\d|return code[ :=]{1,3}\d)",
     # facts, printed models
-    *(escaped(word.encode()) for word in (*facts.CONSTANT, *facts.PHASES)),
+    *(escaped(word.encode()) for word in (*facts.CONSTANT, *MARKERS)),
     rb"Config \{\s*$",
     # records
     rb"""['"](?:[\w/.-]*[lL]oss|rewards?|rewards/[\w/.-]*|train_runtime|eval_[\w/.-]*|current_steps)['"]\s*:""",

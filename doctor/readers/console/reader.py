@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from doctor.core.events import Crash, Event, Fact, LogLine, Phase, Step
+from doctor.core.events import Crash, Event, Fact, LogLine, Step
+from doctor.core.phases import Phase, phase_of
 from doctor.readers.base import Context, File, Lane, ReaderBase, decode, plain_name, utf16
 from doctor.readers.console import facts, process_exits
 from doctor.readers.console.finder import MANY, Finder, State, Wanted
@@ -21,7 +22,7 @@ from doctor.readers.console.records import MetricRecord, plain, printed
 from doctor.readers.console.scan import SMALL, Found, bars, blocks, last_segment, relevant_part, text_only
 from doctor.readers.console.step_inference import StepInference
 from doctor.readers.console.tracebacks import CUT as CUT_FRAME
-from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks, phase_of
+from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks
 
 if TYPE_CHECKING:
     from doctor.readers.console.prefilter_process import PrefilterProcess
@@ -383,7 +384,7 @@ class _Reading:
             exception=raised.exception,
             message=raised.message,
             frames=raised.frames,
-            phase=phase_of(raised.frames) or self._phase,
+            phase=phase_of([frame.function for frame in raised.frames]) or self._phase,
             chain=raised.chain,
         )
 

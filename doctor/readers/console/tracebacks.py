@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from doctor.core.events import Frame, Phase
+from doctor.core.events import Frame
 from doctor.readers.console import ipython
 from doctor.support.lazy_regex import lazy_compile
 
@@ -266,29 +266,3 @@ class Tracebacks:
             return []
         chain, self._chain = self._chain, self._chain + 1
         return [Raised(open_.exception, "\n".join(open_.message).strip(), tuple(open_.frames), chain, open_.line)]
-
-
-_FUNCTIONS: tuple[tuple[str, Phase], ...] = (
-    (r"^(?:evaluate|evaluation_loop|prediction_step|_evaluate|eval_loop)$", "eval"),
-    (r"^(?:predict|prediction_loop)$", "predict"),
-    (r"^(?:_?save_checkpoint|_save|save_model|save_state|save_pretrained|_save_optimizer_and_scheduler|save_16bit_model)$", "save"),
-    (r"^export_model$", "export"),
-    (r"^(?:from_pretrained|load_model|load_tokenizer|load_config|init_adapter|_load_pretrained_model|configure_quantization|"
-     r"_load_state_dict_into\w*|load_state_dict|_load_from_checkpoint|create_ref_model|create_reward_model|convert_and_load\w*|_finalize_model_loading|load_adapter|patch_config|patch_model)$",
-     "load"),
-    (r"^(?:get_dataset|_get_merged_dataset|_load_single_dataset|_get_preprocessed_dataset|preprocess_\w+|load_dataset|align_dataset|"
-     r"get_template_and_fix_tokenizer|convert_(?:alpaca|sharegpt|openai)\w*|_map_single|_prepare_dataset)$", "tokenise"),
-    (r"^(?:training_step|_inner_training_loop|inner_training_loop|optimizer_step|ppo_train|train)$", "train"),
-    (r"^(?:get_train_args|_parse_train_args|read_args|_parse_args|get_ray_args|get_infer_args)$", "start"),
-)  # fmt: skip
-_PHASES = [(lazy_compile(pattern), phase) for pattern, phase in _FUNCTIONS]
-
-
-def phase_of(frames: tuple[Frame, ...]) -> Phase | None:
-    """What the process was doing, told by the innermost frame that says so."""
-    for frame in reversed(frames):
-        name = frame.function.rsplit(".", 1)[-1]
-        for pattern, phase in _PHASES:
-            if pattern.match(name):
-                return phase
-    return None
