@@ -2,83 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import compress
-from math import isfinite
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, Origin, ProcessEnd, Sample, Step, Where
+from doctor.core.series import Series
 
 if TYPE_CHECKING:
     import pandas
 
 ORIGIN_TRUST: tuple[Origin, ...] = ("model_card", "adapter", "events", "training_args", "console", "journal", "yaml", "command")
 """Least trusted first: a value found in a later origin wins over the same key of an earlier one."""
-
-SERIES_POINTS = 8192
-"""A series never holds more points than this; a longer one keeps the extremes of each stretch (min, max, every non-finite run)."""
-
-
-class Series:
-    """One metric over steps, in constant memory: `steps[i]`, `values[i]`; when full, each four points keep their min and max."""
-
-    __slots__ = ("capacity", "steps", "values")
-
-    def __init__(self, capacity: int = SERIES_POINTS) -> None:
-        self.capacity = capacity
-        self.steps: list[int] = []
-        self.values: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[tuple[int, float]]:
-        return zip(self.steps, self.values, strict=True)
-
-    def append(self, step: int, value: float) -> None:
-        """Adds a point; halves the resolution (keeping extremes) once `capacity` is exceeded."""
-        steps = self.steps
-        steps.append(step)
-        self.values.append(value)
-        if len(steps) > self.capacity:
-            self._thin()
-
-    def extend(self, steps: Sequence[int], values: Sequence[float]) -> None:
-        """As `append` for each point, in order."""
-        place = 0
-        while place < len(steps):
-            stop = place + self.capacity + 1 - len(self.steps)
-            self.steps += steps[place:stop]
-            self.values += values[place:stop]
-            place = stop
-            if len(self.steps) > self.capacity:
-                self._thin()
-
-    def _thin(self) -> None:
-        """In one pass of numpy over the fours whose values are all finite; the rest (few) one by one."""
-        import numpy
-
-        values = numpy.array(self.values)
-        whole = len(values) - len(values) % 4
-        fours = values[:whole].reshape(-1, 4)
-        finite = numpy.isfinite(fours).all(axis=1)
-        keep = numpy.zeros(len(values), dtype=bool)
-        starts = numpy.arange(0, whole, 4)
-        for extreme in (fours.argmin(axis=1), fours.argmax(axis=1)):
-            keep[(starts + extreme)[finite]] = True
-        for start in [*starts[~finite].tolist(), whole]:
-            keep[self._extremes(start, min(start + 4, len(values)))] = True
-        kept = keep.tolist()
-        self.steps = list(compress(self.steps, kept))
-        self.values = list(compress(self.values, kept))
-
-    def _extremes(self, start: int, stop: int) -> list[int]:
-        """The places of the lowest, the highest and the first non-finite value of a stretch."""
-        places = range(start, stop)
-        finite = [i for i in places if isfinite(self.values[i])]
-        broken = [i for i in places if not isfinite(self.values[i])][:1]
-        ends = [min(finite, key=self.values.__getitem__), max(finite, key=self.values.__getitem__)] if finite else []
-        return sorted({*ends, *broken})
 
 
 class Run:

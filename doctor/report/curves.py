@@ -1,4 +1,4 @@
-"""What a run measured, as curves small enough for any page: decimated so that no extreme and no hole is lost."""
+"""What a run measured, as curves small enough for any page: downsampled so that no extreme and no hole is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from doctor.core.run import Run, Series
+from doctor.core.run import Run
+from doctor.core.series import Series, downsample
 
 POINTS = 2000
 """Points of one curve at most: twice the pixels of a wide plot, so that every column of pixels has its lowest and its highest value."""
@@ -50,7 +51,7 @@ def _chosen(measured: dict[str, Series]) -> list[str]:
 
 def _curves(name: str, series: Series, over: Literal["steps", "seconds"]) -> Iterator[Curve]:
     for attempt, (start, stop) in enumerate(_attempts(series.steps)):
-        at, values = decimated(series.steps[start:stop], series.values[start:stop], POINTS)
+        at, values = downsample(series.steps[start:stop], series.values[start:stop], POINTS)
         yield Curve(name, attempt, over, at, [_short(value) for value in values])
 
 
@@ -63,22 +64,6 @@ def _attempts(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = place
     if steps:
         yield start, len(steps)
-
-
-def decimated(at: Sequence[int], values: Sequence[float], points: int) -> tuple[list[int], list[float]]:
-    """At most about `points` points: of each stretch the lowest, the highest and the first that is not finite, in their order."""
-    if len(at) <= points:
-        return list(at), list(values)
-    stretches = max(1, points // 2)
-    kept: list[int] = [0]
-    for number in range(stretches):
-        start, stop = number * len(at) // stretches, (number + 1) * len(at) // stretches
-        finite = [place for place in range(start, stop) if math.isfinite(values[place])]
-        broken = [place for place in range(start, stop) if not math.isfinite(values[place])][:1]
-        ends = [min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)] if finite else []
-        kept += sorted({*ends, *broken})
-    kept = sorted({*kept, len(at) - 1})
-    return [at[place] for place in kept], [values[place] for place in kept]
 
 
 def _short(value: float) -> float | None:

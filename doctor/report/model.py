@@ -11,6 +11,7 @@ import msgspec
 from doctor.config.options import scope_of
 from doctor.core.events import ProcessEnd, Where
 from doctor.core.run import Run
+from doctor.core.series import downsample, finite_or_none
 from doctor.planner.plan import Advice, Memory, Plan, PlannedPatch
 from doctor.privacy import secrets
 from doctor.privacy.personal import private
@@ -18,7 +19,7 @@ from doctor.privacy.secrets import clean, plain
 from doctor.report import translations as translate
 from doctor.report.context import Context
 from doctor.report.curves import Curve, of_run
-from doctor.report.quoting import deciding_words, downsample, excerpt, fill, placeholders, resolve_josa
+from doctor.report.quoting import deciding_words, excerpt, fill, placeholders, resolve_josa
 from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
 from doctor.rulebook.model import GuideStep, Rulebook
 from doctor.support.languages import LANGUAGES
@@ -432,7 +433,7 @@ class Writer:
         if series is None or len(series) < 4 or finding.steps is None:
             return None
         steps, values = downsample(series.steps, series.values, SERIES_POINTS)
-        return {"metric": metric, "steps": steps, "values": values, "marks": list(finding.steps)}
+        return {"metric": metric, "steps": steps, "values": finite_or_none(values), "marks": list(finding.steps)}
 
     def run_view(self, judged: Sequence[RankedFinding], path: str, sources: Sequence[SourceView]) -> RunView:
         """The run in one row."""

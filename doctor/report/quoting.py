@@ -1,11 +1,9 @@
-"""What reports put between their own words: facts filled into a rule's texts, evidence cut to its point, a series made short."""
+"""What reports put between their own words: facts filled into a rule's texts, evidence cut to its point."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from doctor.privacy.secrets import clean
@@ -76,24 +74,6 @@ def deciding_words(params: Mapping[str, Any], facts: Mapping[str, Any], text: st
 
 def _texts(value: Any) -> Sequence[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list | tuple) else []
-
-
-def downsample(steps: Sequence[int], values: Sequence[float], points: int) -> tuple[list[int], list[float | None]]:
-    """At most `points` of a series: of each stretch its value farthest from the median (a non-finite one first), so that no spike is lost.
-
-    Non-finite values become None: JSON has no others.
-    """
-    if len(steps) > points:
-        finite = sorted(value for value in values if math.isfinite(value))
-        centre = finite[len(finite) // 2] if finite else 0.0
-        edges = [round(i * len(steps) / points) for i in range(points + 1)]
-        kept = [max(range(a, b), key=lambda i: _distance(values[i], centre)) for a, b in pairwise(edges) if b > a]
-        steps, values = [steps[i] for i in kept], [values[i] for i in kept]
-    return list(steps), [value if math.isfinite(value) else None for value in values]
-
-
-def _distance(value: float, centre: float) -> float:
-    return abs(value - centre) if math.isfinite(value) else math.inf
 
 
 _PARTICLE = re.compile(r"(?P<last>[^\s`'\"”’)])(?P<close>[`'\"”’)]*)(?P<pair>이\(가\)|을\(를\)|은\(는\)|과\(와\)|\(으\)로|으로\(로\))")

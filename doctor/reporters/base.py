@@ -6,12 +6,14 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Protocol
 
 import msgspec
 
+from doctor.core.series import BLOCKS, downsample
+from doctor.core.series import sparkline as draw
 from doctor.report.model import ChangeView, EvidenceView, FindingView, PatchView, RemedyView, Report, SimilarView
-from doctor.report.quoting import downsample
 from doctor.words.catalogue import Words
 
 
@@ -256,17 +258,12 @@ def sparkline(series: dict[str, Any], width: int, words: Words, *, unicode: bool
     """A finding's series in text: what it is, its blocks (x = not finite), and carets under the steps concerned."""
     values = [float("nan") if value is None else float(value) for value in series["values"]]
     steps, shown = downsample(series["steps"], values, width)
-    finite = [value for value in shown if value is not None]
+    finite = [value for value in shown if isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    levels = "▁▂▃▄▅▆▇█" if unicode else "_.-:=+*#"
-    blocks = "".join("x" if value is None else levels[_level(value, low, high, len(levels))] for value in shown)
+    (blocks,) = draw(shown, low, high, blocks=BLOCKS if unicode else "_.-:=+*#")
     first, last = series["marks"][0], series["marks"][-1]
     inside = [i for i, step in enumerate(steps) if first <= step <= last] or [min(range(len(steps)), key=lambda i: abs(steps[i] - first))]
     marks = "".join("^" if i in inside else " " for i in range(len(steps))).rstrip()
-    broken = shown.count(None)
+    broken = len(shown) - len(finite)
     title = words("series", metric=series["metric"], first=steps[0], last=steps[-1], low=f"{low:.4g}", high=f"{high:.4g}")
     return [title + (words("series_broken", count=broken) if broken else ""), blocks, marks]
-
-
-def _level(value: float, low: float, high: float, levels: int) -> int:
-    return min(levels - 1, int((value - low) / (high - low) * levels)) if high > low else 0

@@ -8,31 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doctor.core.events import ConfigSeen, Fact, Step, Where
-from doctor.core.run import Run, Series
+from doctor.core.run import Run
+from doctor.core.series import Series
 
 HERE = Where("trainer_log.jsonl", 1)
-
-
-def test_a_series_of_any_length_is_bounded_and_keeps_its_extremes():
-    """A million points with one spike and one NaN: at most `capacity` are kept, both among them."""
-    series = Series(capacity=1000)
-    for step in range(200_000):
-        series.append(step, 50.0 if step == 77_777 else math.nan if step == 123_456 else 1.0 + step % 7 / 10)
-    assert len(series) <= 1000
-    assert (77_777, 50.0) in list(series)
-    assert 123_456 in [step for step, value in series if math.isnan(value)]
-
-
-@given(st.lists(st.floats(), min_size=1, max_size=300))
-def test_thinning_keeps_order_and_the_range(values):
-    """Whatever comes in, steps stay sorted and the finite minimum and maximum survive."""
-    series = Series(capacity=16)
-    for step, value in enumerate(values):
-        series.append(step, value)
-    finite = [value for value in values if math.isfinite(value)]
-    kept = [value for value in series.values if math.isfinite(value)]
-    assert series.steps == sorted(set(series.steps))
-    assert not finite or (min(kept), max(kept)) == (min(finite), max(finite))
 
 
 STEPS = st.builds(

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from doctor import analyze
-from doctor.core.run import Series
+from doctor.core.series import Series
 from doctor.errors import DoctorError
 from doctor.live.watch.screen import render
 from doctor.live.watch.view import Watched, step_seconds

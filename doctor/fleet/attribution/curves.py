@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from doctor.core.series import sparkline
+
 COLOURS = {False: ("#2f9e6e", "#3b76c4", "#3aa6b9", "#7d8794", "#6c8f1f"), True: ("#c4513b", "#d1701d", "#c2568c", "#8a5cc9", "#b58900")}
 """Cool for good runs, warm for failed ones; from the sixth of a kind on they repeat."""
-_BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 60, 30
 
 
@@ -87,11 +88,8 @@ def blocks(curves: Sequence[Curve], width: int = 40) -> list[tuple[str, str]]:
         for step, value in zip(one.steps, one.values, strict=True):
             cells[min(width - 1, (step - first) * width // max(1, last - first + 1))].append(value)
         heights = [max(cell) if cell else None for cell in cells]
-        held: float | None = None
-        text = ""
         end = max((i for i, cell in enumerate(cells) if cell), default=-1)
-        for i, height in enumerate(heights):
-            held = height if height is not None else held
-            text += " " if held is None or i > end else _BLOCKS[min(7, int(8 * (held - low) / ((high - low) or 1)))]
-        out.append((one.name, text))
+        for i in range(1, end + 1):
+            heights[i] = heights[i - 1] if heights[i] is None else heights[i]
+        out.append((one.name, sparkline(heights, low, high)[0]))
     return out

@@ -10,6 +10,7 @@ import msgspec
 
 from doctor.config.options import table
 from doctor.core.run import Run
+from doctor.core.series import downsample
 from doctor.diagnosis.pipeline import Analysis
 from doctor.errors import NOTHING_TO_READ
 from doctor.fleet.attribution import history
@@ -18,7 +19,6 @@ from doctor.fleet.scan.discovery import Found, only_logs
 from doctor.planner.plan import PreviousAttempt
 from doctor.privacy import secrets
 from doctor.report.model import Report
-from doctor.report.quoting import downsample
 
 Outcome = Literal["analyzed", "unreadable", "too_slow", "too_large", "crashed"]
 CURVE_POINTS = 64

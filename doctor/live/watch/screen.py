@@ -10,12 +10,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from doctor.core.series import downsample, sparkline
 from doctor.live.watch.view import Frame, Memory
 from doctor.report.model import FindingView
-from doctor.report.quoting import downsample
 from doctor.words import catalogue as wording
 
-_BARS = " ▁▂▃▄▅▆▇█"
 _COLOURS = {"error": "bright_red", "warning": "yellow"}
 _STATUS = {"running": "green", "completed": "green", "failed": "bright_red", "interrupted": "yellow", "unknown": "magenta"}
 ROWS = 6
@@ -72,18 +71,13 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float], width: int) 
     does not flatten the rest (it touches the top)."""
     room = max(10, width - 12)
     shown_steps, shown = downsample(steps, values, room)
-    finite = sorted(value for value in shown if value is not None and math.isfinite(value))
+    finite = sorted(filter(math.isfinite, shown))
     if not finite:
         return [Text(f"{name}: nan", "bright_red")]
     low, high = finite[len(finite) // 50], finite[-1 - len(finite) // 50]
-    scale = (high - low) or 1.0
-    heights = [None if value is None else min(1.0, max(0.0, (value - low) / scale)) * (ROWS * 8 - 1) + 1 for value in shown]
     lines = [Text.assemble((name, "bold"), (f"  {shown_steps[0]} - {shown_steps[-1]}", "dim"), f"  {values[-1]:.4g}")]
-    for row in range(ROWS - 1, -1, -1):
-        label = high if row == ROWS - 1 else low if row == 0 else None
-        cells = "".join(
-            "x" if one is None and row == 0 else " " if one is None else _BARS[round(min(8, max(0, one - row * 8)))] for one in heights
-        )
+    for row, cells in enumerate(sparkline(shown, low, high, rows=ROWS)):
+        label = high if row == 0 else low if row == ROWS - 1 else None
         lines.append(Text.assemble((f"{label:>9.4g} " if label is not None else " " * 10, "dim"), (cells, "cyan")))
     return lines
 

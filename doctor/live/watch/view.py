@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from doctor import plugins
-from doctor.core.run import Run, Series
+from doctor.core.run import Run
+from doctor.core.series import Series
 from doctor.detectors.registry import DETECTORS
 from doctor.diagnosis import causes
 from doctor.diagnosis.engine import Engine
