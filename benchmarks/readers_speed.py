@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
 READ = (
     "import sys; from doctor.readers import reading; "
-    "print(sum(len(one) if isinstance(one, list) else 1 for one in reading.read([sys.argv[1]]).stretches()))"
+    "print(sum(len(one) if isinstance(one, list) else 1 for one in reading.read([sys.argv[1]]).batches()))"
 )
 POLARS = "import sys, polars; polars.read_ndjson(sys.argv[1])"
 PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"
@@ -172,7 +172,7 @@ def same_values(path: Path) -> bool:
     """Whether our points of every tag are EventAccumulator's."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from doctor.readers.base import File, Source
+    from doctor.readers.file import File, Source
     from doctor.readers.tensorboard.frames import scalars
 
     theirs = EventAccumulator(str(path), size_guidance={"scalars": 0})

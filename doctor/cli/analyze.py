@@ -59,8 +59,8 @@ def analyze(
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
     from doctor.diagnosis.known_issues import analyze as diagnose
 
-    with shown_progress():
-        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+    with shown_progress() as progress:
+        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang, progress=progress)
     if history is not None and report.patch is not None:
         report = _in_its_light(history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
     if patch is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from doctor.cli.common import Lang, one_language, one_of, write_out
+from doctor.cli.progress import progress_bar
 from doctor.reporters import registry
 
 if TYPE_CHECKING:
@@ -66,16 +67,14 @@ class _Shown:
     """The progress of a scan: a bar on standard error, a line on standard output for every run that is not sound."""
 
     def __init__(self, every: bool, lang: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.every, self.lang = every, lang
-        self.console = Console(stderr=True)
         self.states: Counter[str] = Counter()
         columns: tuple[Any, ...] = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
         )  # fmt: skip
-        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.bar = progress_bar(*columns)
         self.task = self.bar.add_task("finding runs", total=None)
 
     def __enter__(self) -> _Shown:

@@ -20,6 +20,8 @@ from doctor.planner import plan
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.plugins import Plugins
 from doctor.readers import reading as readers
+from doctor.readers.file import Progress
+from doctor.readers.registry import READERS
 from doctor.report import context
 from doctor.report import model as report
 from doctor.report.model import Report, SkippedView, SourceView
@@ -58,13 +60,16 @@ def analyze(
     gpu_memory_gib: float | None = None,
     strategy: Strategy = "least-change",
     lang: str = "en",
+    progress: Progress | None = None,
 ) -> Report:
     """The post-mortem of one run: its folder, a log file, a trainer_*.json(l), an event file, several of these, or `-` (standard input).
 
     `config` is the training YAML where it does not lie beside the run, `gpu_memory_gib` the card's memory in GiB where the log does
-    not tell it. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable config or rule.
+    not tell it. `progress` is called for every chunk read.
+
+    Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable config or rule.
     """
-    return run_analysis(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, allow_subprocess=True).report
+    return run_analysis(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, progress=progress).report
 
 
 def run_analysis(
@@ -76,19 +81,16 @@ def run_analysis(
     lang: str = "en",
     previous_attempts: Sequence[PreviousAttempt] = (),
     tools: Tools | None = None,
-    allow_subprocess: bool = False,
+    progress: Progress | None = None,
 ) -> Analysis:
-    """`analyze`, with what the report stands on. `tried` are other attempts of the same job that failed: nothing of theirs is proposed.
-
-    `helped`: a second process may look through a large log (a scan's workers are many already).
-    """
+    """`analyze`, with what the report stands on. No remedy of `previous_attempts` (of the same job, failed too) is proposed again."""
     paths = [path] if isinstance(path, str | Path) else list(path)
     tools = tools or Tools.load()
     engine = Engine(tools.book.rules, tools.detectors)
-    kinds = (*readers.READERS, *tools.added.readers)
+    kinds = (*READERS, *tools.added.readers)
     given = Path(config) if config else None
     reading = readers.read(
-        paths, literals=engine.literals, line_patterns=engine.line_patterns, config=given, readers=kinds, allow_subprocess=allow_subprocess
+        paths, literals=engine.literals, line_patterns=engine.line_patterns, config=given, readers=kinds, progress=progress
     )
     feed(engine, reading.batches())
     judged = causes.assign_roles(engine.findings())

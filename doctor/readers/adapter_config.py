@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event
-from doctor.readers.base import File, ReaderBase
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
 
 _OPTIONS = {
     "r": "lora_rank",

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import File, ReaderBase, option_value
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import option_value
 from doctor.support.lazy_regex import lazy_compile
 
 _HEAD = 256 << 10

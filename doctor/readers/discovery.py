@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from doctor.readers.base import plain_name
+from doctor.readers.formats.compression import plain_name
 
 DEPTH = 3
 FILES = 5000

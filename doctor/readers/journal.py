@@ -13,7 +13,9 @@ from doctor.config import yaml_edit
 from doctor.config.options import table
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
 from doctor.core.phases import PHASES
-from doctor.readers.base import Context, File, Lane, ReaderBase, number, numbers, option_value
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import number, numbers, option_value
 from doctor.support.decoding import convert, json_decoder
 
 _WANTED = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')

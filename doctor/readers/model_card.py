@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import File, ReaderBase, option_value
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import option_value
 
 _OPTIONS = {
     "learning_rate": "learning_rate", "train_batch_size": "per_device_train_batch_size", "eval_batch_size": "per_device_eval_batch_size",

@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from doctor.errors import NOTHING_TO_READ, DoctorError
-from doctor.readers.base import CHUNK, packed, unpacking
 from doctor.readers.discovery import DEPTH, FILES, Skipped, unwanted
+from doctor.readers.file import CHUNK
+from doctor.readers.formats.compression import compression, decompressor
 
 LARGEST = 4 << 30
 """So many bytes are brought in all."""
@@ -57,7 +58,7 @@ def _zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with path.open("rb") as raw:
         head = raw.peek(6)[:6]
-        stream: Any = _Stream(unpacking(raw, head)) if packed(head) else raw
+        stream: Any = _Stream(decompressor(raw, head)) if compression(head) else raw
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for one in archive:
                 if one.isreg() and (file := archive.extractfile(one)) is not None:

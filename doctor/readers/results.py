@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctor.core.events import Event, Fact
-from doctor.readers.base import File, ReaderBase, number
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import number
 
 _NAMES = frozenset({"train_results.json", "all_results.json", "eval_results.json", "predict_results.json", "wandb-summary.json"})
 _FACTS = {

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import Event, Fact
-from doctor.readers.base import File, ReaderBase
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
 from doctor.readers.formats import pickles
 from doctor.support.lazy_regex import lazy_compile
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctor.core.events import Event, Fact
-from doctor.readers.base import File, ReaderBase
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
 from doctor.support.lazy_regex import lazy_compile
 
 _LARGEST = 16 << 20

@@ -17,9 +17,12 @@ import msgspec
 
 from doctor.config import yaml_edit
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, number, steps_of
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
+from doctor.readers.trackers import metric_name, steps_of
+from doctor.readers.values import number
 
 _SCALAR, _LOG = 13, 16
 _NO_METRICS = ("train/global_step", "__swanlab__")

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from doctor.core.events import Event, Fact, Step
-from doctor.readers.base import Context, File, Lane, ReaderBase, decode, number, numbers
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File, decode
+from doctor.readers.values import number, numbers
 
 _NOT_METRICS = frozenset({"step", "total_flos"})
 _SUMMARY = {

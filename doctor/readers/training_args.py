@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import File, ReaderBase
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
 from doctor.readers.formats.pickles import PickledObject, replay
 
 _LIMIT = 4 << 20

@@ -13,9 +13,12 @@ from typing import Any
 
 from doctor.config import yaml_edit
 from doctor.core.events import ConfigSeen, Event, Fact, Step
-from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, number
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
+from doctor.readers.trackers import metric_name
+from doctor.readers.values import number
 
 _HISTORY, _CONFIG, _OUTPUT, _RUN = 2, 5, (4, 13), 17
 _LINE = 3

@@ -15,3 +15,11 @@ def need(module: str, extra: str = "fleet") -> Any:
     except ImportError as error:
         missing = (error.name or module).partition(".")[0]
         raise DoctorError(f"this needs the package {missing}: pip install 'lfdoctor[{extra}]'") from error
+
+
+def find(module: str) -> Any | None:
+    """The module, imported now; None where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError:
+        return None

@@ -20,10 +20,10 @@ import msgspec
 
 from doctor import plugins
 from doctor.fleet.scan.storage import Entry, Storage, storage_of
-from doctor.readers.base import plain_name
 from doctor.readers.console.reader import Console
 from doctor.readers.discovery import worth_a_look
-from doctor.readers.reading import READERS
+from doctor.readers.formats.compression import plain_name
+from doctor.readers.registry import READERS
 
 DEPTH = 12
 FILES = 2000

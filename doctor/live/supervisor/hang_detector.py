@@ -18,8 +18,8 @@ from doctor.core.events import Event
 from doctor.diagnosis.engine import Engine
 from doctor.live.trainer import stacks
 from doctor.live.trainer.monitor import title
-from doctor.readers.base import File, Source
 from doctor.readers.discovery import natural_sort_key
+from doctor.readers.file import File, Source
 from doctor.readers.stacks import Stacks
 from doctor.rulebook import loader
 from doctor.support.process_tree import descendants, end_group, kill_tree

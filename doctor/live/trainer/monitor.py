@@ -48,7 +48,7 @@ class Monitor:
 
     def close(self) -> None:
         """The last step can change no more."""
-        held, self._sequencer.held = self._sequencer.held, None
+        held, self._sequencer.current = self._sequencer.current, None
         if held is not None:
             self._feed(held)
 

@@ -22,6 +22,7 @@ from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.planner.plan import Plan
 from doctor.readers import reading
 from doctor.readers.discovery import Skipped, natural_sort_key, walk
+from doctor.readers.registry import READERS
 from doctor.report import model as report
 from doctor.report.model import FindingView
 from doctor.rulebook import loader
@@ -88,7 +89,7 @@ class Watched:
         detectors = {**added.detectors, **DETECTORS}
         book = loader.load(added.rules, detectors=detectors if added.rules else None)
         engine = Engine(book.rules, detectors)
-        feed(engine, reading.read([root], literals=engine.literals, readers=(*reading.READERS, *added.readers)).batches())
+        feed(engine, reading.read([root], literals=engine.literals, readers=(*READERS, *added.readers)).batches())
         run = engine.run
         judged = causes.assign_roles(engine.findings())
         view = report.build(judged, Plan(tuple(() for _ in judged)), run, [], [], book=book, path=str(self.path), lang=self.lang)

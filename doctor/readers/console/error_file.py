@@ -12,8 +12,10 @@ from typing import Any
 
 from doctor.core.events import Crash, Event, Fact
 from doctor.core.phases import phase_of
-from doctor.readers.base import Context, File, Lane, ReaderBase, number
+from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.console.tracebacks import Tracebacks
+from doctor.readers.file import File
+from doctor.readers.values import number
 
 
 class ErrorFile(ReaderBase):

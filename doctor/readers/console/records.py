@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from doctor.readers.base import duration_seconds, number
+from doctor.readers.values import duration_seconds, number
 from doctor.support.decoding import json_decoder
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)"
