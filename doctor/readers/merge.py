@@ -7,6 +7,7 @@ one source, the primary one (`PRIMARY_ORDER`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import isfinite
 
 import msgspec
 
@@ -141,7 +142,7 @@ def _add_missing(known: dict[str, float], more: dict[str, float]) -> None:
 
 def close(a: float, b: float) -> bool:
     """Equal up to what a console rounds away (`_ROUNDING`, `_DIGITS`); NaN equals NaN."""
-    return a == b or abs(a - b) <= _ROUNDING + _DIGITS * abs(b) or (a != a and b != b)
+    return a == b or (a != a and b != b) or (isfinite(b) and abs(a - b) <= _ROUNDING + _DIGITS * abs(b))
 
 
 def join(sources: Sequence[tuple[str, Sequence[Step]]]) -> Iterator[Step]:

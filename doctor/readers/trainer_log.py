@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,53 @@ def _blocks(file: File) -> Iterator[bytes]:
         yield rest
 
 
-_decoder = json_decoder(Any)
+class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A record with the keys that LLaMA-Factory's LogCallback writes: decoded twice as fast as into a dict."""
+
+    current_steps: int
+    total_steps: int | None = None
+    loss: float | None = None
+    lr: float | None = None
+    learning_rate: float | None = None
+    epoch: float | None = None
+    percentage: float | None = None
+    elapsed_time: str | None = None
+    remaining_time: str | None = None
+    throughput: float | None = None
+    total_tokens: float | None = None
+    eval_loss: float | None = None
+    predict_loss: float | None = None
+    reward: float | None = None
+    accuracy: float | None = None
+    vram_allocated: float | None = None
+    vram_reserved: float | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """As `_metrics`, spelled out for training records: a loop over names takes twice as long."""
+        if self.loss is None or self.eval_loss is not None or self.predict_loss is not None:
+            return _metrics({name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None})
+        out = {"loss": self.loss}
+        rate = self.lr if self.learning_rate is None else self.learning_rate
+        if rate is not None:
+            out["learning_rate"] = rate
+        if self.epoch is not None:
+            out["epoch"] = self.epoch
+        if self.throughput is not None:
+            out["throughput"] = self.throughput
+        if self.total_tokens is not None:
+            out["total_tokens"] = self.total_tokens
+        if self.reward is not None:
+            out["reward"] = self.reward
+        if self.accuracy is not None:
+            out["rewards/accuracies"] = self.accuracy
+        if self.vram_allocated is not None:
+            out["vram_allocated_gib"] = self.vram_allocated
+        if self.vram_reserved is not None:
+            out["vram_reserved_gib"] = self.vram_reserved
+        return out
+
+
+_decoder = json_decoder(_Row)
 _BLANK = object()
 """Stands for a line without content."""
 
@@ -85,14 +132,11 @@ def _records(block: bytes) -> Iterable[Any]:
 
 
 def _record(raw: bytes) -> Any:
-    """One decoded line. NaN and Infinity are accepted; of two records on a line (a torn write), the last one that is whole."""
+    """One decoded line of any JSON. NaN and Infinity are accepted; of two records on a line (a torn write), the last one that is whole."""
     raw = raw.strip(b" \t\r\0")
     if not raw:
         return _BLANK
-    try:
-        return _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = decode(raw)
+    text = decode(raw)
     start = text.rfind('{"current_steps"')
     for part in (text, *((text[start:], text[:start]) if start > 0 else ())):
         try:
@@ -116,60 +160,74 @@ class _Log:
     def events(self, records: Iterable[Any]) -> Iterator[Event | list[Step]]:
         """Steps in lists (ascending, with times that do not go back), and the fact steps.planned where it changes."""
         steps: list[Step] = []
+        last, moment = -1, 0.0
         for record in records:
             self._line += 1
-            if type(record) is not dict:
-                self._note_damage(record)
+            row = record if type(record) is _Row else self._row(record)
+            if row is None or not 0 <= (number := row.current_steps) < _MAX_STEP:
                 continue
-            if (step := self._step(record)) is None:
+            self._file.source.records += 1
+            total, seconds = row.total_steps, _elapsed_seconds(row.elapsed_time)
+            metrics = row.metrics()
+            self.complete = not metrics and total is not None and total > 0 and number >= max(self._last, 0)
+            if not metrics:
                 continue
-            total = record.get("total_steps")
-            total = total if type(total) is int and total > 0 else None
-            if not step.metrics:
-                self.complete = total is not None and step.step >= max(self._last, 0)
-                continue
-            self.complete = False
-            if steps and not _follows(step, steps[-1]):
+            changed = total is not None and total != self.planned and total > 0 and row.loss is not None
+            if steps and (changed or number <= last or (seconds is not None and seconds < moment)):
                 yield steps
-                steps = []
-            if total is not None and total != self.planned and "loss" in step.metrics:
-                if steps:
-                    yield steps
-                    steps = []
+                steps, moment = [], 0.0
+            where = Where(self._name, self._line, number)
+            if changed:
                 self.planned = total
-                yield Fact(where=step.where, name="steps.planned", value=total)
-            self._last = step.step
-            steps.append(step)
+                yield Fact(where=where, name="steps.planned", value=total)
+            self._last = last = number
+            moment = moment if seconds is None else seconds
+            steps.append(Step(where=where, step=number, metrics=metrics, seconds=seconds))
         if steps:
             yield steps
 
-    def _note_damage(self, record: Any) -> None:
+    def _row(self, record: Any) -> _OtherRow | None:
+        """A record that is no `_Row`; None if it names no step or is no record at all."""
+        if type(record) is dict:
+            step, total = next((record[key] for key in _STEP_KEYS if key in record), None), record.get("total_steps")
+            return _OtherRow(step, total if type(total) is int else None, record) if type(step) is int else None
         if record is not _BLANK:
             self.damaged += 1
             if self.damaged == 1:
                 self._file.source.problem(f"line {self._line} is no JSON record: skipped")
-
-    def _step(self, record: dict[str, Any]) -> Step | None:
-        """The step of a record; None if it names none."""
-        step = record.get("current_steps")
-        if step is None:
-            step = next((record[key] for key in _STEP_KEYS if key in record), None)
-        if type(step) is not int or not 0 <= step < _MAX_STEP:
-            return None
-        self._file.source.records += 1
-        seconds = duration_seconds(record.get("elapsed_time"))
-        return Step(where=Where(self._name, self._line, step), step=step, metrics=_metrics(record), seconds=seconds)
+        return None
 
 
-def _follows(step: Step, before: Step) -> bool:
-    return step.step > before.step and (step.seconds is None or before.seconds is None or step.seconds >= before.seconds)
+class _OtherRow:
+    """A record with other keys or values."""
+
+    def __init__(self, step: int, total: int | None, record: dict[str, Any]) -> None:
+        self.current_steps, self.total_steps, self._record = step, total, record
+        self.elapsed_time = record.get("elapsed_time")
+        self.loss = number(record.get("loss"))
+
+    def metrics(self) -> dict[str, float]:
+        """As `_metrics`."""
+        return _metrics(self._record)
+
+
+def _elapsed_seconds(text: Any) -> float | None:
+    """`duration_seconds`, with the minute remembered: neighbours share it."""
+    if type(text) is not str:
+        return None
+    minute = _minute_seconds(text[:-2])
+    if minute is None or not text[-2:].isdecimal():
+        return duration_seconds(text)
+    return minute + int(text[-2:])
+
+
+@lru_cache(maxsize=16)
+def _minute_seconds(text: str) -> float | None:
+    return duration_seconds(f"{text}00")
 
 
 def _metrics(record: dict[str, Any]) -> dict[str, float]:
     """The numbers of a record under trainer_state.json's names; none if it only says how far the run is."""
-    metrics: dict[str, float] = {}
-    for key, value in record.items():
-        name = _NAMES.get(key, key)
-        if name and (figure := value if type(value) is float else number(value)) is not None:
-            metrics[name] = figure
+    named = ((_NAMES.get(key, key), number(value)) for key, value in record.items())
+    metrics = {name: figure for name, figure in named if name and figure is not None}
     return {} if _PROGRESS_METRICS.issuperset(metrics) else metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +71,30 @@ def test_frame_has_one_row_a_step():
     assert math.isnan(table.loc[20, "grad_norm"])
     assert table.loc[10, "seconds"] == 5.0
     assert run.completed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pace"),
+    [
+        ([(1, 10.0), (2, 12.0), (3, 15.0)], [(2, 2.0), (3, 3.0)]),
+        ([(10, 10.0), (20, 30.0)], [(20, 2.0)]),  # logged every ten steps
+        ([(1, 10.0), (2, 10.0), (3, 10.0), (4, 11.0)], [(4, 1 / 3)]),  # a clock of whole seconds: three steps in one second
+        ([(1, 10.0), (2, 9.0), (3, 12.0)], [(3, 1.0)]),  # a clock that went back measures nothing
+        ([(5, 10.0), (3, 12.0), (4, 13.0)], [(4, 1.0)]),  # the step went back: the time between is no step's
+    ],
+)
+def test_the_time_of_a_step_is_the_clock_since_the_last_one(seconds: list[tuple[int, float]], pace: list[tuple[int, float]]):
+    """Also while the clock stands still or goes back."""
+    run = Run()
+    for step, moment in seconds:
+        run.apply(Step(where=HERE, step=step, metrics={"loss": 1.0}, seconds=moment))
+    assert run.step_seconds.steps == [step for step, _ in pace]
+    assert run.step_seconds.values == pytest.approx([value for _, value in pace])
+
+
+def test_no_step_time_spans_two_attempts():
+    """Between the last step of one process and the first of the next there is a start, not a step."""
+    run = Run()
+    for attempt, step, moment in ((0, 1, 10.0), (0, 2, 12.0), (1, 3, 100.0), (1, 4, 103.0)):
+        run.apply(Step(where=HERE, step=step, metrics={"loss": 1.0}, seconds=moment, attempt=attempt))
+    assert list(run.step_seconds) == [(2, 2.0), (4, 3.0)]

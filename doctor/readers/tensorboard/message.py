@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -30,8 +31,23 @@ class Event(NamedTuple):
     damaged: bool = False
 
 
+_VARINT = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
+_SCALAR = re.compile(
+    rb"\x09(?P<time>.{8})(?:\x10(?P<step>%b))?\x2a%b\x0a%b\x0a(?P<size>[\x00-\x7f])(?P<tag>[ -~]{1,127})\x15(?P<value>.{4})"
+    % ((_VARINT,) * 3),
+    re.S,
+)
+"""A message with one simple value under an ASCII tag, the fields in every writer's order: nearly all messages of a run."""
+
+
 def parse(data: bytes) -> Event:
     """The scalars and texts of a message."""
+    if (found := _SCALAR.fullmatch(data)) is not None and found["size"][0] == len(found["tag"]):
+        time, value = struct.unpack("<df", found["time"] + found["value"])
+        step = 0
+        for byte in reversed(found["step"] or b""):
+            step = step << 7 | byte & 127
+        return Event(time, step, [(found["tag"].decode(), value, None)])
     time, step = 0.0, 0
     values: list[tuple[str, float | None, str | None]] = []
     damaged = False
