@@ -21,7 +21,7 @@ _OPTIONS = {
 
 
 class AdapterConfig(ReaderBase):
-    """The same file lies in the root and in every checkpoint; they agree."""
+    """Also the copies in checkpoints, which are the same."""
 
     kind = "adapter_config"
     output = True

@@ -1,4 +1,4 @@
-"""The user's own training configuration: YAML or JSON for `llamafactory-cli`, and what the web UI keeps beside a run."""
+"""The user's own training configuration: YAML or JSON for `llamafactory-cli`, and what the web UI saves with a run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _BOARD = {
 
 
 class ConfigYaml(ReaderBase):
-    """Broken YAML gives its readable lines; other programs' YAML and data set lists are not taken for configurations."""
+    """Of broken YAML, the readable lines. YAML of other programs and lists of data sets are not claimed."""
 
     kind = "config"
 
@@ -92,12 +92,12 @@ class ConfigYaml(ReaderBase):
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """Key -> the 1-based line on which it stands at the margin (of JSON: anywhere); of a key that stands twice the last."""
+    """Key -> its 1-based line, of unindented keys (in JSON: of all); of a duplicate key the last."""
     return {found[1]: text.count("\n", 0, found.start(1)) + 1 for found in _AT_MARGIN.finditer(text)}
 
 
 def is_yaml(text: str) -> bool:
-    """Whether the whole text can be loaded (and hence patched)."""
+    """Whether the whole text is valid YAML (only then can it be patched)."""
     try:
         return bool(yaml_edit.load(text))
     except yaml_edit.NotReadable:

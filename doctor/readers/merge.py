@@ -239,7 +239,7 @@ class _Finder:
                 return candidate
         if not self._exact and (later := self._same_values_later(row)) is not None:
             return later
-        return next((one for one in reversed(candidates) if _same_record(one.metrics, row.metrics) is None), None)
+        return next((candidate for candidate in reversed(candidates) if _same_record(candidate.metrics, row.metrics) is None), None)
 
     def _same_values_later(self, row: Row) -> Row | None:
         for place in range(self._place, min(self._place + _MAX_LOOKAHEAD, len(self._rows))):

@@ -24,7 +24,7 @@ _VERSION = re.compile(r"^- (Transformers|Pytorch|PyTorch|PEFT) (\d\S*)\s*$", re.
 
 
 class ModelCard(ReaderBase):
-    """Only a card with the hyper-parameter list is taken; any other README.md is nobody's."""
+    """Claims only a README.md with the Trainer's list of hyper-parameters."""
 
     kind = "model_card"
 

@@ -80,7 +80,9 @@ class Reading:
         """Read configurations and facts. Raises DoctorError: 3 if no file was recognised, 2 if the given configuration has no options."""
         self._found.add_tracked_consoles()
         if self._given is None and not self._found.files:
-            reasons = "".join(f"\n  {one.path}: {'; '.join(one.problems)}" for one in self.sources[:_SHOWN_PROBLEMS] if one.problems)
+            reasons = "".join(
+                f"\n  {source.path}: {'; '.join(source.problems)}" for source in self.sources[:_SHOWN_PROBLEMS] if source.problems
+            )
             raise DoctorError(f"{self.root}: found nothing that a training run leaves behind{reasons}", NOTHING_TO_READ)
         chosen = choose_config(self._found.files, self._given)
         if self._given is not None and not any(event.where.file == self._given.name for event in chosen.events):

@@ -24,7 +24,7 @@ _SUMMARY = {
 
 
 class TrainerState(ReaderBase):
-    """A torn file gives the records before the damage."""
+    """Of a damaged file, the records before the damage are read."""
 
     kind = "trainer_state"
     lane: Lane = "metrics"
@@ -82,7 +82,7 @@ def _parse(data: bytes, file: File) -> Any:
 
 
 def _salvage(text: str) -> dict[str, Any]:
-    """The whole `{...}` records of a torn or garbled file, and the numbers that stand before or between them."""
+    """The intact `{...}` records of a damaged file, and max_steps."""
     history = []
     for found in re.finditer(r"\{[^{}]*\}", text):
         try:
