@@ -78,6 +78,13 @@ def test_downsampling_keeps_a_spike_and_a_nan_in_each_part():
     assert max(b - a for a, b in pairwise(at)) < 3 * 10_000 / 22  # 22 parts of a series with a NaN
 
 
+def test_downsampling_never_returns_more_points_than_asked_for():
+    """Also where every part has a lowest, a highest and a non-finite point."""
+    values = [1.0, 2.0, math.nan] * 100
+    for points in range(5, 60):
+        assert len(downsample(range(300), values, points)[0]) == points
+
+
 def test_json_has_no_infinity():
     """NaN and both infinities become None, everything else stays."""
     assert finite_or_none([1.5, math.nan, math.inf, -math.inf, -0.0]) == [1.5, None, None, None, -0.0]
