@@ -263,6 +263,13 @@ def test_zstd_files_of_a_folder_are_not_passed_over_silently(tmp_path):
     assert problems["console.log.zst"] == ["not read: zstd needs the package zstandard: pip install 'lfdoctor[zstd]'"]
 
 
+def test_public_names_are_listed_before_they_are_loaded():
+    """What completion in a notebook shows; and listing them loads nothing."""
+    code = "import sys, doctor; print(set(doctor.__all__) <= set(dir(doctor)), 'analyze' in dir(doctor), 'msgspec' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False"]
+
+
 def test_analyzing_a_plain_run_imports_nothing_heavy():
     """`lfdoctor analyze` of a fixture leaves torch, transformers, scikit-learn, plotly and the table libraries alone."""
     fixture = (ROOT / "fixtures" / "DEMO").read_text(encoding="utf-8").strip()
