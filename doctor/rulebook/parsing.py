@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -23,9 +24,10 @@ def read(sources: Sequence[Path], detectors: Mapping[str, Any] | None = None) ->
     guide = _load_guide(sources[0] / "guide.yaml")
     shared = _shared_remedies(sources[0], guide)
     rules: dict[str, Rule] = {}
+    raw = {f"{path.parent.name}/{path.stem}": path for folder in sources for path in rule_files(folder)}
     for folder in sources:
         for path in rule_files(folder):
-            rule = parse_rule(path, shared)
+            rule = parse_rule(path, shared, raw)
             if rule.id in rules:
                 raise DoctorError(f"{path}: rule id {rule.id} is taken already")
             rules[rule.id] = rule
@@ -39,13 +41,17 @@ def rule_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.glob("*/*.yaml")))
 
 
-def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]]) -> Rule:
-    """One rule file. `shared` maps `use:` names to remedies. Raises DoctorError naming file and line."""
+def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]], parents: Mapping[str, Path] = MappingProxyType({})) -> Rule:
+    """One rule file. `shared` maps `use:` names to remedies, `parents` rule ids to files, for a `when:` that is inherited.
+
+    Raises DoctorError naming file and line.
+    """
     raw, text = _read_mapping(path)
     remedies = []
     for place, item in enumerate(raw.get("remedies") or []):
-        remedies.append(_resolve(path, text, place, item, shared))
-    rule: Rule = _convert({**raw, "remedies": remedies}, Rule, path, text)
+        for use in _each(item):
+            remedies.append(_resolve(path, text, place, use, shared))
+    rule: Rule = _convert({**raw, "when": _when(path, raw, parents), "remedies": remedies}, Rule, path, text)
     expected = f"{path.parent.name}/{path.stem}"
     if rule.id != expected:
         raise DoctorError(f"{path}:{_line_of(text, ['id'])}: id is {rule.id!r}, but the file's place says {expected!r}")
@@ -53,6 +59,25 @@ def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]]) -> Rule:
         raise DoctorError(f"{path}:{_line_of(text, ['when'])}: `when:` holds exactly one word, the detector; found {len(rule.when)}")
     _check_conditions(path, text, rule)
     return rule
+
+
+def _when(path: Path, raw: Mapping[str, Any], parents: Mapping[str, Path]) -> Any:
+    """A rule's `when:`, or that of the first rule it refines (whose own may be inherited too). Raises DoctorError for a circle."""
+    passed = [path]
+    while "when" not in raw:
+        parent = parents.get(next(iter(raw.get("refines") or []), ""))
+        if parent is None or parent in passed:
+            raise DoctorError(f"{path}:1: no `when:`, and no rule under `refines:` to take it from")
+        passed.append(parent)
+        raw, _ = _read_mapping(parent)
+    return raw["when"]
+
+
+def _each(item: Any) -> list[Any]:
+    """`use: [a, b]` with the same overrides for each is one item for each name."""
+    if isinstance(item, dict) and isinstance(item.get("use"), list):
+        return [{**item, "use": name} for name in item["use"]]
+    return [item]
 
 
 def _resolve(path: Path, text: str, place: int, item: Any, shared: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -72,7 +97,7 @@ def _resolve(path: Path, text: str, place: int, item: Any, shared: Mapping[str, 
 
 
 def _check_conditions(path: Path, text: str, rule: Rule) -> None:
-    asked: list[tuple[list[Any], Any]] = [(["where"], rule.where)]
+    asked: list[tuple[list[Any], Any]] = [(["where"], rule.where), *((["body", place], body.where) for place, body in enumerate(rule.body))]
     for place, remedy in enumerate(rule.remedies):
         asked += [(["remedies", place], c) for c in (remedy.only_if, remedy.done_if, remedy.harmful_if) if c is not None]
         for op in remedy.patch:

@@ -87,3 +87,25 @@ def test_the_cache_gives_the_same_rules_and_notices_changes(tmp_path, monkeypatc
     for cached in (tmp_path / "cache").rglob("rules-*.msgpack"):
         cached.write_bytes(b"junk")
     assert loader.load([folder])["memory/test-rule"].title.en == "A longer needle"
+
+
+def test_a_rule_without_when_takes_that_of_the_rule_it_refines(tmp_path):
+    """Through several generations; one that refines nothing, or itself in a circle, is refused."""
+    parent = written(tmp_path, RULE)
+    child = parent.with_name("child.yaml")
+    head, when, tail = RULE.partition("when:")
+    rest = tail[tail.index("\ntitle:") :]
+    child.write_text(head.replace("memory/test-rule", "memory/child") + "refines: [memory/test-rule]" + rest, encoding="utf-8")
+    grandchild = parent.with_name("grandchild.yaml")
+    grandchild.write_text(
+        child.read_text(encoding="utf-8").replace("memory/child", "memory/grandchild").replace("[memory/test-rule]", "[memory/child]"),
+        encoding="utf-8",
+    )
+    files = {f"memory/{path.stem}": path for path in (parent, child, grandchild)}
+    own = parsing.parse_rule(parent, {}).when
+    assert parsing.parse_rule(grandchild, {}, files).when == own
+    with pytest.raises(DoctorError, match="no `when:`"):
+        parsing.parse_rule(grandchild, {}, {})
+    child.write_text(child.read_text(encoding="utf-8").replace("[memory/test-rule]", "[memory/grandchild]"), encoding="utf-8")
+    with pytest.raises(DoctorError, match="no `when:`"):
+        parsing.parse_rule(grandchild, {}, files)
