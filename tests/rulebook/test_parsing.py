@@ -93,7 +93,7 @@ def test_a_rule_without_when_takes_that_of_the_rule_it_refines(tmp_path):
     """Through several generations; one that refines nothing, or itself in a circle, is refused."""
     parent = written(tmp_path, RULE)
     child = parent.with_name("child.yaml")
-    head, when, tail = RULE.partition("when:")
+    head, _, tail = RULE.partition("when:")
     rest = tail[tail.index("\ntitle:") :]
     child.write_text(head.replace("memory/test-rule", "memory/child") + "refines: [memory/test-rule]" + rest, encoding="utf-8")
     grandchild = parent.with_name("grandchild.yaml")
