@@ -14,6 +14,7 @@ import yaml
 from doctor.errors import DoctorError
 from doctor.rulebook import conditions
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
+from doctor.rulebook.name_lists import expand
 from doctor.support.decoding import convert
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -71,7 +72,11 @@ def _when(path: Path, raw: Mapping[str, Any], parents: Mapping[str, Path]) -> An
             raise DoctorError(f"{path}:1: no `when:`, and no rule under `refines:` to take it from")
         passed.append(parent)
         raw, _ = read_mapping(parent)
-    return raw["when"]
+    try:
+        return expand(raw["when"])
+    except DoctorError as error:
+        line = _line_of(passed[-1].read_text(encoding="utf-8"), ["when"])
+        raise DoctorError(f"{passed[-1]}:{line}: {error}") from error
 
 
 def _witnesses(raw: Mapping[str, Any]) -> Any:
