@@ -19,6 +19,8 @@ from doctor.support.package_files import rules_folder
 
 FILES = ("options.yaml", "lists.yaml")
 """Files of the rules folder that hold the lists."""
+_SHORTEST = 100
+"""Characters; no expression with a list written out is shorter."""
 _PLACEHOLDER = re.compile(r"\{((?:options|lists)\.\w+)\}")
 
 
@@ -33,6 +35,19 @@ def expand(value: Any) -> Any:
         return [expand(part) for part in value]
     if isinstance(value, dict):
         return {key: expand(part) for key, part in value.items()}
+    return value
+
+
+def collapse(value: Any) -> Any:
+    """The reverse of `expand`, for a reader: every alternation of a list is its placeholder again."""
+    if isinstance(value, str):
+        for name in name_lists() if len(value) > _SHORTEST else ():
+            value = value.replace(_alternation(name), f"{{{name}}}")
+        return value
+    if isinstance(value, list):
+        return [collapse(part) for part in value]
+    if isinstance(value, dict):
+        return {key: collapse(part) for key, part in value.items()}
     return value
 
 

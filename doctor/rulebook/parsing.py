@@ -130,7 +130,7 @@ def _try_detector(path: Path, rule: Rule, detectors: Mapping[str, Any]) -> None:
         raise DoctorError(f"{path}:{line}: no detector {rule.detector!r} (known: {', '.join(sorted(detectors))})")
     try:
         detector = detectors[rule.detector](**rule.params)
-        getattr(detector, "compiled", lambda: None)()
+        detector.compile()
     except (TypeError, ValueError, re.error) as error:
         raise DoctorError(f"{path}:{line}: {rule.detector}: {error}") from error
 
