@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from doctor.support.optional import need
+
 GIB = 1 << 30
 _THROTTLED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 """nvml.h clocks event reasons: power cap, hardware slowdown, thermal slowdown (software, hardware), power brake."""
@@ -61,9 +63,7 @@ class Sampler:
     def _find(self) -> list[Any]:
         """The cards this run may use (all, where the variable names them by something else than numbers)."""
         try:
-            import importlib
-
-            nvml = self._nvml = importlib.import_module("pynvml")
+            nvml = self._nvml = need("pynvml", "gpu")
             nvml.nvmlInit()
             count = nvml.nvmlDeviceGetCount()
         except Exception:  # no NVIDIA driver, or no bindings: there is nothing to read
