@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from doctor.config.options import deepspeed_settings
+from doctor.config.deepspeed import deepspeed_settings
 from doctor.rulebook.conditions import MISSING, Scope, holds, look_up
 from doctor.rulebook.model import Op, Remedy, Scale
 

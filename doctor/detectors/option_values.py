@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from doctor.config.options import Option, Version, suggestion, table, versions_of
+from doctor.config.options import Option, suggestion, table
+from doctor.config.versions import Version, versions_of
 from doctor.core.events import ConfigSeen, Crash, Event, LogLine
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET
