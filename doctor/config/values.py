@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
+
+MAX_DIGITS = 400
+"""Longer texts are no numbers of a config; Python refuses to read integers of more than 4,300 digits."""
 
 LARGEST = 10**12
 """Larger sizes are cut off here, so that products of a few of them stay within a float."""
@@ -27,6 +31,20 @@ def as_float(value: Any, default: float) -> float:
     except (TypeError, ValueError, OverflowError):
         return default
     return number if math.isfinite(number) else default
+
+
+def as_number(text: str) -> int | float | None:
+    """The finite number that a text is (`4`, `5e-5`), else None."""
+    text = text.strip()
+    if len(text) > MAX_DIGITS:
+        return None
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def as_names(value: Any) -> list[str]:

@@ -71,8 +71,9 @@ def test_fix_corrects_the_file_in_place_and_then_it_is_clean(tmp_path, capsys):
     """--fix changes the wrong option and nothing else; a second check finds no error; comments stay."""
     path = tmp_path / "train.yaml"
     path.write_bytes(GUIDE_QUICK.read_bytes())
-    assert main(["check", str(path), "--folder", str(tmp_path), "--fix"]) == 1
-    assert "corrected" in capsys.readouterr().err
+    assert main(["check", str(path), "--folder", str(tmp_path), "--fix"]) == 0
+    assert "1 fixed, 1 left (before: train.yaml.orig)" in capsys.readouterr().err
+    assert (tmp_path / "train.yaml.orig").read_bytes() == GUIDE_QUICK.read_bytes()
     old, new = GUIDE_QUICK.read_text(encoding="utf-8"), path.read_text(encoding="utf-8")
     assert new.replace("finetuning_type: lora", "finetuning_type: qlora") == old
     assert main(["check", str(path), "--folder", str(tmp_path)]) == 0
