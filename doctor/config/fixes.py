@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -99,13 +99,14 @@ def _corrected(key: str, value: Any, synonym: Synonym | None, taken: set[str]) -
     option = table().get(key)
     if option is None:
         return
-    if synonym is not None and synonym.use == key:
+    if synonym is not None and isinstance(value, Hashable) and value in synonym.values:
         try:
             yield Fix(key, key, synonym.translate(value))
-        except KeyError:
+            yield from (Fix(other, other, given) for other, given in synonym.also.items() if other not in taken)
             return
-        yield from (Fix(other, other, given) for other, given in synonym.also.items() if other not in taken)
-    elif isinstance(value, str) and value not in (option.choices or ()):
+        except KeyError:  # equal, but of another type: 0 is not false
+            pass
+    if isinstance(value, str) and value not in (option.choices or ()):
         new = _from_text(value, option)
         if new is not value:
             yield Fix(key, key, new)
