@@ -29,9 +29,9 @@ app = typer.Typer(
 app.command("analyze", short_help="Find the root cause of a failed run and patch its config.")(analyze.analyze)
 app.command("check", short_help="Check training configs before the run.")(check.check)
 app.command("estimate", short_help="Predict the peak GPU memory of a config, term by term.")(estimate.estimate)
-app.command(
-    "run", short_help="Run a training, warn early, analyze it when it ends.", context_settings={"allow_interspersed_args": False}
-)(run.run)
+app.command("run", short_help="Run a training, warn early, analyze it when it ends.", context_settings={"allow_interspersed_args": False})(
+    run.run
+)
 app.command("scan", short_help="Analyze many runs: which failed, why, what repeats.")(scan.scan)
 app.command("compare", short_help="Find the difference that explains why some runs failed.")(compare.compare)
 app.command("watch", short_help="Follow a run live: curves, step time, memory, warnings.")(watch.watch)

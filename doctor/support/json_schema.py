@@ -25,7 +25,11 @@ def _settled(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     out = {
-        key: {name: _settled(part) for name, part in value.items()} if key == "properties" else value if key == "default" else _settled(value)
+        key: {name: _settled(part) for name, part in value.items()}
+        if key == "properties"
+        else value
+        if key == "default"
+        else _settled(value)
         for key, value in schema.items()
         if key not in ("description", "propertyNames")
     }
