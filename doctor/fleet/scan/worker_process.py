@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from doctor.diagnosis import known_issues
-from doctor.diagnosis.pipeline import Analysis, Tools, run_analysis
+from doctor.diagnosis.pipeline import Analysis, run_analysis
+from doctor.diagnosis.tools import Tools
 from doctor.errors import DoctorError
 from doctor.fleet.scan import discovery, storage
 from doctor.fleet.scan.records import RunRecord, Task, failed_to, nothing_there, record_of
