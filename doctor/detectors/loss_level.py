@@ -18,16 +18,18 @@ class LossLevel(DetectorBase):
     """Compares the median of the first `records` losses with ln(vocabulary), the cross-entropy of a model that guesses.
 
     The vocabulary is the model's (`model.config`), else `largest_vocabulary`. Matches where gradient accumulation explains the level:
-    the median divided by the accumulation steps is at most `most`, a usual loss at the start. Only for stages with a cross-entropy (pt,
-    sft). Facts: `value` (the median), `uniform` (ln of the vocabulary), `accumulation`, `mean` (value / accumulation), `records`.
+    the median divided by the accumulation steps is from `least` to `most`, a usual loss at the start, and no loss is `rise` times the
+    first one (a run that diverges at once is above any level). Only for stages with a cross-entropy (pt, sft).
+
+    Facts: `value` (the median), `uniform` (ln of the vocabulary), `accumulation`, `mean` (value / accumulation), `records`.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
     facts: tuple[str, ...] = ("metric", "step", "value", "uniform", "accumulation", "mean", "records")
 
-    def __init__(self, *, records: int, largest_vocabulary: int, most: float) -> None:
-        self.records, self.largest, self.most = records, largest_vocabulary, most
+    def __init__(self, *, records: int, largest_vocabulary: int, least: float, most: float, rise: float) -> None:
+        self.records, self.largest, self.least, self.most, self.rise = records, largest_vocabulary, least, most, rise
         self.first: list[Step] = []
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
@@ -44,7 +46,8 @@ class LossLevel(DetectorBase):
         level, uniform = median(event.metrics["loss"] for event in self.first), math.log(self._vocabulary(run))
         if config.get("stage") not in ("pt", "sft") or not isinstance(accumulation, int) or accumulation < 2:
             return
-        if level <= uniform or level / accumulation > self.most:
+        losses = [event.metrics["loss"] for event in self.first]
+        if level <= uniform or not self.least <= level / accumulation <= self.most or max(losses) > self.rise * losses[0]:
             return
         facts: dict[str, Any] = {
             "metric": "loss", "step": self.first[0].step, "value": level, "uniform": uniform, "accumulation": accumulation,

@@ -231,8 +231,8 @@ def test_what_only_a_notice_tells_of_did_not_happen_in_a_completed_run():
 
 def test_a_rule_on_trial_is_possible_at_most():
     """Its confidence and its match's are cut to 0.5, lower ones stay."""
-    for given, reported in ((0.95, 0.5), (0.3, 0.3)):
-        engine = Engine([rule("memory/boom", pattern("boom"), status="trial", confidence=given)])
+    for own, reported in ((0.95, 0.5), (0.3, 0.3)):
+        engine = Engine([rule("memory/boom", pattern("boom"), status="trial", confidence=own)])
         engine.feed(line(1, "boom"))
         (finding,) = engine.findings()
         assert finding.confidence == reported
