@@ -171,7 +171,7 @@ def literals() -> tuple[list[str], list[str]]:
     engine = Engine(loader.load().rules)
     expressions = [re.compile(one) for one in engine.line_patterns.expressions]
     known = sorted(literal for literal in engine.literals if len(literal) > 5 and literal.isprintable())
-    enough = [literal for literal in known if facts.tells(literal) or any(one.search(f"word {literal} word 0a1b") for one in expressions)]
+    enough = [literal for literal in known if facts.has_fact(literal) or any(one.search(f"word {literal} word 0a1b") for one in expressions)]
     return enough, [literal for literal in known if literal not in enough]
 
 
@@ -275,7 +275,7 @@ def events(steps: int) -> Iterator[bytes]:
             yield frame(stamp + b"\x2a" + varint(len(summary)) + summary)
 
 
-def write(out: BinaryIO, parts: Iterator[str] | Iterator[bytes]) -> None:
+def write(out: BinaryIO, parts: Iterator[str | bytes]) -> None:
     """In blocks of some megabytes."""
     block: list[bytes] = []
     for count, part in enumerate(parts):
@@ -286,7 +286,7 @@ def write(out: BinaryIO, parts: Iterator[str] | Iterator[bytes]) -> None:
     out.write(b"".join(block))
 
 
-MAKERS: dict[str, Callable[[int], Iterator[str] | Iterator[bytes]]] = {
+MAKERS: dict[str, Callable[[int], Iterator[str | bytes]]] = {
     "bars": bars, "hostile": hostile, "flood": flood, "records": records,
     "trainer_log": trainer_log, "trainer_state": trainer_state, "events": events,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Progress bars on standard error: only where that is a terminal, and gone at the end. Of one reading (analyze), of many runs (scan)."""
+"""Reading progress on standard error, drawn by rich: on a terminal only, and only if reading takes more than a second."""
 
 from __future__ import annotations
 
@@ -9,65 +9,66 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
+    from rich.progress import Progress
 
-    from doctor.readers.file import Progress
+    from doctor.readers.file import Progress as ReadingProgress
 
-SHOW_AFTER_SECONDS = 1.0
-"""Most readings are over before; nothing is shown for them, and rich is not imported."""
-_NAME_CHARACTERS = 50
+DELAY_SECONDS = 1.0
+"""Nothing is drawn before: most runs are read faster, and rich.progress takes 50 ms to import."""
 
 
-def progress_bar(*columns: Any) -> Bar:
-    """A bar of rich columns, not yet started; disabled where standard error is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    return Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-class _ReadingBar:
-    """Shows which file is being read and how much of it. Called by the readers for every chunk."""
+class _ReadingProgress:
+    """Called by the readers for each chunk: the file, the chunk's bytes (decompressed), the file's size (0 if unknown)."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._file = ""
         self._read = 0
-        self._bar: Bar | None = None
-        self._task: TaskID | None = None
+        self._shown: Progress | None = None
 
     def __call__(self, file: str, size: int, whole: int) -> None:
         if file != self._file:
             self._file, self._read = file, 0
         self._read += size
-        if time.monotonic() - self._began < SHOW_AFTER_SECONDS:
-            return
-        if self._bar is None or self._task is None:
-            from rich.progress import TextColumn
+        if self._shown is None and time.monotonic() - self._started >= DELAY_SECONDS:
+            self._shown = _progress()
+        if self._shown is not None:
+            name = "".join(character if character.isprintable() else "?" for character in file[-50:])
+            total = whole if whole >= self._read else None  # a compressed file is longer than its size
+            self._shown.update(self._shown.task_ids[0], description=name, completed=self._read, total=total)
 
-            self._bar = progress_bar(TextColumn("{task.description}", markup=False))
-            self._task = self._bar.add_task("")
-            self._bar.start()
-        share = f" of {whole / 1e6:,.0f}" if whole >= self._read else ""
-        name = "".join(character if character.isprintable() else "?" for character in file[-_NAME_CHARACTERS:])
-        self._bar.update(self._task, description=f"{name}: {self._read / 1e6:,.0f}{share} MB")
+    def close(self) -> None:
+        """Removes what was drawn."""
+        if self._shown is not None:
+            self._shown.stop()
 
-    def stop(self) -> None:
-        """Clear the line."""
-        if self._bar is not None:
-            self._bar.stop()
+
+def progress_bar(*columns: Any) -> Progress:
+    """A bar of rich columns on standard error, not yet started; disabled where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, DownloadColumn, TextColumn
+
+    shown = progress_bar(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    shown.add_task("", total=None)
+    shown.start()
+    return shown
 
 
 @contextmanager
-def shown_progress() -> Iterator[Progress | None]:
+def shown_progress() -> Iterator[ReadingProgress | None]:
     """What to pass to the readers as `progress` while the block runs; None where nothing would be shown."""
     if not sys.stderr.isatty():
         yield None
         return
-    bar = _ReadingBar()
+    progress = _ReadingProgress()
     try:
-        yield bar
+        yield progress
     finally:
-        bar.stop()
+        progress.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, Origin, ProcessEnd, Sample, Step, Where
 from doctor.core.series import Series
+from doctor.support.optional import need
 
 if TYPE_CHECKING:
     import pandas
@@ -149,15 +150,14 @@ class Run:
         clipping), `learning_rate`, `epoch`, `throughput` (tokens/s), `total_tokens`, `vram_allocated_gib` and `vram_reserved_gib` (GiB,
         peak), and what else the run logged (`rewards/...`, `eval_...`); `seconds` is wall time since training began, `step_seconds` that
         of one step. Where a step was trained more than once (a resumed run) the last attempt counts. A column of more than
-        `SERIES_POINTS` points holds the extremes of each stretch. Raises ImportError without pandas.
+        `SERIES_POINTS` points holds the extremes of each stretch. Raises MissingPackage, which names the pip command, without pandas.
         """
-        import pandas
-
+        library = need("pandas", "pandas", "Run.frame()")
         columns = {name: _last_per_step(series) for name, series in self.series.items()}
         columns |= {
             name: _last_per_step(series) for name, series in (("seconds", self.seconds), ("step_seconds", self.step_seconds)) if len(series)
         }
-        table = pandas.DataFrame({name: pandas.Series(points, dtype="float64") for name, points in columns.items()})
+        table: pandas.DataFrame = library.DataFrame({name: library.Series(points, dtype="float64") for name, points in columns.items()})
         return table.sort_index().rename_axis("step")
 
     def _repr_html_(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, islice
+from itertools import islice
 from math import isfinite
 
 SERIES_POINTS = 8192
@@ -60,22 +60,19 @@ class Series:
                 self._reduce()
 
     def _reduce(self) -> None:
-        """Reduce each group; the groups of finite values (nearly all) in one numpy pass, the others one by one."""
-        import numpy
-
-        values = numpy.array(self.values)
-        whole = len(values) - len(values) % _GROUP
-        groups = values[:whole].reshape(-1, _GROUP)
-        finite = numpy.isfinite(groups).all(axis=1)
-        keep = numpy.zeros(len(values), dtype=bool)
-        starts = numpy.arange(0, whole, _GROUP)
-        for extreme in (groups.argmin(axis=1), groups.argmax(axis=1)):
-            keep[(starts + extreme)[finite]] = True
-        for start in [*starts[~finite].tolist(), whole]:
-            keep[_decisive(self.values, start, min(start + _GROUP, len(values)))] = True
-        kept = keep.tolist()
-        self.steps = list(compress(self.steps, kept))
-        self.values = list(compress(self.values, kept))
+        """Reduce each group; the sum of a group is finite if all its values are."""
+        values, kept = self.values, list[int]()
+        groups = zip(*(values[offset::_GROUP] for offset in range(_GROUP)), strict=False)
+        for number, group in enumerate(groups):
+            start = _GROUP * number
+            if isfinite(sum(group)):
+                low, high = group.index(min(group)), group.index(max(group))
+                kept += (start + low,) if low == high else (start + min(low, high), start + max(low, high))
+            else:
+                kept += _decisive(values, start, start + _GROUP)
+        kept += _decisive(values, len(values) // _GROUP * _GROUP, len(values))
+        self.steps = [self.steps[place] for place in kept]
+        self.values = [values[place] for place in kept]
 
 
 def _decisive(values: Sequence[float], start: int, stop: int) -> list[int]:

@@ -13,6 +13,7 @@ import msgspec
 
 from doctor.core.events import Where
 from doctor.readers.formats.compression import MAGIC_BYTES, compression, decompression_errors, decompressor
+from doctor.support.optional import MissingPackage
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
@@ -149,8 +150,8 @@ class File:
                     self.source.problem("unpacks to far more than a log would: not read further")
                     return
                 yield chunk
-        except ImportError:
-            self.source.problem("zstd: not read, the library is missing (pip install 'lfdoctor[zstd]')")
+        except MissingPackage as error:
+            self.source.problem(f"not read: {error}")
         except decompression_errors() as error:
             self.source.problem(f"damaged {compression(head)} data: {error}")
 
@@ -241,7 +242,7 @@ def unpacked_head(path: Path, size: int = HEAD) -> bytes:
             head = b""
             while len(head) < size and (more := read(size - len(head))):
                 head += more
-    except ImportError:
+    except MissingPackage:
         return head
     except decompression_errors():
         return head

@@ -17,6 +17,8 @@ from doctor.readers.base import Reader, ReaderBase
 from doctor.readers.console.reader import Console
 from doctor.readers.discovery import Skipped, natural_sort_key, walk
 from doctor.readers.file import HEAD, File, IteratorStream, Progress, Source, unpacked_head, utf16
+from doctor.readers.formats.compression import compression
+from doctor.support.optional import pip_install
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _TEXT_BYTES = bytes(byte for byte in range(256) if byte >= 32 or byte in b"\t\n\r\f\b\x1b")
@@ -105,6 +107,11 @@ class FoundFiles:
                 source.kind = "git-LFS pointer"
                 source.problem("git-LFS pointer: the file itself is not here (git lfs pull)")
                 self.sources.append(source)
+            return
+        if compression(head) == "zstd":  # still compressed: the library is missing
+            source.kind = "zstd"
+            source.problem(f"not read: zstd needs the package zstandard: {pip_install('zstd')}")
+            self.sources.append(source)
             return
         if reader is None and explicit:
             reader = _console_if_text(head, source)

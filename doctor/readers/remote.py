@@ -15,6 +15,7 @@ from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.readers.discovery import DEPTH, FILES, Skipped, unwanted
 from doctor.readers.file import CHUNK
 from doctor.readers.formats.compression import compression, decompressor
+from doctor.support.optional import MissingPackage, need
 
 MAX_COPIED = 4 << 30
 """Bytes copied in all."""
@@ -42,8 +43,9 @@ def unpack(path: Path, skipped: Skipped) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="lfdoctor-"))
     try:
         _store(folder, _zip(path) if zipfile.is_zipfile(path) else _tar(path), skipped)
-    except ImportError as error:
-        raise DoctorError(f"{path}: zstd needs a library: pip install 'lfdoctor[zstd]'", NOTHING_TO_READ) from error
+    except MissingPackage as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DoctorError(f"{path}: {error}", NOTHING_TO_READ) from error
     except Exception as error:  # a damaged or hostile archive may raise anything; what was copied before is kept
         skipped.note("damaged archive", f"{path}: {error}")
     return folder
@@ -108,10 +110,7 @@ def _place(folder: Path, name: str) -> Path:
 
 def fetch(url: str, skipped: Skipped) -> Path:
     """Copy the files of a URL to a temporary folder, with fsspec. Raises DoctorError (3) if that fails."""
-    try:
-        import fsspec  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as error:
-        raise DoctorError(f"{url}: reading from there needs fsspec: pip install 'lfdoctor[remote]'", NOTHING_TO_READ) from error
+    fsspec = need("fsspec", "remote", f"{url}: reading from there", NOTHING_TO_READ)
     folder = Path(tempfile.mkdtemp(prefix="lfdoctor-"))
     try:
         _copy(fsspec, url, folder, skipped)

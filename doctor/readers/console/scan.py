@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from doctor.readers.console.lines import MAX_LINE, MAX_TEXT
 from doctor.support.literal_search import database, escaped
+from doctor.support.optional import need, package_folder
 
 Scan = Callable[[bytes], list[int]]
 """Takes a block; returns the ends (offset after the last byte) of everything found in it, ascending."""
@@ -35,7 +36,7 @@ def scanner(structure: Iterable[str], wanted: Iterable[str], count: list[int]) -
     first = {word.encode() for word in wanted if word}
     others = {*(word.encode() for word in structure), *ALWAYS} - first
     made = database(list(map(escaped, (*sorted(first), *sorted(others)))))
-    if made is None:
+    if made is None or package_folder("numpy", "fast") is None:
         return None
     found: list[int] = []
     limit = len(first)
@@ -105,7 +106,7 @@ class Found(NamedTuple):
 
 def locate_lines(data: bytes, ends: list[int]) -> Found:
     """The lines of finds that end at `ends`."""
-    import numpy
+    numpy = need("numpy", "fast")
 
     breaks = numpy.frombuffer(data, dtype=numpy.uint8) == _NEWLINE
     lines = int(numpy.count_nonzero(breaks))

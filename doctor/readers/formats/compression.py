@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from doctor.support.optional import need
+
 MAGIC_BYTES = 6
 """Length of the longest magic number below."""
 
@@ -33,14 +35,15 @@ def plain_name(path: Path) -> str:
 def decompressor(file: Any, head: bytes) -> Callable[[int], bytes]:
     """A function that returns up to `size` decompressed bytes of `file`, empty at the end.
 
-    Of a file that was cut off, everything before the cut is returned before it raises. Raises ImportError without zstd's library, later
-    one of `decompression_errors()`.
+    Of a file that was cut off, everything before the cut is returned before it raises. Raises MissingPackage without zstd's library,
+    later one of `decompression_errors()`.
     """
     kind = compression(head)
     if kind == "zstd":
-        import zstandard
-
-        return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(file, read_across_frames=True).read
+        zstandard = need("zstandard", "zstd", "zstd")
+        stream = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(file, read_across_frames=True)
+        unpack: Callable[[int], bytes] = stream.read
+        return unpack
     readers: dict[str | None, Callable[[Any], Any]] = {"gzip": _gzip, "xz": lzma.LZMAFile, "bzip2": bz2.BZ2File}
     read: Callable[[int], bytes] = readers[kind](file).read1
     return read

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from doctor.readers.file import File
-from doctor.support.optional import find
+from doctor.support.optional import optional
 
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
@@ -22,7 +22,7 @@ Checksum = Callable[[bytes], int]
 
 def crc32c() -> Checksum | None:
     """TFRecord's masked CRC-32C if google-crc32c is installed (`lfdoctor[fast]`), else None."""
-    library = find("google_crc32c")
+    library = optional("google_crc32c", "fast")
     if library is None:
         return None
     value = library.value
