@@ -91,6 +91,13 @@ def test_every_kind_of_personal_data_is_masked(kind: str) -> None:
             assert secret not in private(line.format(secret)), line
 
 
+def test_labels_inside_json_escapes_are_read() -> None:
+    """Python's json writes Chinese and Korean as escapes; ours and others' journals hold such lines."""
+    for line, secret in (("密码：abc123", "abc123"), ("비밀번호: abc123", "abc123"), ("手机 13349297217", "13349297217")):
+        assert secret not in private(clean(json.dumps({"message": line})))
+    assert clean(r"C:\users\ud83d \u0041") == r"C:\users\ud83d \u0041"
+
+
 @pytest.mark.parametrize("line", ORDINARY)
 def test_ordinary_log_lines_hold_no_personal_data(line: str) -> None:
     """Counts of parameters, clock times, C++ names, shared folders and digests stay."""
