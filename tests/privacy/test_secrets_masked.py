@@ -79,6 +79,7 @@ def test_every_kind_of_key_is_masked(kind: str) -> None:
             secret = make(random.Random(f"{seed} {line}"))
             if kind != "nameless" or is_random(secret):  # a random word may look like a name; none of these has 44 letters
                 assert secret not in mask(line.format(secret)), line
+                assert secret not in clean(json.dumps({"message": line.format(secret)})), line
 
 
 @pytest.mark.parametrize("kind", PRIVATE)
