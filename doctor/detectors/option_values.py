@@ -12,7 +12,7 @@ from doctor.config.values import as_number
 from doctor.config.versions import Version, versions_of
 from doctor.core.events import ConfigSeen, Crash, Event, LogLine
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 Facts = dict[str, Any]
@@ -22,7 +22,7 @@ UNSURE = 0.45
 """Where a console but no version of LLaMA-Factory is known, its own message decides whether a key is unknown to it."""
 
 
-class OptionValues:
+class OptionValues(DetectorBase):
     """Parameters: `problem`, one of
 
     `unknown`: a key that the installed version lacks. Facts: key, given; suggested (its name today, with the same value); similar (the

@@ -104,6 +104,8 @@ def _condition(rule: Rule) -> Any:
 
 def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule]) -> Advice:
     """Whether the remedy can be applied here, what it would change, and if not, why not."""
+    if remedy.excluded is not None:
+        return Advice(remedy, "not_applicable", remedy.excluded)
     scope = situation.scope(facts)
     told = remedy.reasons
     if remedy.harmful_if is not None and holds(remedy.harmful_if, scope):

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, AnyStr, Generic, NamedTuple
 
+from doctor.support.optional import optional
+
 
 class LinePatterns(NamedTuple):
     """Which lines are wanted: those that match an expression or hold a marker (of the markers only the latest occurrence counts)."""
@@ -33,9 +35,8 @@ def database(expressions: Sequence[bytes], *, lines: bool = False, once: int = 0
 
     `lines`: `^` and `$` match at every line. The first `once` expressions report one match a scan.
     """
-    try:
-        import hyperscan
-    except ImportError:
+    hyperscan = optional("hyperscan", "fast")
+    if hyperscan is None:
         return None
     made, flag = hyperscan.Database(), hyperscan.HS_FLAG_MULTILINE if lines else 0
     flags = [flag | hyperscan.HS_FLAG_SINGLEMATCH] * once + [flag] * (len(expressions) - once)
