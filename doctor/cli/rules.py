@@ -67,26 +67,30 @@ def _table(rules: list[Rule], lang: str) -> str:
 
 @app.command("test")
 def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>/<name>.yaml.")]) -> int:
-    """Runs the examples inside a folder's rules; exit code 1 if one is not kept."""
+    """Runs the examples and the lints of a folder's rules; exit code 1 if one is not kept."""
     if not folder.is_dir():
         raise DoctorError(f"{folder}: no such folder")
     from doctor.diagnosis.rule_examples import check_rule
+    from doctor.diagnosis.rule_lints import lint_file, lint_rule
     from doctor.rulebook.parsing import rule_files
     from doctor.support.package_files import rules_folder
 
-    wanted = {f"{path.parent.name}/{path.stem}" for path in rule_files(folder)}
+    wanted = {f"{path.parent.name}/{path.stem}": path for path in rule_files(folder)}
     if not wanted:
         raise DoctorError(f"{folder}: no rules here; they stand in <family>/<name>.yaml")
     own = folder.resolve() == rules_folder().resolve()
     book, detectors = load_rules(None if own else folder)
-    failures = [f"{rule.id}: {problem}" for rule in book.rules if rule.id in wanted for problem in check_rule(rule, detectors, book)]
-    examples = [rule.examples for rule in book.rules if rule.id in wanted]
+    rules = [rule for rule in book.rules if rule.id in wanted]
+    failures = [f"{rule.id}: {problem}" for rule in rules for problem in check_rule(rule, detectors, book)]
+    lints = [f"{rule.id}: {problem}" for rule in rules for problem in (*lint_rule(rule, detectors), *lint_file(wanted[rule.id]))]
+    examples = [rule.examples for rule in rules]
     count = sum(len(one.match) + len(one.no_match) + len(one.fix) for one in examples)
     write_out(
-        "".join(f"{failure}\n" for failure in failures) + f"{len(wanted)} rules, {count} examples, {len(failures)} not kept\n",
+        "".join(f"{problem}\n" for problem in (*failures, *lints))
+        + f"{len(wanted)} rules, {count} examples, {len(failures)} not kept, {len(lints)} lints\n",
         encoding=None,
     )
-    return int(bool(failures))
+    return int(bool(failures or lints))
 
 
 @app.command("draft")

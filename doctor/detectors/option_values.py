@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from doctor.config.options import Option, Version, suggestion, table, versions_of
 from doctor.core.events import ConfigSeen, Crash, Event, LogLine
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 Facts = dict[str, Any]
@@ -29,7 +29,7 @@ UNSURE = 0.45
 """Where a console but no version of LLaMA-Factory is known, its own message decides whether a key is unknown to it."""
 
 
-class OptionValues:
+class OptionValues(DetectorBase):
     """Parameters: `problem`, one of
 
     `unknown`: a key that the installed version lacks. Facts: key, given, suggested, package; confirmed where the parser itself said so
