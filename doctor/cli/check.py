@@ -89,8 +89,9 @@ class _Work(NamedTuple):
         text, values = _load(path)
         report = run_analysis(path, **self.about)
         slips = _v1_slips(path, values)
-        if not (self.fix or self.diff):
+        if not self.diff:
             _say_memory(path, values, self.about["gpu_memory_gib"])
+        if not (self.fix or self.diff):
             return report, slips
         new, fixed, left = _fixed(path, text, values, report.patch if self.unsafe_fixes else None)
         if self.diff:
