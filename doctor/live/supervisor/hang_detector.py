@@ -101,7 +101,7 @@ class HangDetector:
             return
         silence = now - self._last_output
         limits = [limit for limit in (self._dump_after, self._kill_after or 0) if limit > 0]
-        if not limits or silence < min(limits):
+        if not limits or silence < min(limits) / 2:
             self._dumps = 0
             return
         if now >= self._next_write_check:
@@ -109,6 +109,8 @@ class HangDetector:
             if self._is_writing():
                 self.on_output()
                 return
+        if silence < min(limits):
+            return
         silence = min(silence, _since_sign_of_life(self._folder))
         if self._kill_after is not None and silence >= self._kill_after:
             self._dump(silence)
