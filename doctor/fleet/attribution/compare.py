@@ -13,10 +13,10 @@ from doctor.diagnosis.pipeline import run_analysis
 from doctor.diagnosis.tools import Tools
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.fleet.attribution import changes, history
-from doctor.fleet.attribution.changes import Explanation
-from doctor.fleet.attribution.curves import Curve
+from doctor.fleet.attribution.changes import Attribution
+from doctor.fleet.attribution.curves import LossCurve
 from doctor.fleet.output import summary, tables
-from doctor.fleet.scan.discovery import Found, discover
+from doctor.fleet.scan.discovery import FoundRun, discover
 from doctor.fleet.scan.records import RunRecord, record_of
 from doctor.planner.plan import PreviousAttempt
 
@@ -35,11 +35,11 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     format: int = 1
     runs: list[RunRecord]
     differences: list[Difference]
-    explanation: Explanation
+    explanation: Attribution
 
-    def curves(self) -> list[Curve]:
+    def curves(self) -> list[LossCurve]:
         """The runs' learning curves."""
-        return [Curve(one.path, *one.curve, failed=bool(one.failed)) for one in self.runs]
+        return [LossCurve(one.path, *one.curve, failed=bool(one.failed)) for one in self.runs]
 
 
 def compare(paths: Sequence[str], *, lang: str = "en") -> Compared:
@@ -70,14 +70,14 @@ def _records(path: str, lang: str, tools: Tools) -> list[RunRecord]:
     return [record_of(found, run_analysis(found.paths, lang=lang, tools=tools))]
 
 
-def _found(path: str) -> Found:
+def _found(path: str) -> FoundRun:
     """The run at a path: a folder as a whole, or one file."""
     if not Path(path).exists():
         raise DoctorError(f"{path}: no such file or folder", NOTHING_TO_READ)
     runs = list(discover([path])) if Path(path).is_dir() else []
     ended = runs[0].ended if len(runs) == 1 else Path(path).stat().st_mtime
     files = runs[0].files if len(runs) == 1 else []
-    return Found(path, [path], files, "", sum(size for _, size in files), ended)
+    return FoundRun(path, [path], files, "", sum(size for _, size in files), ended)
 
 
 def _of_row(row: dict[str, Any]) -> RunRecord:
@@ -95,7 +95,7 @@ def _of_row(row: dict[str, Any]) -> RunRecord:
     return record
 
 
-def _differences(runs: Sequence[RunRecord], explanation: Explanation) -> list[Difference]:
+def _differences(runs: Sequence[RunRecord], explanation: Attribution) -> list[Difference]:
     """All differing keys: those called guilty first, then those that a diagnosis names, then as they separate the runs."""
     trials = summary.trials(runs)
     proposed = {key for one in runs if one.failed for key in one.proposed}

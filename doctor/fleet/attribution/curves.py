@@ -13,7 +13,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 60, 30
 
 
-class Curve(msgspec.Struct, frozen=True):
+class LossCurve(msgspec.Struct, frozen=True):
     """The loss of one run over its steps; `failed` ones are drawn dashed."""
 
     name: str
@@ -22,7 +22,7 @@ class Curve(msgspec.Struct, frozen=True):
     failed: bool = False
 
 
-class Line(msgspec.Struct, frozen=True):
+class Polyline(msgspec.Struct, frozen=True):
     """One curve in the coordinates of the picture: the points of an SVG polyline."""
 
     name: str
@@ -34,7 +34,7 @@ class Line(msgspec.Struct, frozen=True):
 class Picture(msgspec.Struct, frozen=True):
     """Everything a template needs; `ticks` are (place, text) of the two axes."""
 
-    lines: list[Line]
+    lines: list[Polyline]
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     width: int = WIDTH
@@ -43,7 +43,7 @@ class Picture(msgspec.Struct, frozen=True):
     bottom: int = BOTTOM
 
 
-def picture(curves: Sequence[Curve]) -> Picture | None:
+def picture(curves: Sequence[LossCurve]) -> Picture | None:
     """All curves on one scale; the loss is drawn logarithmically where it spans more than a factor of ten. None without any point."""
     curves = [one for one in curves if one.steps]
     if not curves:
@@ -62,19 +62,19 @@ def picture(curves: Sequence[Curve]) -> Picture | None:
     def y(value: float) -> float:
         return round(10 + (HEIGHT - BOTTOM - 20) * (top - scale(value)) / ((top - bottom) or 1), 1)
 
-    lines: list[Line] = []
+    lines: list[Polyline] = []
     for one in curves:
         colours = COLOURS[one.failed]
         colour = colours[sum(line.failed == one.failed for line in lines) % len(colours)]
         points = " ".join(f"{x(a)},{y(b)}" for a, b in zip(one.steps, one.values, strict=True))
-        lines.append(Line(one.name, colour, points, one.failed))
+        lines.append(Polyline(one.name, colour, points, one.failed))
     middle = 10 ** ((bottom + top) / 2) if logarithmic else (low + high) / 2
     ticks_y = [(y(value), f"{value:.3g}") for value in dict.fromkeys((low, middle, high))]
     ticks_x = [(x(step), str(step)) for step in dict.fromkeys((first, (first + last) // 2, last))]
     return Picture(lines, ticks_x, ticks_y)
 
 
-def blocks(curves: Sequence[Curve], width: int = 40) -> list[tuple[str, str]]:
+def blocks(curves: Sequence[LossCurve], width: int = 40) -> list[tuple[str, str]]:
     """Every curve as a line of `width` blocks, all on one scale of steps and loss; blanks where a run has no points."""
     drawn = [one for one in curves if one.steps]
     if not drawn:

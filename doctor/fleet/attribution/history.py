@@ -59,7 +59,7 @@ def _parts(path: str) -> list[str]:
     return [part for part in re.split(r"[\\/]", path) if part not in ("", ".", "..")]
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class JobAttempt(msgspec.Struct, frozen=True):
     """One attempt beside the one before: `changed` maps an option to its value before and now."""
 
     path: str
@@ -69,14 +69,16 @@ class Attempt(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-def attempts(runs: Iterable[RunRecord]) -> list[Attempt]:
+def attempts(runs: Iterable[RunRecord]) -> list[JobAttempt]:
     """The attempts of one job in the order in which they ended."""
-    out: list[Attempt] = []
+    out: list[JobAttempt] = []
     before: RunRecord | None = None
     for run in sorted(runs, key=lambda one: (one.ended or 0.0, one.path)):
         changed = changes(before, run) if before else {}
         out.append(
-            Attempt(run.path, run.status if run.outcome == "analyzed" else run.outcome, run.cause, changed, _verdict(before, run, changed))
+            JobAttempt(
+                run.path, run.status if run.outcome == "analyzed" else run.outcome, run.cause, changed, _verdict(before, run, changed)
+            )
         )
         before = run
     return out

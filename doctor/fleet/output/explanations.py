@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from doctor.fleet.attribution.changes import Candidate, Explanation
+from doctor.fleet.attribution.changes import Attribution, Candidate
 from doctor.words.fleet import say
 
 
-def verdict(found: Explanation, lang: str) -> str:
+def verdict(found: Attribution, lang: str) -> str:
     """The answer in one sentence, empty where a guilty change was found: the suspects speak for themselves."""
     return "" if found.verdict == "found" else say(found.verdict, lang)
 

@@ -12,8 +12,8 @@ import msgspec
 from doctor.config.options import effective
 from doctor.errors import DoctorError
 from doctor.fleet.attribution import changes, history
-from doctor.fleet.attribution.changes import Explanation, Trial
-from doctor.fleet.attribution.history import Attempt
+from doctor.fleet.attribution.changes import Attribution, Trial
+from doctor.fleet.attribution.history import JobAttempt
 from doctor.fleet.output import clusters
 from doctor.fleet.output.clusters import Cluster, Failure
 from doctor.fleet.scan.records import RunRecord
@@ -44,14 +44,14 @@ class Sweep(msgspec.Struct, frozen=True):
 
     folder: str
     runs: int
-    explanation: Explanation
+    explanation: Attribution
 
 
 class Job(msgspec.Struct, frozen=True):
     """A job and its attempts, in the order in which they ended; `next` is what the last report proposes."""
 
     name: str
-    attempts: list[Attempt]
+    attempts: list[JobAttempt]
     next: list[str] = []
 
 

@@ -19,8 +19,8 @@ from doctor.fleet.attribution import history
 from doctor.fleet.output import summary, tables
 from doctor.fleet.output.summary import Summary
 from doctor.fleet.scan import engines, worker
-from doctor.fleet.scan.discovery import Found, discover
-from doctor.fleet.scan.records import Limits, RunRecord, Task
+from doctor.fleet.scan.discovery import FoundRun, discover
+from doctor.fleet.scan.records import Limits, RunRecord, ScanTask
 from doctor.fleet.scan.store import Store
 from doctor.planner.plan import PreviousAttempt
 from doctor.rulebook import loader
@@ -135,8 +135,8 @@ def _nobody(tasks: Iterable[list[bytes]]) -> engines.Results:
 def _analyze(options: Options, store: Store, engine: engines.Engine, progress: Progress) -> None:
     """Every run without a record gets one; where a worker is lost, the tasks in hand are given out anew."""
 
-    def tasks() -> Iterator[Task]:
-        return (Task(found, options.limits, options.lang, options.report) for found in store.waiting())
+    def tasks() -> Iterator[ScanTask]:
+        return (ScanTask(found, options.limits, options.lang, options.report) for found in store.waiting())
 
     def keep(path: str, record: bytes) -> None:
         decoded = store.put(path, record)
@@ -148,7 +148,7 @@ def _analyze(options: Options, store: Store, engine: engines.Engine, progress: P
     store.commit()
 
 
-def _work(tasks: Callable[[], Iterator[Task]], keep: Callable[[str, bytes], None], engine: engines.Engine, progress: Progress) -> None:
+def _work(tasks: Callable[[], Iterator[ScanTask]], keep: Callable[[str, bytes], None], engine: engines.Engine, progress: Progress) -> None:
     """Runs `tasks()` until it yields none. Raises DoctorError where the engine breaks down again and again."""
     broken = 0
     while True:
@@ -169,7 +169,7 @@ def _work(tasks: Callable[[], Iterator[Task]], keep: Callable[[str, bytes], None
         return
 
 
-def _chunks(tasks: Iterable[Task]) -> Iterator[list[bytes]]:
+def _chunks(tasks: Iterable[ScanTask]) -> Iterator[list[bytes]]:
     """Tasks as they travel, some at a time."""
     chunk: list[bytes] = []
     size = 0
@@ -192,10 +192,10 @@ def _with_history(options: Options, store: Store, engine: engines.Engine, progre
     """The latest attempt of every job that failed before is planned anew: what failed already is not proposed."""
     digests: dict[str, str] = {}
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[ScanTask]:
         for found, previous_attempts, digest in _to_plan(store):
             digests[found.path] = digest
-            yield Task(found, options.limits, options.lang, options.report, previous_attempts)
+            yield ScanTask(found, options.limits, options.lang, options.report, previous_attempts)
 
     def keep(path: str, record: bytes) -> None:
         decoded = store.put(path, record, digests.pop(path))
@@ -206,7 +206,7 @@ def _with_history(options: Options, store: Store, engine: engines.Engine, progre
     store.commit()
 
 
-def _to_plan(store: Store) -> Iterator[tuple[Found, list[PreviousAttempt], str]]:
+def _to_plan(store: Store) -> Iterator[tuple[FoundRun, list[PreviousAttempt], str]]:
     """The latest attempt of each job, if it failed like earlier ones and was not yet planned in their light."""
     jobs = store.rows("SELECT job FROM runs WHERE here = 1 AND done = 1 AND job IS NOT NULL GROUP BY job HAVING COUNT(*) > 1")
     for (job,) in jobs:

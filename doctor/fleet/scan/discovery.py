@@ -42,7 +42,7 @@ _STREAM = re.compile(
 _GENERIC = frozenset({"", "console", "train", "training", "log", "run", "running", "nohup", "output", "main", "lfdoctor", "stdout"})
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundRun(msgspec.Struct, frozen=True):
     """One run: its name (a folder, or the stem of its consoles), what to read, and the state in which it was found.
 
     `signature` changes when any of its files does (path, size, time of change, both ends). `ended` is the newest of its files' times of
@@ -76,12 +76,12 @@ def belongs(name: str) -> str:
     return "settings" if worth_a_look(name) and (reader is not None or _SETTINGS.fullmatch(name)) else ""
 
 
-def only_logs(found: Found) -> bool:
+def only_logs(found: FoundRun) -> bool:
     """Whether nothing in it but its logs' names says that this is a training run."""
     return not any(belongs(_name(path)) == "output" for path, _ in found.files)
 
 
-def discover(roots: Sequence[str]) -> Iterator[Found]:
+def discover(roots: Sequence[str]) -> Iterator[FoundRun]:
     """The runs under the roots, each once, in no promised order. Raises DoctorError for a root that is not there."""
     for root in dict.fromkeys(roots):
         storage = storage_of(root)
@@ -141,7 +141,7 @@ class _Walk:
         elif kind:
             {"output": folder.outputs, "console": folder.consoles, "settings": folder.settings}[kind].append(entry)
 
-    def visit(self, path: str, depth: int, given: Sequence[Entry]) -> Iterator[Found]:
+    def visit(self, path: str, depth: int, given: Sequence[Entry]) -> Iterator[FoundRun]:
         """The runs of a folder and below it. `given` are consoles that were found elsewhere and bear this folder's name."""
         here = self.look(path)
         if here.outputs:
@@ -170,7 +170,7 @@ class _Walk:
             for part in here.parts:
                 yield from self.visit(part, depth + 1, ())
 
-    def _below(self, folders: Sequence[str], depth: int, named: dict[str, list[Entry]]) -> Iterator[Found]:
+    def _below(self, folders: Sequence[str], depth: int, named: dict[str, list[Entry]]) -> Iterator[FoundRun]:
         if depth < DEPTH:
             for one in folders:
                 yield from self.visit(one, depth + 1, named.get(one, ()))
@@ -192,7 +192,7 @@ class _Walk:
         inside = self.look(part)
         return bool(inside.outputs or inside.consoles) or any(self._holds_output(one) for one in inside.parts[:4])
 
-    def _consoles(self, here: _Folder, consoles: Sequence[Entry], *, alone: bool) -> Iterator[Found]:
+    def _consoles(self, here: _Folder, consoles: Sequence[Entry], *, alone: bool) -> Iterator[FoundRun]:
         """Runs of which only consoles are left: one a job; a folder of its own with one job is a run as a whole."""
         jobs: dict[str, list[Entry]] = defaultdict(list)
         for entry in consoles:
@@ -207,7 +207,7 @@ class _Walk:
         for job, entries in sorted(jobs.items()):
             yield self._found(f"{here.path}/{job or 'console'}", [one.path for one in entries], entries, [])
 
-    def _run(self, here: _Folder, given: Sequence[Entry], *, whole: bool, also: Sequence[Found] = ()) -> Found:
+    def _run(self, here: _Folder, given: Sequence[Entry], *, whole: bool, also: Sequence[FoundRun] = ()) -> FoundRun:
         """A run that is this folder: all of it, or, where other runs lie below, its own files and parts."""
         entries = [*here.outputs, *here.consoles, *here.settings]
         problems = list(here.problems)
@@ -227,13 +227,13 @@ class _Walk:
             for one in [*inside.parts, *inside.folders]:
                 self._gather(one, entries, problems, depth + 1)
 
-    def _found(self, path: str, paths: list[str], entries: Sequence[Entry], problems: list[str]) -> Found:
+    def _found(self, path: str, paths: list[str], entries: Sequence[Entry], problems: list[str]) -> FoundRun:
         digest = hashlib.blake2b(digest_size=16)
         entries = sorted(entries, key=lambda entry: entry.path)[:FILES]
         for entry in entries:
             digest.update(f"{entry.path}\0{entry.size}\0{entry.changed}\0{entry.tag}\n".encode("utf-8", "surrogateescape"))
             digest.update(self.storage.ends(entry))
-        return Found(
+        return FoundRun(
             path=path,
             paths=paths if entries else [],
             files=[(entry.path, entry.size) for entry in entries],
@@ -243,7 +243,7 @@ class _Walk:
             problems=problems[:20],
         )
 
-    def _unreadable(self, here: _Folder) -> Found:
+    def _unreadable(self, here: _Folder) -> FoundRun:
         return self._found(here.path, [], [], here.problems)
 
 

@@ -14,7 +14,7 @@ from doctor.diagnosis.pipeline import Analysis
 from doctor.errors import NOTHING_TO_READ
 from doctor.fleet.attribution import history
 from doctor.fleet.scan import fingerprint
-from doctor.fleet.scan.discovery import Found, only_logs
+from doctor.fleet.scan.discovery import FoundRun, only_logs
 from doctor.planner.plan import PreviousAttempt
 from doctor.privacy import secrets
 from doctor.report.model import Report
@@ -34,10 +34,10 @@ class Limits(msgspec.Struct, frozen=True):
     memory_gib: float = 2.0
 
 
-class Task(msgspec.Struct, frozen=True):
+class ScanTask(msgspec.Struct, frozen=True):
     """One run to analyze, and how. `report` names the format of the report that is wanted beside the record."""
 
-    found: Found
+    found: FoundRun
     limits: Limits
     lang: str = "en"
     report: str | None = None
@@ -139,7 +139,7 @@ _OF_ONE_START = frozenset({"env.MASTER_PORT", "env.MASTER_ADDR", "env.RANK", "en
 """Variables that differ from start to start and explain nothing."""
 
 
-def record_of(found: Found, seen: Analysis) -> RunRecord:
+def record_of(found: FoundRun, seen: Analysis) -> RunRecord:
     """The record of an analyzed run."""
     report, run = seen.report, seen.run
     root = fingerprint.root(seen.judged)
@@ -188,7 +188,7 @@ def _surrounds(fact: str) -> bool:
     return fact.startswith(_ENVIRONMENT) and fact not in _OF_ONE_START
 
 
-def failed_to(found: Found, outcome: Outcome, error: str) -> RunRecord:
+def failed_to(found: FoundRun, outcome: Outcome, error: str) -> RunRecord:
     """The record of a run that could not be analyzed."""
     return RunRecord(
         path=secrets.clean(found.path),
@@ -202,7 +202,7 @@ def failed_to(found: Found, outcome: Outcome, error: str) -> RunRecord:
     )
 
 
-def nothing_there(found: Found, exit_code: int) -> bool:
+def nothing_there(found: FoundRun, exit_code: int) -> bool:
     """Whether this is no run at all: consoles by their names, but nothing in them that a training would write."""
     return exit_code == NOTHING_TO_READ and only_logs(found) and not found.problems
 

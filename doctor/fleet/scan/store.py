@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.fleet.scan.discovery import Found
+from doctor.fleet.scan.discovery import FoundRun
 from doctor.fleet.scan.records import RunRecord
 from doctor.support.decoding import unpack
 
@@ -69,7 +69,7 @@ class Store:
         row = self.db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
-    def found(self, found: Found) -> bool:
+    def found(self, found: FoundRun) -> bool:
         """Notes that a run is there; True where it must be analyzed, False where its record still holds."""
         with self._lock:
             row = self.db.execute("SELECT signature, done FROM runs WHERE path = ?", (found.path,)).fetchone()
@@ -83,7 +83,7 @@ class Store:
             self._count()
         return fresh
 
-    def waiting(self, after: str = "") -> Iterator[Found]:
+    def waiting(self, after: str = "") -> Iterator[FoundRun]:
         """The runs that have no record yet, by path; records may be put meanwhile."""
         while True:
             with self._lock:
@@ -91,7 +91,7 @@ class Store:
                 rows = self.db.execute(query, (after,)).fetchall()
             if not rows:
                 return
-            yield from (unpack(blob, Found) for _, blob in rows)
+            yield from (unpack(blob, FoundRun) for _, blob in rows)
             after = rows[-1][0]
 
     def put(self, path: str, record: bytes, previous_attempts: str = "") -> RunRecord | None:
@@ -152,9 +152,9 @@ class Store:
         """A query of ours over `runs`."""
         return self.db.execute(query, values).fetchall()
 
-    def found_of(self, path: str) -> Found:
+    def found_of(self, path: str) -> FoundRun:
         """What was found of a run."""
-        return unpack(self.rows("SELECT found FROM runs WHERE path = ?", (path,))[0][0], Found)
+        return unpack(self.rows("SELECT found FROM runs WHERE path = ?", (path,))[0][0], FoundRun)
 
     def close(self) -> None:
         """Commits and closes the file."""

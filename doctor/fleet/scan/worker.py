@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import msgspec
 
-from doctor.fleet.scan.records import Outcome, RunRecord, Task, failed_to
+from doctor.fleet.scan.records import Outcome, RunRecord, ScanTask, failed_to
 from doctor.support.decoding import unpack
 from doctor.support.subprocesses import receive, send, start
 
@@ -31,18 +31,18 @@ _analysts = threading.local()
 
 def work(tasks: list[bytes]) -> list[tuple[str, bytes]]:
     """Path and record of some tasks (all msgpack); the record is null for what turned out to be no run. Never raises."""
-    decoded = [unpack(task, Task) for task in tasks]
+    decoded = [unpack(task, ScanTask) for task in tasks]
     return [(task.found.path, msgspec.msgpack.encode(_one(task))) for task in decoded]
 
 
-def _one(task: Task) -> RunRecord | None:
+def _one(task: ScanTask) -> RunRecord | None:
     broken = TaskFailure("crashed", "")
     if not task.found.paths:
         return failed_to(task.found, "unreadable", "; ".join(task.found.problems) or "nothing in it can be read")
     for _ in range(1 + RETRIES):
-        analyst: Analyst | None = getattr(_analysts, "mine", None)
+        analyst: WorkerProcess | None = getattr(_analysts, "mine", None)
         if analyst is None:
-            analyst = _analysts.mine = Analyst()
+            analyst = _analysts.mine = WorkerProcess()
         answer = analyst.ask(task)
         if isinstance(answer, bytes):
             return unpack(answer, RunRecord | None)
@@ -61,7 +61,7 @@ class TaskFailure(msgspec.Struct, frozen=True):
     error: str
 
 
-class Analyst:
+class WorkerProcess:
     """A process that analyzes runs, one at a time. It starts with the first task (0.5 s) and serves until it is ended or dies."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Analyst:
         self.memory = _reader_of_memory(self.process.pid)
         self.ready = False
 
-    def ask(self, task: Task) -> bytes | TaskFailure:
+    def ask(self, task: ScanTask) -> bytes | TaskFailure:
         """The answer, or what became of the process: killed for time or memory, or gone by itself."""
         if not self.ready:  # loading the rules counts against no run
             self.ready = receive(_open(self.process.stdout)) == READY
@@ -90,7 +90,7 @@ class Analyst:
         send(_open(self.process.stdin), task)
         return receive(_open(self.process.stdout))
 
-    def _guard(self, task: Task, done: threading.Event, over: list[TaskFailure]) -> None:
+    def _guard(self, task: ScanTask, done: threading.Event, over: list[TaskFailure]) -> None:
         limits = task.limits
         end = time.monotonic() + limits.seconds
         while not done.wait(POLL_SECONDS):

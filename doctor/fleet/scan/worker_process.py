@@ -15,7 +15,7 @@ from doctor.diagnosis.pipeline import Analysis, run_analysis
 from doctor.diagnosis.tools import Tools
 from doctor.errors import DoctorError
 from doctor.fleet.scan import discovery, storage
-from doctor.fleet.scan.records import RunRecord, Task, failed_to, nothing_there, record_of
+from doctor.fleet.scan.records import RunRecord, ScanTask, failed_to, nothing_there, record_of
 from doctor.fleet.scan.worker import READY
 from doctor.report.model import Report
 from doctor.support.decoding import from_json, unpack
@@ -32,10 +32,10 @@ def main() -> None:
     tools = Tools.load()
     send(answers, READY)
     while (message := receive(tasks)) is not None:
-        send(answers, msgspec.msgpack.encode(_answer(unpack(message, Task), tools)))
+        send(answers, msgspec.msgpack.encode(_answer(unpack(message, ScanTask), tools)))
 
 
-def _answer(task: Task, tools: Tools) -> RunRecord | None:
+def _answer(task: ScanTask, tools: Tools) -> RunRecord | None:
     """The record of one run; None if it is no run. Only the end of the process can keep it from answering."""
     try:
         with _local(task) as (paths, rename):
@@ -61,7 +61,7 @@ def _says_nothing(seen: Analysis) -> bool:
     return not (run.config or run.series or run.ends or run.exceptions or seen.judged or set(run.facts) - {"text"})
 
 
-def _named(report: Report, task: Task) -> object:
+def _named(report: Report, task: ScanTask) -> object:
     return msgspec.structs.replace(report.run, path=task.found.path)
 
 
@@ -75,7 +75,7 @@ def _rendered(report: Report, renderer: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _local(task: Task) -> Iterator[tuple[list[str], Renaming]]:
+def _local(task: ScanTask) -> Iterator[tuple[list[str], Renaming]]:
     """Paths to read: the run's own, or copies of a remote run's files, whose names are then taken back out of the report."""
     if not storage.remote(task.found.path):
         yield task.found.paths, Renaming("", "")
