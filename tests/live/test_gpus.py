@@ -83,6 +83,7 @@ def indices(readings: dict[str, float]) -> set[int]:
         ("-1", set()),
         ("0,-1,2", {0}),
         ("0,7,1", {0}),
+        ("0,3,1", {0}),
         ("NoDevFiles", set()),
         (UUIDS[1], {1}),
         ("GPU-5e5e", {2}),

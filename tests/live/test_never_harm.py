@@ -163,8 +163,9 @@ def test_a_terminal_stays_when_lfdoctor_is_killed(tmp_path):
 
 
 def test_no_helper_is_left_over(tmp_path):
-    """After a run in order no process of ours goes on."""
-    start(tmp_path / "d", "print('fine')")
+    """After a run in order no process of ours goes on, even if the training left one behind that holds its output open."""
+    leaves = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'], start_new_session=True)"
+    start(tmp_path / "d", leaves)
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
     assert not any(b"output_keeper" in command and bytes(tmp_path) in command for command in commands)
 
