@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from doctor.config.options import drop_facts_about, effective, table, versions_of
+from doctor.config.options import drop_facts_about, effective, table
 from doctor.config.patch import Change, Unknown, apply, changes_of
+from doctor.config.versions import versions_of
 from doctor.planner.types import Advice, PreviousAttempt
 from doctor.rulebook.conditions import Scope, holds
 from doctor.rulebook.model import Remedy, Rule
@@ -103,6 +104,8 @@ def _condition(rule: Rule) -> Any:
 
 def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule]) -> Advice:
     """Whether the remedy can be applied here, what it would change, and if not, why not."""
+    if remedy.excluded is not None:
+        return Advice(remedy, "not_applicable", remedy.excluded)
     scope = situation.scope(facts)
     told = remedy.reasons
     if remedy.harmful_if is not None and holds(remedy.harmful_if, scope):

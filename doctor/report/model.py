@@ -19,8 +19,9 @@ from doctor.report import translations as translate
 from doctor.report.context import Context
 from doctor.report.curves import Curve, of_run
 from doctor.report.quoting import deciding_words, downsample, excerpt, fill, placeholders, resolve_josa
+from doctor.rulebook.conditions import holds
 from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
-from doctor.rulebook.model import GuideStep, Rulebook
+from doctor.rulebook.model import Body, GuideStep, Rulebook
 from doctor.support.languages import LANGUAGES
 from doctor.support.texts import Text
 from doctor.version import __version__
@@ -347,8 +348,7 @@ class Writer:
         """A finding; its text is the first of the rule's bodies whose facts are all known."""
         finding, rule = judged.finding, judged.finding.rule
         known = self._known(finding.first.facts)
-        full = (body for body in rule.body if all(known(name) is not None for name in placeholders(self._say(body))))
-        body = next(full, None)
+        body = next((body for body in rule.body if self._may_say(body, finding.first.facts)), None)
         return FindingView(
             rule=rule.id,
             cause=rule.cause,
@@ -388,6 +388,13 @@ class Writer:
     def _fill(self, text: Text, known: Callable[[str], Any]) -> str:
         filled = fill(self._say(text), lambda name: _told(known(name)))
         return resolve_josa(filled) if self.words.lang == "ko" else filled
+
+    def _may_say(self, body: Body, facts: Mapping[str, Any]) -> bool:
+        """Whether a paragraph's condition holds and all its placeholders are known."""
+        if body.where and not holds(body.where, scope_of(self.run, facts)):
+            return False
+        known = self._known(facts)
+        return all(known(name) is not None for name in placeholders(self._say(body)))
 
     def _known(self, facts: Mapping[str, Any]) -> Callable[[str], Any]:
         """What texts may name: facts of the match, else of the run, and `config.x` (effective), `run.x`, `fact.x`; phases read as words."""

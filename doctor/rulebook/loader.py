@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.rulebook.model import FixExample, Guide, GuideStep, LineExample, Op, Remedy, Rule, Rulebook, Scale
+from doctor.rulebook.model import Body, FixExample, Guide, GuideStep, LineExample, Op, Remedy, Rule, Rulebook, Scale
 from doctor.support import cache
 from doctor.support.decoding import unpack
 from doctor.support.package_files import rules_folder
@@ -18,7 +18,7 @@ from doctor.support.texts import Text
 
 _SHAPE = [
     [field.name for field in msgspec.structs.fields(kind)]
-    for kind in (Text, Scale, Op, Remedy, LineExample, FixExample, Rule, GuideStep, Guide)
+    for kind in (Text, Body, Scale, Op, Remedy, LineExample, FixExample, Rule, GuideStep, Guide)
 ]
 """The fields of everything a compiled rulebook holds: another version's cache is never taken for ours."""
 
@@ -62,7 +62,7 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir():
             yield from sorted((one for one in os.scandir(entry) if one.name.endswith(".yaml")), key=lambda one: one.name)
-        elif entry.name in ("guide.yaml", "remedies.yaml"):
+        elif entry.name in ("guide.yaml", "remedies.yaml", "options.yaml", "lists.yaml"):
             yield entry
 
 

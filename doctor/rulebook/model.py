@@ -44,13 +44,15 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One thing that helps. `source` is `guide/<memory|instability|speed>/<number>` for a step of the guide, else `beyond`.
 
     `done_if` holds once it is applied, `only_if` where it can help at all, `harmful_if` where it would make things worse;
-    `reasons` say so in words (keys done, not_applicable, harmful). `requires` names pip packages that it needs. `price` is what one
+    `reasons` say so in words (keys done, not_applicable, harmful). `excluded` is the reason why it
+    never helps against the rule's cause. `requires` names pip packages that it needs. `price` is what one
     application costs when the cheapest sufficient set is sought; without it the effect and the packages decide (doctor/planner/search.py).
     """
 
     id: str
     text: Text
     source: str = "beyond"
+    excluded: Text | None = None
     only_if: Any = {}
     done_if: Any = None
     harmful_if: Any = None
@@ -69,6 +71,15 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """(section, number) of the guide's troubleshooting chapter, or None for a remedy beyond it."""
         found = re.fullmatch(r"guide/(memory|instability|speed)/(\d+)", self.source)
         return (found[1], int(found[2])) if found else None
+
+
+class Body(Text, frozen=True, forbid_unknown_fields=True):
+    """One paragraph of a rule: it is shown if `where` holds and all its placeholders are known; the first such paragraph is taken.
+
+    `where` asks about config, facts of the run and of the match. A paragraph with neither condition nor placeholder stands last.
+    """
+
+    where: Any = {}
 
 
 class LineExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,7 +119,9 @@ class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file under rules/<family>/. See docs/writing-a-rule.md; `where` asks about config, facts of the run and of the match.
 
-    A `fallback` rule is told only of places of which no other rule speaks.
+    A `fallback` rule is reported only for places that no other rule reports. `witness` says where this failure was really seen:
+    `lab: fixtures/NAME`, `parser: MESSAGE` (LLaMA-Factory's own check), `source: PACKAGE VERSION FILE`, `thread: OWNER/REPO#NUMBER`;
+    a rule without one is `status: trial`. Without `when` a rule takes that of the first rule it refines.
     """
 
     id: str
@@ -117,8 +130,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     severity: Severity
     when: dict[str, dict[str, Any]]
     title: Text
-    body: list[Text]
+    body: list[Body]
     where: Any = {}
+    witness: list[str] = []
     status: Literal["stable", "trial"] = "stable"
     confidence: float = 0.9
     fallback: bool = False

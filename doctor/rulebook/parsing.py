@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import yaml
 from doctor.errors import DoctorError
 from doctor.rulebook import conditions
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
+from doctor.rulebook.name_lists import expand
 from doctor.support.decoding import convert
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -23,9 +25,10 @@ def read(sources: Sequence[Path], detectors: Mapping[str, Any] | None = None) ->
     guide = _load_guide(sources[0] / "guide.yaml")
     shared = _shared_remedies(sources[0], guide)
     rules: dict[str, Rule] = {}
+    raw = {f"{path.parent.name}/{path.stem}": path for folder in sources for path in rule_files(folder)}
     for folder in sources:
         for path in rule_files(folder):
-            rule = parse_rule(path, shared)
+            rule = parse_rule(path, shared, raw)
             if rule.id in rules:
                 raise DoctorError(f"{path}: rule id {rule.id} is taken already")
             rules[rule.id] = rule
@@ -39,13 +42,18 @@ def rule_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.glob("*/*.yaml")))
 
 
-def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]]) -> Rule:
-    """One rule file. `shared` maps `use:` names to remedies. Raises DoctorError naming file and line."""
-    raw, text = _read_mapping(path)
+def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]], parents: Mapping[str, Path] = MappingProxyType({})) -> Rule:
+    """One rule file. `shared` maps `use:` names to remedies, `parents` rule ids to files, for a `when:` that is inherited.
+
+    Raises DoctorError naming file and line.
+    """
+    raw, text = read_mapping(path)
     remedies = []
     for place, item in enumerate(raw.get("remedies") or []):
-        remedies.append(_resolve(path, text, place, item, shared))
-    rule: Rule = _convert({**raw, "remedies": remedies}, Rule, path, text)
+        for use in _each(item):
+            remedies.append(_resolve(path, text, place, use, shared))
+    written_out = {"when": _when(path, raw, parents), "remedies": remedies, "witness": _witnesses(raw)}
+    rule: Rule = _convert({**raw, **written_out}, Rule, path, text)
     expected = f"{path.parent.name}/{path.stem}"
     if rule.id != expected:
         raise DoctorError(f"{path}:{_line_of(text, ['id'])}: id is {rule.id!r}, but the file's place says {expected!r}")
@@ -53,6 +61,37 @@ def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]]) -> Rule:
         raise DoctorError(f"{path}:{_line_of(text, ['when'])}: `when:` holds exactly one word, the detector; found {len(rule.when)}")
     _check_conditions(path, text, rule)
     return rule
+
+
+def _when(path: Path, raw: Mapping[str, Any], parents: Mapping[str, Path]) -> Any:
+    """A rule's `when:`, or that of the first rule it refines (whose own may be inherited too). Raises DoctorError for a circle."""
+    passed = [path]
+    while "when" not in raw:
+        parent = parents.get(next(iter(raw.get("refines") or []), ""))
+        if parent is None or parent in passed:
+            raise DoctorError(f"{path}:1: no `when:`, and no rule under `refines:` to take it from")
+        passed.append(parent)
+        raw, _ = read_mapping(parent)
+    try:
+        return expand(raw["when"])
+    except DoctorError as error:
+        line = _line_of(passed[-1].read_text(encoding="utf-8"), ["when"])
+        raise DoctorError(f"{passed[-1]}:{line}: {error}") from error
+
+
+def _witnesses(raw: Mapping[str, Any]) -> Any:
+    """`- thread: o/r#1` is a mapping to YAML, `- "thread: o/r#1"` a text: both are the text."""
+    given = raw.get("witness", [])
+    if not isinstance(given, list):
+        return given
+    return [": ".join(map(str, next(iter(one.items())))) if isinstance(one, dict) and len(one) == 1 else one for one in given]
+
+
+def _each(item: Any) -> list[Any]:
+    """`use: [a, b]` with the same overrides for each is one item for each name."""
+    if isinstance(item, dict) and isinstance(item.get("use"), list):
+        return [{**item, "use": name} for name in item["use"]]
+    return [item]
 
 
 def _resolve(path: Path, text: str, place: int, item: Any, shared: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -72,7 +111,7 @@ def _resolve(path: Path, text: str, place: int, item: Any, shared: Mapping[str, 
 
 
 def _check_conditions(path: Path, text: str, rule: Rule) -> None:
-    asked: list[tuple[list[Any], Any]] = [(["where"], rule.where)]
+    asked: list[tuple[list[Any], Any]] = [(["where"], rule.where), *((["body", place], body.where) for place, body in enumerate(rule.body))]
     for place, remedy in enumerate(rule.remedies):
         asked += [(["remedies", place], c) for c in (remedy.only_if, remedy.done_if, remedy.harmful_if) if c is not None]
         for op in remedy.patch:
@@ -91,7 +130,7 @@ def _try_detector(path: Path, rule: Rule, detectors: Mapping[str, Any]) -> None:
         raise DoctorError(f"{path}:{line}: no detector {rule.detector!r} (known: {', '.join(sorted(detectors))})")
     try:
         detector = detectors[rule.detector](**rule.params)
-        getattr(detector, "compiled", lambda: None)()
+        detector.compile()
     except (TypeError, ValueError, re.error) as error:
         raise DoctorError(f"{path}:{line}: {rule.detector}: {error}") from error
 
@@ -99,7 +138,7 @@ def _try_detector(path: Path, rule: Rule, detectors: Mapping[str, Any]) -> None:
 def _load_guide(path: Path) -> Guide | None:
     if not path.is_file():
         return None
-    raw, text = _read_mapping(path)
+    raw, text = read_mapping(path)
     guide: Guide = _convert(raw, Guide, path, text)
     return guide
 
@@ -113,14 +152,15 @@ def _shared_remedies(folder: Path, guide: Guide | None) -> dict[str, Mapping[str
             shared[name] = {**msgspec.to_builtins(step.remedy), "source": name}
     path = folder / "remedies.yaml"
     if path.is_file():
-        raw, text = _read_mapping(path)
+        raw, text = read_mapping(path)
         for name, body in raw.items():
             remedy = _convert({"id": name.rpartition("/")[2], **body}, Remedy, path, text, [name])
             shared[name] = msgspec.to_builtins(remedy)
     return shared
 
 
-def _read_mapping(path: Path) -> tuple[dict[str, Any], str]:
+def read_mapping(path: Path) -> tuple[dict[str, Any], str]:
+    """The mapping in a YAML file, and its text. Raises DoctorError with the file's name."""
     try:
         text = path.read_text(encoding="utf-8")
         raw = yaml.load(text, LOADER)  # noqa: S506 (LOADER is a safe loader)

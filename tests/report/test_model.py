@@ -12,7 +12,7 @@ from doctor.core.events import ConfigSeen, Crash, Fact, ProcessEnd, Where
 from doctor.errors import DoctorError
 from doctor.planner.plan import Plan
 from doctor.report import model
-from doctor.rulebook.model import Rulebook
+from doctor.rulebook.model import Body, Rulebook
 from tests.reporters import samples
 from tests.reporters.samples import HERE, OOM, judged, rule, run_of, steps_of
 
@@ -78,9 +78,9 @@ def test_a_note_leaves_a_run_healthy_and_a_warning_does_not() -> None:
 def test_the_first_body_whose_facts_are_known_is_used() -> None:
     """A text never shows a hole where a plainer one fits."""
     bodies = [
-        samples.both("GPU {gpu} of {owner}", "-"),
-        samples.both("GPU {gpu}, {config.cutoff_len} tokens", "-"),
-        samples.both("A GPU.", "-"),
+        Body("GPU {gpu} of {owner}", "-"),
+        Body("GPU {gpu}, {config.cutoff_len} tokens", "-"),
+        Body("A GPU.", "-"),
     ]
     three = msgspec.structs.replace(OOM, body=bodies)
     seen = ConfigSeen(where=HERE, values={"cutoff_len": 4096})

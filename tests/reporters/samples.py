@@ -14,7 +14,7 @@ from doctor.planner.plan import Advice, Memory, Plan, PlannedPatch, Status
 from doctor.report import model
 from doctor.report.model import Report, SourceView
 from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding, Role, UncheckedRule
-from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
+from doctor.rulebook.model import Body, Guide, Remedy, Rule, Rulebook
 from doctor.support.texts import Text
 
 HERE = Where("train.yaml", 1)
@@ -132,7 +132,7 @@ def rule(name: str, en: str, ko: str, body: tuple[str, str] | None = None, **mor
         "severity": "error",
         "when": {"log_pattern": {"any_of": ["CUDA out of memory"], "contains": ["CUDA out of memory"]}},
         "title": both(en, ko),
-        "body": [both(*body)] if body else [],
+        "body": [Body(body[0], body[1], CHINESE.get(body[0]))] if body else [],
         **more,
     }
     return msgspec.convert(msgspec.to_builtins(data), Rule)

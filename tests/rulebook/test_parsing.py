@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,43 @@ def test_the_cache_gives_the_same_rules_and_notices_changes(tmp_path, monkeypatc
     for cached in (tmp_path / "cache").rglob("rules-*.msgpack"):
         cached.write_bytes(b"junk")
     assert loader.load([folder])["memory/test-rule"].title.en == "A longer needle"
+
+
+def test_a_rule_without_when_takes_that_of_the_rule_it_refines(tmp_path):
+    """Through several generations; one that refines nothing, or itself in a circle, is refused."""
+    parent = written(tmp_path, RULE)
+    child = parent.with_name("child.yaml")
+    head, _, tail = RULE.partition("when:")
+    rest = tail[tail.index("\ntitle:") :]
+    child.write_text(head.replace("memory/test-rule", "memory/child") + "refines: [memory/test-rule]" + rest, encoding="utf-8")
+    grandchild = parent.with_name("grandchild.yaml")
+    grandchild.write_text(
+        child.read_text(encoding="utf-8").replace("memory/child", "memory/grandchild").replace("[memory/test-rule]", "[memory/child]"),
+        encoding="utf-8",
+    )
+    files = {f"memory/{path.stem}": path for path in (parent, child, grandchild)}
+    own = parsing.parse_rule(parent, {}).when
+    assert parsing.parse_rule(grandchild, {}, files).when == own
+    with pytest.raises(DoctorError, match="no `when:`"):
+        parsing.parse_rule(grandchild, {}, {})
+    child.write_text(child.read_text(encoding="utf-8").replace("[memory/test-rule]", "[memory/grandchild]"), encoding="utf-8")
+    with pytest.raises(DoctorError, match="no `when:`"):
+        parsing.parse_rule(grandchild, {}, files)
+
+
+def test_a_list_of_names_is_written_out(tmp_path):
+    """`{options.newer}` and `{lists.NAME}` become alternations of the names in the data files; other braces stay."""
+    text = RULE.replace("['needle (?P<size>\\d+)']", "['needle x{2,3} (?P<size>{options.newer}|{lists.model_types})']")
+    pattern = parsing.parse_rule(written(tmp_path, text), {}).params["any_of"][0]
+    assert pattern.startswith("needle x{2,3} (?P<size>(?:")
+    for name in ("enable_liger_kernel", "use_muon", "qwen3_moe", "kosmos-2.5"):
+        assert re.fullmatch(pattern, f"needle xx {name}")
+    for name in ("num_train_epochs", "evaluation_strategy", "kosmos-2x5"):
+        assert not re.fullmatch(pattern, f"needle xx {name}")
+
+
+def test_a_list_that_does_not_exist_is_named(tmp_path):
+    """The message names the rule's file and the lists that exist."""
+    path = written(tmp_path, RULE.replace("needle (?P", "{lists.colours} (?P"))
+    with pytest.raises(DoctorError, match=r"test-rule\.yaml:5: no list of names 'lists\.colours' \(known: lists\.model_types, options"):
+        parsing.parse_rule(path, {})

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from doctor.config import yaml_edit
-from doctor.config.options import deepspeed_settings, table
+from doctor.config.deepspeed import deepspeed_settings
+from doctor.config.options import table
 from doctor.config.patch import Change, apply
 from doctor.config.yaml_edit import Edit
 from doctor.planner import writing

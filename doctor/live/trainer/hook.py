@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from doctor.config import versions
 from doctor.live.trainer.callback import DoctorCallback
 
 FLIGHT_RECORDER = {
@@ -48,8 +48,8 @@ def record_collectives(folder: Path) -> None:
     torch = getattr(sys.modules.get("torch"), "__version__", None)
     if torch is None or os.environ.get("WORLD_SIZE", "1") == "1":
         return
-    version = tuple(int(part) for part in re.findall(r"\d+", str(torch))[:2])
-    size, file = next(names for since, names in FLIGHT_RECORDER.items() if version >= tuple(int(part) for part in since.split(".") if part))
+    version = versions.parse(str(torch))[:2]
+    size, file = next(names for since, names in FLIGHT_RECORDER.items() if version >= versions.parse(since))
     if not any(name in os.environ for names in FLIGHT_RECORDER.values() for name in names):
         os.environ[size] = ENTRIES
         os.environ[file] = str(folder / "lfdoctor-nccl-rank")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 def import_from_path(name: str, place: str | None) -> None:
     """Make the package in the folder `place` importable as `name`, unless the environment has one. Raises ImportError."""
-    if name in sys.modules or importlib.util.find_spec(name) is not None or not place:
+    if name in sys.modules or importlib.util.find_spec(name) is not None or not place:  # noqa: TID251 (msgspec, by its place)
         return
     spec = importlib.util.spec_from_file_location(name, Path(place) / "__init__.py", submodule_search_locations=[place])
     if spec is None or spec.loader is None:

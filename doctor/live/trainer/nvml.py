@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from doctor.support.optional import need
 
 GIB = 1 << 30
 SLOWED_DOWN = 0x8 | 0x20 | 0x40 | 0x80
@@ -32,7 +33,7 @@ class Gpus:
         if self._gpus is None:
             self._gpus = []  # whatever fails below fails every second
             with contextlib.suppress(Exception):  # no driver, no package
-                self._nvml = importlib.import_module("pynvml")
+                self._nvml = need("pynvml", "gpu")
                 self._nvml.nvmlInit()
                 self._gpus = list(visible_gpus(self._nvml, os.environ.get("CUDA_VISIBLE_DEVICES")))
         out: dict[str, float] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import queue
 import threading
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 from doctor.errors import DoctorError
 from doctor.privacy.secrets import clean
+from doctor.support.optional import need
 
 PAUSE_SECONDS = 60.0
 """Shortest time between two messages; lines that come in between are sent together."""
@@ -29,10 +29,7 @@ class Notifier:
     """
 
     def __init__(self, urls: Sequence[str], title: str, *, pause: float = PAUSE_SECONDS, complain: Any = None) -> None:
-        try:
-            apprise = importlib.import_module("apprise")
-        except ImportError as error:
-            raise DoctorError("notifications need apprise: pip install 'lfdoctor[notify]'") from error
+        apprise = need("apprise", "notify", "sending notifications")
         self._target = apprise.Apprise()
         for url in urls:
             if not self._target.add(url):

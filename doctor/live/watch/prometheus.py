@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from typing import Any
 
 from doctor.errors import DoctorError
+from doctor.support.optional import need
 
 _WARNING = re.compile(r"(error|warning) .*\[([\w/-]+)\]$", re.DOTALL)
 MAX_GAUGES = 500
@@ -18,10 +18,7 @@ class Endpoint:
     """Serves http://127.0.0.1:PORT/metrics; `line` takes the journal's lines as they come. Raises DoctorError if it cannot."""
 
     def __init__(self, port: int, address: str = "127.0.0.1") -> None:
-        try:
-            self._client = importlib.import_module("prometheus_client")
-        except ImportError as error:
-            raise DoctorError("the metrics endpoint needs prometheus-client: pip install 'lfdoctor[metrics]'") from error
+        self._client = need("prometheus_client", "metrics", "the metrics endpoint")
         self._registry = self._client.CollectorRegistry()
         self._gauges: dict[str, Any] = {}
         self._findings = self._client.Counter("lfdoctor_findings", "Findings so far", ["severity", "rule"], registry=self._registry)
