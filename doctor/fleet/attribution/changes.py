@@ -18,15 +18,10 @@ import msgspec
 
 from doctor.support.optional import need
 
-<<<<<<< HEAD
-ALPHA = 0.05
-"""Adjusted p below which a key explains the failures: one false alarm in twenty sweeps without a harmful key."""
-=======
 np: Any = need("numpy", "fleet")
 
-CHANCE = 0.05
-"""A key is called guilty where all keys together would look that guilty in less than one of twenty sweeps without a guilty one."""
->>>>>>> main
+ALPHA = 0.05
+"""Adjusted p below which a key explains the failures: one false alarm in twenty sweeps without a harmful key."""
 PERMUTATIONS = 999
 """Smallest possible adjusted p: 1 / 1000."""
 MIN_RUNS_FOR_MODEL = 50
@@ -195,7 +190,7 @@ def fisher_p(runs: int, bad: int, size: int) -> Any:
     Index k of the array is the p of k failures: the probability (hypergeometric, scipy) of all counts that are no likelier than k.
     """
     counts = np.arange(min(bad, size) + 1)
-    chance = need("scipy.stats").hypergeom.pmf(counts, runs, bad, size)
+    chance = need("scipy.stats", "fleet").hypergeom.pmf(counts, runs, bad, size)
     no_likelier = chance[None, :] <= chance[:, None] * (1 + TIE)
     return np.minimum(1.0, np.where(no_likelier, chance[None, :], 0.0).sum(axis=1))
 
@@ -220,17 +215,10 @@ def _adjusted(questions: _Questions, failed: Any, p: Any, best: Mapping[str, int
 
 
 def _weights(questions: _Questions, failed: Any) -> dict[str, float]:
-<<<<<<< HEAD
     """Each key's share of a sparse logistic model: the sparsest within one standard error of the best in cross-validation."""
-    model = need("sklearn.linear_model").LogisticRegression
-    score = need("sklearn.model_selection").cross_val_score
-    folds = need("sklearn.model_selection").StratifiedKFold(
-=======
-    """Each key's share of a sparse logistic model; how sparse is chosen by cross-validation, one standard error on the sparse side."""
     model = need("sklearn.linear_model", "fleet").LogisticRegression
     score = need("sklearn.model_selection", "fleet").cross_val_score
     folds = need("sklearn.model_selection", "fleet").StratifiedKFold(
->>>>>>> main
         n_splits=max(2, min(5, int(failed.sum()), int((1 - failed).sum()))), shuffle=True, random_state=0
     )
     x = questions.answers.T.astype(np.float64)
@@ -253,13 +241,8 @@ def _weights(questions: _Questions, failed: Any) -> dict[str, float]:
 
 
 def _new_sklearn() -> bool:
-<<<<<<< HEAD
     """From 1.8 on `l1_ratio` selects the penalty; `penalty` warns."""
-    major, minor = need("sklearn").__version__.split(".")[:2]
-=======
-    """From 1.8 on the kind of penalty is said by `l1_ratio`; `penalty` warns."""
     major, minor = need("sklearn", "fleet").__version__.split(".")[:2]
->>>>>>> main
     return (int(major), int(minor)) >= (1, 8)
 
 

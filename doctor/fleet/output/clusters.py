@@ -54,36 +54,20 @@ def cluster(failures: Sequence[Failure]) -> list[Cluster]:
 
 
 def _labels(lines: Sequence[str]) -> tuple[Any, Sequence[int]]:
-<<<<<<< HEAD
     """Unit vectors and DBSCAN labels by cosine; two similar lines are enough for a cluster."""
-    text = need("sklearn.feature_extraction.text")
-=======
-    """Unit vectors, and DBSCAN's labels on the cosine: two different lines that are alike make a cluster."""
     text = need("sklearn.feature_extraction.text", "fleet")
->>>>>>> main
     words = [ngrams(line) or ["(nothing)"] for line in lines]
     vectors = text.TfidfVectorizer(analyzer=lambda words: words, sublinear_tf=True).fit_transform(words)
     if len(lines) == 1:
         return vectors, [0]
-<<<<<<< HEAD
-    model = need("sklearn.cluster").DBSCAN(eps=1 - MIN_COSINE, min_samples=2, metric="cosine", algorithm="brute")
-=======
-    model = need("sklearn.cluster", "fleet").DBSCAN(eps=1 - ALIKE, min_samples=2, metric="cosine", algorithm="brute")
->>>>>>> main
+    model = need("sklearn.cluster", "fleet").DBSCAN(eps=1 - MIN_COSINE, min_samples=2, metric="cosine", algorithm="brute")
     return vectors, [int(label) for label in model.fit(vectors).labels_]
 
 
 def _cluster(group: Sequence[Failure], vectors: Any) -> Cluster:
-<<<<<<< HEAD
     """One cluster; its typical line is the most similar to all others, weighted by their counts."""
-    import numpy as np
-
-    centre = np.asarray(vectors.T @ np.array([failure.count for failure in group], dtype=float)).ravel()
-=======
-    """One cluster; its typical line is the one that is most like all others, weighted by how often each was seen."""
     np = need("numpy", "fleet")
-    centre = np.asarray(vectors.T @ np.array([one.count for one in group], dtype=float)).ravel()
->>>>>>> main
+    centre = np.asarray(vectors.T @ np.array([failure.count for failure in group], dtype=float)).ravel()
     likeness = np.asarray(vectors @ centre).ravel()
     typical = group[int(likeness.argmax())]
     digest = hashlib.blake2b(typical.fingerprint.encode(), digest_size=4).hexdigest()

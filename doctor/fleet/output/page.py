@@ -26,14 +26,9 @@ _ORDER = "CASE state WHEN 'failed' THEN 0 WHEN 'sound' THEN 2 ELSE 1 END, ended 
 
 
 def pieces(template: str, lang: str, **values: Any) -> Iterator[str]:
-<<<<<<< HEAD
     """A page in one language, in pieces of its text."""
-    jinja2 = need("jinja2")
-=======
-    """A page in one language, piece by piece."""
     import jinja2
 
->>>>>>> main
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     script = (TEMPLATES / "scan.js").read_text(encoding="utf-8") if template == "scan.html" else ""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -109,13 +109,8 @@ def finding_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
 
 
 def read(runs: Path) -> list[dict[str, Any]]:
-<<<<<<< HEAD
     """The rows of a table of runs. Raises DoctorError for any other file."""
-    parquet = need("pyarrow.parquet")
-=======
-    """The rows of a table of runs. Raises DoctorError where it is no such table."""
     parquet = need("pyarrow.parquet", "fleet")
->>>>>>> main
     try:
         rows: list[dict[str, Any]] = parquet.read_table(runs, columns=list(RUNS)).to_pylist()
     except (OSError, ValueError, KeyError) as error:

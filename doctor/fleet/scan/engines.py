@@ -31,13 +31,8 @@ class Choice(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def started(choice: Choice) -> Iterator[Engine]:
-<<<<<<< HEAD
     """The engine, connected or started, and closed at the end. Raises DoctorError if it is not installed or cannot be reached."""
-    joblib = need("joblib")
-=======
-    """The engine, connected or started, and ended again. Raises DoctorError where it is not installed or cannot be reached."""
     joblib = need("joblib", "fleet")
->>>>>>> main
     jobs = choice.jobs or processors()
     opened = {"local": _local, "dask": _dask, "ray": _ray}[choice.name](joblib, choice.address, jobs)
     with opened as engine:
@@ -61,13 +56,8 @@ def _local(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def _dask(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
-<<<<<<< HEAD
     """A running scheduler, or one of our own with a worker process per job."""
-    distributed = need("distributed")
-=======
-    """A scheduler that runs already, or one of our own with a worker process a job."""
     distributed = need("distributed", "fleet")
->>>>>>> main
     with contextlib.ExitStack() as stack:
         try:
             if address:

@@ -120,13 +120,8 @@ class Remote:
 
 
 def system(root: str) -> Any:
-<<<<<<< HEAD
     """The fsspec file system of a URL. Raises DoctorError if fsspec or the storage's package is missing."""
-    fsspec = need("fsspec")
-=======
-    """The fsspec file system of a URL. Raises DoctorError where fsspec or the storage's own package is missing."""
     fsspec = need("fsspec", "fleet")
->>>>>>> main
     try:
         return fsspec.core.url_to_fs(root)[0]
     except (ImportError, ValueError) as error:
