@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from doctor import DoctorCallback
+from doctor.cli import run as cli_run
 from doctor.errors import DoctorError
 from doctor.live.supervisor import console_copy
 from doctor.live.supervisor.console_copy import ConsoleCopy
@@ -103,6 +104,14 @@ def test_a_folder_in_use_is_refused(tmp_path):
     assert (second.returncode, second.stdout) == (2, b"")
     assert f"in use by another lfdoctor run (process {first.pid})".encode() in second.stderr
     assert start(tmp_path / "d", "print('third')").stdout == b"third\n"
+
+
+def test_jobs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    """Without -o the folder's name is the time; a name that is taken gets a number."""
+    monkeypatch.chdir(tmp_path)
+    names = [cli_run._new_folder(Path("lfdoctor-20260101-000000")).name for _ in range(3)]
+    assert names == ["lfdoctor-20260101-000000", "lfdoctor-20260101-000000_2", "lfdoctor-20260101-000000_3"]
+    assert all((tmp_path / name).is_dir() for name in names)
 
 
 # ---- the training survives us

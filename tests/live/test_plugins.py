@@ -34,16 +34,15 @@ examples:
 MODULE = """
 from pathlib import Path
 from doctor.core.events import Step
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
-class Negative:
-    reads, needs, facts, literals = (Step,), ("metrics.loss",), (), ()
+class Negative(DetectorBase):
+    reads, needs, facts = (Step,), ("metrics.loss",), ()
     def feed(self, event, run):
-        if event.metrics.get("loss", 0.0) < 0:
-            steps = (event.step, event.step)
-            yield Match(evidence=(Evidence(event.where, "negative"),), facts={}, steps=steps, rank=None, attempt=event.attempt, time=None)
-    def finish(self, run):
-        return iter(())
+        if event.metrics.get("loss", 0.0) >= 0:
+            return QUIET
+        return iter([Match(evidence=(Evidence(event.where, "negative"),), facts={}, steps=(event.step, event.step))])
 
 DETECTORS = {"acme_negative": Negative}
 RULES = Path(__file__).parent / "acme_rules"

@@ -17,7 +17,6 @@ import msgspec
 from doctor.core.events import Event
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.tools import Tools
-from doctor.errors import DoctorError
 from doctor.live.trainer import stacks
 from doctor.live.trainer.monitor import title
 from doctor.readers.base import File, Source
@@ -145,10 +144,10 @@ class HangDetector:
 
 
 def verdict(facts: list[Event]) -> list[str]:
-    """What the rules say of the ranks' stacks, and where each rank is; empty if a plugin's rule cannot be read."""
+    """What the rules say of the ranks' stacks, and where each rank is; empty if a plugin cannot be loaded."""
     try:
         tools = Tools.load()
-    except DoctorError:
+    except Exception:  # a plugin's code must not end the watch
         return []
     engine = Engine((rule for rule in tools.book.rules if rule.detector == "standstill"), tools.detectors)
     for event in facts:
