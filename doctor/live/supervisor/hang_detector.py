@@ -17,7 +17,6 @@ import msgspec
 from doctor.core.events import Event
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.tools import Tools
-from doctor.errors import DoctorError
 from doctor.live.trainer import stacks
 from doctor.live.trainer.monitor import title
 from doctor.readers.discovery import natural_sort_key
@@ -101,7 +100,7 @@ class HangDetector:
             return
         silence = now - self._last_output
         limits = [limit for limit in (self._dump_after, self._kill_after or 0) if limit > 0]
-        if not limits or silence < min(limits):
+        if not limits or silence < min(limits) / 2:
             self._dumps = 0
             return
         if now >= self._next_write_check:
@@ -109,6 +108,8 @@ class HangDetector:
             if self._is_writing():
                 self.on_output()
                 return
+        if silence < min(limits):
+            return
         silence = min(silence, _since_sign_of_life(self._folder))
         if self._kill_after is not None and silence >= self._kill_after:
             self._dump(silence)
@@ -143,10 +144,10 @@ class HangDetector:
 
 
 def verdict(facts: list[Event]) -> list[str]:
-    """What the rules say of the ranks' stacks, and where each rank is; empty if a plugin's rule cannot be read."""
+    """What the rules say of the ranks' stacks, and where each rank is; empty if a plugin cannot be loaded."""
     try:
         tools = Tools.load()
-    except DoctorError:
+    except Exception:  # a plugin's code must not end the watch
         return []
     engine = Engine((rule for rule in tools.book.rules if rule.detector == "standstill"), tools.detectors)
     for event in facts:
