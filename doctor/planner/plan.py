@@ -10,14 +10,15 @@ import msgspec
 from doctor.config.options import effective, effective_batch_size
 from doctor.config.patch import Change, Patch, joined
 from doctor.core.run import Run
-from doctor.planner import search, writing
+from doctor.planner import launching, search, writing
+from doctor.planner.launching import Launch
 from doctor.planner.prediction import Predictor
-from doctor.planner.situation import Situation, advise, external_settings, next_name
+from doctor.planner.situation import Situation, advise, external_settings, has_config, next_name
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
 from doctor.support.texts import Text
-from doctor.words import planner_reasons
+from doctor.words import catalogue
 
 __all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "PreviousAttempt", "Status", "Strategy", "plan"]
 
@@ -46,12 +47,15 @@ def plan(
     gpu_memory_gib: float | None = None,
     config_text: ConfigText | None = None,
     previous_attempts: Sequence[PreviousAttempt] = (),
+    launch: Launch | None = None,
+    checkpoint_seen: bool = True,
 ) -> Plan:
     """Every remedy's status, and one patch for the root cause (and what agrees with it).
 
-    `tried` are attempts of the same job that failed of the same cause: what they had already is not proposed again.
+    `previous_attempts` are attempts of the same job that failed from the same cause: what they had already is not proposed again.
+    `launch` is how the run was started, if that was read. Without `checkpoint_seen` nothing is resumed.
     """
-    work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts)
+    work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
     for place in order:
         work.choose(judged[place])
@@ -71,14 +75,29 @@ class PatchPlanner:
     """The plan while it is made: `situation` is the config with all that was chosen so far."""
 
     def __init__(
-        self, run: Run, book: Rulebook, strategy: Strategy, gpu_memory_gib: float | None, previous_attempts: Sequence[PreviousAttempt]
+        self,
+        run: Run,
+        book: Rulebook,
+        strategy: Strategy,
+        gpu_memory_gib: float | None,
+        previous_attempts: Sequence[PreviousAttempt],
+        *,
+        launch: Launch | None,
+        checkpoint_seen: bool,
     ) -> None:
-        self.run, self.book, self.strategy, self.gpu_memory_gib = run, book, strategy, gpu_memory_gib
+        self.run, self.book, self.strategy, self.gpu_memory_gib, self.launch = run, book, strategy, gpu_memory_gib, launch
         self.rules = tuple(rule for rule in book.rules if rule.detector == "config")
         shape = {"completed": run.completed, "first_step": run.first_step, "last_step": run.last_step, "ranks": len(run.ranks)}
         shape["attempts"] = len(run.attempts)
         self.start = Situation(
-            dict(run.config), dict(run.facts), shape, tuple(previous_attempts), dict(run.config), external_settings(run.facts)
+            dict(run.config),
+            dict(run.facts),
+            shape,
+            tuple(previous_attempts),
+            dict(run.config),
+            external_settings(run.facts),
+            config_known=has_config(run),
+            checkpoint_seen=checkpoint_seen,
         )
         self.situation = self.start
         self.changes: list[Change] = []
@@ -138,7 +157,9 @@ class PatchPlanner:
         """The finding's remedies and the guide's other steps of the same chapter, the guide's first and in its order."""
         rule = judged.finding.rule
         out = [self._advice(judged, remedy) for remedy in rule.remedies]
-        out += [Advice(remedy, "not_applicable", planner_reasons.NOT_THIS_CAUSE) for remedy in _unnamed_steps(rule, self.book.guide)]
+        out += [
+            Advice(remedy, "not_applicable", catalogue.text("planner.not_this_cause")) for remedy in _unnamed_steps(rule, self.book.guide)
+        ]
         sections = list(dict.fromkeys(one.remedy.guide_step[0] for one in out if one.remedy.guide_step))
         guide = [one for one in out if one.remedy.guide_step]
         guide.sort(
@@ -154,7 +175,7 @@ class PatchPlanner:
             return self._in_patch(remedy, joined(self.start.config, mine), facts)
         if not remedy.patch and remedy.keep and self._owns("gradient_accumulation_steps", rule):
             kept = [one for one in joined(self.start.config, self.changes) if one.key == "gradient_accumulation_steps"]
-            return Advice(remedy, "apply", planner_reasons.WITH_STEP_3, tuple(kept), chosen=True)
+            return Advice(remedy, "apply", catalogue.text("planner.with_step_3"), tuple(kept), chosen=True)
         found = advise(remedy, self.start, facts, self.rules)
         if found.status != "apply":
             return found
@@ -165,51 +186,65 @@ class PatchPlanner:
 
     def _in_patch(self, remedy: Remedy, changes: tuple[Change, ...], facts: Mapping[str, Any]) -> Advice:
         freed = search.freed_gib(changes, self.start, self.predictor) if self.predictor else None
-        reason = planner_reasons.frees(freed) if freed is not None and freed >= search.MIN_SAVING_GIB else planner_reasons.CHOSEN
+        reason = (
+            catalogue.text("planner.frees", gib=freed)
+            if freed is not None and freed >= search.MIN_SAVING_GIB
+            else catalogue.text("planner.chosen")
+        )
         return Advice(remedy, "apply", reason, changes, chosen=True)
 
     def rejection_reason(self, judged: RankedFinding, remedy: Remedy, found: Advice) -> dict[str, Any]:
         """Status and reason of a remedy that could be applied but is not in the patch."""
         if judged.role == "consequence":
-            return {"status": "not_applicable", "reason": planner_reasons.consequence(judged.explained_by or "")}
+            return {"status": "not_applicable", "reason": catalogue.text("planner.consequence", rule=judged.explained_by or "")}
         other = self.conflicting_rule(remedy, judged.finding.rule, judged.finding.first.facts)
         if other is not None:
-            return {"status": "conflict", "reason": planner_reasons.conflict(other.title)}
+            return {"status": "conflict", "reason": catalogue.text("planner.conflict", title=other.title)}
         owners = [self.owner.get((change.target, change.key)) for change in found.changes]
         if found.changes and all(owners) and owners[0] is not None and owners[0] is not judged.finding.rule:
-            return {"reason": planner_reasons.shared(owners[0].title), "chosen": True}
+            return {"reason": catalogue.text("planner.shared", title=owners[0].title), "chosen": True}
         failed = self.start.after(found.changes).failed_before()
         if failed is not None:
-            return {"status": "rejected", "reason": planner_reasons.tried(failed.run)}
+            return {"status": "rejected", "reason": catalogue.text("planner.tried", run=failed.run)}
         if judged.finding.confidence < SURE:
-            return {"reason": planner_reasons.UNSURE}
+            return {"reason": catalogue.text("planner.unsure")}
         if id(judged.finding) not in self.taken:
-            return {"reason": planner_reasons.POSSIBLE}
+            return {"reason": catalogue.text("planner.possible")}
         if self.predictor and remedy.guide_step and judged.finding.rule.symptom == "out_of_memory":
             freed = search.freed_gib(found.changes, self.start, self.predictor)
             if freed is not None and freed < search.MIN_SAVING_GIB:
-                return {"status": "not_applicable", "reason": planner_reasons.frees_nothing(max(freed, 0.0))}
-        return {"reason": planner_reasons.LATER if judged.finding.rule.symptom in LADDERS else planner_reasons.OTHER_WAY}
+                return {"status": "not_applicable", "reason": catalogue.text("planner.frees_nothing", gib=max(freed, 0.0))}
+        return {
+            "reason": catalogue.text("planner.later") if judged.finding.rule.symptom in LADDERS else catalogue.text("planner.other_way")
+        }
 
     def patch(self, source: ConfigText | None) -> PlannedPatch:
         """All that was chosen, with what a safe patch needs beside it, written out."""
         notes = self.safety_changes()
         changes = joined(self.start.config, self.changes)
-        words = writing.overrides(changes)
         text, more = writing.patched_text(source, changes, self.because) if source else (None, [])
         remedies = [remedy for taken in self.taken.values() for remedy, _ in taken.steps]
-        notes += [*more, *writing.install_note(remedies), *writing.deepspeed_notes(changes, self.situation.config)]
-        notes += self._command_line_notes(changes, source) if source and text is not None else []
+        packages = writing.packages(remedies)
+        notes += [*more, *([catalogue.text("planner.install", packages=" ".join(packages))] if packages else [])]
+        notes += writing.deepspeed_notes(changes, self.situation.config)
+        notes += [] if self.start.config_known else [catalogue.text("planner.no_config")]
         batch = self._effective_batch()
         if batch and batch[0] != batch[1]:
-            notes.append(planner_reasons.batch_changes(*batch))
+            notes.append(catalogue.text("planner.batch_changes", before=batch[0], after=batch[1]))
+        by_options = self.launch is not None and self.launch.has_options
+        file = writing.patched_name(source.path) if source and text is not None and not by_options else None
+        command = None
+        if launching.is_llamafactory(self.run, self.launch):
+            command = launching.next_command(self.launch, changes, self.situation.config, source.path if source else None, file)
         return PlannedPatch(
             patch=Patch(changes, {change.key: self.because[change.key] for change in changes if change.key in self.because}),
             source=source.path if source else None,
             yaml=text,
             diff=writing.unified_diff(source.path, source.text, text) if source and text is not None else None,
-            overrides=words,
-            command=writing.command(changes, self.situation.config, source, words, text is not None),
+            overrides=launching.overrides(changes),
+            command=command,
+            file=file,
+            packages=packages,
             notes=tuple(dict.fromkeys(notes)),
             memory=self.predictor.memory(self.situation) if self.predictor else None,
             effective_batch=batch,
@@ -223,21 +258,21 @@ class PatchPlanner:
         config = self.situation.config
         if config.get("resume_from_checkpoint") and changed & set(RESTORED):
             self._add(Change("config", "unset", "resume_from_checkpoint", config["resume_from_checkpoint"], None))
-            notes.append(planner_reasons.NO_RESUME)
+            notes.append(catalogue.text("planner.no_resume"))
         resumes = bool(self.situation.config.get("resume_from_checkpoint"))
         if self._began() and not resumes and "output_dir" not in changed:
             path = next_name(config.get("output_dir") or "saves/run")
             self._add(Change("config", "set", "output_dir", config.get("output_dir"), path))
-            notes.append(planner_reasons.new_folder(path))
+            notes.append(catalogue.text("planner.new_folder", path=path))
         if config.get("tokenized_path") and "tokenized_path" not in changed and changed & set(writing.DATA_KEYS):
             path = next_name(config["tokenized_path"])
             self._add(Change("config", "set", "tokenized_path", config["tokenized_path"], path))
-            notes.append(planner_reasons.FIRST_TOKENISE)
+            notes.append(catalogue.text("planner.first_tokenise", path=path))
         if any(taken.enough is False for taken in self.taken.values()):
-            notes.append(planner_reasons.NOT_ENOUGH)
+            notes.append(catalogue.text("planner.not_enough"))
         memory = any(taken.rule.symptom == "out_of_memory" for taken in self.taken.values())
         if memory and self.predictor is None and self.strategy == "least-change":
-            notes.append(planner_reasons.NO_PREDICTION)
+            notes.append(catalogue.text("planner.no_prediction"))
         return notes
 
     def _add(self, change: Change) -> None:
@@ -253,13 +288,10 @@ class PatchPlanner:
             return False
         return any(taken.rule.family != "config" for taken in self.taken.values())
 
-    def _command_line_notes(self, changes: Sequence[Change], source: ConfigText) -> list[Text]:
-        """Keys that stand in the file and on the command line both."""
-        keys = [one.key for one in changes if one.target == "config" and self.run.origin(one.key) == "command"]
-        given = {one.key for one in writing.edits(changes, {}, source.text) if one.key in keys} if keys else set()
-        return [planner_reasons.on_command_line(key) for key in keys if key in given]
-
     def _effective_batch(self) -> tuple[int, int] | None:
+        """Samples per optimizer step before and after; None without a config: defaults are no fact about this run."""
+        if not self.start.config_known and not {"per_device_train_batch_size", "gradient_accumulation_steps"} <= self.run.config.keys():
+            return None
         world = self.run.facts.get("world_size") or 1
         sizes = [
             effective_batch_size(effective(at.config, at.facts), world if isinstance(world, int) else 1)
@@ -282,4 +314,4 @@ def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:
 def _speed(remedies: Sequence[Remedy]) -> Text | None:
     """What the neutral remedies cost in time: their own words."""
     costs = list(dict.fromkeys(remedy.cost for remedy in remedies if remedy.effect == "neutral" and remedy.cost))
-    return planner_reasons.together(costs) if costs else None
+    return catalogue.concatenate(costs) if costs else None

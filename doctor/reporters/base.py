@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any, Protocol
 
 import msgspec
@@ -48,11 +49,15 @@ def parts(report: Report) -> tuple[list[FindingView], list[FindingView], list[Fi
 
 
 def verdict(report: Report, words: Words) -> tuple[str, str, str]:
-    """Of a report without a root cause: its kind (fine or unknown), headline and sentence."""
+    """For a report without a root cause: its kind (`fine` or `unknown`), headline and sentence."""
     where = reached(report, words)
     steps = words("at_steps", steps=where) if where else ""
-    if config_only(report):
+    if report.kind == "check" and report.verdict == "healthy":
         return "fine", words("healthy"), words("config_only")
+    if report.verdict == "undecided":
+        return "unknown", words("undecided"), _undecided(report, words)
+    if report.run.status == "ended_early":
+        return "fine", words("ended_early"), words("ended_early_text", steps=where)
     kind, title, sentence = {
         "failed": ("unknown", "unknown_cause", "unknown_text"),
         "interrupted": ("unknown", "interrupted", "interrupted_text"),
@@ -63,8 +68,25 @@ def verdict(report: Report, words: Words) -> tuple[str, str, str]:
     return kind, words(title), words(sentence, steps=steps)
 
 
-def config_only(report: Report) -> bool:
-    """Nothing of a run was seen, only how it is set up: there is no end to speak of."""
+def _undecided(report: Report, words: Words) -> str:
+    """What was read without telling anything, and what would."""
+    read = words("comma").join(_shown(f"{one.path} ({one.kind})" for one in report.run.sources)) or words("no_sources")
+    hint = words("undecided_config", path=shlex.quote(report.run.path)) if any(one.kind == "config" for one in report.run.sources) else ""
+    return words.sentences(words("undecided_text", read=read), hint)
+
+
+def _shown(names: Iterable[str]) -> list[str]:
+    """The first few of many names."""
+    names = list(names)
+    return [*names[:UNDECIDED_FILES], *(["..."] if len(names) > UNDECIDED_FILES else [])]
+
+
+UNDECIDED_FILES = 4
+"""Files named in the sentence about a run of which nothing can be judged."""
+
+
+def setup_only(report: Report) -> bool:
+    """Whether only the setup of a run was read: then there is no end to speak of."""
     run = report.run
     return run.status == "unknown" and run.steps.last is None and all(one.kind in _SETUP for one in run.sources if one.records)
 
@@ -73,18 +95,22 @@ _SETUP = ("config", "command", "deepspeed")
 
 
 def reached(report: Report, words: Words) -> str:
-    """How far the run came: `step 120 of 500`, or nothing."""
+    """How far the run came: `step 120 of 500`, with a percentage if it ended early; empty without a step."""
     steps = report.run.steps
     if steps.last is None:
         return ""
-    return words("step_of", step=steps.last, planned=steps.planned) if steps.planned else words("step", step=steps.last)
+    if not steps.planned:
+        return words("step", step=steps.last)
+    if report.run.status == "ended_early":
+        return words("step_of_share", step=steps.last, planned=steps.planned, percent=round(100 * steps.last / steps.planned))
+    return words("step_of", step=steps.last, planned=steps.planned)
 
 
 def run_row(report: Report, words: Words) -> list[str]:
     """The run in pieces: where, what is trained how, on how many GPUs, how it ended and how far it came."""
     run = report.run
     ranks = words("processes", count=run.world_size) if run.world_size and run.world_size > 1 else ""
-    ended = "" if config_only(report) else words.run_status[run.status]
+    ended = "" if setup_only(report) else words.run_status[run.status]
     return [
         run.path,
         run.stage or "",
@@ -146,38 +172,62 @@ def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:
 
 
 def standing(remedy: RemedyView, report: Report) -> str:
-    """A remedy's status as people read it: one that applies but is not in the patch is for later."""
+    """A remedy's status as people read it: one that applies but is not in the patch is `later` (if needed)."""
     patched = report.patch.changes if report.patch else []
-    return "later" if remedy.status == "apply" and patched and not all(change in patched for change in remedy.changes) else remedy.status
+    return "later" if remedy.status == "apply" and not (patched and all(change in patched for change in remedy.changes)) else remedy.status
 
 
 def next_commands(report: Report) -> list[str]:
-    """What to type next: write the patched config, unless that is done, and train with it."""
+    """What to type next, one line each: install packages, write the patched config unless that is done, train with it."""
     patch = report.patch
-    if patch is None or not patch.command:
+    if patch is None:
         return []
+    out = [f"pip install {' '.join(patch.packages)}"] if patch.packages else []
+    path = shlex.quote(report.run.path)
+    command = patch.command
     if report.kind == "check" and patch.yaml:
-        path = shlex.quote(report.run.path)
-        return [f"lfdoctor check {path} --fix", re.sub(r"(?<!\S)\S+\.(?:ya?ml|json)\b", lambda _: path, patch.command, count=1)]
-    target = re.search(r"(?<!\S)\S+\.(?:ya?ml|json)\b", patch.command)
-    if not patch.yaml or patch.written or not target:
-        return [patch.command]
-    return [f"lfdoctor analyze {shlex.quote(report.run.path)} --patch {target[0]}", patch.command]
+        out.append(f"lfdoctor check {path} --fix")
+        command = with_config(command, patch.file, report.run.path)
+    elif patch.yaml and patch.file and not patch.written:
+        given = f" --config {shlex.quote(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
+        out.append(f"lfdoctor analyze {path}{given} --patch {shlex.quote(patch.file)}")
+    return [*out, *([command] if command else [])]
+
+
+def with_config(command: str | None, old: str | None, new: str) -> str | None:
+    """A command on another config file."""
+    if command is None or old is None:
+        return command
+    return re.sub(rf"(?<!\S){re.escape(shlex.quote(old))}(?!\S)", lambda _: shlex.quote(new), command, count=1)
+
+
+def _lies_in(file: str, folder: str) -> bool:
+    """Whether `analyze folder` finds the file by itself."""
+    return PurePath(file).is_relative_to(folder) or file == folder
 
 
 def todo(report: Report) -> list[RemedyView]:
-    """What to do about the root causes: what is in the patch, else what is to be done by hand."""
+    """What to do about the root causes: what is in the patch, else what applies, else what is manual."""
     remedies = [one for finding in parts(report)[0] for one in finding.remedies]
-    chosen = [one for one in remedies if standing(one, report) == "apply" and (one.changes or report.patch is None)]
+    if report.patch is None:
+        return [one for one in remedies if one.status == "apply"] or [one for one in remedies if one.status == "manual"]
+    chosen = [one for one in remedies if standing(one, report) == "apply" and one.changes]
     return chosen or [one for one in remedies if standing(one, report) in ("manual", "apply")]
 
 
 def launch_lines(patch: PatchView, words: Words) -> tuple[str, str]:
-    """Without the run's YAML: what to say of it, and the options to give, unless the next command carries them already."""
+    """Without the run's YAML: a sentence, and the options to give, unless the next command has them already."""
     if patch.diff or not patch.overrides:
         return "", ""
-    carried = patch.command is not None and all(one in patch.command for one in patch.overrides)
+    words_of = shlex.split(patch.command) if patch.command else []
+    carried = bool(words_of) and all(word in words_of or _as_flag(word, words_of) for word in patch.overrides)
     return (words("no_yaml_command"), "") if carried else (words("no_yaml"), " ".join(patch.overrides))
+
+
+def _as_flag(word: str, words: Sequence[str]) -> bool:
+    """Whether a command has an override as `--key value`."""
+    key, _, value = word.partition("=")
+    return f"--{key}" in words and value in words
 
 
 def guide_titles(remedies: Sequence[RemedyView], words: Words) -> str:
@@ -193,8 +243,13 @@ def skipped_lines(report: Report, words: Words) -> list[str]:
     ]
 
 
+def rules_line(report: Report, words: Words) -> str:
+    """How many of the rules ran."""
+    return words("rules_looked", looked=report.rules_looked, total=report.rules_looked + len(report.could_not_look))
+
+
 def blind_lines(report: Report, words: Words) -> list[str]:
-    """What could not be looked at, one line per missing thing, the most missed first."""
+    """The rules that were not checked, one line per missing input, the most missed first."""
     counts = Counter(words.what_missed(one.missing) for one in report.could_not_look)
     return [words("blind_rule" if count == 1 else "blind_rules", count=count, missing=missing) for missing, count in counts.most_common()]
 

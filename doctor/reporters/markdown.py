@@ -190,7 +190,7 @@ class Document:
         troubles = [f"`{one.path}`: {problem}" for one in sources for problem in one.problems] + self.report.problems
         parts = (
             (words("blind"), base.blind_lines(self.report, words)),
-            (f"{words('read')} ({words('rules_looked', looked=self.report.rules_looked)})", read),
+            (f"{words('read')} ({base.rules_line(self.report, words)})", read),
             (words("problems"), troubles),
         )
         return [f"**{title}**\n\n" + "\n".join(f"- {escaped(line)}" for line in lines) for title, lines in parts if lines]

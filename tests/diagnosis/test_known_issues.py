@@ -153,14 +153,18 @@ def test_the_nearest_come_first_and_not_all_with_one_fix(tmp_path):
     assert max(Counter(one.remedy for one in told(report)).values()) <= 2
 
 
-def test_a_healthy_run_is_not_looked_up():
+def test_a_healthy_run_is_not_looked_up(monkeypatch):
     """For a run without a failure the index is not even built."""
 
     def never():
         raise AssertionError("looked up")
 
+    monkeypatch.setattr(known_issues, "shipped", never)
+    monkeypatch.setattr(known_issues.similar_issues, "__defaults__", (never,))
     report = pipeline.analyze(ROOT / "fixtures" / "healthy-dpo")
-    assert known_issues.attach(report, index=never) == report
+    assert report.healthy
+    with pytest.raises(AssertionError, match="looked up"):
+        pipeline.analyze(ROOT / "fixtures" / "template_missing_or_unknown-name")
 
 
 def test_a_config_that_is_checked_is_not_looked_up(tmp_path):
@@ -168,7 +172,7 @@ def test_a_config_that_is_checked_is_not_looked_up(tmp_path):
     (tmp_path / "train.yaml").write_text("stage: nonsense\n", encoding="utf-8")
     report = doctor.check(tmp_path / "train.yaml")
     assert not report.healthy
-    assert known_issues.attach(report) == report
+    assert told(report) == []
 
 
 def test_an_empty_index_and_an_empty_text_are_no_trouble():
@@ -193,10 +197,10 @@ def test_pages_for_people_show_them(tmp_path):
     first = told(report)[0]
     for name in ("terminal", "markdown"):
         page = REPORTERS[name](report, base.Screen(width=400))
-        assert "Known failures that look like this" in page
+        assert "Similar known failures" in page
         assert first.issue.split("#")[1] in page
         assert f"{first.score:.2f}" in page
-        assert "Known failures" not in REPORTERS[name](bare, base.Screen(width=400))
+        assert "Similar known failures" not in REPORTERS[name](bare, base.Screen(width=400))
     assert f"https://github.com/{first.issue.replace('#', '/issues/')}" in REPORTERS["markdown"](report)
 
 

@@ -244,12 +244,13 @@ def by_chance(work: Path, case: Case, fault: dict[str, Any], seed: int, limit_ki
 
 def chance(seed: int) -> int:
     """The same healer without a diagnosis: every remedy of the rule book that the config takes, and "the same again", in random order."""
+    from doctor.words.healing import restarts_used
+
     from doctor.live.supervisor.heal import Healer
     from doctor.live.supervisor.ledger import Attempt, Candidate, Ledger
     from doctor.planner.situation import Situation, advise
     from doctor.report.model import ChangeView
     from doctor.rulebook import loader
-    from doctor.words.healing import restarts_used
 
     dice = random.Random(seed)
     rules = loader.load().rules

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from doctor.fleet.attribution.changes import Candidate, Explanation
-from doctor.words.fleet import say
+from doctor.words import catalogue
 
 
 def verdict(found: Explanation, lang: str) -> str:
     """The answer in one sentence, empty where a guilty change was found: the suspects speak for themselves."""
-    return "" if found.verdict == "found" else say(found.verdict, lang)
+    return "" if found.verdict == "found" else catalogue.say(f"fleet.say.{found.verdict}", lang)
 
 
 def candidate(one: Candidate, lang: str) -> str:
     """A candidate in one sentence."""
-    text = say(
-        "suspect",
+    text = catalogue.say(
+        "fleet.say.suspect",
         lang,
         key=one.key,
         question=one.question,
@@ -24,4 +24,4 @@ def candidate(one: Candidate, lang: str) -> str:
         without=one.without,
         adjusted=f"{one.adjusted:.3f}",
     )
-    return f"{text}; {say('same', lang, names=', '.join(one.same))}" if one.same else text
+    return f"{text}; {catalogue.say('fleet.say.same', lang, names=', '.join(one.same))}" if one.same else text

@@ -17,12 +17,13 @@ import msgspec
 from doctor.core.events import Event
 from doctor.diagnosis.engine import Engine
 from doctor.live.trainer import stacks
-from doctor.live.trainer.monitor import title
+from doctor.live.trainer.monitor import alert
 from doctor.readers.base import File, Source
 from doctor.readers.discovery import natural_sort_key
 from doctor.readers.stacks import Stacks
 from doctor.rulebook import loader
 from doctor.support.process_tree import descendants, end_group, kill_tree
+from doctor.words import catalogue
 
 SILENCE_BEFORE_DUMP_SECONDS = 300.0
 """As long as the callback itself waits before it calls a training silent."""
@@ -78,7 +79,7 @@ class HangDetector:
             while not self._done.wait(0.2):
                 self._look(time.monotonic())
         except Exception as error:
-            self._tell(f"no longer watching for silence: {type(error).__name__}: {error}")
+            self._tell(_say("hang_watch_ended", error=f"{type(error).__name__}: {error}"))
 
     def _look(self, now: float) -> None:
         if self._ending:
@@ -94,7 +95,7 @@ class HangDetector:
         quiet = min(quiet, _since_last_step(self._folder))
         if self._end is not None and quiet >= self._end:
             self._question(quiet)
-            self.said.append(f"no output and no step for {quiet:.0f} s: ended by lfdoctor as hung")
+            self.said.append(_say("hang_ended", seconds=round(quiet)))
             self._ending = time.monotonic() + TERMINATE_GRACE_SECONDS
             end_group(self._pid, signal.SIGTERM)
         elif 0 < self._ask * 2**self._asked <= quiet and self._asked < MAX_STACK_DUMPS and now >= self._again:
@@ -111,9 +112,13 @@ class HangDetector:
             _ask(rank, step, quiet)
         files = sorted({rank.path for rank in ranks})
         facts = [event for path in files for event in Stacks().configs(File(path, path.name, Source(str(path), "stacks", 0)))]
-        for line in verdict(facts) or [f"no output and no step for {quiet:.0f} s; the stacks are in {self._folder}"]:
+        for line in verdict(facts) or [_say("hang_stacks", seconds=round(quiet), folder=self._folder)]:
             self._tell(line)
         return True
+
+
+def _say(name: str, /, **values: object) -> str:
+    return catalogue.say(f"live.{name}", catalogue.user_language(), **values)
 
 
 def verdict(facts: list[Event]) -> list[str]:
@@ -123,8 +128,7 @@ def verdict(facts: list[Event]) -> list[str]:
         engine.feed(event)
     out = []
     for finding in engine.findings():
-        step = finding.first.facts.get("after_step", 0)
-        out.append(f"{finding.rule.severity} at step {step}: {title(finding.rule, finding.first.facts)} [{finding.rule.id}]")
+        out.append(alert(finding))
         out += [f"  {piece.text}" for piece in finding.evidence]
     return out
 

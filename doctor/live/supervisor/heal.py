@@ -23,7 +23,7 @@ from doctor.live.supervisor.watched_run import Listeners, Outcome
 from doctor.privacy.secrets import mask, plain
 from doctor.report.model import AttemptView, ChangeView, Report
 from doctor.support.texts import Text
-from doctor.words import healing as sentences
+from doctor.words import catalogue
 
 HUNG_SECONDS = 1800.0
 """LLaMA-Factory's ddp_timeout is 5 years (180000000 s): without a limit of ours a hung rank would hang an unattended run for good."""
@@ -69,9 +69,9 @@ class Healer:
 
     def _next(self, attempt: Attempt, outcome: Outcome) -> Attempt | Text:
         if outcome.code == 0 and not attempt.lost:
-            return sentences.HEALED
+            return catalogue.text("healing.healed")
         if outcome.asked_to_stop:
-            return sentences.INTERRUPTED
+            return catalogue.text("healing.interrupted")
         return self.ledger.next_attempt(attempt)
 
     def _watched(self, attempt: Attempt) -> Outcome:
@@ -112,14 +112,18 @@ class Healer:
         if failed is None or failed.root is None or failed.root.cause != "disk_full" or type(limit) is not int or limit < 1:
             return
         gone = checkpoints.make_room(Path(str(failed.values.get("output_dir"))), limit, attempt.resume, self._began)
-        print(f"lfdoctor: {sentences.made_room(len(gone), limit).in_language(self.lang)}", file=sys.stderr, flush=True)
+        print(
+            f"lfdoctor: {catalogue.text('healing.made_room', count=len(gone), limit=limit).in_language(self.lang)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _told(self, outcome: Outcome, word: Text | None) -> Report | None:
         """The last attempt's report with the lineage; written after every attempt, so that it is there whatever happens to us."""
         if outcome.report is None:
             return None
         views = [self.view(one) for one in self.ledger.attempts if one.report is not None]
-        healing = word.in_language(self.lang) if word and (len(views) > 1 or word is not sentences.HEALED) else None
+        healing = word.in_language(self.lang) if word and (len(views) > 1 or word != catalogue.text("healing.healed")) else None
         report = msgspec.structs.replace(outcome.report, attempts=views, healing=healing)
         try:
             watched_run.save(report, self.folder / "report.json")
@@ -173,7 +177,7 @@ class Healer:
         attempt.hooked = any(path.name == "lfdoctor.jsonl" for path in evidence)
         root = attempt.root
         if attempt.report.healthy or (root is None and attempt.report.run.status == "completed"):
-            return [sentences.NOTHING_FAILED.in_language(self.lang), f"attempt 1: {self.command(attempt)}"]
+            return [catalogue.text("healing.nothing_failed").in_language(self.lang), f"attempt 1: {self.command(attempt)}"]
         next_attempt = self.ledger.next_attempt(attempt)
         if isinstance(next_attempt, Text):
             return [next_attempt.in_language(self.lang)]
@@ -183,7 +187,9 @@ class Healer:
 def lines(attempt: Attempt, lang: str) -> list[str]:
     """An attempt in words: why, what changes, from where it goes on."""
     start = (
-        sentences.resumes(str(attempt.resume.path), attempt.redone or 0) if attempt.resume else sentences.starts_anew(attempt.redone or 0)
+        catalogue.text("healing.resumes", path=attempt.resume.path, redone=attempt.redone or 0)
+        if attempt.resume
+        else catalogue.text("healing.starts_anew", redone=attempt.redone or 0)
     )
     head = f"attempt {attempt.number}: {attempt.why.in_language(lang)}"
     changes = [

@@ -21,7 +21,7 @@ from doctor.live.supervisor.launch import patched
 from doctor.planner.situation import next_name
 from doctor.report.model import ChangeView, FindingView, Report
 from doctor.support.texts import Text
-from doctor.words import healing
+from doctor.words import catalogue
 
 PATCHES, RETRIES = 4, 3
 """So many patches, and so many restarts without one, are tried for one cause at most."""
@@ -57,7 +57,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     resume: Checkpoint | None = None
     keep_rate: bool = True
     changes: tuple[Change, ...] = ()
-    why: Text = healing.AS_GIVEN
+    why: Text = msgspec.field(default_factory=lambda: catalogue.text("healing.as_given"))
     parent: Attempt | None = None
     redone: int | None = None
     code: int = 0
@@ -115,13 +115,13 @@ class Ledger:
         """What to start after this failed attempt."""
         report, root = attempt.report, attempt.root
         if report is None:
-            return healing.NO_REPORT
+            return catalogue.text("healing.no_report")
         if report.run.status == "interrupted":
-            return healing.INTERRUPTED
+            return catalogue.text("healing.interrupted")
         if attempt.number > self.restarts:
-            return healing.restarts_used(self.restarts)
+            return catalogue.text("healing.restarts_used", count=self.restarts)
         if attempt.text is None:
-            return healing.NO_CONFIG
+            return catalogue.text("healing.no_config")
         if attempt.parent is not None and _cannot_resume(attempt):
             return self._elsewhere(attempt)
         base = _before_a_bad_patch(attempt)
@@ -139,7 +139,7 @@ class Ledger:
         if attempt.resume is not None:
             known = self._points(parent)
             self._unusable |= {one.path for one in known} if self._unusable else {attempt.resume.path}
-        return self.make_attempt(parent, attempt, attempt.text or "", attempt.changes, attempt.env, healing.ELSEWHERE)
+        return self.make_attempt(parent, attempt, attempt.text or "", attempt.changes, attempt.env, catalogue.text("healing.elsewhere"))
 
     def _points(self, attempt: Attempt) -> list[Checkpoint]:
         """The checkpoints that an attempt left or began from, but for those that turned out not to load."""
@@ -155,7 +155,7 @@ class Ledger:
             return None
         self._retries[cause] += 1
         self._reached[cause] = attempt.last_step
-        return self.make_attempt(attempt, attempt, attempt.text or "", (), attempt.env, healing.AGAIN)
+        return self.make_attempt(attempt, attempt, attempt.text or "", (), attempt.env, catalogue.text("healing.again"))
 
     def _patched(self, base: Attempt) -> Attempt | None:
         cause = _cause(base)
@@ -170,7 +170,7 @@ class Ledger:
             self._tried.add(key)
             self._patches[cause] += 1
             return self.make_attempt(
-                base, self.attempts[-1], patched(base.text or "", changes, one.because), changes, env, healing.because(one.says)
+                base, self.attempts[-1], patched(base.text or "", changes, one.because), changes, env, Text(one.says, one.says, one.says)
             )
         return None
 
@@ -294,9 +294,9 @@ def _cannot_resume(attempt: Attempt) -> bool:
 def _gives_up(attempt: Attempt, spent: bool) -> Text:
     root = attempt.root
     if root is None:
-        return healing.UNKNOWN
+        return catalogue.text("healing.unknown")
     by_hand = next((one.text for one in root.remedies if one.status == "manual"), "")
-    return healing.gives_up(root.title, by_hand, spent)
+    return catalogue.text("healing.gives_up_spent" if spent else "healing.gives_up", title=root.title, by_hand=by_hand)
 
 
 def fingerprint(values: Mapping[str, Any], env: Mapping[str, str], changes: Sequence[Change] = ()) -> str:

@@ -12,6 +12,7 @@ from doctor.readers.merge import Sequencer
 from doctor.rulebook import loader
 from doctor.rulebook.findings import Finding
 from doctor.rulebook.model import Rule
+from doctor.words import catalogue
 
 CERTAIN = ("divergence", "nonfinite")
 """Symptoms of an error that no later step heals: these may stop a run, if its user wants that."""
@@ -67,8 +68,7 @@ class Monitor:
             rule = finding.rule
             if rule.id in news and rule.severity in ("error", "warning"):
                 self._told.add(rule.id)
-                place = f"at step {finding.steps[0]}" if finding.steps else f"at {finding.first.where}"
-                self._tell(f"{rule.severity} {place}: {title(rule, finding.first.facts)} [{rule.id}]")
+                self._tell(alert(finding))
 
 
 class StopJudge:
@@ -86,9 +86,19 @@ class StopJudge:
         return title(rules[news[0][0]], news[0][1].facts) if news else None
 
 
-def title(rule: Rule, facts: Mapping[str, Any]) -> str:
+def alert(finding: Finding) -> str:
+    """One sentence about a finding, in the user's language."""
+    rule, facts, lang = finding.rule, finding.first.facts, catalogue.user_language()
+    known = {"severity": catalogue.texts("report.severity")[rule.severity], "title": title(rule, facts, lang), "rule": rule.id}
+    step = finding.steps[0] if finding.steps else facts.get("after_step")
+    if step is None:
+        return catalogue.say("live.alert_at_place", lang, place=finding.first.where, **known)
+    return catalogue.say("live.alert_at_step", lang, step=step, **known)
+
+
+def title(rule: Rule, facts: Mapping[str, Any], lang: str = "en") -> str:
     """The rule's title, with the match's facts where it asks for them."""
     try:
-        return rule.title.en.format_map(facts)
+        return rule.title.in_language(lang).format_map(facts)
     except (KeyError, ValueError, TypeError):
         return rule.id

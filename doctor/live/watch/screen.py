@@ -17,7 +17,14 @@ from doctor.words import catalogue as wording
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _COLOURS = {"error": "bright_red", "warning": "yellow"}
-_STATUS = {"running": "green", "completed": "green", "failed": "bright_red", "interrupted": "yellow", "unknown": "magenta"}
+_STATUS = {
+    "running": "green",
+    "completed": "green",
+    "ended_early": "yellow",
+    "failed": "bright_red",
+    "interrupted": "yellow",
+    "unknown": "magenta",
+}
 ROWS = 6
 """Height of a curve in lines."""
 FINDINGS = 8
@@ -31,7 +38,7 @@ def render(frame: Frame, width: int, lang: str) -> RenderableType:
         f"  {frame.attempt}  " if frame.attempt else "  ",
         (say.run_status[frame.status], _STATUS[frame.status]),
         "  ",
-        (say("watch_quiet", age=_span(frame.quiet)), "dim"),
+        (say("watch_quiet", age=_span(frame.quiet)) if round(frame.quiet) else say("watch_now"), "dim"),
     )
     parts: list[RenderableType] = [head, _progress(frame, width, say), _figures(frame, say)]
     for name, (steps, values) in frame.curves.items():

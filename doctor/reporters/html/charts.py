@@ -93,6 +93,4 @@ def _plain(curve: Curve) -> dict[str, Any]:
 
 def yaml_name(report: Report) -> str:
     """The file that the next command expects the patched YAML in."""
-    command = report.patch.command if report.patch else None
-    words = (command or "").split()
-    return next((word.rpartition("/")[2] for word in words if word.endswith((".yaml", ".yml", ".json"))), "train-patched.yaml")
+    return (report.patch.file if report.patch else None) or "train-patched.yaml"

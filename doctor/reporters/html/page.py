@@ -208,8 +208,8 @@ class Page:
             if one.severity != "note":
                 when = ", ".join(self.span(one)[:1]) if one.steps else self.words.phase.get(one.phase or "", "")
                 out.append(Incident(self._place(one), one.severity, one.title, when, f"f{number}"))
-        end = {"completed": "fine", "failed": "error", "interrupted": "warning"}.get(run.status, "unknown")
-        if not base.config_only(self.report):
+        end = {"completed": "fine", "ended_early": "warning", "failed": "error", "interrupted": "warning"}.get(run.status, "unknown")
+        if not base.setup_only(self.report):
             out.append(Incident(self._end(), end, self.words.run_status[run.status], base.reached(self.report, self.words)))
         return spread(sorted(out, key=lambda one: one.at))
 
@@ -248,6 +248,10 @@ class Page:
     def environment(self) -> list[tuple[str, str]]:
         """Software and machine, as they were found."""
         return [(name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in self.report.run.environment.items()]
+
+    def rules(self) -> str:
+        """How many of the rules ran."""
+        return base.rules_line(self.report, self.words)
 
     def blind(self) -> list[str]:
         """What could not be looked at."""
