@@ -20,6 +20,7 @@ from doctor.diagnosis.fallback import LastEvents, with_unknown_failure
 from doctor.diagnosis.origin import checkpoint_seen, launch_of
 from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
+from doctor.planner.launching import is_llamafactory
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.plugins import Plugins
 from doctor.readers import reading as readers
@@ -104,6 +105,7 @@ def run_analysis(
     status = run_status(engine.run, judged)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     ranked = with_unknown_failure(judged, status, engine.run, seen, consoles)
+    launch = launch_of(engine.run)
     planned = plan.plan(
         ranked,
         engine.run,
@@ -112,7 +114,7 @@ def run_analysis(
         gpu_memory_gib=gpu_memory_gib,
         config_text=ConfigText(*reading.config_source) if reading.config_source else None,
         previous_attempts=previous_attempts,
-        launch=launch_of(engine.run),
+        launch=launch,
         checkpoint_seen=checkpoint_seen(paths, engine.run),
     )
     said = verdict("analyze", status, ranked, engine.run)
@@ -129,6 +131,8 @@ def run_analysis(
         skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],
         contexts=context.around(evidence_places(ranked)),
         problems=[*tools.added.problems, *engine.problems],
+        config_path=reading.config_source[0] if reading.config_source else None,
+        llamafactory=is_llamafactory(engine.run, launch) or not engine.run.config,
     )
     return Analysis(build(diagnosis, tools.book, lang), judged, engine.run)
 

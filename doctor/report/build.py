@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -42,7 +43,7 @@ from doctor.report.status import planned_steps
 from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
 from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
-from doctor.rulebook.model import Body, GuideStep, Rulebook
+from doctor.rulebook.model import Body, GuideStep, Remedy, Rulebook
 from doctor.support.texts import Text
 from doctor.version import __version__
 from doctor.words.catalogue import Words
@@ -74,7 +75,8 @@ class SimilarIssue(msgspec.Struct, frozen=True):
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """What a report is made of: what was read, what was found in it, and what to do about it.
 
-    `similar[i]` belongs to `ranked[i]`; empty if nothing was looked up. `contexts` hold the lines around pieces of evidence.
+    `similar[i]` belongs to `ranked[i]`; empty if nothing was looked up. `contexts` hold the lines around pieces of evidence. `config_path`
+    is the run's YAML; a run that is not one of LLaMA-Factory's is told no `llamafactory-cli` command.
     """
 
     path: str
@@ -90,6 +92,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     skipped: Sequence[SkippedView] = ()
     contexts: Mapping[Where, Context] = MappingProxyType({})
     problems: Sequence[str] = ()
+    config_path: str | None = None
+    llamafactory: bool = True
 
 
 def build(diagnosis: Diagnosis, book: Rulebook, lang: str) -> Report:
@@ -123,6 +127,8 @@ class ReportWriter:
     def __init__(self, diagnosis: Diagnosis, book: Rulebook, lang: str) -> None:
         self.run = diagnosis.run
         self.contexts = diagnosis.contexts
+        self.llamafactory = diagnosis.llamafactory
+        self.config_path = shlex.quote(clean(diagnosis.config_path)) if diagnosis.config_path else "your-config.yaml"
         self.texts = TextWriter(lang)
         steps = book.guide.steps if book.guide else ()
         self.guide: dict[tuple[str, int], GuideStep] = {(step.section, step.step): step for step in steps}
@@ -202,10 +208,16 @@ class ReportWriter:
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
             changes=_changes(advice.changes),
-            command=fill(remedy.command, _lookup(scope)) if remedy.command else None,
+            command=self._command(remedy, scope),
             correction=self.texts.put(f"{place}.correction", step.correction) if step and step.correction else None,
             references=list(remedy.references),
         )
+
+    def _command(self, remedy: Remedy, scope: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """A remedy's command, on the run's own config."""
+        if not remedy.command or (not self.llamafactory and "llamafactory-cli" in remedy.command):
+            return None
+        return fill(remedy.command, _lookup(scope)).replace("<config>", self.config_path)
 
     def _guide(self, place: str, step: tuple[str, int] | None) -> GuideView | None:
         """The guide's own words in Korean, their translation elsewhere."""
