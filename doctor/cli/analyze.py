@@ -12,7 +12,6 @@ from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Verbose, emit,
 from doctor.cli.progress import shown_progress
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.reporters import registry
-from doctor.reporters.base import with_config
 
 if TYPE_CHECKING:
     from doctor.planner.plan import Strategy
@@ -90,6 +89,8 @@ def _without_earlier_attempts(history: Path, paths: list[str], report: Report, *
 def _write_patch(report: Report, target: Path) -> Report:
     """Writes the patched config; the report then tells the command with this file."""
     import msgspec
+
+    from doctor.reporters.base import with_config
 
     if report.patch is None or report.patch.yaml is None:
         typer.echo(f"lfdoctor: {target} was not written: there is no patched config", err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -11,24 +11,23 @@ from doctor.core.events import Where
 from doctor.core.run import Run
 from doctor.planner.launching import Launch
 
-_LINE_BYTES = 1 << 14
-"""A longer command line is cut."""
+_SCRIPT_BYTES = 256 << 10
+"""Bytes of a launch script that are read."""
 _CONTINUED = 64
 """Lines that one command may be spread over with backslashes."""
 _DEPTH = 3
 """Folders are searched for checkpoints as deep as the readers look."""
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
+_ASSIGNED = re.compile(r"\s*(?P<export>export\s+)?(?P<name>[A-Za-z_]\w*)=(?P<value>'[^']*'|\"[^\"]*\"|[^\s;&|]*)\s*(?:;\s*)?(?:#.*)?")
+_REFERENCE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
+_SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID")
+"""Variables of a training process that torchrun sets for each rank; the user need not repeat them."""
 
 
-def launch_of(run: Run) -> Launch | None:
-    """The command that started the run: a script or a pasted line beside the log, else the process's own words from the journal."""
-    place = run.fact_where.get("config.named") or run.fact_where.get("launcher")
-    if place is not None and place.line is not None:
-        launch = Launch.parse(_logical_line(place), dict(_exported(run, place)))
-        if launch is not None:
-            return launch
-    command = run.facts.get("command")
-    return _of_process(command) if isinstance(command, str) else None
+def launch_of(run: Run, scripts: Iterable[str]) -> Launch | None:
+    """The command that started the run: from a script beside the log, else the journal's, else one pasted above the log."""
+    launches = (launch for script in scripts if (launch := _of_script(Path(script))) is not None)
+    return next(launches, None) or _of_journal(run) or _of_pasted_line(run)
 
 
 def checkpoint_seen(paths: Sequence[str | Path], run: Run) -> bool:
@@ -45,42 +44,76 @@ def _holds_checkpoint(folder: Path, depth: int) -> bool:
     except OSError:
         return False
     return any(_CHECKPOINT.fullmatch(entry.name) for entry in inside) or (
-        depth > 1 and any(_holds_checkpoint(entry, depth - 1) for entry in inside)
+        depth > 1 and any(_holds_checkpoint(one, depth - 1) for one in inside)
     )
 
 
-def _logical_line(place: Where) -> str:
-    """The line of a script with its continuations; empty if it cannot be read again."""
+def _of_script(path: Path) -> Launch | None:
+    """The first command of a script that starts a training, with the variables that the script sets before it."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_SCRIPT_BYTES)
+    except OSError:
+        return None
+    known: dict[str, str] = {}
+    exported: dict[str, str] = {}
+    for line in _logical_lines(text.splitlines()):
+        assigned = _ASSIGNED.fullmatch(line)
+        if assigned:
+            known[assigned["name"]] = _expanded(assigned["value"].strip("'\""), known)
+            exported |= {assigned["name"]: known[assigned["name"]]} if assigned["export"] else {}
+        elif (launch := Launch.parse(line)) is not None:
+            env = {**exported, **{name: _expanded(value, known) for name, value in launch.env.items()}}
+            return Launch(env, [_expanded(word, known) for word in launch.words])
+    return None
+
+
+def _of_journal(run: Run) -> Launch | None:
+    """The process's own words and variables; under torchrun they name LLaMA-Factory's launcher.py, which llamafactory-cli starts."""
+    command, place = run.facts.get("command"), run.fact_where.get("command")
+    launch = Launch.parse(f"python {command}") if isinstance(command, str) else None
+    if launch is None or place is None:
+        return None
+    name = PurePath(launch.words[1]).name
+    if name not in ("launcher.py", "llamafactory-cli", "lmf"):
+        return None
+    env = {
+        key.removeprefix("env."): str(run.facts[key])
+        for key, where in run.fact_where.items()
+        if key.startswith("env.") and where.file == place.file and run.facts[key] and key.removeprefix("env.") not in _SET_BY_TORCHRUN
+    }
+    words = launch.words[2:]
+    return Launch(env, ["llamafactory-cli", *([] if name != "launcher.py" and words[:1] == ["train"] else ["train"]), *words])
+
+
+def _of_pasted_line(run: Run) -> Launch | None:
+    place = run.fact_where.get("config.named") or run.fact_where.get("launcher")
+    return Launch.parse(_line(place)) if place is not None and place.line is not None else None
+
+
+def _line(place: Where) -> str:
+    """A line of a log with its continuations; empty if it cannot be read again."""
     try:
         with Path(place.file).open(encoding="utf-8", errors="replace") as file:
-            lines = islice(file, (place.line or 1) - 1, (place.line or 1) - 1 + _CONTINUED)
-            return " ".join(_continued(line[:_LINE_BYTES] for line in lines))
+            lines = list(islice(file, (place.line or 1) - 1, (place.line or 1) - 1 + _CONTINUED))
     except OSError:
         return ""
+    return next(_logical_lines(lines), "")
 
 
-def _continued(lines: Iterator[str]) -> Iterator[str]:
+def _logical_lines(lines: Sequence[str]) -> Iterator[str]:
+    """Lines joined with those that their backslash continues them on."""
+    held: list[str] = []
     for line in lines:
         text = line.strip()
-        yield text.removesuffix("\\")
+        held.append(text.removesuffix("\\"))
         if not text.endswith("\\"):
-            return
+            yield " ".join(held)
+            held = []
+    if held:
+        yield " ".join(held)
 
 
-def _exported(run: Run, place: Where) -> Iterator[tuple[str, str]]:
-    """Variables that the same script sets on lines before its command."""
-    for name, where in run.fact_where.items():
-        if name.startswith("env.") and where.file == place.file and (where.line or 0) < (place.line or 0):
-            yield name.removeprefix("env."), str(run.facts[name])
-
-
-def _of_process(command: str) -> Launch | None:
-    """The process's own words; under torchrun they name LLaMA-Factory's launcher.py, which llamafactory-cli starts."""
-    launch = Launch.parse(f"python {command}")
-    if launch is None:
-        return None
-    words = launch.words[1:]
-    name = PurePath(words[0]).name if words else ""
-    if name == "launcher.py":
-        return Launch({"FORCE_TORCHRUN": "1"}, ["llamafactory-cli", "train", *words[1:]])
-    return Launch(launch.env, [name, *words[1:]] if name in ("llamafactory-cli", "lmf") else launch.words)
+def _expanded(text: str, known: dict[str, str]) -> str:
+    """Variables of the same script; an unknown one stays a reference."""
+    return _REFERENCE.sub(lambda found: known.get(found[1], found[0]), text)

@@ -105,7 +105,7 @@ def run_analysis(
     status = run_status(engine.run, judged)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     ranked = with_unknown_failure(judged, status, engine.run, seen, consoles)
-    launch = launch_of(engine.run)
+    launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
     planned = plan.plan(
         ranked,
         engine.run,

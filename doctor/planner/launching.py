@@ -26,7 +26,8 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=.*", re.DOTALL)
 _REDIRECTION = re.compile(r"[12&]?>|<|\|\|?$|&&?$|;$")
 _REFERENCE = re.compile(r"\$(?:\w+|\{\w+\})")
-_WRAPPERS = ("nohup", "time", "exec", "sudo")
+_WRAPPERS = ("env", "nohup", "time", "exec", "sudo")
+"""Words before a command that do not change what it trains."""
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -36,15 +37,14 @@ class Launch(msgspec.Struct, frozen=True):
     words: list[str]
 
     @classmethod
-    def parse(cls, line: str, exported: Mapping[str, str] | None = None) -> Launch | None:
-        """A line of a script or of a pasted terminal; None if it starts no LLaMA-Factory training. `exported`: variables set before."""
-        words = list(_command_words(line))
-        if "--" in words and PurePath(words[0]).name == "lfdoctor":
-            words = words[words.index("--") + 1 :]
-        env = dict(exported or {})
-        while words and (words[0] in _WRAPPERS or words[0] == "env" or _ASSIGNMENT.fullmatch(words[0])):
-            name, equals, value = words.pop(0).partition("=")
+    def parse(cls, line: str) -> Launch | None:
+        """A line of a script or of a terminal; None if it starts no LLaMA-Factory training."""
+        words, env = list(_command_words(line)), dict[str, str]()
+        while words and (words[0] in _WRAPPERS or _ASSIGNMENT.fullmatch(words[0]) or PurePath(words[0]).name == "lfdoctor"):
+            name, equals, value = words[0].partition("=")
             env |= {name: value} if equals else {}
+            watched = PurePath(name).name == "lfdoctor" and "--" in words
+            words = words[words.index("--") + 1 if watched else 1 :]
         starts = any(word.endswith(_TRAINERS) or PurePath(word).name in _TRAINERS for word in words)
         return cls(env, words) if words and starts else None
 

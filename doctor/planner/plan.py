@@ -227,6 +227,7 @@ class PatchPlanner:
         packages = writing.packages(remedies)
         notes += [*more, *([catalogue.text("planner.install", packages=" ".join(packages))] if packages else [])]
         notes += writing.deepspeed_notes(changes, self.situation.config)
+        notes += self._command_line_notes(changes) if text is not None and self.launch is None else []
         notes += [] if self.start.config_known else [catalogue.text("planner.no_config")]
         batch = self._effective_batch()
         if batch and batch[0] != batch[1]:
@@ -287,6 +288,11 @@ class PatchPlanner:
         if self.run.seen <= {"ConfigSeen", "Fact"}:
             return False
         return any(taken.rule.family != "config" for taken in self.taken.values())
+
+    def _command_line_notes(self, changes: Sequence[Change]) -> list[Text]:
+        """Keys that the command line sets too, if the command itself is not known and so cannot be written without them."""
+        keys = [change.key for change in changes if change.target == "config" and self.run.origin(change.key) == "command"]
+        return [catalogue.text("planner.on_command_line", key=key) for key in keys]
 
     def _effective_batch(self) -> tuple[int, int] | None:
         """Samples per optimizer step before and after; None without a config: defaults are no fact about this run."""
