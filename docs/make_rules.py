@@ -11,6 +11,7 @@ import yaml
 
 from doctor.rulebook import loader
 from doctor.rulebook.model import FAMILIES, Remedy, Rule, Rulebook
+from doctor.rulebook.name_lists import collapse
 from doctor.support.texts import Text
 
 FOLDER = Path(__file__).parent / "rules"
@@ -34,11 +35,11 @@ def index(book: Rulebook) -> str:
 
 
 def page(rule: Rule) -> str:
-    """One rule's page: what it means in both languages, how it is seen, what helps, its own examples."""
+    """One rule's page: what it means in English and Korean, how it is seen, what helps, its own examples."""
     facts = f"`{rule.id}` · cause `{rule.cause}` · {rule.severity} · confidence {rule.confidence:g}"
     lines = [f"# {_open(rule.title.en)}", "", f"*{_open(rule.title.ko)}*", "", facts, "", "## What it means", ""]
     lines += [f"- {_open(text.en)}\n- {_open(text.ko)}" for text in rule.body]
-    lines += ["", "## How it is seen", "", *_yaml({"when": rule.when, **({"where": rule.where} if rule.where else {})})]
+    lines += ["", "## How it is seen", "", *_yaml({"when": collapse(rule.when), **({"where": rule.where} if rule.where else {})})]
     if rule.refines:
         lines += ["", "A more specific form of " + ", ".join(f"[{one}]({_link(rule, one)})" for one in rule.refines) + "."]
     if rule.explained_by:

@@ -90,7 +90,7 @@ def _write_patch(report: Report, target: Path) -> Report:
     """Writes the patched config; the report then tells the command with this file."""
     import msgspec
 
-    from doctor.reporters.base import with_config
+    from doctor.reporters.advice import with_config
 
     if report.patch is None or report.patch.yaml is None:
         typer.echo(f"lfdoctor: {target} was not written: there is no patched config", err=True)

@@ -61,7 +61,7 @@ def _terminal(compared: Compared, lang: str) -> str:
 
     from doctor.fleet.attribution.curves import blocks
     from doctor.fleet.output import explanations
-    from doctor.reporters.terminal_canvas import to_text
+    from doctor.reporters.terminal.canvas import to_text
     from doctor.words import catalogue
 
     found = compared.explanation

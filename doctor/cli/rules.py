@@ -52,7 +52,7 @@ def _table(rules: list[Rule], lang: str) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from doctor.reporters.terminal_canvas import COLOURS, to_text
+    from doctor.reporters.terminal.canvas import COLOURS, to_text
     from doctor.support.wrapping import Flowing
     from doctor.words.catalogue import load
 
@@ -67,26 +67,30 @@ def _table(rules: list[Rule], lang: str) -> str:
 
 @app.command("test")
 def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>/<name>.yaml.")]) -> int:
-    """Runs the examples inside a folder's rules; exit code 1 if one is not kept."""
+    """Runs the examples and the lints of a folder's rules; exit code 1 if one is not kept."""
     if not folder.is_dir():
         raise DoctorError(f"{folder}: no such folder")
     from doctor.diagnosis.rule_examples import check_rule
+    from doctor.diagnosis.rule_lints import lint_file, lint_rule
     from doctor.rulebook.parsing import rule_files
     from doctor.support.package_files import rules_folder
 
-    wanted = {f"{path.parent.name}/{path.stem}" for path in rule_files(folder)}
+    wanted = {f"{path.parent.name}/{path.stem}": path for path in rule_files(folder)}
     if not wanted:
         raise DoctorError(f"{folder}: no rules here; they stand in <family>/<name>.yaml")
     own = folder.resolve() == rules_folder().resolve()
     book, detectors = load_rules(None if own else folder)
-    failures = [f"{rule.id}: {problem}" for rule in book.rules if rule.id in wanted for problem in check_rule(rule, detectors, book)]
-    examples = [rule.examples for rule in book.rules if rule.id in wanted]
+    rules = [rule for rule in book.rules if rule.id in wanted]
+    failures = [f"{rule.id}: {problem}" for rule in rules for problem in check_rule(rule, detectors, book)]
+    lints = [f"{rule.id}: {problem}" for rule in rules for problem in (*lint_rule(rule, detectors), *lint_file(wanted[rule.id]))]
+    examples = [rule.examples for rule in rules]
     count = sum(len(one.match) + len(one.no_match) + len(one.fix) for one in examples)
     write_out(
-        "".join(f"{failure}\n" for failure in failures) + f"{len(wanted)} rules, {count} examples, {len(failures)} not kept\n",
+        "".join(f"{problem}\n" for problem in (*failures, *lints))
+        + f"{len(wanted)} rules, {count} examples, {len(failures)} not kept, {len(lints)} lints\n",
         encoding=None,
     )
-    return int(bool(failures))
+    return int(bool(failures or lints))
 
 
 @app.command("draft")
@@ -124,15 +128,14 @@ def draft_rule(
 @app.command("schema")
 def schema() -> None:
     """The JSON Schema of a rule file, for editors."""
-    import msgspec
-
     from doctor.detectors.registry import DETECTORS
     from doctor.rulebook.model import Rule
+    from doctor.support.json_schema import schema_of
 
-    (top,), parts = msgspec.json.schema_components([Rule], ref_template="#/$defs/{name}")
+    full = schema_of(Rule, "A rule of lfdoctor")
+    parts = full["$defs"]
     rule = parts["Rule"]["properties"]
     use = {"type": "object", "required": ["use"], "properties": {**parts["Remedy"]["properties"], "use": {"type": "string"}}}
     rule["remedies"] = {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/Remedy"}, use, {"type": "string"}]}}
     rule["when"] |= {"propertyNames": {"enum": sorted(DETECTORS)}, "minProperties": 1, "maxProperties": 1}
-    full = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A rule of lfdoctor", **top, "$defs": parts}
     write_out(json.dumps(full, ensure_ascii=False, indent=2) + "\n")

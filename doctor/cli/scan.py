@@ -118,7 +118,7 @@ def _told(summary: Summary, lang: str) -> str:
 
     from doctor.cli.common import screen
     from doctor.fleet.output import explanations
-    from doctor.reporters.terminal_canvas import to_text
+    from doctor.reporters.terminal.canvas import to_text
     from doctor.words import catalogue
 
     counts = ", ".join(f"{count} {catalogue.say('fleet.state.' + state, lang)}" for state, count in summary.states.items())

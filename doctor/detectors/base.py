@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -17,22 +18,37 @@ QUIET: Iterator[Match] = iter(())
 class Detector(Protocol):
     """Built from the parameters under a rule's `when:`; unknown parameters raise TypeError, impossible ones ValueError.
 
-    A detector takes time only from events, never from the clock, and keeps bounded state. Between the metric lane and the text lane
-    there is no order: a detector reads events of one lane only (plus ConfigSeen and, in `finish`, everything in `run`).
-    One instance serves every rule with the same `when:`.
+    A detector takes time only from events, never from the clock, and keeps bounded state. Metrics and text have no common order: a
+    detector reads events of one of the two only (and ConfigSeen; in `finish`, everything in `run`). One instance serves every rule with
+    the same `when:`. Most are a `DetectorBase`, which has a default for all but `reads`, `facts` and one of `feed` and `finish`.
     """
 
     reads: ClassVar[tuple[type[Event], ...]]
-    needs: tuple[str, ...]
-    """What it must have seen, else the rule "could not look": series names (`metrics.grad_norm`), `text`, `config`, `steps`, `samples`."""
     facts: tuple[str, ...]
-    """The names of the facts its matches may carry (checked against the placeholders of the rules' texts)."""
-    literals: tuple[str, ...]
-    """For detectors of text: one of these stands in every line it can match; empty = it must see every event it reads.
+    """Names of the facts its matches may carry; the texts and conditions of its rules may use these."""
 
-    A detector may also have `expressions` (regular expressions: one of them matches every line it can match) and `markers` (literals of
-    lines of which it need see only the latest): of a log in which many lines hold literals, only those lines are looked at.
-    """
+    @property
+    def literals(self) -> tuple[str, ...]:
+        """For a detector of text: one of these stands in every line it can match. Empty: it must see every event it reads."""
+        ...
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """For a detector of text: regular expressions of which one matches every line it can match."""
+        ...
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Literals of lines of which it need see only the latest before a line that matches an expression."""
+        ...
+
+    def could_look(self, run: Run) -> str | None:
+        """None if `run` holds all that it needs; else the first missing input, as in `has_input`."""
+        ...
+
+    def compile(self) -> None:
+        """Compiles what is compiled on first use only. Raises re.error for a pattern that is none."""
+        ...
 
     def feed(self, event: Any, run: Run) -> Iterator[Match]:
         """Looks at one event; `QUIET` where there is nothing to say.
@@ -45,3 +61,44 @@ class Detector(Protocol):
     def finish(self, run: Run) -> Iterator[Match]:
         """The run's end, or the end of what is known: what could not be decided before."""
         ...
+
+
+class DetectorBase:
+    """Defaults: needs nothing, sees every event it reads, finds nothing."""
+
+    needs: tuple[str, ...] = ()
+    """Inputs without which it cannot look, as in `has_input`."""
+    literals: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Its literals."""
+        return tuple(map(re.escape, self.literals))
+
+    def could_look(self, run: Run) -> str | None:
+        """The first of `needs` that `run` lacks."""
+        return next((need for need in self.needs if not has_input(need, run)), None)
+
+    def compile(self) -> None:
+        """Nothing: it holds compiled patterns only, or none."""
+
+    def feed(self, event: Any, run: Run) -> Iterator[Match]:
+        """Nothing: it decides at the end."""
+        return QUIET
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        """Nothing: it decides with each event."""
+        return QUIET
+
+
+def has_input(need: str, run: Run) -> bool:
+    """Whether the run holds an input: `text`, `config`, `steps`, `samples`, `metrics.NAME` or `samples.NAME`."""
+    kind, _, name = need.partition(".")
+    if kind == "metrics":
+        return name in run.series
+    if kind == "samples":
+        return bool(run.samples) if not name else name in run.samples
+    if kind == "text":
+        return "text" in run.facts or bool({"LogLine", "Crash"} & run.seen)
+    return {"config": bool(run.config), "steps": run.first_step is not None}.get(kind, False)

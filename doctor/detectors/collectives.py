@@ -10,7 +10,7 @@ import msgspec
 
 from doctor.core.events import Event, Fact
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 from doctor.support.decoding import convert
 from doctor.support.lazy_regex import lazy_compile
@@ -41,7 +41,7 @@ class _Told(msgspec.Struct, frozen=True):
         return max(known, key=lambda one: one.number, default=None)
 
 
-class Collectives:
+class Collectives(DetectorBase):
     """Compares, in the process group in which most ranks wait, the furthest operation that any rank waits in. Nothing is said where all
     ranks with a dump came to it, or where there is one dump only. Facts: `operation`, `number`, `place`, `waiting` (ranks) of the
     operation waited in; and one of: `missing` (ranks that had not come to it) with the first one's `last_operation`, `last_number`,
@@ -50,15 +50,10 @@ class Collectives:
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Fact,)
-    needs: tuple[str, ...] = ()
-    literals: tuple[str, ...] = ()
     facts: tuple[str, ...] = (
         "operation", "number", "place", "waiting", "missing", "last_operation", "last_number", "last_place", "other_operation",
         "other_place", "others", "absent",
     )  # fmt: skip
-
-    def feed(self, event: Fact, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         told = {int(found[1]): one for name, value in run.facts.items() if (found := _NAME.fullmatch(name)) and (one := _told(value))}

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 from doctor.config.options import scope_of
 from doctor.core.events import ConfigSeen, Event, Where
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.conditions import Condition, holds, paths, problems
 from doctor.rulebook.findings import Evidence, Match
 
 WHOLE = ("yaml", "command", "journal")
 
 
-class ConfigValues:
+class ConfigValues(DetectorBase):
     """Parameters: `all` (or `any`): conditions on `config.*` (rulebook/conditions.py); the given keys become the evidence.
 
     `whole: true`: only for a config as the user wrote it; of one that was recovered from a run, a missing key means nothing.
@@ -24,7 +24,6 @@ class ConfigValues:
 
     reads: ClassVar[tuple[type[Event], ...]] = (ConfigSeen,)
     needs: tuple[str, ...] = ("config",)
-    literals: tuple[str, ...] = ()
 
     def __init__(self, all: dict[str, Any] | None = None, any: list[Any] | None = None, whole: bool = False) -> None:
         self.condition: Condition = {**(all or {}), **({"any": any} if any is not None else {})}

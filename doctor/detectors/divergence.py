@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import SortedWindow, median
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_ABS_MEDIAN = 0.6745
@@ -20,7 +20,7 @@ MEDIAN_ERROR = 1.2533
 """A median of n normal values scatters by 1.2533 sigma / sqrt(n)."""
 
 
-class Divergence:
+class Divergence(DetectorBase):
     """Compares levels: the median of the last `hold` records with the lowest median of `best` records so far, on log(loss + `offset`).
 
     It rose by `ratio`, by `z` standard errors of the level (sigma from the differences of `noise` records: trends do not count), and by
@@ -32,7 +32,6 @@ class Divergence:
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
     facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "ratio", "learning_rate", "lr_peak", "after_warmup")
-    literals: tuple[str, ...] = ()
 
     def __init__(
         self,

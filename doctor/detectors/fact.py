@@ -7,23 +7,19 @@ from typing import ClassVar
 
 from doctor.core.events import Event, Fact
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
-class KnownFact:
+class KnownFact(DetectorBase):
     """Parameters: `name`, the fact (set by config/preflight.py or a reader); `key`, the option it concerns, whose place is evidence."""
 
     reads: ClassVar[tuple[type[Event], ...]] = (Fact,)
     needs: tuple[str, ...] = ("config",)
-    literals: tuple[str, ...] = ()
     facts: tuple[str, ...] = ("value", "known", "option")
 
     def __init__(self, name: str, key: str) -> None:
         self.name, self.key = name, key
-
-    def feed(self, event: Fact, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         value = run.facts.get(self.name)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from doctor.config.options import effective
 from doctor.core.events import Crash, Event, Frame, LogLine
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 from doctor.support.lazy_regex import lazy_compile
 
@@ -125,7 +125,7 @@ SHARES = ("wanted_share", "allocated_share", "reserved_share", "others_share")
 FROM_CONFIG = ("weights_gib", "weights_share", "request_over_logits", "request_is")
 
 
-class GpuOom:
+class GpuOom(DetectorBase):
     """No parameters: every rule about a full card shares one instance and asks for its facts under `where`.
 
     Facts of the message: `device` (cuda, hip, npu, xpu, mps, ...), `generation` (numbers | legacy | bare), `gpu`, `wanted_gib`,
@@ -191,9 +191,6 @@ class GpuOom:
         if isinstance(event, LogLine) and left and not any(mark in text for mark in COMPLETE):
             self._open[event.rank] = (text, left - 1)
         yield self._match(event, run, _message_facts(text, head), event.text[:2000])
-
-    def finish(self, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def _match(self, event: LogLine | Crash, run: Run, fresh: dict[str, Any], quote: str) -> Match:
         known = self._known.setdefault(event.attempt, {})

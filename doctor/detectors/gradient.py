@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import SortedWindow, median
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
-class Gradient:
+class Gradient(DetectorBase):
     """grad_norm as logged is the norm before clipping (transformers Trainer).
 
     `kind` explosion: the median of the last `hold` logs is `ratio` times the median of the `window` before the rise, and over `above`.
@@ -25,7 +25,6 @@ class Gradient:
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.grad_norm",)
     facts: tuple[str, ...] = ("kind", "metric", "step", "value", "baseline", "ratio", "learning_rate", "records")
-    literals: tuple[str, ...] = ()
 
     def __init__(self, *, hold: int, window: int, ratio: float, above: float, clipped: float, records: int) -> None:
         self.hold, self.window, self.ratio, self.above, self.clipped, self.records = hold, window, ratio, above, clipped, records

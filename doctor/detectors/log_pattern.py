@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from doctor.core.events import Crash, Event, LogLine
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
@@ -22,7 +22,7 @@ class Compiled(NamedTuple):
     frames: tuple[re.Pattern[str], ...]
 
 
-class LogPattern:
+class LogPattern(DetectorBase):
     """Parameters:
 
     `any_of`: regular expressions, searched in the line or in `Exception: message` (which may span lines). Named groups become facts.
@@ -36,6 +36,7 @@ class LogPattern:
 
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash)
     needs: tuple[str, ...] = ("text",)
+    expressions: tuple[str, ...] = ()
     _compiled: Compiled | None = None
 
     def __init__(
@@ -52,7 +53,7 @@ class LogPattern:
             raise ValueError("any_of and contains are lists")
         self.literals = tuple(contains)
         self.sources = (tuple(any_of), tuple(none_of), exception, tuple(frames))
-        self.expressions: tuple[str, ...] = () if exception is not None or frames else tuple(any_of)
+        self.expressions = () if exception is not None or frames else tuple(any_of)
         self.tracebacks_only = exception is not None or bool(frames)
         self.phases = frozenset(phase)
         named = {name for pattern in any_of for name in re.findall(r"\(\?P<(\w+)>", pattern)}
@@ -73,6 +74,9 @@ class LogPattern:
             )
         return self._compiled
 
+    def compile(self) -> None:
+        self.compiled()
+
     def feed(self, event: LogLine | Crash, run: Run) -> Iterator[Match]:
         if self.phases and event.phase not in self.phases:
             return
@@ -87,9 +91,6 @@ class LogPattern:
             if found and self._rises(found) and not any(bad.search(event.text) for bad in compiled.none_of):
                 yield self._match(event, found)
                 return
-
-    def finish(self, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def _crash_fits(self, event: Crash) -> bool:
         compiled = self.compiled()

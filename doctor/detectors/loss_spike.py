@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import SortedWindow, median
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_Q90 = 1.2816
@@ -23,7 +23,7 @@ CUT = 3.0
 """So many sigmas of a record at most get into the baseline."""
 
 
-class LossSpike:
+class LossSpike(DetectorBase):
     """Works on log(loss + `offset`), so a ratio is a ratio at any level and rounding near zero is none.
 
     Parameters, in logged records unless said otherwise:
@@ -42,7 +42,6 @@ class LossSpike:
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
     facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "ratio", "grad_norm", "grad_ratio", "learning_rate", "lr_share")
-    literals: tuple[str, ...] = ()
 
     def __init__(
         self,

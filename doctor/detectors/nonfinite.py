@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 HALVES = (("rewards/chosen", "rewards/rejected"), ("logps/chosen", "logps/rejected"))
 
 
-class Nonfinite:
+class Nonfinite(DetectorBase):
     """What stands behind a NaN is told by what else the record says; the facts carry it.
 
     `kind`: `loss` (NaN logged), `hidden` (logged 0.0 with a non-finite grad_norm or reward: transformers' logging_nan_inf_filter puts
@@ -32,7 +32,6 @@ class Nonfinite:
         "kind", "metric", "step", "records", "at_start", "last_good", "last_good_step", "grad_norm", "grad_finite", "learning_rate",
         "lr_frozen", "lr_moving", "one_sided", "value",
     )  # fmt: skip
-    literals: tuple[str, ...] = ()
 
     def __init__(self, *, skips: int) -> None:
         self.skips = skips

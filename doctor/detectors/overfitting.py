@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import median
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
@@ -23,7 +23,7 @@ class Best(NamedTuple):
     after: int
 
 
-class Overfitting:
+class Overfitting(DetectorBase):
     """Per eval loss (`eval_loss`, `eval_<dataset>_loss`): the last `patience` evaluations lie above the best one, the last by the share
     `margin` and by `rise` of loss. `kind` overfitting: the training loss (median of the last 3 logs then, of 7 now) fell meanwhile by
     the share `fall`. `kind` diverging: it rose, too, by twice `margin`, and the eval loss by the share `both`.
@@ -43,7 +43,6 @@ class Overfitting:
         "evaluations",
         "learning_rate",
     )
-    literals: tuple[str, ...] = ()
 
     def __init__(self, *, margin: float, rise: float, patience: int, fall: float, both: float) -> None:
         self.margin, self.rise, self.patience, self.fall, self.both = margin, rise, patience, fall, both
@@ -68,9 +67,6 @@ class Overfitting:
             self.usual = frozenset(metrics)
             return QUIET
         return iter([match for name in names for match in self._take(event, name, metrics[name])])
-
-    def finish(self, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def _take(self, event: Step, name: str, value: float) -> list[Match]:
         if not math.isfinite(value) or (name not in self.best and len(self.best) >= 32):

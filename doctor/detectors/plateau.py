@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import median
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 BLOCK = 10
 
 
-class Plateau:
+class Plateau(DetectorBase):
     """`kind` saturated: `same` logs in a row within the share `spread` of each other and above `above` (below it rounding looks the same);
     the fact `grad_zero` tells whether the logged gradient was 0 meanwhile.
     `kind` flat: at the run's end, after at least `records` logs, the last third (by medians of 10 logs) is not lower than the first third
@@ -26,7 +26,6 @@ class Plateau:
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
     facts: tuple[str, ...] = ("kind", "metric", "step", "value", "baseline", "records", "grad_zero", "uniform", "lr_peak")
-    literals: tuple[str, ...] = ()
 
     def __init__(
         self, *, same: int, same_alone: int, spread: float, above: float, records: int, gain: float, vocabularies: list[int]

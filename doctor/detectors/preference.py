@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import SortedWindow
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 NAMES = ("rewards/accuracies", "logps/chosen", "reward", "eval_accuracy")
@@ -41,7 +41,7 @@ class Course:
         return sum(self.late.values) / len(self.late)
 
 
-class Preference:
+class Preference(DetectorBase):
     """All at the run's end, each a `kind`:
 
     chance: at least `records` logs, and the mean of the last 50 rewards/accuracies within `band` of 0.5.
@@ -53,7 +53,6 @@ class Preference:
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("steps",)
     facts: tuple[str, ...] = ("kind", "metric", "step", "value", "baseline", "records")
-    literals: tuple[str, ...] = ()
 
     def __init__(self, *, records: int, band: float, fall: float) -> None:
         self.records, self.band, self.fall = records, band, fall

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from doctor.core.events import Event, LogLine, ProcessEnd
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 from doctor.support.lazy_regex import lazy_compile
 
@@ -90,7 +90,7 @@ class Told(NamedTuple):
     forced: bool
 
 
-class ProcessEnds:
+class ProcessEnds(DetectorBase):
     """Parameters: `signals`, the numbers that count (9 SIGKILL, 11 SIGSEGV, 7 SIGBUS, 6 SIGABRT, 15 SIGTERM, ...); or `exits: true`, the
     process that a launcher names as the first to fail, if it ended by itself with an exit code.
 
@@ -137,9 +137,6 @@ class ProcessEnds:
         signal = told.signal
         if signal in self.signals and not (signal == 9 and self._forced):
             yield self._match(event, signal, event.text[:2000], {"reporter": "text"})
-
-    def finish(self, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def _match(self, event: LogLine | ProcessEnd, signal: int | None, text: str, told: dict[str, Any]) -> Match:
         facts = {"signal": signal, "name": NAMES.get(signal or 0), "phase": self._phase, **told}

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from doctor.core.events import Event, Sample
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
-class SampleLevel:
+class SampleLevel(DetectorBase):
     """`metric`: a name or pattern (`gpu.*.util_percent`); each matching series counts its samples `below` (or `above`) the level.
 
     Told where at least the share `least` of at least `samples` readings, the first `skip` seconds left out, is beyond it.
@@ -22,7 +22,6 @@ class SampleLevel:
     reads: ClassVar[tuple[type[Event], ...]] = (Sample,)
     needs: tuple[str, ...] = ("samples",)
     facts: tuple[str, ...] = ("metric", "value", "share", "samples", "device")
-    literals: tuple[str, ...] = ()
 
     def __init__(
         self, *, metric: str, least: float, samples: int, skip: float = 0.0, below: float | None = None, above: float | None = None

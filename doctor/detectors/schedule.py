@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
-class Schedule:
+class Schedule(DetectorBase):
     """`kind` zero: the run's first `zeros` logs (and on) have learning rate 0 while the loss is finite: no optimizer step took place; only
     the very first log of a warm-up may be 0.
     `kind` frozen: the same non-zero rate in a stretch of more than `frozen_share` of the planned steps (and `frozen` logs) that began after
@@ -22,7 +22,6 @@ class Schedule:
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.learning_rate",)
     facts: tuple[str, ...] = ("kind", "metric", "step", "value", "records", "share", "grad_zero", "scheduler")
-    literals: tuple[str, ...] = ()
 
     def __init__(self, *, zeros: int, frozen: int, frozen_share: float, rising: int) -> None:
         self.wanted, self.frozen, self.frozen_share, self.rising_wanted = zeros, frozen, frozen_share, rising

@@ -8,18 +8,17 @@ from typing import ClassVar
 
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
-class ShareOfStep:
+class ShareOfStep(DetectorBase):
     """Sums the seconds per step of `part` (a metric of the live callback, such as data_wait_seconds) and of `whole` (step_seconds).
 
     The first `skip` logs (warm-up of caches and workers) do not count; at least `records` must follow. Told from the share `least` on.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
-    literals: tuple[str, ...] = ()
     facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "share", "part_seconds", "step_seconds", "records")
 
     def __init__(self, *, part: str, whole: str, least: float, skip: int, records: int) -> None:

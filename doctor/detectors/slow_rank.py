@@ -9,11 +9,11 @@ from typing import ClassVar
 from doctor.core.events import Event, Sample
 from doctor.core.run import Run
 from doctor.core.series import median
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
-class SlowRank:
+class SlowRank(DetectorBase):
     """Means of `metric` per rank (the rank's own work in a step, before it waits for the others): one is `ratio` times their median.
 
     Readings of each rank's own journal, with that rank's `step_seconds` beside it: `share` is what the others lose of their steps.
@@ -22,7 +22,6 @@ class SlowRank:
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Sample,)
-    literals: tuple[str, ...] = ()
     facts: tuple[str, ...] = ("metric", "value", "baseline", "ratio", "share", "slow_rank", "ranks")
 
     def __init__(self, *, metric: str, ratio: float, share: float, records: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from doctor.core.events import Event, Fact
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 from doctor.support.lazy_regex import lazy_compile
 
@@ -16,7 +16,7 @@ _NAME = lazy_compile(r"stands\.rank(\d{1,9})")
 _FRAME = lazy_compile(r"(?P<file>.*):(?P<line>\d+|\?\?\?) (?P<function>.+)")
 
 
-class Standstill:
+class Standstill(DetectorBase):
     """Parameters: `waits`, regular expressions of frames (`file:line function`) in which a rank waits for the others, looked for among the
     `depth` innermost; `outside`, of files that are nobody's own code (the place told is the innermost frame of others).
 
@@ -25,8 +25,6 @@ class Standstill:
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Fact,)
-    needs: tuple[str, ...] = ()
-    literals: tuple[str, ...] = ()
     facts: tuple[str, ...] = ("asked", "waiting", "stuck_rank", "stuck", "place", "stuck_in", "meeting", "silent_seconds", "after_step")
 
     def __init__(self, waits: Sequence[str], outside: Sequence[str], depth: int) -> None:
@@ -34,9 +32,6 @@ class Standstill:
             raise ValueError("waits and outside are lists, and waits is not empty")
         self.waits, self.outside = tuple(map(lazy_compile, waits)), tuple(map(lazy_compile, outside))
         self.depth = depth
-
-    def feed(self, event: Fact, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         told = {int(found[1]): value for name, value in run.facts.items() if (found := _NAME.fullmatch(name)) and _is_told(value)}

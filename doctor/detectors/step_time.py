@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from doctor.core.events import Event, Step, Where
+from doctor.core.facts import tokens_seen
 from doctor.core.run import Run
 from doctor.core.series import median
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 HELD = 1024
@@ -38,7 +39,7 @@ class Stretch(msgspec.Struct, frozen=True, gc=False):
         return every > 0 and (self.step - 1) // every > (self.after - 1) // every
 
 
-class StepTime:
+class StepTime(DetectorBase):
     """Time comes from the events alone: `step_seconds` of the live callback, wall times (TensorBoard, stamped lines), or the seconds since
     training began (trainer_log.jsonl: whole seconds). Nothing is said of stretches shorter than `resolution` seconds in all.
 
@@ -54,7 +55,6 @@ class StepTime:
         "kind", "metric", "step", "value", "baseline", "ratio", "share", "pause_seconds", "pauses", "total_seconds", "step_seconds",
         "fewer", "left",
     )  # fmt: skip
-    literals: tuple[str, ...] = ()
 
     def __init__(
         self, *, eval_share: float, save_share: float, stall_seconds: float, stall_times: float, drift: float, resolution: float
@@ -86,7 +86,7 @@ class StepTime:
 
     def _measure(self, event: Step) -> None:
         before, self.last = self.last, event
-        before_tokens, tokens = self.tokens, _tokens(event)
+        before_tokens, tokens = self.tokens, tokens_seen(event.metrics) or 0.0
         self.tokens = tokens
         if before is None or before.attempt != event.attempt or event.step <= before.step or event.rank != before.rank:
             return
@@ -203,11 +203,6 @@ def _between(before: Step, event: Step) -> float | None:
     if a is None or b is None:
         a, b = before.seconds, event.seconds
     return b - a if a is not None and b is not None and b >= a else None
-
-
-def _tokens(event: Step) -> float:
-    tokens = event.metrics.get("num_input_tokens_seen")
-    return event.metrics.get("total_tokens", 0.0) if tokens is None else tokens
 
 
 def _joined(a: Stretch, b: Stretch) -> Stretch:

@@ -8,17 +8,18 @@ from typing import Any, ClassVar
 
 from doctor.core.events import Crash, Event, LogLine, ProcessEnd
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 
-class StopsAfter:
+class StopsAfter(DetectorBase):
     """Parameters: `last`, regular expressions of the point (named groups become facts); `later`, literals that show the run got further;
     `contains`, literals of which one stands in every line of the point. A traceback or an ended process is an answer, so it ends the wait.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash, ProcessEnd)
     needs: tuple[str, ...] = ("text",)
+    expressions: tuple[str, ...] = ()
 
     def __init__(self, last: Sequence[str], later: Sequence[str], contains: Sequence[str]) -> None:
         if any(isinstance(part, str) for part in (last, later, contains)) or not last or not contains:

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from doctor.core.events import Crash, Event
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 from doctor.support.lazy_regex import lazy_compile
 
 
-class TracebackPlace:
+class TracebackPlace(DetectorBase):
     """Parameters:
 
     `frames`: regular expressions; each must match some frame, written `file:function: code`.
@@ -25,7 +25,6 @@ class TracebackPlace:
     reads: ClassVar[tuple[type[Event], ...]] = (Crash,)
     needs: tuple[str, ...] = ("text",)
     facts: tuple[str, ...] = ("function", "file", "exception", "phase")
-    literals: tuple[str, ...] = ()
 
     def __init__(
         self, frames: Sequence[str], none_of: Sequence[str] = (), exception: str | None = None, cut_off: bool | None = None
@@ -48,9 +47,6 @@ class TracebackPlace:
         if any(bad.search(text) for bad in self.none_of for text in (*places, event.text)):
             return
         yield self._match(event, places[-1])
-
-    def finish(self, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def _match(self, event: Crash, place: str) -> Match:
         innermost = event.frames[-1]

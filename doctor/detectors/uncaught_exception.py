@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from doctor.core.events import Crash, Event, Frame
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 KINDS_KEPT = 16
 """Different exceptions that are remembered; a run that throws more kinds is told by its first ones."""
 
 
-class UncaughtException:
+class UncaughtException(DetectorBase):
     """Parameters: `ignore`, a regular expression on exception names that are echoes (the launcher's own) or a user's wish (Ctrl-C).
 
     Only the first exception of a chain counts, and nothing is told of a run that completed: what it printed was caught.
@@ -24,7 +24,6 @@ class UncaughtException:
     reads: ClassVar[tuple[type[Event], ...]] = (Crash,)
     needs: tuple[str, ...] = ("text",)
     facts: tuple[str, ...] = ("exception", "message", "function", "file", "phase")
-    literals: tuple[str, ...] = ()
 
     def __init__(self, ignore: str = r"^$") -> None:
         self.ignore = re.compile(ignore)

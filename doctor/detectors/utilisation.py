@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from doctor.core.events import Event, Step
+from doctor.core.facts import TOKEN_COUNTERS, tokens_seen
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 from doctor.support.lazy_regex import lazy_compile
 
 
-class Utilisation:
+class Utilisation(DetectorBase):
     """Model FLOPs utilisation after PaLM (arXiv 2204.02311, appendix B) without its attention term: 6 FLOPs per parameter and token, 4
     where only an adapter is trained (no gradients of the base weights); recomputation does not count as useful work.
 
@@ -25,7 +26,6 @@ class Utilisation:
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.total_tokens",)
     facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "mfu", "tokens_per_second", "gpu")
-    literals: tuple[str, ...] = ()
 
     def __init__(self, *, below: float, seconds: float, peaks: dict[str, float]) -> None:
         self.below, self.seconds = below, seconds
@@ -33,8 +33,11 @@ class Utilisation:
         self.first: Step | None = None
         self.last: Step | None = None
 
+    def could_look(self, run: Run) -> str | None:
+        return None if any(counter in run.series for counter in TOKEN_COUNTERS) else self.needs[0]
+
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
-        if event.seconds is None or ("total_tokens" not in event.metrics and "num_input_tokens_seen" not in event.metrics):
+        if event.seconds is None or tokens_seen(event.metrics) is None:
             return QUIET
         if self.first is None or self.first.attempt != event.attempt:
             self.first = event
@@ -50,7 +53,7 @@ class Utilisation:
         if peak is None or seconds < self.seconds:
             return
         world = max(int(run.facts.get("world_size") or 1), 1)
-        rate = (_tokens(self.last) - _tokens(self.first)) / seconds / world
+        rate = ((tokens_seen(self.last.metrics) or 0.0) - (tokens_seen(self.first.metrics) or 0.0)) / seconds / world
         per_token = (4 if run.config.get("finetuning_type", "lora") in ("lora", "oft") else 6) * params
         mfu = 100 * rate * per_token / (peak * 1e12)
         if 0 < mfu < self.below:
@@ -61,7 +64,3 @@ class Utilisation:
                 facts={**facts, "tokens_per_second": rate, "gpu": gpu},
                 steps=(self.first.step, self.last.step),
             )
-
-
-def _tokens(event: Step) -> float:
-    return event.metrics.get("total_tokens", event.metrics.get("num_input_tokens_seen", 0.0))

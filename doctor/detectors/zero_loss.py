@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET
+from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 SAME = 1e-6
 
 
-class ZeroLoss:
+class ZeroLoss(DetectorBase):
     """`records` logs of exactly 0.0 in a row whose last other loss was above `above` (a memorised run comes down in small steps first).
 
     A non-finite grad_norm beside it belongs to `nonfinite`. The fact `grad` says what the gradient does meanwhile: `zero`, `stuck`
@@ -29,7 +29,6 @@ class ZeroLoss:
         "metric", "step", "value", "baseline", "records", "grad", "grad_norm", "at_start", "memorised", "margin",
         "learning_rate", "lr_moving", "lr_stopped",
     )  # fmt: skip
-    literals: tuple[str, ...] = ()
 
     def __init__(self, *, records: int, above: float, margin: float) -> None:
         self.wanted, self.above, self.margin = records, above, margin

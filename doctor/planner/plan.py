@@ -1,4 +1,4 @@
-"""Findings, config and memory estimate -> every remedy's status and one patch, checked again by the config rules."""
+"""Findings, config and memory estimate -> the status of every remedy, and one patch that the config rules accept."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from typing import Any
 
 import msgspec
 
-from doctor.config.options import effective, effective_batch_size
-from doctor.config.patch import Change, Patch, joined
+from doctor.config.patch import Change, joined
 from doctor.core.run import Run
-from doctor.planner import launching, search, writing
+from doctor.planner import search
+from doctor.planner.assembly import PatchWriter
 from doctor.planner.launching import Launch
 from doctor.planner.prediction import Predictor
-from doctor.planner.situation import Situation, advise, external_settings, has_config, next_name
+from doctor.planner.situation import Situation, advise, external_settings, has_config
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
-from doctor.support.texts import Text
 from doctor.words import catalogue
 
 __all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "PreviousAttempt", "Status", "Strategy", "plan"]
 
-SURE = 0.5
-"""Below this confidence a finding is told but not patched for (issue: a bare `Killed` proves nothing)."""
+MIN_PATCH_CONFIDENCE = 0.5
+"""Findings below get no patch: a bare `Killed` proves nothing."""
 SECTION_OF = {
     "out_of_memory": "memory",
     "loss_spike": "instability",
@@ -31,11 +30,9 @@ SECTION_OF = {
     "nonfinite": "instability",
     "slow": "speed",
 }
-"""The chapter of the guide whose steps are all shown for a symptom, beside those that the rule names itself."""
-LADDERS = ("out_of_memory", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau", "gradient", "slow", "killed")
-"""Symptoms whose remedies are taken one after the other; elsewhere they are different ways to the same end."""
-RESTORED = ("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "lora_rank", "finetuning_type", "optim", "deepspeed")
-"""What a resumed run takes from its checkpoint, or cannot change (facts of hparams/parser.py 484-500 and transformers' trainer)."""
+"""Symptom -> the chapter of the guide whose steps are all shown, besides those that the rule names itself."""
+STEPWISE = ("out_of_memory", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau", "gradient", "slow", "killed")
+"""Symptoms whose remedies are tried one after the other; for others they are alternatives."""
 
 
 def plan(
@@ -60,11 +57,11 @@ def plan(
     for place in order:
         work.choose(judged[place])
     advice = tuple(work.advice(one) for one in judged)
-    return Plan(advice, work.patch(config_text) if work.changes else None)
+    return Plan(advice, PatchWriter(work).patch(config_text) if work.changes else None)
 
 
 class _Taken(msgspec.Struct):
-    """A finding whose remedies are in the patch."""
+    """A finding whose remedies are in the patch; `enough`: whether they are predicted to suffice."""
 
     rule: Rule
     steps: list[tuple[Remedy, tuple[Change, ...]]]
@@ -72,7 +69,7 @@ class _Taken(msgspec.Struct):
 
 
 class PatchPlanner:
-    """The plan while it is made: `situation` is the config with all that was chosen so far."""
+    """A plan in the making: `start` is the situation of the run, `situation` the one with everything chosen so far."""
 
     def __init__(
         self,
@@ -107,7 +104,7 @@ class PatchPlanner:
         self.predictor: Predictor | None = None
 
     def choose(self, judged: RankedFinding) -> None:
-        """Takes what this finding needs into the patch, unless it is unsure or explained; what others changed already is left to them."""
+        """Add this finding's remedies to the patch, unless it is uncertain or explained; keys that others changed are left to them."""
         if not self._patched(judged):
             return
         rule, facts = judged.finding.rule, judged.finding.first.facts
@@ -124,9 +121,9 @@ class PatchPlanner:
         self.taken[id(judged.finding)] = _Taken(rule, chosen.steps, chosen.enough)
 
     def _patched(self, judged: RankedFinding) -> bool:
-        """The root cause is; beside it what else is an error, and what else is wrong in the config."""
+        """Whether the patch covers this finding: the root cause, other errors, and what else is wrong in the config."""
         rule = judged.finding.rule
-        if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < SURE:
+        if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return False
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
 
@@ -141,7 +138,7 @@ class PatchPlanner:
         return search.next_remedy(ordered, self.situation, facts, self.rules)
 
     def conflicting_rule(self, remedy: Remedy, rule: Rule, facts: Mapping[str, Any]) -> Rule | None:
-        """The finding that has changed one of this remedy's keys otherwise."""
+        """The rule that has set one of this remedy's keys to something else."""
         advice = advise(remedy, self.start, facts, ())
         for change in advice.changes if advice.status == "apply" else ():
             owner = self.owner.get((change.target, change.key))
@@ -154,7 +151,7 @@ class PatchPlanner:
         return last.op == change.op and bool(last.new == change.new)
 
     def advice(self, judged: RankedFinding) -> tuple[Advice, ...]:
-        """The finding's remedies and the guide's other steps of the same chapter, the guide's first and in its order."""
+        """The finding's remedies and the other steps of the same chapter; the guide's steps first, in its order."""
         rule = judged.finding.rule
         out = [self._advice(judged, remedy) for remedy in rule.remedies]
         out += [
@@ -194,7 +191,7 @@ class PatchPlanner:
         return Advice(remedy, "apply", reason, changes, chosen=True)
 
     def rejection_reason(self, judged: RankedFinding, remedy: Remedy, found: Advice) -> dict[str, Any]:
-        """Status and reason of a remedy that could be applied but is not in the patch."""
+        """Status and reason of an applicable remedy that is not in the patch."""
         if judged.role == "consequence":
             return {"status": "not_applicable", "reason": catalogue.text("planner.consequence", rule=judged.explained_by or "")}
         other = self.conflicting_rule(remedy, judged.finding.rule, judged.finding.first.facts)
@@ -206,7 +203,7 @@ class PatchPlanner:
         failed = self.start.after(found.changes).failed_before()
         if failed is not None:
             return {"status": "rejected", "reason": catalogue.text("planner.tried", run=failed.run)}
-        if judged.finding.confidence < SURE:
+        if judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return {"reason": catalogue.text("planner.unsure")}
         if id(judged.finding) not in self.taken:
             return {"reason": catalogue.text("planner.possible")}
@@ -215,99 +212,12 @@ class PatchPlanner:
             if freed is not None and freed < search.MIN_SAVING_GIB:
                 return {"status": "not_applicable", "reason": catalogue.text("planner.frees_nothing", gib=max(freed, 0.0))}
         return {
-            "reason": catalogue.text("planner.later") if judged.finding.rule.symptom in LADDERS else catalogue.text("planner.other_way")
+            "reason": catalogue.text("planner.later") if judged.finding.rule.symptom in STEPWISE else catalogue.text("planner.other_way")
         }
-
-    def patch(self, source: ConfigText | None) -> PlannedPatch:
-        """All that was chosen, with what a safe patch needs beside it, written out."""
-        notes = self.safety_changes()
-        changes = joined(self.start.config, self.changes)
-        text, more = writing.patched_text(source, changes, self.because) if source else (None, [])
-        remedies = [remedy for taken in self.taken.values() for remedy, _ in taken.steps]
-        packages = writing.packages(remedies)
-        notes += [*more, *([catalogue.text("planner.install", packages=" ".join(packages))] if packages else [])]
-        notes += writing.deepspeed_notes(changes, self.situation.config)
-        notes += self._command_line_notes(changes) if text is not None and self.launch is None else []
-        notes += [] if self.start.config_known else [catalogue.text("planner.no_config")]
-        batch = self._effective_batch()
-        if batch and batch[0] != batch[1]:
-            notes.append(catalogue.text("planner.batch_changes", before=batch[0], after=batch[1]))
-        by_options = self.launch is not None and self.launch.has_options
-        file = writing.patched_name(source.path) if source and text is not None and not by_options else None
-        command = None
-        if launching.is_llamafactory(self.run, self.launch):
-            command = launching.next_command(self.launch, changes, self.situation.config, source.path if source else None, file)
-        return PlannedPatch(
-            patch=Patch(changes, {change.key: self.because[change.key] for change in changes if change.key in self.because}),
-            source=source.path if source else None,
-            yaml=text,
-            diff=writing.unified_diff(source.path, source.text, text) if source and text is not None else None,
-            overrides=launching.overrides(changes),
-            command=command,
-            file=file,
-            packages=packages,
-            notes=tuple(dict.fromkeys(notes)),
-            memory=self.predictor.memory(self.situation) if self.predictor else None,
-            effective_batch=batch,
-            speed=_speed(remedies),
-        )
-
-    def safety_changes(self) -> list[Text]:
-        """A new output_dir (never the auto-resume trap), a new tokenised dataset, no resuming with changed states."""
-        notes = []
-        changed = {change.key for change in self.changes if change.target == "config"}
-        config = self.situation.config
-        if config.get("resume_from_checkpoint") and changed & set(RESTORED):
-            self._add(Change("config", "unset", "resume_from_checkpoint", config["resume_from_checkpoint"], None))
-            notes.append(catalogue.text("planner.no_resume"))
-        resumes = bool(self.situation.config.get("resume_from_checkpoint"))
-        if self._began() and not resumes and "output_dir" not in changed:
-            path = next_name(config.get("output_dir") or "saves/run")
-            self._add(Change("config", "set", "output_dir", config.get("output_dir"), path))
-            notes.append(catalogue.text("planner.new_folder", path=path))
-        if config.get("tokenized_path") and "tokenized_path" not in changed and changed & set(writing.DATA_KEYS):
-            path = next_name(config["tokenized_path"])
-            self._add(Change("config", "set", "tokenized_path", config["tokenized_path"], path))
-            notes.append(catalogue.text("planner.first_tokenise", path=path))
-        if any(taken.enough is False for taken in self.taken.values()):
-            notes.append(catalogue.text("planner.not_enough"))
-        memory = any(taken.rule.symptom == "out_of_memory" for taken in self.taken.values())
-        if memory and self.predictor is None and self.strategy == "least-change":
-            notes.append(catalogue.text("planner.no_prediction"))
-        return notes
-
-    def _add(self, change: Change) -> None:
-        self.changes.append(change)
-        self.because[change.key] = "safe-patch"
-        self.situation = self.situation.after([change])
-
-    def _began(self) -> bool:
-        """Whether there may be an output folder: one is made when training begins; a refused config makes none."""
-        if self.run.last_step is not None or self.run.facts.get("run.started_training") or self.run.completed:
-            return True
-        if self.run.seen <= {"ConfigSeen", "Fact"}:
-            return False
-        return any(taken.rule.family != "config" for taken in self.taken.values())
-
-    def _command_line_notes(self, changes: Sequence[Change]) -> list[Text]:
-        """Keys that the command line sets too, if the command itself is not known and so cannot be written without them."""
-        keys = [change.key for change in changes if change.target == "config" and self.run.origin(change.key) == "command"]
-        return [catalogue.text("planner.on_command_line", key=key) for key in keys]
-
-    def _effective_batch(self) -> tuple[int, int] | None:
-        """Samples per optimizer step before and after; None without a config: defaults are no fact about this run."""
-        if not self.start.config_known and not {"per_device_train_batch_size", "gradient_accumulation_steps"} <= self.run.config.keys():
-            return None
-        world = self.run.facts.get("world_size") or 1
-        sizes = [
-            effective_batch_size(effective(at.config, at.facts), world if isinstance(world, int) else 1)
-            for at in (self.start, self.situation)
-        ]
-        return (sizes[0], sizes[1]) if sizes[0] is not None and sizes[1] is not None else None
 
 
 def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:
-    """The steps of the chapters concerned that the rule does not name."""
+    """The steps of the chapters in question that the rule does not name."""
     named = {remedy.guide_step for remedy in rule.remedies}
     sections = {step[0] for step in named if step} | ({SECTION_OF[rule.symptom]} if rule.symptom in SECTION_OF else set())
     return [
@@ -315,9 +225,3 @@ def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:
         for step in (guide.steps if guide else ())
         if step.section in sections and (step.section, step.step) not in named
     ]
-
-
-def _speed(remedies: Sequence[Remedy]) -> Text | None:
-    """What the neutral remedies cost in time: their own words."""
-    costs = list(dict.fromkeys(remedy.cost for remedy in remedies if remedy.effect == "neutral" and remedy.cost))
-    return catalogue.concatenate(costs) if costs else None

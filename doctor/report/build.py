@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -29,17 +29,15 @@ from doctor.report.model import (
     PredictedView,
     RemedyView,
     Report,
-    RunView,
     SimilarView,
     SkippedView,
     SourceView,
     Status,
-    StepsView,
     ToolView,
     Verdict,
 )
 from doctor.report.quoting import Quote, downsample, fill, placeholders, quotes
-from doctor.report.status import planned_steps
+from doctor.report.run_row import gib, run_view, short_text
 from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
 from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
@@ -56,12 +54,6 @@ _METRIC_OF = {
     "overfitting": "eval_loss", "gradient": "grad_norm",
 }  # fmt: skip
 """The series that shows a symptom best, if neither the match nor the rule names one."""
-_ENVIRONMENT = (
-    "framework", "versions.", "gpu.", "device", "attention", "model.params", "model.trainable_params", "env.", "batch.", "host.",
-)  # fmt: skip
-"""Facts that a maintainer asks for first, by the beginning of their names."""
-_ENVIRONMENT_CHARS = 200
-"""A longer value is no figure or version and is left out."""
 
 
 class SimilarIssue(msgspec.Struct, frozen=True):
@@ -109,14 +101,14 @@ def build(diagnosis: Diagnosis, book: Rulebook, lang: str) -> Report:
         verdict=diagnosis.verdict,
         healthy=diagnosis.verdict == "healthy",
         cause=next((finding.cause for finding in findings if finding.role == "root"), None),
-        run=_run_view(diagnosis),
+        run=run_view(diagnosis.run, diagnosis.path, diagnosis.status, diagnosis.sources, diagnosis.skipped),
         findings=findings,
         patch=writer.patch(diagnosis.plan.patch) if diagnosis.plan.patch else None,
         could_not_look=[BlindView(unchecked.rule.id, unchecked.missing) for unchecked in diagnosis.unchecked],
         rules_looked=max(0, len(book.rules) - len(diagnosis.unchecked)),
         problems=[clean(problem) for problem in diagnosis.problems],
         curves=of_run(diagnosis.run),
-        capacity_gib=_gib(diagnosis.run.facts.get("gpu.total_gib")),
+        capacity_gib=gib(diagnosis.run.facts.get("gpu.total_gib")),
         translations=writer.texts.translations(),
     )
 
@@ -156,7 +148,7 @@ class ReportWriter:
             similar=[self._similar(f"{place}.similar.{at}", one) for at, one in enumerate(similar)],
             count=finding.count,
             series=_series(self.run, finding),
-            phase=_text(finding.first.facts.get("phase")),
+            phase=short_text(finding.first.facts.get("phase")),
         )
 
     def patch(self, planned: PlannedPatch) -> PatchView:
@@ -268,35 +260,6 @@ def _series(run: Run, finding: Finding) -> dict[str, Any] | None:
     return {"metric": metric, "steps": steps, "values": values, "marks": list(finding.steps)}
 
 
-def _run_view(diagnosis: Diagnosis) -> RunView:
-    run = diagnosis.run
-    config, facts = run.config, run.facts
-    return RunView(
-        path=clean(diagnosis.path),
-        framework=_text(facts.get("framework")),
-        version=_text(facts.get("versions.llamafactory")),
-        stage=_text(config.get("stage")),
-        finetuning_type=_text(config.get("finetuning_type")),
-        model=_text(config.get("model_name_or_path")),
-        world_size=_whole(facts.get("world_size")),
-        environment=dict(_environment(facts)),
-        status=diagnosis.status,
-        steps=StepsView(run.first_step, run.last_step, planned_steps(run)),
-        sources=[msgspec.structs.replace(one, path=clean(one.path), problems=list(map(clean, one.problems))) for one in diagnosis.sources],
-        skipped=[msgspec.structs.replace(one, examples=list(map(clean, one.examples))) for one in diagnosis.skipped],
-    )
-
-
-def _environment(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What is known of machine and software; figures and short texts only."""
-    for name, raw in sorted(facts.items()):
-        if name.startswith(_ENVIRONMENT):
-            value = plain(raw, name)
-            value = private(value, raised=True) if isinstance(value, str) else value
-            if isinstance(value, int | float) or (isinstance(value, str) and len(value) <= _ENVIRONMENT_CHARS):
-                yield name, value
-
-
 def _changes(changes: Sequence[Any]) -> list[ChangeView]:
     return [ChangeView(one.target, one.op, one.key, plain(one.old, one.key), plain(one.new, one.key)) for one in changes]
 
@@ -306,15 +269,3 @@ def _memory(memory: Memory) -> MemoryView:
     if memory.terms:
         terms = {"before": memory.terms[0], "after": memory.terms[1]}
     return MemoryView(memory.before, memory.after, memory.low, memory.high, memory.capacity, terms)
-
-
-def _gib(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
-
-
-def _text(value: Any) -> str | None:
-    return clean(str(value)) if value not in (None, "") else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

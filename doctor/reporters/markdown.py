@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from doctor.report.model import EvidenceView, FindingView, PatchView, RemedyView, Report, SimilarView
-from doctor.reporters import base
+from doctor.reporters import advice, base
 from doctor.reporters.base import PLAIN, Screen
 from doctor.words import catalogue as wording
 from doctor.words.catalogue import Words
@@ -71,7 +71,7 @@ class Document:
             out += self.remedies(root)
         if self.report.patch:
             out += self.patch(self.report.patch)
-        known = base.known_failures(self.report)
+        known = advice.known_failures(self.report)
         if known:
             out += [f"**{words('similar')}**", "\n".join(self.known_failure(*one) for one in known)]
         if others:
@@ -88,7 +88,7 @@ class Document:
             return []
         rows = [
             "\n".join([f"- {escaped(head)}", *(f"  - {escaped(line)}" for line in lines)])
-            for head, lines in base.attempt_lines(self.report, self.words)
+            for head, lines in advice.attempt_lines(self.report, self.words)
         ]
         return [f"**{self.words('attempts')}** {escaped(self.report.healing)}", "\n".join(rows)]
 
@@ -126,13 +126,13 @@ class Document:
 
     def remedies(self, finding: FindingView) -> list[str]:
         """The guide's steps in order, then the others, as a table; the guide's corrections folded."""
-        guide, beyond = base.in_guide_order(finding.remedies)
+        guide, beyond = advice.in_guide_order(finding.remedies)
         words = self.words
         if not guide and not beyond:
             return [f"**{words('helps')}**", words("no_remedy")]
         head = [words(name) for name in ("guide_step", "status", "what", "why", "cost")]
         rows = [head, ["---"] * len(head), *(self.row(one) for one in [*guide, *beyond])]
-        titles = base.guide_titles(guide, words)
+        titles = advice.guide_titles(guide, words)
         intro = words("guide_order" if beyond else "guide_only", titles=titles) if guide else ""
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         corrections = [
@@ -146,7 +146,7 @@ class Document:
         words = self.words
         place = f"{words.section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else words("beyond")
         what = [escaped(remedy.text), escaped(words("command", command=f"`{remedy.command}`")) if remedy.command else ""]
-        stands = base.standing(remedy, self.report)
+        stands = advice.standing(remedy, self.report)
         status = f"{_ADVICE[stands]} {words.advice[stands]}"
         return [place, status, "<br>".join(filter(None, what)), escaped(remedy.reason), escaped(remedy.cost)]
 
@@ -171,11 +171,11 @@ class Document:
             out.append(fenced(patch.diff, "diff"))
         elsewhere = [one for one in patch.changes if one.target != "config" or not patch.diff]
         if elsewhere:
-            out.append("\n".join(f"- {escaped(base.change_line(one, words))}" for one in elsewhere))
-        said, options = base.launch_lines(patch, words)
+            out.append("\n".join(f"- {escaped(advice.change_line(one, words))}" for one in elsewhere))
+        said, options = advice.launch_lines(patch, words)
         out += [escaped(said), fenced(options, "sh") if options else ""]
-        out.append("\n".join(f"- {escaped(line)}" for line in [*patch.notes, *base.predicted_lines(patch, words)]))
-        commands = base.next_commands(self.report)
+        out.append("\n".join(f"- {escaped(line)}" for line in [*patch.notes, *advice.predicted_lines(patch, words)]))
+        commands = advice.next_commands(self.report)
         return [*out, *([f"**{words('next')}**", fenced("\n".join(commands), "sh")] if commands else [])]
 
     def bottom(self) -> list[str]:

@@ -9,6 +9,9 @@ import msgspec
 from doctor.core.events import Where
 from doctor.rulebook.model import Rule
 
+TRIAL_CONFIDENCE = 0.5
+"""A rule whose failure nobody has seen yet is reported as "possible" (under 0.7, words/catalogue.py) at most."""
+
 Role = Literal["root", "consequence", "contributing"]
 
 
@@ -58,8 +61,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def confidence(self) -> float:
-        """0..1: the match's own, where the detector gave one, else the rule's."""
-        return self.rule.confidence if self.first.confidence is None else self.first.confidence
+        """0..1: the match's own, where the detector gave one, else the rule's; of a rule on trial at most TRIAL_CONFIDENCE."""
+        own = self.rule.confidence if self.first.confidence is None else self.first.confidence
+        return min(own, TRIAL_CONFIDENCE) if self.rule.status == "trial" else own
 
 
 class UncheckedRule(msgspec.Struct, frozen=True):

@@ -62,7 +62,7 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir():
             yield from sorted((one for one in os.scandir(entry) if one.name.endswith(".yaml")), key=lambda one: one.name)
-        elif entry.name in ("guide.yaml", "remedies.yaml"):
+        elif entry.name in ("guide.yaml", "remedies.yaml", "options.yaml", "lists.yaml"):
             yield entry
 
 

@@ -14,6 +14,7 @@ import yaml
 from doctor.errors import DoctorError
 from doctor.rulebook import conditions
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
+from doctor.rulebook.name_lists import expand
 from doctor.support.decoding import convert
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -46,12 +47,13 @@ def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]], parents: Map
 
     Raises DoctorError naming file and line.
     """
-    raw, text = _read_mapping(path)
+    raw, text = read_mapping(path)
     remedies = []
     for place, item in enumerate(raw.get("remedies") or []):
         for use in _each(item):
             remedies.append(_resolve(path, text, place, use, shared))
-    rule: Rule = _convert({**raw, "when": _when(path, raw, parents), "remedies": remedies}, Rule, path, text)
+    written_out = {"when": _when(path, raw, parents), "remedies": remedies, "witness": _witnesses(raw)}
+    rule: Rule = _convert({**raw, **written_out}, Rule, path, text)
     expected = f"{path.parent.name}/{path.stem}"
     if rule.id != expected:
         raise DoctorError(f"{path}:{_line_of(text, ['id'])}: id is {rule.id!r}, but the file's place says {expected!r}")
@@ -69,8 +71,20 @@ def _when(path: Path, raw: Mapping[str, Any], parents: Mapping[str, Path]) -> An
         if parent is None or parent in passed:
             raise DoctorError(f"{path}:1: no `when:`, and no rule under `refines:` to take it from")
         passed.append(parent)
-        raw, _ = _read_mapping(parent)
-    return raw["when"]
+        raw, _ = read_mapping(parent)
+    try:
+        return expand(raw["when"])
+    except DoctorError as error:
+        line = _line_of(passed[-1].read_text(encoding="utf-8"), ["when"])
+        raise DoctorError(f"{passed[-1]}:{line}: {error}") from error
+
+
+def _witnesses(raw: Mapping[str, Any]) -> Any:
+    """`- thread: o/r#1` is a mapping to YAML, `- "thread: o/r#1"` a text: both are the text."""
+    given = raw.get("witness", [])
+    if not isinstance(given, list):
+        return given
+    return [": ".join(map(str, next(iter(one.items())))) if isinstance(one, dict) and len(one) == 1 else one for one in given]
 
 
 def _each(item: Any) -> list[Any]:
@@ -116,7 +130,7 @@ def _try_detector(path: Path, rule: Rule, detectors: Mapping[str, Any]) -> None:
         raise DoctorError(f"{path}:{line}: no detector {rule.detector!r} (known: {', '.join(sorted(detectors))})")
     try:
         detector = detectors[rule.detector](**rule.params)
-        getattr(detector, "compiled", lambda: None)()
+        detector.compile()
     except (TypeError, ValueError, re.error) as error:
         raise DoctorError(f"{path}:{line}: {rule.detector}: {error}") from error
 
@@ -124,7 +138,7 @@ def _try_detector(path: Path, rule: Rule, detectors: Mapping[str, Any]) -> None:
 def _load_guide(path: Path) -> Guide | None:
     if not path.is_file():
         return None
-    raw, text = _read_mapping(path)
+    raw, text = read_mapping(path)
     guide: Guide = _convert(raw, Guide, path, text)
     return guide
 
@@ -138,14 +152,15 @@ def _shared_remedies(folder: Path, guide: Guide | None) -> dict[str, Mapping[str
             shared[name] = {**msgspec.to_builtins(step.remedy), "source": name}
     path = folder / "remedies.yaml"
     if path.is_file():
-        raw, text = _read_mapping(path)
+        raw, text = read_mapping(path)
         for name, body in raw.items():
             remedy = _convert({"id": name.rpartition("/")[2], **body}, Remedy, path, text, [name])
             shared[name] = msgspec.to_builtins(remedy)
     return shared
 
 
-def _read_mapping(path: Path) -> tuple[dict[str, Any], str]:
+def read_mapping(path: Path) -> tuple[dict[str, Any], str]:
+    """The mapping in a YAML file, and its text. Raises DoctorError with the file's name."""
     try:
         text = path.read_text(encoding="utf-8")
         raw = yaml.load(text, LOADER)  # noqa: S506 (LOADER is a safe loader)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, AnyStr, Generic, NamedTuple
 
+from doctor.support.optional import optional
+
 
 class LinePatterns(NamedTuple):
     """What a text must have to be wanted: one of the expressions matches it, or a sign stands in it (of those only the latest counts)."""
@@ -32,9 +34,8 @@ def database(expressions: Sequence[bytes], *, lines: bool = False, once: int = 0
 
     `lines`: `^` and `$` stand at every line. Of the first `once` expressions a scan tells one find each.
     """
-    try:
-        import hyperscan
-    except ImportError:
+    hyperscan = optional("hyperscan", "fast")
+    if hyperscan is None:
         return None
     made, flag = hyperscan.Database(), hyperscan.HS_FLAG_MULTILINE if lines else 0
     flags = [flag | hyperscan.HS_FLAG_SINGLEMATCH] * once + [flag] * (len(expressions) - once)

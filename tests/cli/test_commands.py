@@ -20,6 +20,7 @@ id: data/made-up
 cause: dataset_json_malformed
 symptom: data
 severity: error
+status: trial
 when:
   log_pattern:
     contains: ["is not valid JSON"]
@@ -183,7 +184,7 @@ def test_every_rule_can_be_explained(lang: str) -> None:
     """No rule's page fails; each has its title, how it is seen, and every remedy."""
     from doctor.cli.explain import Explanation
     from doctor.reporters.base import PLAIN
-    from doctor.reporters.terminal_canvas import to_text
+    from doctor.reporters.terminal.canvas import to_text
     from doctor.words.catalogue import load as words
 
     for rule in load().rules:
@@ -213,17 +214,21 @@ def test_rules_list_names_every_rule_once() -> None:
 
 
 def test_rules_test_runs_the_examples_of_a_users_folder(tmp_path: Path) -> None:
-    """Kept examples: 0. A broken one: 1 and the example. A broken file: 2, with file and line."""
+    """Kept examples and no lint: 0. A broken example or a lint: 1 and what is wrong. A broken file: 2, with file and line."""
     path = tmp_path / "data" / "made-up.yaml"
     path.parent.mkdir()
     path.write_text(RULE, encoding="utf-8")
     good = lfdoctor("rules", "test", str(tmp_path))
-    assert (good.returncode, good.stdout, good.stderr) == (0, "1 rules, 2 examples, 0 not kept\n", "")
+    assert (good.returncode, good.stdout, good.stderr) == (0, "1 rules, 2 examples, 0 not kept, 0 lints\n", "")
     path.write_text(RULE.replace('row: "17"', 'row: "18"').replace("is valid JSON", "Row 1 of x is not valid JSON"), encoding="utf-8")
     bad = lfdoctor("rules", "test", str(tmp_path))
     assert bad.returncode == 1
     assert "data/made-up: match[0]: fact row is '17', not '18'" in bad.stdout
     assert "no_match[0] is recognised" in bad.stdout
+    path.write_text(RULE.replace("status: trial\n", ""), encoding="utf-8")
+    unseen = lfdoctor("rules", "test", str(tmp_path))
+    assert unseen.returncode == 1
+    assert "data/made-up: no witness" in unseen.stdout
     path.write_text(RULE.replace("severity: error", "severity: dreadful"), encoding="utf-8")
     wrong = lfdoctor("rules", "test", str(tmp_path))
     assert wrong.returncode == 2

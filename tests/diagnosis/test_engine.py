@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doctor.core.events import ConfigSeen, Crash, Fact, LogLine, Step, Where
+from doctor.detectors.base import DetectorBase
 from doctor.detectors.registry import DETECTORS
-from doctor.diagnosis.engine import KEPT_MATCHES, Engine
+from doctor.diagnosis.engine import Engine
+from doctor.diagnosis.refinement import KEPT_MATCHES
 from doctor.rulebook.findings import Evidence, Match
 from doctor.rulebook.model import Rule
 from doctor.support.texts import Text
@@ -88,13 +90,11 @@ def test_what_the_config_shows_and_a_message_says_is_one_finding():
     assert [piece.where.file for piece in finding.evidence] == ["train.yaml", "console.log"]
 
 
-class Broken:
+class Broken(DetectorBase):
     """A detector with a bug."""
 
     reads = (LogLine,)
-    needs = ()
     facts = ()
-    literals = ()
 
     def feed(self, event, run) -> Iterator[Match]:
         raise ZeroDivisionError("oops")
@@ -114,20 +114,16 @@ def test_a_broken_detector_costs_only_its_own_answer():
     assert any("KeyError" in problem for problem in engine.problems)
 
 
-class Rising:
+class Rising(DetectorBase):
     """A detector of the metric lane: any loss above ten."""
 
     reads = (Step,)
     needs = ("metrics.loss",)
     facts = ("loss",)
-    literals = ()
 
     def feed(self, event, run) -> Iterator[Match]:
         if event.metrics.get("loss", 0) > 10:
             yield Match(evidence=(Evidence(event.where, "loss"),), steps=(event.step, event.step), facts={"loss": event.metrics["loss"]})
-
-    def finish(self, run) -> Iterator[Match]:
-        return iter(())
 
 
 def told(engine: Engine) -> list[tuple]:

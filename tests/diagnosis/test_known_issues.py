@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import doctor
+from doctor.core.events import Where
 from doctor.diagnosis import known_issues, pipeline
 from doctor.reporters import base
 from doctor.reporters.registry import REPORTERS
 from doctor.rulebook import loader
-from doctor.core.events import Where
 from doctor.support.texts import Text
 from tests.reporters.samples import judged, rule
 

@@ -159,8 +159,8 @@ def test_a_failure_that_no_rule_knows_is_told_by_its_exception(tmp_path: Path, c
 def test_a_failure_without_any_words_is_told_by_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A launcher's exit code without a traceback: no tick."""
     block = (
-        "E0103 10:02:00.000000 1 site-packages/torch/distributed/elastic/multiprocessing/api.py:869] failed (exitcode: 1) local_rank: 0 (pid: 42) "
-        "of binary: /opt/env/bin/python\n"
+        "E0103 10:02:00.000000 1 site-packages/torch/distributed/elastic/multiprocessing/api.py:869] failed (exitcode: 1) local_rank: 0 "
+        "(pid: 42) of binary: /opt/env/bin/python\n"
     )
     (tmp_path / "console.log").write_text(STARTED.format(total=100) + losses(50) + block)
     code, report = analyzed(tmp_path, capsys)

@@ -29,7 +29,9 @@ class Savings:
 def remedy(key: str, effect: Any = "neutral", *, requires: tuple[str, ...] = (), price: float | None = None) -> Remedy:
     """A remedy that sets one key."""
     patch = [Op(set={key: True})]
-    return Remedy(id=key, text=Text(key, key), patch=patch, effect=effect, requires=list(requires), price=price, done_if={f"config.{key}": True})
+    return Remedy(
+        id=key, text=Text(key, key), patch=patch, effect=effect, requires=list(requires), price=price, done_if={f"config.{key}": True}
+    )
 
 
 def chosen(remedies: list[Remedy], saved: Mapping[str, float], need: float) -> tuple[list[str], bool | None]:
@@ -53,7 +55,9 @@ def test_ten_neutral_remedies_weigh_as_much_as_a_change_of_the_training(neutral:
     """Each of the neutral ones is needed, so that there is one way to take them."""
     saved = {"changing": float(neutral)}
     price = {f"n{number}": 1.0 for number in range(neutral)}
-    ids, _ = chosen([remedy("changing", "changes_training"), _bundle(neutral)], {**saved, "bundle": float(neutral), **price}, float(neutral))
+    ids, _ = chosen(
+        [remedy("changing", "changes_training"), _bundle(neutral)], {**saved, "bundle": float(neutral), **price}, float(neutral)
+    )
     assert ids == (["changing"] if taken == "changing" else ["bundle"])
 
 

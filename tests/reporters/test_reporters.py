@@ -17,7 +17,8 @@ from doctor.config.patch import Change, Patch
 from doctor.core.events import Where
 from doctor.planner.plan import Plan, PlannedPatch
 from doctor.report.model import Report
-from doctor.reporters.base import Screen, next_commands, sparkline
+from doctor.reporters.advice import next_commands
+from doctor.reporters.base import Screen, sparkline
 from doctor.reporters.json import parse
 from doctor.reporters.registry import REPORTERS
 from doctor.rulebook.model import Rulebook

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,21 @@ def test_a_rule_without_when_takes_that_of_the_rule_it_refines(tmp_path):
     child.write_text(child.read_text(encoding="utf-8").replace("[memory/test-rule]", "[memory/grandchild]"), encoding="utf-8")
     with pytest.raises(DoctorError, match="no `when:`"):
         parsing.parse_rule(grandchild, {}, files)
+
+
+def test_a_list_of_names_is_written_out(tmp_path):
+    """`{options.newer}` and `{lists.NAME}` become alternations of the names in the data files; other braces stay."""
+    text = RULE.replace("['needle (?P<size>\\d+)']", "['needle x{2,3} (?P<size>{options.newer}|{lists.model_types})']")
+    pattern = parsing.parse_rule(written(tmp_path, text), {}).params["any_of"][0]
+    assert pattern.startswith("needle x{2,3} (?P<size>(?:")
+    for name in ("enable_liger_kernel", "use_muon", "qwen3_moe", "kosmos-2.5"):
+        assert re.fullmatch(pattern, f"needle xx {name}")
+    for name in ("num_train_epochs", "evaluation_strategy", "kosmos-2x5"):
+        assert not re.fullmatch(pattern, f"needle xx {name}")
+
+
+def test_a_list_that_does_not_exist_is_named(tmp_path):
+    """The message names the rule's file and the lists that exist."""
+    path = written(tmp_path, RULE.replace("needle (?P", "{lists.colours} (?P"))
+    with pytest.raises(DoctorError, match=r"test-rule\.yaml:5: no list of names 'lists\.colours' \(known: lists\.model_types, options"):
+        parsing.parse_rule(path, {})

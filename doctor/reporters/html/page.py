@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from doctor.report.model import EvidenceView, FindingView, PatchView, RemedyView, Report
-from doctor.reporters import base
+from doctor.reporters import advice, base
 from doctor.reporters.html.charts import Chart, charts
+from doctor.reporters.html.diff import Row, side_by_side
 from doctor.words.catalogue import Words
 
 SYMBOLS = {"error": "✗", "warning": "!", "note": "i", "fine": "✓", "unknown": "?"}
@@ -20,16 +21,6 @@ _BEFORE, _TRAINING = 16.0, 84.0
 """Per cent of the timeline that stand for what comes before the first step, and for the steps."""
 _PIN = 2.6
 """Per cent of the timeline that a pin covers on a wide screen."""
-
-
-class Row(msgspec.Struct, frozen=True):
-    """A row of a side-by-side diff: line numbers and texts, and whether it is the same, changed, removed, added, or left out."""
-
-    kind: str
-    old_line: int | None = None
-    old: str | None = None
-    new_line: int | None = None
-    new: str | None = None
 
 
 class Incident(msgspec.Struct, frozen=True):
@@ -72,11 +63,11 @@ class Page:
 
     def todo(self) -> list[RemedyView]:
         """What is in the patch or to be done by hand, of the root causes."""
-        return base.todo(self.report)
+        return advice.todo(self.report)
 
     def commands(self) -> list[str]:
         """What to type next."""
-        return base.next_commands(self.report)
+        return advice.next_commands(self.report)
 
     def place(self, piece: EvidenceView) -> str:
         """Where a quote stands."""
@@ -108,10 +99,10 @@ class Page:
 
     def steps_of(self, finding: FindingView) -> list[tuple[str, str, RemedyView]]:
         """The remedies with their label and their standing, the guide's first and in its order."""
-        guide, beyond = base.in_guide_order(finding.remedies)
+        guide, beyond = advice.in_guide_order(finding.remedies)
         section = self.words.section
         return [
-            (f"{section[one.guide.section]} {one.guide.step}" if one.guide else self.say("beyond"), base.standing(one, self.report), one)
+            (f"{section[one.guide.section]} {one.guide.step}" if one.guide else self.say("beyond"), advice.standing(one, self.report), one)
             for one in [*guide, *beyond]
         ]
 
@@ -121,8 +112,8 @@ class Page:
 
     def intro(self, finding: FindingView) -> str:
         """Which chapters of the guide the steps come from."""
-        guide, beyond = base.in_guide_order(finding.remedies)
-        return self.say("guide_order" if beyond else "guide_only", titles=base.guide_titles(guide, self.words)) if guide else ""
+        guide, beyond = advice.in_guide_order(finding.remedies)
+        return self.say("guide_order" if beyond else "guide_only", titles=advice.guide_titles(guide, self.words)) if guide else ""
 
     # --- patch
 
@@ -133,15 +124,15 @@ class Page:
     def elsewhere(self, patch: PatchView) -> list[str]:
         """Changes outside the YAML."""
         changes = [one for one in patch.changes if one.target != "config" or patch.diff is None]
-        return [base.change_line(one, self.words) for one in changes]
+        return [advice.change_line(one, self.words) for one in changes]
 
     def launch(self, patch: PatchView) -> tuple[str, str]:
         """What to say where the YAML was not found."""
-        return base.launch_lines(patch, self.words)
+        return advice.launch_lines(patch, self.words)
 
     def predicted(self, patch: PatchView) -> list[str]:
         """What the patch is predicted to do."""
-        return base.predicted_lines(patch, self.words)
+        return advice.predicted_lines(patch, self.words)
 
     def memory(self, patch: PatchView) -> dict[str, Any] | None:
         """The stacked bars before and after: each part's name, GiB and share of the scale; where the card ends."""
@@ -263,11 +254,11 @@ class Page:
 
     def attempts(self) -> list[tuple[str, list[str]]]:
         """The lineage of a healed run."""
-        return base.attempt_lines(self.report, self.words)
+        return advice.attempt_lines(self.report, self.words)
 
     def known(self) -> list[tuple[str, list[tuple[str, str, float]]]]:
         """Known failures: a fix, and of each issue its name, address and score."""
-        return [(fix, [(one.issue, _address(one.issue), one.score) for one in some]) for fix, some in base.known_failures(self.report)]
+        return [(fix, [(one.issue, _address(one.issue), one.score) for one in some]) for fix, some in advice.known_failures(self.report)]
 
 
 def _address(issue: str) -> str:
@@ -287,38 +278,3 @@ def spread(incidents: list[Incident]) -> list[Incident]:
         places[number] = min(places[number], limit)
         limit = places[number] - gap
     return [msgspec.structs.replace(one, at=place) for one, place in zip(incidents, places, strict=True)]
-
-
-def side_by_side(diff: str) -> list[Row]:
-    """A unified diff as rows of two columns: what was removed beside what came for it."""
-    rows: list[Row] = []
-    old = new = 0
-    gone: list[str] = []
-    came: list[str] = []
-    for line in diff.splitlines():
-        found = re.match(r"@@ -(\d+)(?:,\d+)? \+(\d+)", line)
-        if line.startswith(("--- ", "+++ ", "\\")):
-            continue
-        if line.startswith("-"):
-            gone.append(line[1:])
-        elif line.startswith("+"):
-            came.append(line[1:])
-        else:
-            rows += _changed(gone, came, old, new)
-            old, new = old + len(gone), new + len(came)
-            gone, came = [], []
-            if found:
-                old, new = int(found[1]), int(found[2])
-                rows += [Row("gap")] if rows else []
-            else:
-                rows.append(Row("same", old, line[1:], new, line[1:]))
-                old, new = old + 1, new + 1
-    return [*rows, *_changed(gone, came, old, new)]
-
-
-def _changed(gone: Sequence[str], came: Sequence[str], old: int, new: int) -> Iterator[Row]:
-    for place in range(max(len(gone), len(came))):
-        left = gone[place] if place < len(gone) else None
-        right = came[place] if place < len(came) else None
-        kind = "changed" if left is not None and right is not None else "removed" if right is None else "added"
-        yield Row(kind, old + place if left is not None else None, left, new + place if right is not None else None, right)

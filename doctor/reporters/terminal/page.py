@@ -11,10 +11,10 @@ from rich.style import Style
 from rich.text import Text
 
 from doctor.report.model import EvidenceView, FindingView, Report
-from doctor.reporters import base
+from doctor.reporters import advice, base
 from doctor.reporters.base import PLAIN, Screen
-from doctor.reporters.terminal_canvas import COLOURS, Canvas, to_text
-from doctor.reporters.terminal_remedies import Remedies
+from doctor.reporters.terminal.canvas import COLOURS, Canvas, to_text
+from doctor.reporters.terminal.remedies import Remedies
 from doctor.words import catalogue as wording
 from doctor.words.catalogue import Words
 
@@ -148,7 +148,7 @@ class Page:
             self.canvas.indented(self.canvas.text(self.report.healing)),
             Text(),
         ]
-        for head, lines in base.attempt_lines(self.report, self.words):
+        for head, lines in advice.attempt_lines(self.report, self.words):
             out += [
                 self.canvas.indented(self.canvas.text(head)),
                 *(self.canvas.indented(self.canvas.text(line, "dim"), 5) for line in lines),
@@ -167,7 +167,7 @@ class Page:
     def known_failures(self) -> list[RenderableType]:
         """Public issues that look like this one, and what fixed them."""
         out: list[RenderableType] = []
-        for fix, issues in base.known_failures(self.report):
+        for fix, issues in advice.known_failures(self.report):
             said = (self.words("similar_issue", issue=one.issue, score=f"{one.score:.2f}") for one in issues)
             out += [self.canvas.indented(self.canvas.text(", ".join(said), "bold")), self.canvas.indented(self.canvas.text(fix), 4)]
         return [self.canvas.heading("similar"), *out] if out else []

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from doctor.report.model import FindingView, PatchView, RemedyView, Report
-from doctor.reporters import base
-from doctor.reporters.terminal_canvas import ADVICE_COLOURS, Canvas
+from doctor.reporters import advice
+from doctor.reporters.terminal.canvas import ADVICE_COLOURS, Canvas
 
 NEXT_SHOWN = 3
 """Remedies named under "Do next"."""
@@ -28,7 +28,7 @@ class Remedies:
 
     def next(self) -> list[RenderableType]:
         """What to do first: the chosen remedies and the commands."""
-        todo, commands = base.todo(self.report), base.next_commands(self.report)
+        todo, commands = advice.todo(self.report), advice.next_commands(self.report)
         if not todo and not commands:
             return []
         canvas = self.canvas
@@ -38,13 +38,13 @@ class Remedies:
 
     def table(self, finding: FindingView) -> list[RenderableType]:
         """A root cause's remedies: the guide's steps in order, then the others that say something."""
-        guide, extra = base.in_guide_order(finding.remedies)
+        guide, extra = advice.in_guide_order(finding.remedies)
         canvas = self.canvas
         out: list[RenderableType] = [canvas.heading("helps")]
         if not guide and not extra:
             return [*out, canvas.indented(canvas.text(self.words("no_remedy")))]
         if guide:
-            titles = base.guide_titles(guide, self.words)
+            titles = advice.guide_titles(guide, self.words)
             intro = self.words("guide_order" if extra else "guide_only", titles=titles)
             out += [canvas.indented(canvas.text(intro, "dim")), Text()]
         out += self._rows([*guide, *extra], labelled=bool(guide))
@@ -59,7 +59,7 @@ class Remedies:
         table = _columns(widths)
         for remedy, head in zip(remedies, heads, strict=True):
             table.add_row(*head, self._what(remedy))
-            if remedy.command and base.standing(remedy, self.report) in ("apply", "later", "manual"):
+            if remedy.command and advice.standing(remedy, self.report) in ("apply", "later", "manual"):
                 yield self.canvas.indented(table)
                 yield self.canvas.command(remedy.command, min(indent, 8))
                 table = _columns(widths)
@@ -69,14 +69,14 @@ class Remedies:
     def _head(self, remedy: RemedyView) -> list[Text]:
         """The guide's step, and the status."""
         label = f"{self.words.section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else self.words("beyond")
-        status = base.standing(remedy, self.report)
+        status = advice.standing(remedy, self.report)
         shown = Text(f"{self.canvas.advice_symbols[status]} {self.words.advice[status]}", ADVICE_COLOURS[status])
         return [Text(label, "bold" if status == "apply" else ""), shown]
 
     def _what(self, remedy: RemedyView) -> Text:
         """The remedy, the reason for its status, and its cost."""
         what = self.canvas.text(remedy.text, "dim" if remedy.status == "not_applicable" else "")
-        cost = remedy.cost if base.standing(remedy, self.report) in ("apply", "later", "manual") else ""
+        cost = remedy.cost if advice.standing(remedy, self.report) in ("apply", "later", "manual") else ""
         for line in filter(None, (remedy.reason, self.words("costs", cost=cost) if cost else "")):
             what.append("\n")
             what.append_text(self.canvas.text(line, "dim"))
@@ -84,7 +84,7 @@ class Remedies:
 
     def corrections(self, finding: FindingView) -> list[RenderableType]:
         """Where the guide's steps differ from today's LLaMA-Factory."""
-        guide, _ = base.in_guide_order(finding.remedies)
+        guide, _ = advice.in_guide_order(finding.remedies)
         rows = [(remedy.guide, remedy.correction) for remedy in guide if remedy.guide and remedy.correction]
         if not rows:
             return []
@@ -109,13 +109,13 @@ class Remedies:
         out: list[RenderableType] = [canvas.heading("patch", patch.source or "")]
         out += [canvas.indented(line) for line in _diff(patch)]
         outside = [change for change in patch.changes if change.target != "config" or patch.diff is None]
-        out += [canvas.indented(canvas.text(base.change_line(change, self.words), "green")) for change in outside]
-        said, options = base.launch_lines(patch, self.words)
+        out += [canvas.indented(canvas.text(advice.change_line(change, self.words), "green")) for change in outside]
+        said, options = advice.launch_lines(patch, self.words)
         out += [canvas.indented(canvas.text(said))] if said else []
         out += [canvas.command(options, 4)] if options else []
         out += [Text() for _ in patch.notes[:1]]
         out += [canvas.indented(canvas.beside(Text(f"{canvas.symbols['note']} "), canvas.text(note))) for note in patch.notes]
-        predicted = base.predicted_lines(patch, self.words)
+        predicted = advice.predicted_lines(patch, self.words)
         if predicted:
             out += [canvas.heading("predicted"), *(canvas.indented(canvas.text(line)) for line in predicted)]
         return out

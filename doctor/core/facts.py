@@ -1,0 +1,132 @@
+"""The registry of facts: name, type, unit and source of everything that is known about a run as a whole.
+
+Readers, the live callback and the pre-flight checks set facts (`doctor.core.events.Fact`); rules, detectors and the memory estimate read
+them. A name that is set or asked for anywhere stands here. A `*` stands for one part of a name that is free (`versions.*`, `env.*`).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+Type = Literal["bool", "int", "float", "str", "dict"]
+
+TOKEN_COUNTERS = ("num_input_tokens_seen", "total_tokens")
+"""Metrics that count the tokens since the start of the training, summed over the ranks, most trusted first.
+
+`num_input_tokens_seen` is the Trainer's own counter (transformers TrainerState) and stands in every log of every source. `total_tokens` is
+LLaMA-Factory's copy of it (train/callbacks.py LogCallback), in trainer_log.jsonl only. They differ only where files of two attempts are
+joined; the Trainer's counter then is the one that belongs to the step.
+"""
+
+
+class FactInfo(NamedTuple):
+    """What a fact holds and who sets it. `unit` is empty for texts, flags and counts."""
+
+    type: Type
+    unit: str
+    set_by: str
+
+
+FACTS: dict[str, FactInfo] = {
+    # machine and environment
+    "world_size": FactInfo("int", "ranks", "console, accelerate, model card, training_args.bin, live, --num-gpus"),
+    "gpu.name": FactInfo("str", "", "console (llamafactory-cli env), wandb, swanlab, live"),
+    "gpu.count": FactInfo("int", "GPUs", "console, wandb, swanlab, live"),
+    "gpu.total_gib": FactInfo("float", "GiB of one GPU", "console, wandb, live, --gpu-memory"),
+    "device": FactInfo("str", "", "console (Process rank: ...), live: cpu, cuda, mps, npu, xpu"),
+    "versions.*": FactInfo("str", "", "console, model card, wandb, swanlab, live"),
+    "env.*": FactInfo("str", "", "command, live"),
+    # launch
+    "launcher": FactInfo("str", "", "command: torchrun, deepspeed, accelerate, llamafactory-cli, python"),
+    "nproc_per_node": FactInfo("int", "processes", "command"),
+    "num_processes": FactInfo("int", "processes", "command"),
+    "nnodes": FactInfo("int", "nodes", "command"),
+    "node_rank": FactInfo("int", "", "command"),
+    "include": FactInfo("str", "", "command (deepspeed --include)"),
+    "master_port": FactInfo("int", "", "command"),
+    "rdzv_endpoint": FactInfo("str", "", "command"),
+    "command": FactInfo("str", "", "journal"),
+    "config.named": FactInfo("str", "", "command: the YAML or JSON file that it names"),
+    "config.folder": FactInfo("str", "", "estimate: folder of the config, for relative paths in it"),
+    "accelerate.config": FactInfo("dict", "", "accelerate; command holds the path of the file"),
+    "accelerate.distributed_type": FactInfo("str", "", "accelerate"),
+    "deepspeed.config": FactInfo("dict", "", "deepspeed, config"),
+    "deepspeed.stage": FactInfo("int", "", "deepspeed, accelerate, console"),
+    "deepspeed.offload": FactInfo("bool", "", "deepspeed"),
+    "deepspeed.overlap_comm": FactInfo("bool", "", "deepspeed"),
+    "llamafactory.trainer": FactInfo("str", "", "config: v1 where it is a config of the v1 trainer"),
+    # model
+    "framework": FactInfo("str", "", "console, live"),
+    "model.type": FactInfo("str", "", "console, live"),
+    "model.config": FactInfo("dict", "", "console, tensorboard, live, --model-config"),
+    "model.params": FactInfo("int", "parameters", "console, live"),
+    "model.trainable_params": FactInfo("int", "parameters", "console, live"),
+    "finetuning_method": FactInfo("str", "", "console: lora, dora, full, freeze, oft"),
+    "quantized.bits": FactInfo("int", "bits", "console"),
+    "attention": FactInfo("str", "", "console, live: fa2, sdpa, eager"),
+    "gradient_checkpointing": FactInfo("bool", "", "console, live"),
+    "compute_dtype": FactInfo("str", "", "console: bfloat16, float16, float32"),
+    # plan and progress
+    "batch.per_device": FactInfo("int", "samples", "console, live"),
+    "batch.accumulation": FactInfo("int", "micro batches", "console, live"),
+    "batch.total": FactInfo("int", "samples", "console, model card, live"),
+    "examples.num": FactInfo("int", "samples", "console, results, live"),
+    "epochs.planned": FactInfo("float", "epochs", "console, trainer_state, live"),
+    "steps.planned": FactInfo("int", "optimizer steps", "console, trainer_log, trainer_state, live"),
+    "steps.per_epoch": FactInfo("int", "optimizer steps", "console"),
+    "resumed_from": FactInfo("str", "", "console: a checkpoint's path"),
+    "run.started_training": FactInfo("bool", "", "console, live"),
+    "run.completed": FactInfo("bool", "", "console, trainer_log, trainer_state, model card, results, live"),
+    "run.running": FactInfo("bool", "", "watch"),
+    "train.runtime_seconds": FactInfo("float", "s", "results, trainer_state"),
+    "train.samples_per_second": FactInfo("float", "samples/s", "results, trainer_state"),
+    "train.steps_per_second": FactInfo("float", "optimizer steps/s", "results, trainer_state"),
+    "train.loss": FactInfo("float", "nats per token", "results, trainer_state, console: mean over the training"),
+    "learning_rate_set": FactInfo("float", "", "live: the rate that a healed attempt was given"),
+    "stopped_by_doctor": FactInfo("str", "", "live: the reason"),
+    "saved_at_step": FactInfo("int", "optimizer steps", "live"),
+    "crashed_after_step": FactInfo("int", "optimizer steps", "live"),
+    # what was read
+    "text": FactInfo("bool", "", "console, error file: a log was read, so silence means something"),
+    "phase": FactInfo("str", "", "detectors of text, in the facts of a match: what the run was doing (doctor.core.events.Phase)"),
+    # dumps
+    "memory.holders": FactInfo("str", "", "CUDA memory snapshot"),
+    "memory.live_gib": FactInfo("float", "GiB", "CUDA memory snapshot"),
+    "nccl.collectives.*": FactInfo("dict", "", "NCCL flight recorder of one rank"),
+    "stands.*": FactInfo("dict", "", "stack dump of one rank"),
+    # before the run (config/preflight.py)
+    "config_duplicate_key": FactInfo("str", "", "config"),
+    "dataset_info_unreadable": FactInfo("str", "", "preflight"),
+    "dataset_undefined": FactInfo("str", "", "preflight"),
+    "datasets_known": FactInfo("str", "", "preflight"),
+    "dataset_has_ranking": FactInfo("str", "", "preflight"),
+    "dataset_lacks_ranking": FactInfo("str", "", "preflight"),
+    "dataset_file_missing": FactInfo("str", "", "preflight"),
+    "dataset_file_type": FactInfo("str", "", "preflight"),
+    "dataset_columns_missing": FactInfo("str", "", "preflight"),
+    "deepspeed_file_missing": FactInfo("str", "", "preflight"),
+    "output_dir_checkpoint": FactInfo("str", "", "preflight"),
+    "output_dir_weights": FactInfo("str", "", "preflight"),
+    "forecast_verdict": FactInfo("str", "", "memory estimate of `check`: fits, tight, does_not_fit"),
+    "forecast_peak_phase": FactInfo("str", "", "memory estimate of `check`"),
+    "forecast_allocated_gib": FactInfo("float", "GiB", "memory estimate of `check`"),
+    "forecast_low_gib": FactInfo("float", "GiB", "memory estimate of `check`"),
+    "forecast_high_gib": FactInfo("float", "GiB", "memory estimate of `check`"),
+    "forecast_capacity_gib": FactInfo("float", "GiB", "memory estimate of `check`"),
+}
+
+
+@functools.cache
+def info(name: str) -> FactInfo | None:
+    """The entry of a fact, by its name or by the pattern that it fits; None for a name that is not registered."""
+    if name in FACTS:
+        return FACTS[name]
+    return next((entry for pattern, entry in FACTS.items() if "*" in pattern and fnmatch.fnmatchcase(name, pattern)), None)
+
+
+def tokens_seen(metrics: Mapping[str, float]) -> float | None:
+    """Tokens since the start of the training by the most trusted counter of these metrics; None where none is logged."""
+    return next((metrics[name] for name in TOKEN_COUNTERS if name in metrics), None)
