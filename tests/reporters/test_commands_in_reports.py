@@ -123,7 +123,7 @@ def told(folder: Path, script: str | None = None, config: str | None = YAML, con
             "CUDA_VISIBLE_DEVICES=1 llamafactory-cli train train-patched.yaml learning_rate=1e-4",
         ),
         (
-            "export WANDB_MODE=offline\nFORCE_TORCHRUN=1 nohup llamafactory-cli train conf/train.yaml \\\n  max_steps=20 > out.log 2>&1 &\n",
+            "export WANDB_MODE=offline\nFORCE_TORCHRUN=1 nohup llamafactory-cli train conf/train.yaml \\\n  max_steps=20 > log 2>&1 &\n",
             "WANDB_MODE=offline FORCE_TORCHRUN=1 llamafactory-cli train train-patched.yaml max_steps=20",
         ),
         (
