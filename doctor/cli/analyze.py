@@ -78,7 +78,7 @@ def exit_code(report: Report, severities: Sequence[str]) -> int:
 
 
 def _without_earlier_attempts(history: Path, paths: list[str], report: Report, **given: Any) -> Report:
-    """The report with a patch that no other attempt of this job had already."""
+    """The report with a patch that no earlier attempt of this job had."""
     from doctor.diagnosis.pipeline import run_analysis
     from doctor.fleet.attribution.compare import tried_before
 
@@ -87,7 +87,7 @@ def _without_earlier_attempts(history: Path, paths: list[str], report: Report, *
 
 
 def _write_patch(report: Report, target: Path) -> Report:
-    """Writes the patched config; the report then tells the command with this file."""
+    """Write the patched config; the report's command then names this file."""
     import msgspec
 
     from doctor.reporters.advice import with_config

@@ -58,7 +58,7 @@ def with_unknown_failure(
     An exception after the completed training is a warning. `consoles` are the log files that were read, whose last lines are quoted.
     """
     ranked = list(ranked)
-    above_notes = [one.finding for one in ranked if one.finding.rule.severity != "note"]
+    above_notes = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.rule.severity != "note"]
     if status == "failed" and not any(finding.rule.severity == "error" or explains_an_end(finding) for finding in above_notes):
         return _first(_failure(ranked, run, seen, list(consoles)), ranked)
     late = [crash for crash in seen.after_end if crash.exception.rpartition(".")[2] not in _HARMLESS]
@@ -69,14 +69,26 @@ def with_unknown_failure(
 
 def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFinding]:
     """The finding as the root, the others after it; one of the same rule gives way."""
-    rest = [one for one in others if one.finding.rule.id != finding.rule.id]
-    return [RankedFinding(finding, "root"), *(RankedFinding(one.finding, "contributing") if one.role == "root" else one for one in rest)]
+    rest = [other for other in others if other.finding.rule.id != finding.rule.id]
+    return [
+        RankedFinding(finding, "root"),
+        *(RankedFinding(other.finding, "contributing") if other.role == "root" else other for other in rest),
+    ]
 
 
 def _failure(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents, consoles: Sequence[str]) -> Finding:
     """The failure by its exception, else by its exit code or signal."""
-    known = next((one.finding for one in ranked if one.finding.rule.fallback and one.finding.first.facts.get("exception")), None)
-    crash = next((one for one in reversed(seen.crashes) if one.exception.rpartition(".")[2] not in _HARMLESS), None)
+    known = next(
+        (
+            ranked_finding.finding
+            for ranked_finding in ranked
+            if ranked_finding.finding.rule.fallback and ranked_finding.finding.first.facts.get("exception")
+        ),
+        None,
+    )
+    crash = next(
+        (ranked_finding for ranked_finding in reversed(seen.crashes) if ranked_finding.exception.rpartition(".")[2] not in _HARMLESS), None
+    )
     crash = crash or next(reversed(seen.crashes), None)
     if known is not None:
         rule = msgspec.structs.replace(known.rule, severity="error", title=_exception_title(known.first.facts.get("message")))

@@ -153,8 +153,8 @@ def shipped() -> Index:
 
 def similar_issues(ranked: Sequence[RankedFinding], index: Callable[[], Index] = shipped) -> list[list[SimilarIssue]]:
     """For each finding the known issues that look like it; nothing for one that is no root cause of a failure."""
-    cause = next((one.finding.rule.cause for one in ranked if one.role == "root"), None)
-    return [_similar(one, index()) if is_looked_up(one, cause) else [] for one in ranked]
+    cause = next((ranked_finding.finding.rule.cause for ranked_finding in ranked if ranked_finding.role == "root"), None)
+    return [_similar(ranked_finding, index()) if is_looked_up(ranked_finding, cause) else [] for ranked_finding in ranked]
 
 
 def is_looked_up(ranked: RankedFinding, cause: str | None) -> bool:

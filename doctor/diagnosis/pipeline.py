@@ -165,9 +165,9 @@ def check(
 
 def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
     """The places to show with their surrounding lines: the first quotes of every finding above a note."""
-    for one in ranked:
-        if one.finding.rule.severity != "note":
-            yield from (piece.where for piece in one.finding.evidence[:_QUOTES_WITH_CONTEXT])
+    for ranked_finding in ranked:
+        if ranked_finding.finding.rule.severity != "note":
+            yield from (piece.where for piece in ranked_finding.finding.evidence[:_QUOTES_WITH_CONTEXT])
 
 
 def forecast(run: Run, where: Where) -> Iterator[Fact]:

@@ -26,7 +26,7 @@ def verdict(kind: Literal["analyze", "check"], status: Status, ranked: Sequence[
     """
     if status == "failed":
         return "failed"
-    if status == "interrupted" or any(one.finding.rule.severity != "note" for one in ranked):
+    if status == "interrupted" or any(ranked_finding.finding.rule.severity != "note" for ranked_finding in ranked):
         return "unhealthy"
     judged = is_training_config(run.config) if kind == "check" else run.last_step is not None or status in _ENDED
     return "healthy" if judged else "undecided"

@@ -56,7 +56,7 @@ def plan(
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
     for place in order:
         work.choose(judged[place])
-    advice = tuple(work.advice(one) for one in judged)
+    advice = tuple(work.advice(ranked) for ranked in judged)
     return Plan(advice, PatchWriter(work).patch(config_text) if work.changes else None)
 
 
@@ -157,21 +157,21 @@ class PatchPlanner:
         out += [
             Advice(remedy, "not_applicable", catalogue.text("planner.not_this_cause")) for remedy in _unnamed_steps(rule, self.book.guide)
         ]
-        sections = list(dict.fromkeys(one.remedy.guide_step[0] for one in out if one.remedy.guide_step))
-        guide = [one for one in out if one.remedy.guide_step]
+        sections = list(dict.fromkeys(row.remedy.guide_step[0] for row in out if row.remedy.guide_step))
+        guide = [row for row in out if row.remedy.guide_step]
         guide.sort(
-            key=lambda one: (sections.index(one.remedy.guide_step[0]), one.remedy.guide_step[1]) if one.remedy.guide_step else (0, 0)
+            key=lambda row: (sections.index(row.remedy.guide_step[0]), row.remedy.guide_step[1]) if row.remedy.guide_step else (0, 0)
         )
-        return (*guide, *(one for one in out if not one.remedy.guide_step))
+        return (*guide, *(row for row in out if not row.remedy.guide_step))
 
     def _advice(self, judged: RankedFinding, remedy: Remedy) -> Advice:
         rule, facts = judged.finding.rule, judged.finding.first.facts
         taken = self.taken.get(id(judged.finding))
-        mine = [change for one, changes in (taken.steps if taken else ()) if one is remedy for change in changes]
+        mine = [change for step, changes in (taken.steps if taken else ()) if step is remedy for change in changes]
         if mine:
             return self._in_patch(remedy, joined(self.start.config, mine), facts)
         if not remedy.patch and remedy.keep and self._owns("gradient_accumulation_steps", rule):
-            kept = [one for one in joined(self.start.config, self.changes) if one.key == "gradient_accumulation_steps"]
+            kept = [step for step in joined(self.start.config, self.changes) if step.key == "gradient_accumulation_steps"]
             return Advice(remedy, "apply", catalogue.text("planner.with_step_3"), tuple(kept), chosen=True)
         found = advise(remedy, self.start, facts, self.rules)
         if found.status != "apply":

@@ -72,7 +72,10 @@ class Situation(msgspec.Struct, frozen=True):
         moved = {key: value for key, value in beside.items() if self.began_beside.get(key) != value}
         if not changed and not moved:
             return None
-        return next((one for one in self.previous_attempts if _had(one, changed, now, self.facts) and had_settings(one, moved)), None)
+        return next(
+            (attempt for attempt in self.previous_attempts if _had(attempt, changed, now, self.facts) and had_settings(attempt, moved)),
+            None,
+        )
 
 
 def has_config(run: Run) -> bool:

@@ -68,7 +68,7 @@ def _near(key: str, given: Mapping[str, Any]) -> tuple[str, ...]:
 def patched_text(source: ConfigText, changes: Sequence[Change], because: Mapping[str, str]) -> tuple[str | None, list[Text]]:
     """The whole patched text (None if it cannot be edited safely), and notes about it."""
     if source.path.lower().endswith(".json"):
-        plain = [Edit(one.key, one.new, one.op == "unset") for one in changes if one.target == "config"]
+        plain = [Edit(change.key, change.new, change.op == "unset") for change in changes if change.target == "config"]
         return yaml_edit.edit_json(source.text, plain), [catalogue.text("planner.json_config")]
     try:
         out = yaml_edit.edit(source.text, edits(changes, because, source.text))
@@ -97,8 +97,8 @@ def packages(remedies: Iterable[Remedy]) -> tuple[str, ...]:
 
 
 def deepspeed_notes(changes: Iterable[Change], config: Mapping[str, Any]) -> list[Text]:
-    """Changes in the file that `deepspeed` names: told, not written, for other runs use it too."""
+    """Changes in the file that `deepspeed` names: described, not written, for other runs use it too."""
     path = config.get("deepspeed")
     where = str(path) if path and deepspeed_settings(path) is None else catalogue.text("planner.deepspeed_config")
-    files = [one for one in changes if one.target == "deepspeed"]
-    return [catalogue.text("planner.deepspeed_file", path=where, key=one.key, value=yaml_edit.dump(one.new)) for one in files]
+    files = [change for change in changes if change.target == "deepspeed"]
+    return [catalogue.text("planner.deepspeed_file", path=where, key=change.key, value=yaml_edit.dump(change.new)) for change in files]

@@ -144,8 +144,8 @@ class ReportWriter:
             ranks=list(finding.ranks),
             explained_by=ranked.explained_by,
             evidence=[self._evidence(f"{place}.evidence.{at}", quote) for at, quote in enumerate(quotes(finding))],
-            remedies=[self._remedy(f"{place}.remedies.{at}", one, scope) for at, one in enumerate(advice)],
-            similar=[self._similar(f"{place}.similar.{at}", one) for at, one in enumerate(similar)],
+            remedies=[self._remedy(f"{place}.remedies.{at}", row, scope) for at, row in enumerate(advice)],
+            similar=[self._similar(f"{place}.similar.{at}", row) for at, row in enumerate(similar)],
             count=finding.count,
             series=_series(self.run, finding),
             phase=short_text(finding.first.facts.get("phase")),
@@ -261,7 +261,9 @@ def _series(run: Run, finding: Finding) -> dict[str, Any] | None:
 
 
 def _changes(changes: Sequence[Any]) -> list[ChangeView]:
-    return [ChangeView(one.target, one.op, one.key, plain(one.old, one.key), plain(one.new, one.key)) for one in changes]
+    return [
+        ChangeView(change.target, change.op, change.key, plain(change.old, change.key), plain(change.new, change.key)) for change in changes
+    ]
 
 
 def _memory(memory: Memory) -> MemoryView:

@@ -118,7 +118,7 @@ def deciding_words(params: Mapping[str, Any], facts: Mapping[str, Any], text: st
 
 
 def _texts(value: Any) -> Sequence[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list | tuple) else []
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []
 
 
 def downsample(steps: Sequence[int], values: Sequence[float], points: int) -> tuple[list[int], list[float | None]]:

@@ -35,8 +35,8 @@ def run_view(run: Run, path: str, status: Status, sources: Sequence[SourceView],
         environment=dict(_environment(facts)),
         status=status,
         steps=StepsView(run.first_step, run.last_step, planned_steps(run)),
-        sources=[msgspec.structs.replace(one, path=clean(one.path), problems=list(map(clean, one.problems))) for one in sources],
-        skipped=[msgspec.structs.replace(one, examples=list(map(clean, one.examples))) for one in skipped],
+        sources=[msgspec.structs.replace(item, path=clean(item.path), problems=list(map(clean, item.problems))) for item in sources],
+        skipped=[msgspec.structs.replace(item, examples=list(map(clean, item.examples))) for item in skipped],
     )
 
 

@@ -23,11 +23,15 @@ _EPOCHS_DONE = 0.99
 
 def run_status(run: Run, ranked: Sequence[RankedFinding]) -> Status:
     """How the run ended. A log that just stops says nothing: `unknown`. An exception after the training completed does not undo it."""
-    errors = [one.finding for one in ranked if one.finding.rule.severity == "error"]
-    fatal = [one for one in errors if explains_an_end(one)]
+    errors = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.rule.severity == "error"]
+    fatal = [ranked_finding for ranked_finding in errors if explains_an_end(ranked_finding)]
     ends = [end for end in run.ends if end.signal or end.code]
     interrupted = "KeyboardInterrupt" in run.exceptions or any(_asked_to_stop(end) for end in ends if not _stopped_by_launcher(end, ends))
-    others = [one for one in fatal if one.rule.symptom != "killed" and one.first.facts.get("exception") != "KeyboardInterrupt"]
+    others = [
+        ranked_finding
+        for ranked_finding in fatal
+        if ranked_finding.rule.symptom != "killed" and ranked_finding.first.facts.get("exception") != "KeyboardInterrupt"
+    ]
     planned = planned_steps(run)
     if run.completed and not ends:
         return "ended_early" if _ended_early(run) else "completed"

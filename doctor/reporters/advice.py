@@ -1,4 +1,4 @@
-"""What to do about a report's findings, as every output for people says it: remedies, commands, predictions, attempts."""
+"""What to do about a report's findings, shared by the outputs for people: remedies, commands, predictions, attempts."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from doctor.words.catalogue import Words
 
 
 def in_guide_order(remedies: Sequence[RemedyView]) -> tuple[list[RemedyView], list[RemedyView]]:
-    """The guide's steps in the guide's order (sections as they first come), and the remedies beyond it that say something here."""
+    """The guide's steps in its order (sections in order of appearance), and the other remedies that are of use in this run."""
     sections: list[str] = []
-    for one in remedies:
-        if one.guide and one.guide.section not in sections:
-            sections.append(one.guide.section)
-    guide = [one for one in remedies if one.guide]
-    guide.sort(key=lambda one: (sections.index(one.guide.section), one.guide.step) if one.guide else (0, 0))
-    return guide, [one for one in remedies if not one.guide and one.status not in ("not_applicable", "done")]
+    for remedy in remedies:
+        if remedy.guide and remedy.guide.section not in sections:
+            sections.append(remedy.guide.section)
+    guide = [remedy for remedy in remedies if remedy.guide]
+    guide.sort(key=lambda remedy: (sections.index(remedy.guide.section), remedy.guide.step) if remedy.guide else (0, 0))
+    return guide, [remedy for remedy in remedies if not remedy.guide and remedy.status not in ("not_applicable", "done")]
 
 
 def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:
-    """Public issues that look like the failure, under what fixed them: a fix, and its issues, nearest first."""
+    """Similar public issues, grouped by their fix, nearest first."""
     fixes: dict[str, dict[str, SimilarView]] = {}
     for one in sorted((one for finding in report.findings for one in finding.similar), key=lambda one: -one.score):
         fixes.setdefault(one.remedy, {}).setdefault(one.issue, one)
@@ -71,11 +71,11 @@ def _lies_in(file: str, folder: str) -> bool:
 
 def todo(report: Report) -> list[RemedyView]:
     """What to do about the root causes: what is in the patch, else what applies, else what is manual."""
-    remedies = [one for finding in parts(report)[0] for one in finding.remedies]
+    remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
     if report.patch is None:
-        return [one for one in remedies if one.status == "apply"] or [one for one in remedies if one.status == "manual"]
-    chosen = [one for one in remedies if standing(one, report) == "apply" and one.changes]
-    return chosen or [one for one in remedies if standing(one, report) in ("manual", "apply")]
+        return [remedy for remedy in remedies if remedy.status == "apply"] or [remedy for remedy in remedies if remedy.status == "manual"]
+    chosen = [remedy for remedy in remedies if standing(remedy, report) == "apply" and remedy.changes]
+    return chosen or [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
 
 
 def launch_lines(patch: PatchView, words: Words) -> tuple[str, str]:
@@ -95,7 +95,7 @@ def _as_flag(word: str, words: Sequence[str]) -> bool:
 
 def guide_titles(remedies: Sequence[RemedyView], words: Words) -> str:
     """The headings of the guide's sections these remedies come from."""
-    return words("comma").join(dict.fromkeys(words.section_title[one.guide.section] for one in remedies if one.guide))
+    return words("comma").join(dict.fromkeys(words.section_title[remedy.guide.section] for remedy in remedies if remedy.guide))
 
 
 def predicted_lines(patch: PatchView, words: Words) -> list[str]:
@@ -120,21 +120,21 @@ def predicted_lines(patch: PatchView, words: Words) -> list[str]:
 
 
 def attempt_lines(report: Report, words: Words) -> list[tuple[str, list[str]]]:
-    """The lineage of a healed run: each attempt's headline, and what it changed, from where it went on, what it failed of."""
+    """The attempts of a healed run: headline, changes, checkpoint, cause of the failure."""
     out = []
-    for one in report.attempts:
-        head = words("attempt", number=one.number, outcome=words(f"attempt_{one.outcome}"), why=one.why)
-        lines = [change_line(change, words) for change in one.changes]
-        if one.redone is not None:
+    for attempt in report.attempts:
+        head = words("attempt", number=attempt.number, outcome=words(f"attempt_{attempt.outcome}"), why=attempt.why)
+        lines = [change_line(change, words) for change in attempt.changes]
+        if attempt.redone is not None:
             lines.append(
-                words("attempt_resumed", path=one.resumed_from, redone=one.redone)
-                if one.resumed_from
-                else words("attempt_fresh", redone=one.redone)
+                words("attempt_resumed", path=attempt.resumed_from, redone=attempt.redone)
+                if attempt.resumed_from
+                else words("attempt_fresh", redone=attempt.redone)
             )
-        if one.cause:
-            lines.append(words("attempt_cause", title=one.title, cause=one.cause, step=one.last_step or 0))
-        if one.effective_batch:
-            lines.append(words("attempt_batch", batch=one.effective_batch))
+        if attempt.cause:
+            lines.append(words("attempt_cause", title=attempt.title, cause=attempt.cause, step=attempt.last_step or 0))
+        if attempt.effective_batch:
+            lines.append(words("attempt_batch", batch=attempt.effective_batch))
         out.append((head, lines))
     return out
 

@@ -1,4 +1,4 @@
-"""What every reporter is, `render(report, screen) -> str`, and what the ones for people share: places, order, sparklines."""
+"""The interface of reporters, `render(report, screen) -> str`, and what those for people share: verdict, places, sparklines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from doctor.words.catalogue import Words
 
 
 class Screen(msgspec.Struct, frozen=True):
-    """Where a report will be shown: `width` in columns, whether it takes ANSI colours, characters beyond ASCII, and links to files.
+    """Where a report is shown: `width` in columns, and whether it takes ANSI colours, characters beyond ASCII, and links to files.
 
     `detail` is how much is told: -1 the verdict and what to do, 0 the usual, 1 everything there is.
     """
@@ -39,11 +39,16 @@ class Reporter(Protocol):
 
 
 def parts(report: Report) -> tuple[list[FindingView], list[FindingView], list[FindingView], list[FindingView]]:
-    """The findings as a page tells them: roots, consequences, others, notes."""
-    notes = [one for one in report.findings if one.severity == "note" and one.role != "root"]
-    rest = [one for one in report.findings if one not in notes]
-    roots = [one for one in rest if one.role == "root"]
-    return roots, [one for one in rest if one.role == "consequence"], [one for one in rest if one.role == "contributing"], notes
+    """The findings by their place on a page: roots, consequences, others, notes."""
+    notes = [finding for finding in report.findings if finding.severity == "note" and finding.role != "root"]
+    rest = [finding for finding in report.findings if finding not in notes]
+    roots = [finding for finding in rest if finding.role == "root"]
+    return (
+        roots,
+        [finding for finding in rest if finding.role == "consequence"],
+        [finding for finding in rest if finding.role == "contributing"],
+        notes,
+    )
 
 
 def verdict(report: Report, words: Words) -> tuple[str, str, str]:
@@ -67,9 +72,13 @@ def verdict(report: Report, words: Words) -> tuple[str, str, str]:
 
 
 def _undecided(report: Report, words: Words) -> str:
-    """What was read without telling anything, and what would."""
-    read = words("comma").join(_shown(f"{one.path} ({one.kind})" for one in report.run.sources)) or words("no_sources")
-    hint = words("undecided_config", path=shlex.quote(report.run.path)) if any(one.kind == "config" for one in report.run.sources) else ""
+    """The files that were read to no effect, and what would help."""
+    read = words("comma").join(_shown(f"{source.path} ({source.kind})" for source in report.run.sources)) or words("no_sources")
+    hint = (
+        words("undecided_config", path=shlex.quote(report.run.path))
+        if any(source.kind == "config" for source in report.run.sources)
+        else ""
+    )
     return words.sentences(words("undecided_text", read=read), hint)
 
 
@@ -80,13 +89,13 @@ def _shown(names: Iterable[str]) -> list[str]:
 
 
 UNDECIDED_FILES = 4
-"""Files named in the sentence about a run of which nothing can be judged."""
+"""Files named in the sentence about a run that cannot be judged."""
 
 
 def setup_only(report: Report) -> bool:
     """Whether only the setup of a run was read: then there is no end to speak of."""
     run = report.run
-    return run.status == "unknown" and run.steps.last is None and all(one.kind in _SETUP for one in run.sources if one.records)
+    return run.status == "unknown" and run.steps.last is None and all(source.kind in _SETUP for source in run.sources if source.records)
 
 
 _SETUP = ("config", "command", "deepspeed")
@@ -105,7 +114,7 @@ def reached(report: Report, words: Words) -> str:
 
 
 def run_row(report: Report, words: Words) -> list[str]:
-    """The run in pieces: where, what is trained how, on how many GPUs, how it ended and how far it came."""
+    """The run in pieces: path, stage, method, model, processes, end state and last step."""
     run = report.run
     ranks = words("processes", count=run.world_size) if run.world_size and run.world_size > 1 else ""
     ended = "" if setup_only(report) else words.run_status[run.status]
@@ -127,7 +136,7 @@ def place(evidence: EvidenceView, words: Words) -> str:
 
 
 def span(finding: FindingView, words: Words) -> list[str]:
-    """Which steps and ranks, and how often, in words."""
+    """Steps, ranks and number of matches, in words."""
     out = []
     if finding.steps:
         first, last = finding.steps[0], finding.steps[-1]
@@ -151,7 +160,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def skipped_lines(report: Report, words: Words) -> list[str]:
-    """What was left unread, a reason a line."""
+    """The files that were not read, one line per reason."""
     return [
         words("skipped", what=words(f"skipped_{one.reason.replace(' ', '_')}"), count=one.count, examples=", ".join(one.examples))
         for one in report.run.skipped
@@ -165,12 +174,12 @@ def rules_line(report: Report, words: Words) -> str:
 
 def blind_lines(report: Report, words: Words) -> list[str]:
     """The rules that were not checked, one line per missing input, the most missed first."""
-    counts = Counter(words.what_missed(one.missing) for one in report.could_not_look)
+    counts = Counter(words.what_missed(unchecked.missing) for unchecked in report.could_not_look)
     return [words("blind_rule" if count == 1 else "blind_rules", count=count, missing=missing) for missing, count in counts.most_common()]
 
 
 def sparkline(series: dict[str, Any], width: int, words: Words, *, unicode: bool = True) -> list[str]:
-    """A finding's series in text: what it is, its blocks (x = not finite), and carets under the steps concerned."""
+    """A finding's series in text: title, blocks (x = not finite), carets under the affected steps."""
     values = [float("nan") if value is None else float(value) for value in series["values"]]
     steps, shown = downsample(series["steps"], values, width)
     finite = [value for value in shown if value is not None]

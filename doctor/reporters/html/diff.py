@@ -19,7 +19,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def side_by_side(diff: str) -> list[Row]:
-    """A unified diff as rows of two columns: what was removed beside what came for it."""
+    """A unified diff as rows of two columns: removed lines next to the lines that replace them."""
     rows: list[Row] = []
     old = new = 0
     gone: list[str] = []

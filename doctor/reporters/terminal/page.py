@@ -76,7 +76,7 @@ class Page:
         return [*self.evidence(finding), *self.series(finding)]
 
     def head(self, finding: FindingView) -> list[RenderableType]:
-        """Title, sentence, how sure and where."""
+        """Title, sentence, confidence and place."""
         head = self.canvas.text(finding.title)
         head.stylize(f"bold {COLOURS[finding.severity]}" if finding.role == "root" else "bold")
         mark = Text(f"{self.symbols[finding.severity]} ", f"bold {COLOURS[finding.severity]}")
@@ -110,7 +110,7 @@ class Page:
         return [*out, self.canvas.indented(self.canvas.text(self.words("more_evidence", count=more), "dim"))] if more > 0 else out
 
     def place(self, piece: EvidenceView) -> Text:
-        """Where a quote stands; a link to the file where the terminal takes links and the file is here."""
+        """File and line of a quote, as a link if the terminal takes links and the file exists."""
         place = Text(base.place(piece, self.words), "bold cyan" if self.screen.color else "")
         path = Path(piece.source)
         if self.screen.links and path.is_file():
@@ -140,7 +140,7 @@ class Page:
         )
 
     def attempts(self) -> list[RenderableType]:
-        """The lineage of a healed run, before the last attempt's findings."""
+        """The attempts of a healed run, before the last one's findings."""
         if not self.report.healing:
             return []
         out: list[RenderableType] = [
@@ -156,7 +156,7 @@ class Page:
         return [*out, Text()]
 
     def no_cause(self) -> list[RenderableType]:
-        """The verdict where no finding is the cause: good news, or an honest don't know."""
+        """The verdict of a report without a root cause."""
         kind, title, sentence = base.verdict(self.report, self.words)
         return [
             self.canvas.beside(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
@@ -173,7 +173,7 @@ class Page:
         return [self.canvas.heading("similar"), *out] if out else []
 
     def bottom(self) -> list[RenderableType]:
-        """What could not be looked at, what was read, what went wrong in reading it."""
+        """Rules that were not checked, files read, read errors."""
         out: list[RenderableType] = []
         blind = base.blind_lines(self.report, self.words)
         if blind:
@@ -183,9 +183,9 @@ class Page:
         if not sources:
             out.append(self.canvas.indented(self.canvas.text(self.words("no_sources"), "dim")))
         shown = [
-            self.words("source", path=one.path, kind=one.kind, records=f"{one.records:,}")
-            for one in sources
-            if one.records or not one.problems
+            self.words("source", path=source.path, kind=source.kind, records=f"{source.records:,}")
+            for source in sources
+            if source.records or not source.problems
         ]
         out += [
             self.canvas.indented(self.canvas.text(line, "dim")) for line in (shown if self.screen.detail > 0 else shown[:SOURCES_SHOWN])
@@ -197,7 +197,7 @@ class Page:
                 self.canvas.heading("html_environment"),
                 *(self.canvas.indented(self.canvas.text(f"{name}: {value}", "dim")) for name, value in environment.items()),
             ]
-        troubles = [f"{one.path}: {problem}" for one in sources for problem in one.problems] + self.report.problems
+        troubles = [f"{source.path}: {problem}" for source in sources for problem in source.problems] + self.report.problems
         if troubles:
             out += [
                 self.canvas.heading("problems"),
