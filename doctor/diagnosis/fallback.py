@@ -58,13 +58,20 @@ def with_unknown_failure(
     An exception after the completed training is a warning. `consoles` are the log files that were read, whose last lines are quoted.
     """
     ranked = list(ranked)
-    above_notes = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.rule.severity != "note"]
-    if status == "failed" and not any(finding.rule.severity == "error" or explains_an_end(finding) for finding in above_notes):
+    if status == "failed" and not any(_explains(ranked_finding) for ranked_finding in ranked):
         return _first(_failure(ranked, run, seen, list(consoles)), ranked)
     late = [crash for crash in seen.after_end if crash.exception.rpartition(".")[2] not in _HARMLESS]
-    if status == "completed" and late and not any(finding.rule.severity == "error" for finding in above_notes):
+    if status in ("completed", "ended_early") and late and not any(ranked_finding.finding.rule.severity == "error" for ranked_finding in ranked):
         return _first(_late(late[-1]), ranked)
     return ranked
+
+
+def _explains(ranked: RankedFinding) -> bool:
+    """Whether a finding is a known reason for the failure; a consequence of the unknown one is none."""
+    rule = ranked.finding.rule
+    if rule.fallback or rule.severity == "note" or ranked.role == "consequence":
+        return False
+    return rule.severity == "error" or explains_an_end(ranked.finding)
 
 
 def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFinding]:

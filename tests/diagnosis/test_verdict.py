@@ -156,6 +156,18 @@ def test_a_failure_that_no_rule_knows_is_told_by_its_exception(tmp_path: Path, c
     assert doctor.analyze(tmp_path, lang="ko").findings[0].title == "StageError: stage table is empty"
 
 
+def test_an_unknown_exception_goes_before_the_launchers_echo_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """torchrun's "exit code 1" is a consequence; the title is still the exception's."""
+    echo = (
+        "E0103 10:02:00.000000 1 site-packages/torch/distributed/elastic/multiprocessing/api.py:869] failed (exitcode: 1) local_rank: 0 "
+        "(pid: 42) of binary: /opt/env/bin/python\n"
+    )
+    (tmp_path / "console.log").write_text(STARTED.format(total=100) + losses(50) + UNKNOWN_CRASH + echo)
+    code, report = analyzed(tmp_path, capsys)
+    root = report["findings"][0]
+    assert (code, root["role"], root["severity"], root["title"]) == (1, "root", "error", "StageError: stage table is empty")
+
+
 def test_a_failure_without_any_words_is_told_by_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A launcher's exit code without a traceback: no tick."""
     block = (
