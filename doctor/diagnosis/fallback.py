@@ -61,7 +61,11 @@ def with_unknown_failure(
     if status == "failed" and not any(_explains(ranked_finding) for ranked_finding in ranked):
         return _first(_failure(ranked, run, seen, list(consoles)), ranked)
     late = [crash for crash in seen.after_end if crash.exception.rpartition(".")[2] not in _HARMLESS]
-    if status in ("completed", "ended_early") and late and not any(ranked_finding.finding.rule.severity == "error" for ranked_finding in ranked):
+    if (
+        status in ("completed", "ended_early")
+        and late
+        and not any(ranked_finding.finding.rule.severity == "error" for ranked_finding in ranked)
+    ):
         return _first(_late(late[-1]), ranked)
     return ranked
 

@@ -113,7 +113,9 @@ class HangDetector:
         silence = min(silence, _since_sign_of_life(self._folder))
         if self._kill_after is not None and silence >= self._kill_after:
             self._dump(silence)
-            self.summary.append(_say("hang_ended", seconds=round(silence)))
+            self.summary.append(
+                f"no output and no step for {silence:.0f} s: ended by lfdoctor as hung"
+            )  # rules/environment/ended-as-hung.yaml
             self._kill_at = time.monotonic() + TERMINATE_GRACE_SECONDS
             end_group(self._pid, signal.SIGTERM)
         elif 0 < self._dump_after * 2**self._dumps <= silence and self._dumps < MAX_STACK_DUMPS and now >= self._next_dump:
