@@ -111,7 +111,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if self.status == "failed" or any(one.severity == "error" or _ruins(one) for one in self.findings):
             return True
-        return False if self.status == "completed" else None
+        return False if self.status in ("completed", "ended_early") else None
 
 
 def _ruins(finding: FindingRecord) -> bool:

@@ -204,7 +204,7 @@ class Healer:
         attempt.report = partial(self._analyze, lang=self.lang)(list(evidence), config=config)
         attempt.hooked = any(path.name == "lfdoctor.jsonl" for path in evidence)
         root = attempt.root
-        if attempt.report.healthy or (root is None and attempt.report.run.status == "completed"):
+        if attempt.report.verdict in ("healthy", "undecided") or (root is None and attempt.report.run.status == "completed"):
             return [catalogue.text("healing.nothing_failed").in_language(self.lang), f"attempt 1: {self.command(attempt)}"]
         next_attempt = self.ledger.next_attempt(attempt)
         if isinstance(next_attempt, Text):
