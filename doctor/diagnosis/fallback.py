@@ -28,15 +28,20 @@ _HARMLESS = ("KeyboardInterrupt", "SystemExit", "BrokenPipeError", "ChildFailedE
 
 
 class LastEvents:
-    """Remembers, while events go by, the last exceptions of a run and which of them came after its training had completed."""
+    """Remembers, while events go by, the last exceptions, those after the completed training, and whether the last step is exact."""
 
     def __init__(self) -> None:
         self.crashes: list[Crash] = []
         self.after_end: list[Crash] = []
+        self.exact_steps = False
+        self._last_step = -1
         self._completed: Where | None = None
 
     def see(self, event: Event | list[Step]) -> None:
-        """One event, or a batch of steps (which say nothing here)."""
+        """One event, or a batch of steps."""
+        steps = event if isinstance(event, list) else [event] if isinstance(event, Step) else []
+        if steps and steps[-1].step >= self._last_step:
+            self._last_step, self.exact_steps = steps[-1].step, steps[-1].exact
         if isinstance(event, Crash):
             if event.chain == 0 and event.exception:
                 self.crashes = [*self.crashes, event][-_CRASHES_KEPT:]

@@ -83,7 +83,7 @@ def run_analysis(
     seen = LastEvents()
     feed(engine, reading.batches(), seen)
     judged = causes.assign_roles(engine.findings())
-    status = run_status(engine.run, judged)
+    status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     ranked = with_unknown_failure(judged, status, engine.run, seen, consoles)
     launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
@@ -190,8 +190,8 @@ def feed(engine: Engine, events: Iterable[Event | list[Step]], seen: LastEvents 
     for event in events:
         if isinstance(event, list):
             engine.feed_all(event)
-            continue
-        engine.feed(event)
+        else:
+            engine.feed(event)
         if seen is not None:
             seen.see(event)
 

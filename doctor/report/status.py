@@ -21,8 +21,11 @@ _EPOCHS_DONE = 0.99
 """Share of the planned epochs that counts as all of them: the epoch is logged with two digits, and the last batch may be short."""
 
 
-def run_status(run: Run, ranked: Sequence[RankedFinding]) -> Status:
-    """How the run ended. A log that just stops says nothing: `unknown`. An exception after the training completed does not undo it."""
+def run_status(run: Run, ranked: Sequence[RankedFinding], *, exact_steps: bool = False) -> Status:
+    """How the run ended. A log that just stops says nothing: `unknown`. An exception after the training completed does not undo it.
+
+    `exact_steps`: the last step was printed, not worked out from the logging interval (which miscounts a resumed run).
+    """
     errors = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.rule.severity == "error"]
     fatal = [ranked_finding for ranked_finding in errors if explains_an_end(ranked_finding)]
     ends = [end for end in run.ends if end.signal or end.code]
@@ -34,7 +37,7 @@ def run_status(run: Run, ranked: Sequence[RankedFinding]) -> Status:
     ]
     planned = planned_steps(run)
     if run.completed and not ends:
-        return "ended_early" if _ended_early(run) else "completed"
+        return "ended_early" if _ended_early(run, exact_steps) else "completed"
     if interrupted and not others:
         return "interrupted"
     if fatal or ends:
@@ -57,18 +60,24 @@ def planned_steps(run: Run) -> int | None:
     return steps if steps and steps > 0 else None
 
 
-def _ended_early(run: Run) -> bool:
+def _ended_early(run: Run, exact_steps: bool) -> bool:
     """Whether a run that closed normally stopped before its last step: neither its steps nor its epochs were done.
 
-    Steps are only seen where they are logged, so the last logging interval counts as done.
+    Steps are only seen where they are logged, so the last logging interval counts as done. Steps that are not exact prove nothing alone.
     """
     planned, last = planned_steps(run), run.last_step
     if planned is None or last is None or last + _logging_interval(run) >= planned:
         return False
+    share = _share_of_epochs(run)
+    return exact_steps if share is None else share < _EPOCHS_DONE
+
+
+def _share_of_epochs(run: Run) -> float | None:
+    """The last epoch that was logged over the planned ones; None if either is unknown, or if the steps are what is planned."""
     epochs = run.series.get("epoch")
-    planned_epochs = _number(run.facts.get("epochs.planned")) or _number(run.config.get("num_train_epochs"))
-    by_epochs = planned_epochs and not _whole(run.config.get("max_steps"))
-    return not (by_epochs and planned_epochs and epochs and max(epochs.values) >= _EPOCHS_DONE * planned_epochs)
+    planned = _number(run.facts.get("epochs.planned")) or _number(run.config.get("num_train_epochs"))
+    by_steps = (_whole(run.config.get("max_steps")) or 0) > 0
+    return max(epochs.values) / planned if epochs and planned and not by_steps else None
 
 
 def _logging_interval(run: Run) -> int:

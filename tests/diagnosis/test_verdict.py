@@ -137,6 +137,14 @@ def test_completed_means_the_last_step(last: int, total: int, status: str, tmp_p
         assert "ended" not in page.partition("Files read")[0]
 
 
+def test_steps_that_were_worked_out_do_not_prove_an_early_end(tmp_path: Path) -> None:
+    """A resumed run prints its remaining records only; counted from one they look short, and the closing line decides."""
+    resumed = "".join(f"{{'loss': {2 - step / 100:.4f}, 'grad_norm': 0.9, 'learning_rate': 1e-05}}\n" for step in range(6, 21))
+    started = STARTED.format(total=20).replace("  Num Epochs = 3", "  Continuing training from global step 5")
+    (tmp_path / "console.log").write_text(started + resumed + SAVED.format(epoch="1.0"))
+    assert doctor.analyze(tmp_path).run.status == "completed"
+
+
 def test_a_failure_that_no_rule_knows_is_told_by_its_exception(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Failed, exit code 1; the title is class and message, the last lines are quoted; in Korean and Chinese too."""
     (tmp_path / "console.log").write_text(STARTED.format(total=100) + losses(50) + UNKNOWN_CRASH)
