@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from doctor.diagnosis.pipeline import Analysis
 from doctor.report.quoting import quotes
 
 THRESHOLDS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+
+
+def _given(index: known_issues.Index) -> known_issues.Index:
+    """What `similar_issues` asks for when it needs an index."""
+    return index
 
 
 def diagnosed(case: dict[str, Any]) -> Analysis:
@@ -52,7 +58,7 @@ def main() -> None:
             nearest.append((score, first is not None and first.cause in right))
         if finding.finding.rule.cause != "unknown":
             found += 1
-            told += any(known_issues.similar_issues(seen.judged, lambda index=index: index))
+            told += any(known_issues.similar_issues(seen.judged, partial(_given, index)))
     print(f"{len(known)} known issues; causes found: {found}, told a known failure of the same cause: {told} ({told / max(1, found):.0%})")
     print(f"as if the cause were not known: {len(nearest)} cases\nthreshold   told   right")
     for threshold in THRESHOLDS:
