@@ -61,14 +61,15 @@ def _terminal(compared: Compared, lang: str) -> str:
 
     from doctor.fleet.attribution.curves import blocks
     from doctor.fleet.output import explanations
-    from doctor.reporters.terminal import to_text
-    from doctor.words import fleet
+    from doctor.reporters.terminal.canvas import to_text
+    from doctor.words import catalogue
 
     found = compared.explanation
     parts: list[RenderableType] = []
     for place, run in enumerate(compared.runs[: 3 * COLUMNS], 1):
         parts.append(Text(f"{place}. {run.path}: {run.status}{f', {run.cause}' if run.cause else ''}"))
-    parts.append(Text(f"\n{fleet.say('guilty', lang)} ({fleet.say('good_failed', lang, good=found.good, failed=found.failed)})", "bold"))
+    counts = catalogue.say("fleet.say.good_failed", lang, good=found.good, failed=found.failed)
+    parts.append(Text(f"\n{catalogue.say('fleet.say.guilty', lang)} ({counts})", "bold"))
     if found.verdict != "found":
         parts.append(Text(explanations.verdict(found, lang)))
     parts += [
@@ -78,16 +79,16 @@ def _terminal(compared: Compared, lang: str) -> str:
     ]
     if len(compared.runs) <= COLUMNS:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        for head in (fleet.say("differences", lang), *(str(place) for place in range(1, len(compared.runs) + 1))):
+        for head in (catalogue.say("fleet.say.differences", lang), *(str(place) for place in range(1, len(compared.runs) + 1))):
             table.add_column(Text(head), overflow="fold")
         for difference in compared.differences:
             cells = [Text("" if value is None else str(value)) for value in difference.values]
             table.add_row(Text(f"{difference.key}{' *' if difference.named else ''}"), *cells)
         parts += [Text(""), table]
         if any(difference.named for difference in compared.differences):
-            parts.append(Text(f"* {fleet.say('named_first', lang)}", "dim"))
+            parts.append(Text(f"* {catalogue.say('fleet.say.named_first', lang)}", "dim"))
     lines = blocks(compared.curves()[: 3 * COLUMNS])
     if lines:
-        parts.append(Text(f"\n{fleet.say('curves', lang)} ({fleet.say('loss', lang)})", "bold"))
+        parts.append(Text(f"\n{catalogue.say('fleet.say.curves', lang)} ({catalogue.say('fleet.say.loss', lang)})", "bold"))
         parts += [Text(f"{place:3}. {line}") for place, (_, line) in enumerate(lines, 1)]
     return to_text([Group(*parts)], screen())

@@ -63,7 +63,7 @@ def run(
     one_language(lang)
     if not sys.platform.startswith(("linux", "darwin")):
         raise DoctorError("lfdoctor run needs Linux or macOS; use the callback (from doctor import DoctorCallback) here")
-    from doctor.diagnosis.known_issues import analyze
+    from doctor.diagnosis.pipeline import analyze
     from doctor.live.supervisor.supervise import exit_code
     from doctor.live.supervisor.watched_run import run as watch
 

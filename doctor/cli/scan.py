@@ -101,11 +101,12 @@ class _Display:
 
 def row(record: RunRecord, lang: str) -> str:
     """One run in one line: state, cause, path, evidence."""
-    from doctor.words.fleet import STATES
+    from doctor.words import catalogue
 
     state = record.outcome if record.outcome != "analyzed" else {True: "failed", False: "sound", None: "unclear"}[record.failed]
     said = " ".join((record.error or record.title or "").split())
-    return f"{STATES[state].in_language(lang)}\t{record.cause or '-'}\t{record.path}\t{said[:100]}\n"
+    shown = catalogue.say(f"fleet.state.{state}", lang)
+    return f"{shown}\t{record.cause or '-'}\t{record.path}\t{said[:100]}\n"
 
 
 def _summary_text(summary: Summary, lang: str) -> str:
@@ -116,13 +117,13 @@ def _summary_text(summary: Summary, lang: str) -> str:
 
     from doctor.cli.common import screen
     from doctor.fleet.output import explanations
-    from doctor.reporters.terminal import to_text
-    from doctor.words import fleet
+    from doctor.reporters.terminal.canvas import to_text
+    from doctor.words import catalogue
 
-    counts = ", ".join(f"{count} {fleet.STATES[state].in_language(lang)}" for state, count in summary.states.items())
-    parts: list[RenderableType] = [Text(""), Text(f"{summary.runs} {fleet.say('runs', lang)}: {counts}", "bold")]
+    counts = ", ".join(f"{count} {catalogue.say('fleet.state.' + state, lang)}" for state, count in summary.states.items())
+    parts: list[RenderableType] = [Text(""), Text(f"{summary.runs} {catalogue.say('fleet.say.runs', lang)}: {counts}", "bold")]
     if summary.left_out:
-        parts.append(Text(fleet.say("left_out", lang, count=summary.left_out)))
+        parts.append(Text(catalogue.say("fleet.say.left_out", lang, count=summary.left_out)))
     for heading, lines in (
         ("causes", [(cause.count, cause.cause, cause.title) for cause in summary.causes[:20]]),
         ("clusters", [(cluster.count, cluster.id, "".join(cluster.line.splitlines()[:1])[:160]) for cluster in summary.clusters[:10]]),
@@ -131,12 +132,12 @@ def _summary_text(summary: Summary, lang: str) -> str:
             table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
             for count, name, text in lines:
                 table.add_row(Text(str(count)), Text(name), Text(text))
-            parts += [Text(f"\n{fleet.say(heading, lang)}", "bold"), table]
+            parts += [Text(f"\n{catalogue.say('fleet.say.' + heading, lang)}", "bold"), table]
     if summary.sweeps:
-        parts.append(Text(f"\n{fleet.say('guilty', lang)}", "bold"))
+        parts.append(Text(f"\n{catalogue.say('fleet.say.guilty', lang)}", "bold"))
     for sweep in summary.sweeps[:10]:
         found = sweep.explanation
-        parts.append(Text(f"{sweep.folder} ({fleet.say('good_failed', lang, good=found.good, failed=found.failed)})"))
+        parts.append(Text(f"{sweep.folder} ({catalogue.say('fleet.say.good_failed', lang, good=found.good, failed=found.failed)})"))
         sentences = [explanations.candidate(candidate, lang) for candidate in found.suspects[:3] if candidate.guilty]
         parts += [Text(f"  {line}") for line in sentences or [explanations.verdict(found, lang)]]
     return to_text([Group(*parts)], screen())

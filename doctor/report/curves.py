@@ -1,4 +1,4 @@
-"""What a run measured, as curves small enough for any page: downsampled so that no extreme and no hole is lost."""
+"""The logged series of a run, downsampled for plots: extremes and non-finite values stay."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from doctor.core.run import Run
 from doctor.core.series import Series, downsample
 
 POINTS = 2000
-"""Points of one curve at most: twice the pixels of a wide plot, so that every column of pixels has its lowest and its highest value."""
+"""Maximum points of a curve: twice the pixels of a wide plot, so that each column of pixels has its lowest and highest value."""
 METRICS = 24
-"""So many metrics are kept, the ones that people look at first."""
+"""Maximum number of metrics kept, the ones that people look at first."""
 _FIRST = (
     "loss", "eval_loss", "grad_norm", "learning_rate", "step_seconds", "seconds", "throughput", "vram_allocated_gib", "vram_reserved_gib",
     "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "eval_accuracy", "kl", "entropy",
 )  # fmt: skip
 _LAST = ("epoch", "total_tokens", "num_input_tokens_seen", "percentage")
-"""Counters that only rise say nothing as a curve."""
+"""Counters that only rise: no use as a curve."""
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 def of_run(run: Run) -> list[Curve]:
-    """The curves of a run: metrics by step, wall time and time per step, then the machine's readings by second."""
+    """The curves of a run: metrics by step, wall time and time per step, then GPU and host readings by second."""
     measured: dict[str, Series] = {name: series for name, series in run.series.items() if name not in _LAST}
     measured |= {name: series for name, series in (("seconds", run.seconds), ("step_seconds", run.step_seconds)) if len(series) > 1}
     out = [curve for name in _chosen(measured) for curve in _curves(name, measured[name], "steps")]
@@ -56,7 +56,7 @@ def _curves(name: str, series: Series, over: Literal["steps", "seconds"]) -> Ite
 
 
 def _attempts(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Stretches in which the step does not go back."""
+    """Start and stop of each part in which the step does not go back."""
     start = 0
     for place in range(1, len(steps)):
         if steps[place] < steps[place - 1]:

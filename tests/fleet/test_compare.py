@@ -46,7 +46,7 @@ def test_the_command_in_every_format(runs, tmp_path, capsys):
     assert main(["compare", *pair]) == 0
     assert "learning_rate" in capsys.readouterr().out
     assert main(["compare", *pair, "--lang", "ko"]) == 0
-    assert "판단할 수 없음" in capsys.readouterr().out
+    assert "판단할 수 없습니다" in capsys.readouterr().out
     assert main(["compare", *pair, "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
     page = tmp_path / "compare.html"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctor.report.quoting import deciding_words, excerpt, fill, placeholders, resolve_josa
+from doctor.report.quoting import deciding_words, excerpt, fill, placeholders
+from doctor.words.josa import resolve_josa
 
 FACTS = {"gpu": "5", "wanted_gib": 1.25, "share": 0.314, "text_number": "2.50", "gpu.name": "A100", "odd": "{gpu} {0.__class__}"}
 

@@ -13,7 +13,7 @@ from doctor.fleet.output import explanations
 from doctor.fleet.output.summary import Summary
 from doctor.fleet.scan.records import RunRecord
 from doctor.fleet.scan.store import Store
-from doctor.words import fleet
+from doctor.words import catalogue
 
 if TYPE_CHECKING:
     from doctor.fleet.scan.coordinator import Options
@@ -34,12 +34,12 @@ def pieces(template: str, lang: str, **values: Any) -> Iterator[str]:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     stream = environment.get_template(template).stream(
         lang=lang,
-        title=fleet.say("title" if script else "differences", lang),
+        title=catalogue.say("fleet.say.title" if script else "fleet.say.differences", lang),
         script=script,
         policy=f"'sha256-{digest}'" if script else "'none'",
-        say=lambda name, **filled: fleet.say(name, lang, **filled),
-        states={name: text.in_language(lang) for name, text in fleet.STATES.items()},
-        verdicts={name: text.in_language(lang) for name, text in fleet.VERDICTS.items()},
+        say=lambda name, **filled: catalogue.say(f"fleet.say.{name}", lang, **filled),
+        states={name: text.in_language(lang) for name, text in catalogue.texts("fleet.state").items()},
+        verdicts={name: text.in_language(lang) for name, text in catalogue.texts("fleet.verdict").items()},
         suspect=explanations.candidate,
         verdict=explanations.verdict,
         **values,

@@ -111,7 +111,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if self.status == "failed" or any(finding.severity == "error" or _ruins(finding) for finding in self.findings):
             return True
-        return False if self.status == "completed" else None
+        return False if self.status in ("completed", "ended_early") else None
 
 
 def _ruins(finding: FindingRecord) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from doctor.diagnosis import known_issues
 from doctor.diagnosis.pipeline import Analysis, run_analysis
 from doctor.diagnosis.tools import Tools
 from doctor.errors import DoctorError
@@ -42,7 +41,7 @@ def _answer(task: ScanTask, tools: Tools) -> RunRecord | None:
             seen = run_analysis(paths, lang=task.lang, previous_attempts=task.previous_attempts, tools=tools)
             if _says_nothing(seen) and discovery.only_logs(task.found) and not task.found.problems:
                 return None
-            report = known_issues.attach(rename(msgspec.structs.replace(seen.report, run=_named(seen.report, task))))
+            report = rename(msgspec.structs.replace(seen.report, run=_named(seen.report, task)))
             record = record_of(task.found, Analysis(report, seen.judged, seen.run))
             return msgspec.structs.replace(record, page=_rendered(report, task.report))
     except DoctorError as error:

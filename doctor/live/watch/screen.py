@@ -16,7 +16,14 @@ from doctor.report.model import FindingView
 from doctor.words import catalogue as wording
 
 _COLOURS = {"error": "bright_red", "warning": "yellow"}
-_STATUS = {"running": "green", "completed": "green", "failed": "bright_red", "interrupted": "yellow", "unknown": "magenta"}
+_STATUS = {
+    "running": "green",
+    "completed": "green",
+    "ended_early": "yellow",
+    "failed": "bright_red",
+    "interrupted": "yellow",
+    "unknown": "magenta",
+}
 ROWS = 6
 """Height of a curve in lines."""
 FINDINGS = 8
@@ -31,7 +38,7 @@ def render(state: RunState, width: int, lang: str) -> RenderableType:
         f"  {state.attempt}  " if state.attempt else "  ",
         (say.run_status[state.status], _STATUS[state.status]),
         "  ",
-        (say("watch_quiet", age=_span(state.quiet)), "dim"),
+        (say("watch_quiet", age=_span(state.quiet)) if round(state.quiet) else say("watch_now"), "dim"),
     )
     parts: list[RenderableType] = [head, _progress(state, width, say), _figures(state, say)]
     for name, (steps, values) in state.curves.items():
