@@ -1,24 +1,34 @@
-"""lfdoctor check: a training configuration before it is run."""
+"""lfdoctor check: training configurations before they are run; --fix writes what is certain."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file
-from doctor.errors import DoctorError
+from doctor.cli.common import Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file, write_out
+from doctor.errors import BAD_USAGE, DoctorError
 
-FailOn = Annotated[str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")]
+if TYPE_CHECKING:
+    from doctor.report.model import PatchView, Report
+
+JOINED = ("json", "sarif")
+"""Formats in which the reports of several files become one document."""
 
 
 def check(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Training YAML files.")],
     kind: Format = "terminal",
     output: Output = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Correct the files in place; comments and order stay.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Correct what is certain, in place; the old file stays as CONFIG.orig.")] = False,
+    unsafe_fixes: Annotated[
+        bool, typer.Option("--unsafe-fixes", help="With --fix or --diff: also guessed values and removed keys.")
+    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change, and write nothing.")] = False,
     folder: Annotated[Path, typer.Option("--folder", help="The folder that the training will be started in.")] = Path(),
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
@@ -29,18 +39,165 @@ def check(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
-    """What LLaMA-Factory will refuse or die of, what stands in the way on disk, and whether it fits: before the GPU is rented."""
+    """What LLaMA-Factory will refuse or die of, what stands in the way on disk, and whether it fits: before the GPU is rented.
+
+    A file that is no LLaMA-Factory configuration is refused with exit code 2 and never changed.
+    """
     from doctor.diagnosis.pipeline import check as run_analysis
 
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
-    if output is not None and len(configs) > 1:
-        raise DoctorError("-o takes the report of one config; check them one at a time")
-    failed = False
-    for config in configs:
-        report = run_analysis(config, folder=folder, gpu_memory_gib=gpu_memory, num_gpus=num_gpus, lang=lang)
-        emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
-        failed |= any(finding.severity in severities for finding in report.findings)
-        if fix and report.patch and report.patch.yaml is not None:
-            write_file(config, report.patch.yaml)
-            typer.echo(f"lfdoctor: {config} corrected", err=True)
-    return int(failed)
+    if output is not None and len(configs) > 1 and kind not in JOINED:
+        raise DoctorError(f"-o takes several reports only as {' or '.join(JOINED)}; check the files one at a time")
+    reports: list[Report] = []
+    code = 0
+    for path in configs:
+        try:
+            text, values = _load(path)
+            options: dict[str, Any] = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
+            report = run_analysis(path, **options)
+            if fix or diff:
+                new, fixed, left = _fixed(path, text, values, report.patch if unsafe_fixes else None)
+                if diff:
+                    code = max(code, int(new != text))
+                    write_out(_diff(path, text, new), encoding=None)
+                elif new != text:
+                    _write(path, new)
+                    report = run_analysis(path, **options)
+                _summarise(path, report, fixed, left, written=not diff)
+            if not diff:
+                _say_memory(path, values, gpu_memory)
+        except DoctorError as error:
+            if len(configs) == 1:
+                raise
+            typer.echo(f"lfdoctor: {' '.join(str(error).split())}", err=True)
+            code = BAD_USAGE
+            continue
+        code = max(code, int(any(finding.severity in severities for finding in report.findings)))
+        reports.append(report)
+    if diff:
+        return code
+    if len(configs) > 1 and kind in JOINED:
+        text = _joined(reports, kind)
+        write_out(text) if output is None else write_file(output, text)
+    else:
+        for report in reports:
+            emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
+    return code
+
+
+def _load(path: Path) -> tuple[str, dict[str, Any]]:
+    """Text and options of a LLaMA-Factory configuration. Raises DoctorError (2) for every other file."""
+    from doctor.config import files
+    from doctor.config.option_names import known_somewhere
+    from doctor.config.recognise import shape_of
+
+    text = files.read_text(path)
+    values = files.parse(path, text)
+    if shape_of(values) is None:
+        known = sum(map(known_somewhere, values))
+        raise DoctorError(
+            f"{path}: not a LLaMA-Factory training configuration ({known} of {len(values)} top-level keys are its options); left as it is"
+        )
+    return text, values
+
+
+def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | None) -> tuple[str, int, tuple[str, ...]]:
+    """The text after all fixes, how many were made, and one line for each key that was left."""
+    from doctor.config import files, fixes
+
+    is_json = path.suffix.lower() == ".json"
+    found = fixes.fix(text, values, json=is_json)
+    if patch is None:
+        return found.text, len(found.done), found.left
+    new, count = _unsafe(found.text, files.parse(path, found.text), patch, is_json)
+    return new, len(found.done) + count, found.left
+
+
+def _unsafe(text: str, values: Mapping[str, Any], patch: PatchView, is_json: bool) -> tuple[str, int]:
+    """The report's patch on top; a key that any release of LLaMA-Factory has is not removed."""
+    from doctor.config.option_names import known_somewhere
+    from doctor.config.patch import Change
+    from doctor.config.yaml_edit import edit, edit_json
+    from doctor.planner.writing import edits
+
+    changes = [
+        Change("config", "set" if change.op == "set" else "unset", change.key, change.old, change.new)
+        for change in patch.changes
+        if change.target == "config" and (change.op == "set" or not known_somewhere(change.key)) and values.get(change.key) != change.new
+    ]
+    wanted = edits(changes, patch.because, text)
+    new = (edit_json if is_json else edit)(text, wanted)
+    return (text, 0) if new is None else (new, len(wanted))
+
+
+def _write(path: Path, text: str) -> None:
+    """Replaces the file; the first original stays beside it as NAME.orig. Raises DoctorError."""
+    backup = path.with_name(f"{path.name}.orig")
+    try:
+        if not backup.exists():
+            backup.write_bytes(path.read_bytes())
+        path.write_bytes(text.encode())
+    except OSError as error:
+        raise DoctorError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+
+
+def _diff(path: Path, old: str, new: str) -> str:
+    from doctor.config import fixes
+
+    return fixes.diff(str(path), old, new)
+
+
+def _summarise(path: Path, report: Report, fixed: int, left: tuple[str, ...], *, written: bool) -> None:
+    """What was fixed and what is left, on stderr."""
+    for line in left:
+        typer.echo(f"lfdoctor: {path}: {line}", err=True)
+    if not written:
+        typer.echo(f"lfdoctor: {path}: {fixed} would be fixed", err=True)
+        return
+    remaining = sum(finding.severity != "note" for finding in report.findings)
+    typer.echo(f"lfdoctor: {path}: {fixed} fixed, {remaining} left" + (f" (before: {path.name}.orig)" if fixed else ""), err=True)
+
+
+def _say_memory(path: Path, values: Mapping[str, Any], gpu_memory: float | None) -> None:
+    """Says on stderr why nothing is known of whether the training fits."""
+    from doctor.config.options import effective
+    from doctor.memory import UnknownShape, estimate
+
+    if "model_name_or_path" not in values:
+        return
+    try:
+        found = estimate(effective(values), facts={"config.folder": str(path.parent)})
+    except UnknownShape as error:
+        typer.echo(f"lfdoctor: {path}: memory was not checked: {error}", err=True)
+        return
+    if gpu_memory is None:
+        hint = "add --gpu-memory 24 to see if it fits"
+        typer.echo(f"lfdoctor: {path}: memory was not checked (about {found.device_gib:.0f} GiB needed); {hint}", err=True)
+
+
+def _joined(reports: list[Report], kind: str) -> str:
+    """The reports of several files as one document: a JSON array, or one SARIF run."""
+    from doctor.reporters import registry
+    from doctor.reporters.json import settled
+
+    texts = [registry.REPORTERS[kind](settled(report)) for report in reports]
+    if kind == "json":
+        return "[\n" + ",\n".join(text.rstrip("\n") for text in texts) + "\n]\n"
+    return json.dumps(_one_run([json.loads(text) for text in texts]), ensure_ascii=False, indent=2) + "\n"
+
+
+def _one_run(logs: list[dict[str, Any]]) -> dict[str, Any]:
+    """SARIF logs of one run each as a log of one run; rules are listed once."""
+    if not logs:
+        return {"version": "2.1.0", "runs": []}
+    first = logs[0]["runs"][0]
+    rules: dict[str, Any] = {}
+    results = []
+    for run in (log["runs"][0] for log in logs):
+        for rule in run["tool"]["driver"]["rules"]:
+            rules.setdefault(rule["id"], rule)
+        results += run["results"]
+    order = list(rules)
+    driver = {**first["tool"]["driver"], "rules": list(rules.values())}
+    joined = [{**result, "ruleIndex": order.index(result["ruleId"])} for result in results]
+    return {**logs[0], "runs": [{**first, "tool": {"driver": driver}, "results": joined}]}

@@ -22,20 +22,23 @@ app = typer.Typer(
     help="The doctor for LLaMA-Factory training runs: root cause, evidence, ordered remedies, and a patched config.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: typer's panels import rich.markdown, which triples the time of --help
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("analyze")(analyze.analyze)
-app.command("check")(check.check)
-app.command("estimate")(estimate.estimate)
-app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
-app.command("scan")(scan.scan)
-app.command("compare")(compare.compare)
-app.command("watch")(watch.watch)
-app.command("explain")(explain.explain)
-app.command("show")(show.show)
-app.command("bundle")(bundle.bundle)
-app.add_typer(rules.app, name="rules")
+app.command("analyze", short_help="Find the root cause of a failed run and patch its config.")(analyze.analyze)
+app.command("check", short_help="Check training configs before the run.")(check.check)
+app.command("estimate", short_help="Predict the peak GPU memory of a config, term by term.")(estimate.estimate)
+app.command("run", short_help="Run a training, warn early, analyze it when it ends.", context_settings={"allow_interspersed_args": False})(
+    run.run
+)
+app.command("scan", short_help="Analyze many runs: which failed, why, what repeats.")(scan.scan)
+app.command("compare", short_help="Find the difference that explains why some runs failed.")(compare.compare)
+app.command("watch", short_help="Follow a run live: curves, step time, memory, warnings.")(watch.watch)
+app.command("explain", short_help="Show what a rule means, how it matches and what helps.")(explain.explain)
+app.command("show", short_help="Render a saved JSON report in another format or language.")(show.show)
+app.command("bundle", short_help="Zip a run for a bug report, with secrets masked.")(bundle.bundle)
+app.add_typer(rules.app, name="rules", short_help="List the rules, test a folder of them, print their schema.")
 
 
 @app.callback(invoke_without_command=True)

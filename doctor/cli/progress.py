@@ -1,4 +1,4 @@
-"""How far reading is, on standard error: only where that is a terminal, and only for what takes over a second."""
+"""Reading progress on standard error, drawn by rich: on a terminal only, and only if reading takes more than a second."""
 
 from __future__ import annotations
 
@@ -6,46 +6,65 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-_AFTER, _EVERY = 1.0, 0.1
-"""Seconds before anything is shown, and between two redraws."""
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+DELAY_SECONDS = 1.0
+"""Nothing is drawn before: most runs are read faster, and rich.progress takes 50 ms to import."""
 
 
-class _Line:
-    """One line that is drawn over and over."""
+class _ReadingProgress:
+    """Called by the readers for each chunk: the file, the chunk's bytes (decompressed), the file's size (0 if unknown)."""
 
     def __init__(self) -> None:
-        self._began = self._drawn = time.monotonic()
+        self._started = time.monotonic()
         self._file = ""
         self._read = 0
-        self.shown = False
+        self._shown: Progress | None = None
 
     def __call__(self, file: str, size: int, whole: int) -> None:
         if file != self._file:
             self._file, self._read = file, 0
         self._read += size
-        now = time.monotonic()
-        if now - self._began < _AFTER or now - self._drawn < _EVERY:
-            return
-        self._drawn, self.shown = now, True
-        share = f" of {whole / 1e6:,.0f}" if whole >= self._read else ""
-        name = "".join(one if one.isprintable() else "?" for one in file[-50:])
-        print(f"\r{name}: {self._read / 1e6:,.0f}{share} MB\x1b[K", end="", file=sys.stderr, flush=True)
+        if self._shown is None and time.monotonic() - self._started >= DELAY_SECONDS:
+            self._shown = _progress()
+        if self._shown is not None:
+            name = "".join(character if character.isprintable() else "?" for character in file[-50:])
+            total = whole if whole >= self._read else None  # a compressed file is longer than its size
+            self._shown.update(self._shown.task_ids[0], description=name, completed=self._read, total=total)
+
+    def close(self) -> None:
+        """Removes what was drawn."""
+        if self._shown is not None:
+            self._shown.stop()
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    shown = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), console=Console(stderr=True), transient=True
+    )
+    shown.add_task("", total=None)
+    shown.start()
+    return shown
 
 
 @contextmanager
 def shown_progress() -> Iterator[None]:
-    """Shows it while the block runs, and clears the line after."""
+    """Shows how far the files are read while the block runs."""
     if not sys.stderr.isatty():
         yield
         return
     from doctor.readers import base
 
-    line = _Line()
-    base.progress = line
+    progress = _ReadingProgress()
+    base.progress = progress
     try:
         yield
     finally:
         base.progress = None
-        if line.shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        progress.close()

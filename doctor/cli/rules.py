@@ -128,15 +128,14 @@ def draft_rule(
 @app.command("schema")
 def schema() -> None:
     """The JSON Schema of a rule file, for editors."""
-    import msgspec
-
     from doctor.detectors.registry import DETECTORS
     from doctor.rulebook.model import Rule
+    from doctor.support.json_schema import schema_of
 
-    (top,), parts = msgspec.json.schema_components([Rule], ref_template="#/$defs/{name}")
+    full = schema_of(Rule, "A rule of lfdoctor")
+    parts = full["$defs"]
     rule = parts["Rule"]["properties"]
     use = {"type": "object", "required": ["use"], "properties": {**parts["Remedy"]["properties"], "use": {"type": "string"}}}
     rule["remedies"] = {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/Remedy"}, use, {"type": "string"}]}}
     rule["when"] |= {"propertyNames": {"enum": sorted(DETECTORS)}, "minProperties": 1, "maxProperties": 1}
-    full = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A rule of lfdoctor", **top, "$defs": parts}
     write_out(json.dumps(full, ensure_ascii=False, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""lfdoctor run: a training under the doctor's eyes, with no change to any code or config."""
+"""lfdoctor run: a watched training, with no change to any code or config."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from doctor.errors import DoctorError
 from doctor.reporters import registry
 
 if TYPE_CHECKING:
+    from doctor.live.supervisor.journal_tail import Listeners
     from doctor.live.supervisor.launch import Launch
-    from doctor.live.supervisor.watched_run import Listeners, Outcome
+    from doctor.live.supervisor.watched_run import Outcome
 
 
 def run(
@@ -29,7 +30,7 @@ def run(
         bool, typer.Option("--stop-on-divergence", help="End the training, as an early stop would, once it has certainly diverged.")
     ] = False,
     heal: Annotated[
-        int, typer.Option("--heal", min=0, help="After a failure patch the config and start again, so many times at most.", metavar="N")
+        int, typer.Option("--heal", min=0, help="After a failure patch the config and start again, at most N times.", metavar="N")
     ] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Start nothing: show what --heal would do about the failure that is there.")
@@ -44,16 +45,20 @@ def run(
     silence: Annotated[
         float,
         typer.Option(
-            "--silence", min=0, help="After so long without output or step ask every rank where it stands; 0: never.", metavar="SECONDS"
+            "--silence",
+            min=0,
+            help="After this long without output or step ask every rank for its stacks; with --heal, end the run after six times as "
+            "long (at least 30 minutes). 0: never.",
+            metavar="SECONDS",
         ),
     ] = 300.0,
     memory_snapshot: Annotated[
         bool,
-        typer.Option("--memory-snapshot", help="Keep who held the GPU's memory, for the report of an out-of-memory (a little slower)."),
+        typer.Option("--memory-snapshot", help="Record who holds GPU memory, for the report of an out-of-memory (slightly slower)."),
     ] = False,
     lang: Lang = "en",
 ) -> int:
-    """Runs a training, warns while there is time, keeps the evidence, and tells at the end what happened; exits as the training did."""
+    """Runs a training, warns while there is time, keeps the evidence, and reports at the end what happened; exits as the training did."""
     one_language(lang)
     if not sys.platform.startswith(("linux", "darwin")):
         raise DoctorError("lfdoctor run needs Linux or macOS; use the callback (from doctor import DoctorCallback) here")
@@ -69,22 +74,31 @@ def run(
         print("\n".join(healer.dry(_evidence(folder, healer.launch))))
         return 0
     env = {"LFDOCTOR_MEMORY_SNAPSHOT": "1"} if memory_snapshot else {}
-    with _ears(notify or [], metrics, target) as ears:
+    with _listeners(notify or [], metrics, target) as listeners:
         if heal:
             from doctor.live.supervisor.heal import Healer
 
-            outcome = Healer(command, target, heal, lang=lang, analyze=analyze, ears=ears, ask=silence, env=env).run()
+            healer = Healer(command, target, heal, lang=lang, analyze=analyze, listeners=listeners, dump_after=silence, env=env)
+            outcome = healer.run()
         else:
-            stop = stop_on_divergence
-            outcome = watch(command, target, stop_on_divergence=stop, lang=lang, analyze=analyze, ears=ears, ask=silence, env=env)
-    _tell(outcome, target)
+            outcome = watch(
+                command,
+                target,
+                stop_on_divergence=stop_on_divergence,
+                lang=lang,
+                analyze=analyze,
+                listeners=listeners,
+                dump_after=silence,
+                env=env,
+            )
+    _print_report(outcome, target)
     return exit_code(outcome.code)
 
 
 @contextlib.contextmanager
-def _ears(urls: list[str], port: int | None, folder: Path) -> Iterator[Listeners]:
-    """Who else hears of the run, for as long as it lasts. Raises DoctorError where an extra is missing or an address cannot be used."""
-    from doctor.live.supervisor.watched_run import Listeners
+def _listeners(urls: list[str], port: int | None, folder: Path) -> Iterator[Listeners]:
+    """Notifications and metrics while the run lasts. Raises DoctorError if an extra is missing or an address cannot be used."""
+    from doctor.live.supervisor.journal_tail import Listeners
 
     with contextlib.ExitStack() as stack:
         lines: list[Callable[[bytes], None]] = []
@@ -107,7 +121,7 @@ def _ears(urls: list[str], port: int | None, folder: Path) -> Iterator[Listeners
 
 
 def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
-    """What there is of an earlier start: the folder of its watch, else what the training left, else the config alone."""
+    """Files of an earlier start: its run folder, else what the training left, else the config alone."""
     from doctor.config import yaml_edit
     from doctor.live.supervisor.watched_run import captured
 
@@ -121,7 +135,7 @@ def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
     return [left] if left.is_file() else [launch.config] if launch.config else []
 
 
-def _tell(outcome: Outcome, folder: Path) -> None:
+def _print_report(outcome: Outcome, folder: Path) -> None:
     """The report, on standard error: standard output belongs to the training."""
     report = outcome.report
     if report is None:

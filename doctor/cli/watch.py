@@ -14,8 +14,8 @@ from doctor.errors import NOTHING_TO_READ, DoctorError
 
 def watch(
     path: Annotated[Path, typer.Argument(help="A run folder, a folder of lfdoctor run, or a log file.")] = Path(),
-    once: Annotated[bool, typer.Option("--once", help="Print the present state and end: 1 if an error was found, else 0.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two looks.", metavar="SECONDS")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the current state and exit: 1 if an error was found, else 0.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two updates.", metavar="SECONDS")] = 2.0,
     lang: Lang = "en",
 ) -> int:
     """A live view of a running or finished run: curves, step time, memory, time left, findings. Reads files only, on any machine."""
@@ -28,22 +28,22 @@ def watch(
     watched = Watched(path, lang)
     console = Console(highlight=False, emoji=False, markup=False, legacy_windows=False)
     if once:
-        frame = watched.frame()
-        console.print(render(frame, min(console.width, 120), lang))
-        return int(any(one.severity == "error" for one in frame.findings))
+        state = watched.state()
+        console.print(render(state, min(console.width, 120), lang))
+        return int(any(finding.severity == "error" for finding in state.findings))
     from rich.live import Live
 
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         while True:
             try:
-                frame = watched.frame()
+                state = watched.state()
             except DoctorError as error:  # the run has not written anything yet
                 if error.exit_code != NOTHING_TO_READ or not path.exists():
                     raise
             else:
-                live.update(render(frame, min(console.width, 120), lang), refresh=True)
-                if frame.status in ("completed", "failed", "interrupted"):
+                live.update(render(state, min(console.width, 120), lang), refresh=True)
+                if state.status in ("completed", "failed", "interrupted"):
                     break
             time.sleep(interval)
-    console.print(render(frame, min(console.width, 120), lang))
-    return int(any(one.severity == "error" for one in frame.findings))
+    console.print(render(state, min(console.width, 120), lang))
+    return int(any(finding.severity == "error" for finding in state.findings))

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
-import re
 from collections.abc import Container, Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from doctor.config import deepspeed, versions
+from doctor.config.versions import Version, versions_of
 from doctor.core.run import Run
 from doctor.rulebook.conditions import Condition, Scope, holds
 from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
 
-Version = tuple[int, ...]
-NEWEST: dict[str, Version] = {"llamafactory": (0, 9, 5), "transformers": (5, 6, 0)}
-"""The versions that rules/options.yaml was made from last, taken where a run does not tell its own."""
+MIN_SIMILARITY = 0.7
+"""difflib ratio of a misspelt option: learning_rte 0.96, lora_ranks 0.95; unrelated options of equal length are below 0.65."""
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -38,24 +37,10 @@ class Option(msgspec.Struct, frozen=True):
     was: dict[str, Any] = {}
     use: str | None = None
 
-    def exists_in(self, versions: Mapping[str, Version]) -> bool:
-        """Whether the installed packages know it; `versions` as from `versions_of`."""
-        installed = versions[self.of]
-        return not (self.since and installed < version(self.since)) and not (self.until and installed > version(self.until))
-
-
-def version(text: str) -> Version:
-    """`0.9.5.dev0` -> (0, 9, 5); what is no number ends it."""
-    found = re.match(r"v?(\d+(?:\.\d+)*)", text)
-    return tuple(int(part) for part in found[1].split(".")) if found else ()
-
-
-def versions_of(facts: Mapping[str, Any]) -> dict[str, Version]:
-    """The run's versions of LLaMA-Factory and transformers, the newest known where it does not tell."""
-    told = {name: version(str(facts.get(f"versions.{name}", ""))) for name in NEWEST}
-    if told["llamafactory"] and not told["transformers"] and told["llamafactory"] < NEWEST["llamafactory"]:
-        told["transformers"] = (4, 40) if told["llamafactory"] < (0, 9) else (4, 57)
-    return {name: found or NEWEST[name] for name, found in told.items()}
+    def exists_in(self, packages: Mapping[str, Version]) -> bool:
+        """Whether the installed packages know it; `packages` as from `versions_of`."""
+        installed = packages[self.of]
+        return not (self.since and installed < versions.parse(self.since)) and not (self.until and installed > versions.parse(self.until))
 
 
 @functools.cache
@@ -72,7 +57,7 @@ def _defaults(llamafactory: Version, transformers: Version) -> dict[str, Any]:
     out = {}
     for name, option in table().items():
         if option.exists_in(installed):
-            older = [value for until, value in option.was.items() if installed[option.of] <= version(until)]
+            older = [value for until, value in option.was.items() if installed[option.of] <= versions.parse(until)]
             out[name] = older[0] if older else option.default
     return out
 
@@ -109,13 +94,10 @@ def effective_batch_size(config: Mapping[str, Any], world_size: int = 1) -> int 
     return int(parts[0] * parts[1] * parts[2])
 
 
-def suggestion(name: str, versions: Mapping[str, Version]) -> str | None:
-    """What the writer of an unknown option probably meant, among those that exist."""
-    option = table().get(name)
-    if option is not None and option.use:
-        return option.use
-    living = [other for other, known in table().items() if known.exists_in(versions)]
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), living, n=1, cutoff=0.7)
+def suggestion(name: str, packages: Mapping[str, Version]) -> str | None:
+    """The existing option whose spelling is nearest: a question to the writer (`did you mean`), never a reason to rename."""
+    living = [other for other, known in table().items() if known.exists_in(packages)]
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), living, n=1, cutoff=MIN_SIMILARITY)
     return close[0] if close else None
 
 
@@ -155,36 +137,10 @@ def drop_facts_about(facts: Mapping[str, Any], keys: Container[str]) -> dict[str
     return {name: value for name, value in facts.items() if not any(key in keys for key in _TOLD_BY.get(name, ()))}
 
 
-def deepspeed_settings(value: Any) -> dict[str, Any] | None:
-    """The DeepSpeed settings written into the config itself, as a mapping or as JSON text."""
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    return dict(value) if isinstance(value, Mapping) else None
-
-
-def _zero(deepspeed: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Stage, offload and overlap_comm of ZeRO: from the settings, what was read of the file, or the file's customary name."""
-    if not deepspeed:
-        return {"zero_stage": facts.get("deepspeed.stage", 0), "zero_offload": False, "zero_overlap_comm": False}
-    settings = deepspeed_settings(deepspeed)
-    if settings is not None:
-        zero = settings.get("zero_optimization")
-        zero = zero if isinstance(zero, Mapping) else {}
-        devices = [part.get("device") for part in (zero.get("offload_optimizer"), zero.get("offload_param")) if isinstance(part, Mapping)]
-        offload = any(device in ("cpu", "nvme") for device in devices)
-        stage = zero.get("stage", 0)
-        return {"zero_stage": stage, "zero_offload": offload, "zero_overlap_comm": zero.get("overlap_comm", stage == 3)}
-    name = re.split(r"[\\/]", str(deepspeed))[-1].lower()
-    found = re.search(r"z(?:ero)?[-_]?(?:stage)?[-_]?([0-3])|stage[-_]?([0-3])", name)
-    stage = int(found[1] or found[2]) if found else None
-    return {
-        "zero_stage": facts.get("deepspeed.stage", stage),
-        "zero_offload": facts.get("deepspeed.offload", "offload" in name),
-        "zero_overlap_comm": facts.get("deepspeed.overlap_comm"),
-    }
+def _zero(value: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Stage, offload and overlap_comm of ZeRO as options of their own."""
+    zero = deepspeed.read(value, facts)
+    return {"zero_stage": zero.stage, "zero_offload": zero.offload, "zero_overlap_comm": zero.overlap}
 
 
 def _loads_reference(values: Mapping[str, Any]) -> bool:

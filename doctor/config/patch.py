@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from doctor.config.options import deepspeed_settings
+from doctor.config.deepspeed import deepspeed_settings
+from doctor.config.values import LARGEST, as_float
 from doctor.rulebook.conditions import MISSING, Scope, holds, look_up
 from doctor.rulebook.model import Op, Remedy, Scale
 
@@ -148,11 +149,8 @@ def _with(settings: Mapping[str, Any], path: list[str], value: Any) -> dict[str,
 def _scaled(value: Any, by: float, scale: Scale) -> int | float | None:
     """The scaled number, or None where it would not move the way it should (a limit never pushes it back past where it stands)."""
     if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        value = as_float(value, math.nan)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(as_float(value, math.nan)) < LARGEST:
         return None
     new = value * by
     if scale.at_most is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from doctor.core.events import Fact, Where
@@ -33,6 +33,8 @@ def facts_about(config: Mapping[str, Any], folder: Path, where: Where) -> Iterat
     `folder` is where the training will be started; `where` is the config file, which the facts belong to.
     """
     found = {**_datasets(config, folder), **_deepspeed(config, folder), **_output(config, folder)}
+    if str(where.file).lower().endswith(".json"):
+        found["config_is_json"] = PurePath(str(where.file)).name
     for name, value in found.items():
         yield Fact(where=where, name=name, value=value)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import compress
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, Origin, ProcessEnd, Sample, Step, Where
+from doctor.support.optional import need
 
 if TYPE_CHECKING:
     import pandas
@@ -55,22 +55,17 @@ class Series:
                 self._thin()
 
     def _thin(self) -> None:
-        """In one pass of numpy over the fours whose values are all finite; the rest (few) one by one."""
-        import numpy
-
-        values = numpy.array(self.values)
-        whole = len(values) - len(values) % 4
-        fours = values[:whole].reshape(-1, 4)
-        finite = numpy.isfinite(fours).all(axis=1)
-        keep = numpy.zeros(len(values), dtype=bool)
-        starts = numpy.arange(0, whole, 4)
-        for extreme in (fours.argmin(axis=1), fours.argmax(axis=1)):
-            keep[(starts + extreme)[finite]] = True
-        for start in [*starts[~finite].tolist(), whole]:
-            keep[self._extremes(start, min(start + 4, len(values)))] = True
-        kept = keep.tolist()
-        self.steps = list(compress(self.steps, kept))
-        self.values = list(compress(self.values, kept))
+        """Keep the extremes of each four points."""
+        values, kept = self.values, list[int]()
+        for start, four in enumerate(zip(values[::4], values[1::4], values[2::4], values[3::4], strict=False)):
+            if isfinite(sum(four)):
+                low, high = four.index(min(four)), four.index(max(four))
+                kept += (4 * start + low,) if low == high else (4 * start + min(low, high), 4 * start + max(low, high))
+            else:
+                kept += self._extremes(4 * start, 4 * start + 4)
+        kept += self._extremes(len(values) // 4 * 4, len(values))
+        self.steps = [self.steps[place] for place in kept]
+        self.values = [self.values[place] for place in kept]
 
     def _extremes(self, start: int, stop: int) -> list[int]:
         """The places of the lowest, the highest and the first non-finite value of a stretch."""
@@ -212,15 +207,14 @@ class Run:
         clipping), `learning_rate`, `epoch`, `throughput` (tokens/s), `total_tokens`, `vram_allocated_gib` and `vram_reserved_gib` (GiB,
         peak), and what else the run logged (`rewards/...`, `eval_...`); `seconds` is wall time since training began, `step_seconds` that
         of one step. Where a step was trained more than once (a resumed run) the last attempt counts. A column of more than
-        `SERIES_POINTS` points holds the extremes of each stretch. Raises ImportError without pandas.
+        `SERIES_POINTS` points holds the extremes of each stretch. Raises MissingPackage, which names the pip command, without pandas.
         """
-        import pandas
-
+        library = need("pandas", "pandas", "Run.frame()")
         columns = {name: _last_per_step(series) for name, series in self.series.items()}
         columns |= {
             name: _last_per_step(series) for name, series in (("seconds", self.seconds), ("step_seconds", self.step_seconds)) if len(series)
         }
-        table = pandas.DataFrame({name: pandas.Series(points, dtype="float64") for name, points in columns.items()})
+        table: pandas.DataFrame = library.DataFrame({name: library.Series(points, dtype="float64") for name, points in columns.items()})
         return table.sort_index().rename_axis("step")
 
     def _repr_html_(self) -> str:

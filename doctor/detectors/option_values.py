@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from doctor.config.options import Option, Version, suggestion, table, versions_of
+from doctor.config.option_names import known_somewhere, lacks, similar, successor
+from doctor.config.options import Option, table
+from doctor.config.values import as_number
+from doctor.config.versions import Version, versions_of
 from doctor.core.events import ConfigSeen, Crash, Event, LogLine
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
@@ -16,15 +18,6 @@ from doctor.rulebook.findings import Evidence, Match
 Facts = dict[str, Any]
 WRITTEN = ("yaml", "command", "journal")
 """Origins that hold what the user wrote; what is recovered from a run holds only what LLaMA-Factory had taken."""
-ELSEWHERE = {
-    "gptq_bits": "model_name_or_path",
-    "gptq_group_size": "model_name_or_path",
-    "gptq_desc_act": "model_name_or_path",
-    "awq_bits": "model_name_or_path",
-    "awq_group_size": "model_name_or_path",
-    "adam_mini": "use_adam_mini",
-}
-"""Keys of widespread guides that never existed; a quantised checkpoint is trained by naming it."""
 UNSURE = 0.45
 """Where a console but no version of LLaMA-Factory is known, its own message decides whether a key is unknown to it."""
 
@@ -32,8 +25,9 @@ UNSURE = 0.45
 class OptionValues(DetectorBase):
     """Parameters: `problem`, one of
 
-    `unknown`: a key that the installed version lacks. Facts: key, given, suggested, package; confirmed where the parser itself said so
-    in the console (it lists all the keys that it does not know, and then its list decides).
+    `unknown`: a key that the installed version lacks. Facts: key, given; suggested (its name today, with the same value); similar (the
+    nearest spelling, where nothing is suggested); newer (a later release or another trainer of LLaMA-Factory has it); package;
+    confirmed where the parser itself said so in the console (it lists all unknown keys, and then its list decides).
     `choice`: a value outside an option's legal ones; `of` (training or other) says whose check it is: transformers refuses at
     once, the rest dies later. Facts: key, given, suggested, legal.
     `number_as_text`: a number in quotes (or one that older loaders read as text). Facts: key, given, number.
@@ -43,7 +37,7 @@ class OptionValues(DetectorBase):
     reads: ClassVar[tuple[type[Event], ...]] = (ConfigSeen, LogLine, Crash)
     needs: tuple[str, ...] = ("config",)
     literals: tuple[str, ...] = ("not used by the HfArgumentParser",)
-    facts: tuple[str, ...] = ("key", "given", "suggested", "legal", "number", "package", "confirmed")
+    facts: tuple[str, ...] = ("key", "given", "suggested", "similar", "newer", "legal", "number", "package", "confirmed")
 
     def __init__(self, problem: str, of: str | None = None) -> None:
         looks: dict[str, Callable[[str, Any, Run], Facts | None]] = {
@@ -86,11 +80,16 @@ class OptionValues(DetectorBase):
     def _unknown(self, key: str, given: Any, run: Run) -> Facts | None:
         installed = versions_of(run.facts)
         option = table().get(key)
-        if (key not in self._refused) if self._refused else (option is not None and option.exists_in(installed)):
+        if (key not in self._refused) if self._refused else not lacks(key, run.facts, run.config):
             return None
-        suggested = ELSEWHERE.get(key) or suggestion(key, installed)
-        taken = suggested in run.config
-        return {"suggested": None if taken else suggested, "package": _package(option, installed), "confirmed": bool(self._refused) or None}
+        suggested, near = successor(key, given), similar(key, installed)
+        return {
+            "suggested": None if suggested in run.config else suggested,
+            "similar": None if suggested or near in run.config else near,
+            "package": _package(option, installed),
+            "confirmed": bool(self._refused) or None,
+            "newer": (option is None and known_somewhere(key)) or None,
+        }
 
     def _choice(self, key: str, given: Any, run: Run) -> Facts | None:
         option = table().get(key)
@@ -120,18 +119,6 @@ class OptionValues(DetectorBase):
 def is_other_command(config: dict[str, Any]) -> bool:
     """Whether this is a config of the v1 trainer (`model:`) or of the benchmark command (`task:`), which have other keys."""
     return "task" in config or ("model" in config and "model_name_or_path" not in config)
-
-
-def as_number(text: str) -> int | float | None:
-    """`"4"` -> 4, `"5e-5"` -> 5e-05, anything else None."""
-    text = text.strip()
-    if re.fullmatch(r"[-+]?\d+", text):
-        return int(text)
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _legal(given: str | bool, option: Option) -> bool:

@@ -8,39 +8,20 @@ from typing import Any
 
 import msgspec
 
-from doctor import plugins
 from doctor.config.options import effective
 from doctor.config.preflight import facts_about
 from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
-from doctor.detectors.registry import DETECTORS
 from doctor.diagnosis import causes
 from doctor.diagnosis.engine import Engine
+from doctor.diagnosis.tools import Tools
 from doctor.planner import plan
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
-from doctor.plugins import Plugins
 from doctor.readers import reading as readers
 from doctor.report import context
 from doctor.report import model as report
 from doctor.report.model import Report, SkippedView, SourceView
-from doctor.rulebook import loader
 from doctor.rulebook.findings import RankedFinding
-from doctor.rulebook.model import Rulebook
-
-
-class Tools(msgspec.Struct, frozen=True):
-    """Rules and plugins, loaded once for many analyses."""
-
-    book: Rulebook
-    added: Plugins
-    detectors: dict[str, Any]
-
-    @classmethod
-    def load(cls) -> Tools:
-        """What is shipped and installed. Raises DoctorError for an unreadable rule."""
-        added = plugins.load()
-        detectors = {**added.detectors, **DETECTORS}
-        return cls(loader.load(added.rules, detectors=detectors if added.rules else None), added, detectors)
 
 
 class Analysis(msgspec.Struct, frozen=True):

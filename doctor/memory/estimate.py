@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.config import yaml_edit
+from doctor.config.values import is_true
 from doctor.errors import DoctorError
 from doctor.memory import names, phases, regimes, setup, shapes, static
 from doctor.memory.gpu import GIB, capacity_gib
@@ -230,7 +231,7 @@ def _notes(plan: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
         notes.append("paged optimizer states are managed memory: on the GPU while there is room, but not PyTorch's and not counted")
     if plan.eval_sequences > plan.sequences and config.get("per_device_eval_batch_size") is None:
         notes.append(f"per_device_eval_batch_size is not set: transformers' default of {setup.DEFAULT_EVAL_BATCH} is counted")
-    if plan.loss == "plain" and setup.is_true(config.get("enable_liger_kernel")):
+    if plan.loss == "plain" and is_true(config.get("enable_liger_kernel")):
         notes.append("Liger's fused loss is off here (stage or model type): logits are counted in full")
     if plan.packed_experts and not plan.full:
         notes.append("transformers 5 keeps experts as one tensor a layer: they are neither quantised by bitsandbytes nor given adapters")

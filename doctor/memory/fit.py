@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from doctor.config.values import is_true
 from doctor.errors import DoctorError
 from doctor.memory import setup
 from doctor.memory.estimate import FITS, Estimate, build, shape_for
@@ -115,7 +116,7 @@ def _steps(config: Mapping[str, Any], now: Estimate) -> Iterator[Step]:
         yield Step("evaluate one sample at a time", {"per_device_eval_batch_size": 1}, 1, True)
     if not now.assumed["gradient_checkpointing"]:
         yield Step("gradient checkpointing", {"disable_gradient_checkpointing": False, "gradient_checkpointing": True}, 2, True)
-    if now.assumed["loss"] == "plain" and not setup.is_true(config.get("enable_liger_kernel")):
+    if now.assumed["loss"] == "plain" and not is_true(config.get("enable_liger_kernel")):
         yield Step("Liger kernels", {"enable_liger_kernel": True}, 3, True)
     batch = int(now.assumed["per_device_train_batch_size"])
     accumulation = config.get("gradient_accumulation_steps")
@@ -130,7 +131,7 @@ def _steps(config: Mapping[str, Any], now: Estimate) -> Iterator[Step]:
 def _changing_steps(config: Mapping[str, Any], now: Estimate) -> Iterator[Step]:
     method = str(config.get("finetuning_type") or "lora")
     if method == "full":
-        if not setup.is_true(config.get("pure_bf16")) and now.assumed["sharding"] in ("none", "ddp"):
+        if not is_true(config.get("pure_bf16")) and now.assumed["sharding"] in ("none", "ddp"):
             yield Step("bfloat16 weights and optimizer", {"pure_bf16": True, "bf16": False, "fp16": False}, 12, False)
         if "8bit" not in now.assumed["optimizer"]:
             yield Step("8-bit optimizer", {"optim": "paged_adamw_8bit"}, 11, False)

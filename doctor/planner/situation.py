@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from doctor.config.options import drop_facts_about, effective, table, versions_of
+from doctor.config.options import drop_facts_about, effective, table
 from doctor.config.patch import Change, Unknown, apply, changes_of
+from doctor.config.versions import versions_of
 from doctor.planner.types import Advice, PreviousAttempt
 from doctor.rulebook.conditions import Scope, holds
 from doctor.rulebook.model import Remedy, Rule

@@ -10,7 +10,8 @@ from pathlib import PurePath
 from typing import Any
 
 from doctor.config import yaml_edit
-from doctor.config.options import deepspeed_settings, table
+from doctor.config.deepspeed import deepspeed_settings
+from doctor.config.options import table
 from doctor.config.patch import Change
 from doctor.config.yaml_edit import Edit
 from doctor.planner.types import ConfigText

@@ -19,6 +19,7 @@ from doctor.config import yaml_edit
 from doctor.core.events import Event, Step, Where
 from doctor.readers.formats.gunzip import Gunzip
 from doctor.support.literal_search import LinePatterns
+from doctor.support.optional import MissingPackage, need
 
 CHUNK = 1 << 20
 WHOLE = 64 << 20
@@ -216,8 +217,8 @@ class File:
                     self.source.problem("unpacks to far more than a log would: not read further")
                     return
                 yield chunk
-        except ImportError:
-            self.source.problem("zstd: not read, the library is missing (pip install 'lfdoctor[zstd]')")
+        except MissingPackage as error:
+            self.source.problem(f"not read: {error}")
         except damage() as error:
             self.source.problem(f"damaged {kind} data: {error}")
 
@@ -323,12 +324,14 @@ def plain_name(path: Path) -> str:
 
 
 def unpacking(file: Any, head: bytes) -> Callable[[int], bytes]:
-    """Reads up to so many decompressed bytes, those before damage too. Raises ImportError where zstd's library is missing."""
+    """Reads up to so many decompressed bytes, those before damage too. Raises MissingPackage where zstd's library is missing."""
     kind = packed(head)
     if kind == "zstd":
-        import zstandard
-
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True).read
+        zstandard = need("zstandard", "zstd", "zstd")
+        unzst: Callable[[int], bytes] = (
+            zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True).read
+        )
+        return unzst
     streams: dict[str | None, Callable[[Any], Any]] = {
         "gzip": Gunzip,
         "xz": lzma.LZMAFile,
@@ -359,7 +362,7 @@ def unpacked_head(path: Path, size: int = 4096) -> bytes:
             head = b""
             while len(head) < size and (more := read(size - len(head))):
                 head += more
-    except ImportError:
+    except MissingPackage:
         return head
     except damage():
         return head

@@ -8,33 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from doctor.config import yaml_edit
+from doctor.config.recognise import shape_by_names
 from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import File, ReaderBase, option_value
 
-_CERTAIN = frozenset(
-    {
-        "model_name_or_path", "finetuning_type", "stage", "cutoff_len", "lora_target", "lora_rank", "quantization_bit", "pref_loss",
-        "pref_beta", "do_train", "template", "dataset_dir", "adapter_name_or_path", "export_dir", "flash_attn", "neat_packing",
-        "checkpoint_dir", "source_prefix", "quantization_method",
-    }
-)  # fmt: skip
-_LIKELY = frozenset(
-    {
-        "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "learning_rate", "num_train_epochs",
-        "output_dir", "dataset", "bf16", "fp16", "logging_steps", "save_steps", "eval_steps", "warmup_ratio", "warmup_steps",
-        "lr_scheduler_type", "max_steps", "val_size", "eval_strategy", "deepspeed", "max_samples", "packing", "do_eval", "do_predict",
-        "lora_alpha", "lora_dropout", "overwrite_output_dir", "report_to", "plot_loss", "optim", "preprocessing_num_workers", "streaming",
-        "buffer_size", "predict_with_generate", "dataloader_num_workers", "trust_remote_code", "freeze_vision_tower",
-        "resume_from_checkpoint", "max_source_length", "max_target_length", "accelerator_config", "max_grad_norm", "weight_decay",
-    }
-)  # fmt: skip
-_V1 = frozenset(
-    {
-        "train_dataset", "peft_config", "kernel_config", "quant_config", "dist_config", "init_config", "model_class", "micro_batch_size",
-        "global_batch_size",
-    }
-)  # fmt: skip
-_KEY = re.compile(rb"""^[ \t]*["']?([A-Za-z_][\w.]*)["']?[ \t]*:(?=[\s"'\[{]|\S)""", re.M)
+_KEY = re.compile(rb"""^([ \t]*)["']?([A-Za-z_][\w.]*)["']?[ \t]*:(?=[\s"'\[{]|\S)""", re.M)
 _AT_MARGIN = re.compile(r"""^(?:["']?|[ \t{]*")([A-Za-z_]\w*)["']?[ \t]*:""", re.M)
 _ENTRY = re.compile(r"\s*([A-Za-z_]\w*)\s*:\s+(\S.*?)\s*$")
 _INLINE = re.compile(r"(?:^|,\s*)([a-z_]\w*)\s*:\s+([^,()]+?)(?=\s*(?:,\s*[a-z_]\w*\s*:|\(|$))")
@@ -59,7 +37,7 @@ class ConfigYaml(ReaderBase):
             return False
         if path.name == "llamaboard_config.yaml":
             return True
-        return _looks_like_training({key.decode("ascii", "replace") for key in _KEY.findall(head)} | _json_keys(path, head))
+        return shape_by_names(_top_level(head) or _json_keys(path, head)) is not None
 
     def configs(self, file: File) -> Iterator[Event]:
         text = file.text(1 << 20)
@@ -70,7 +48,7 @@ class ConfigYaml(ReaderBase):
             file.source.problem("no options in it")
             return
         file.source.records = len(values)
-        if "model_name_or_path" not in values and values.keys() & _V1 and "model" in values:
+        if shape_by_names(values.keys()) == "v1":
             yield Fact(where=file.where(), name="llamafactory.trainer", value="v1")
             return
         for key, line in yaml_edit.duplicate_keys(text).items():
@@ -117,8 +95,11 @@ def by_line(text: str) -> dict[str, Any]:
     return values
 
 
-def _looks_like_training(keys: set[str]) -> bool:
-    return len(keys & _CERTAIN) + len(keys & _LIKELY) >= 2 or bool(keys & {"finetuning_type", "cutoff_len"}) or len(keys & _V1) >= 2
+def _top_level(head: bytes) -> set[str]:
+    """Names at the smallest indentation of the file's beginning."""
+    found = [(len(indent), key.decode("ascii", "replace")) for indent, key in _KEY.findall(head)]
+    margin = min((indent for indent, _ in found), default=0)
+    return {key for indent, key in found if indent == margin}
 
 
 def _json_keys(path: Path, head: bytes) -> set[str]:

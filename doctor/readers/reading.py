@@ -17,7 +17,7 @@ from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
 from doctor.readers import merge, remote
 from doctor.readers.accelerate import Accelerate
 from doctor.readers.adapter_config import AdapterConfig
-from doctor.readers.base import Context, File, IteratorStream, Reader, ReaderBase, Source, unpacked_head, utf16
+from doctor.readers.base import Context, File, IteratorStream, Reader, ReaderBase, Source, packed, unpacked_head, utf16
 from doctor.readers.command import Command
 from doctor.readers.config_yaml import ConfigYaml, is_yaml
 from doctor.readers.console.error_file import ErrorFile
@@ -36,6 +36,7 @@ from doctor.readers.trainer_state import TrainerState
 from doctor.readers.training_args import TrainingArgs
 from doctor.readers.wandb import Wandb, WandbConfig
 from doctor.support.literal_search import LinePatterns
+from doctor.support.optional import pip_install
 
 READERS: tuple[Reader, ...] = (
     Journal(),
@@ -245,6 +246,11 @@ class Reading:
                 source.kind = "git-LFS pointer"
                 source.problem("git-LFS pointer: the file itself is not here (git lfs pull)")
                 self.sources.append(source)
+            return
+        if packed(head) == "zstd":  # still: the library is missing
+            source.kind = "zstd"
+            source.problem(f"not read: zstd needs the package zstandard: {pip_install('zstd')}")
+            self.sources.append(source)
             return
         if reader is None and explicit:
             reader = _last_resort(head, source)

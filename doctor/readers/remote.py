@@ -14,6 +14,7 @@ from typing import IO, Any
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.readers.base import CHUNK, packed, unpacking
 from doctor.readers.discovery import DEPTH, FILES, Skipped, unwanted
+from doctor.support.optional import MissingPackage, need
 
 LARGEST = 4 << 30
 """So many bytes are brought in all."""
@@ -39,8 +40,9 @@ def unpack(path: Path, skipped: Skipped) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="lfdoctor-"))
     try:
         _store(folder, _zip(path) if zipfile.is_zipfile(path) else _tar(path), skipped)
-    except ImportError as error:
-        raise DoctorError(f"{path}: zstd needs a library: pip install 'lfdoctor[zstd]'", NOTHING_TO_READ) from error
+    except MissingPackage as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DoctorError(f"{path}: {error}", NOTHING_TO_READ) from error
     except Exception as error:  # a damaged or hostile archive may raise anything; what was unpacked before stays
         skipped.note("damaged archive", f"{path}: {error}")
     return folder
@@ -105,10 +107,7 @@ def _place(folder: Path, name: str) -> Path:
 
 def fetch(url: str, skipped: Skipped) -> Path:
     """A temporary folder with what a URL holds, by way of fsspec. Raises DoctorError (3) where that is not possible."""
-    try:
-        import fsspec  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as error:
-        raise DoctorError(f"{url}: reading from there needs fsspec: pip install 'lfdoctor[remote]'", NOTHING_TO_READ) from error
+    fsspec = need("fsspec", "remote", f"{url}: reading from there", NOTHING_TO_READ)
     folder = Path(tempfile.mkdtemp(prefix="lfdoctor-"))
     try:
         _bring(fsspec, url, folder, skipped)

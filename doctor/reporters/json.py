@@ -10,6 +10,7 @@ from doctor.privacy.secrets import plain
 from doctor.report.model import Report
 from doctor.reporters.base import PLAIN, Screen
 from doctor.support.decoding import convert
+from doctor.support.json_schema import schema_of
 
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
@@ -25,9 +26,7 @@ _BREAK = re.compile(r"\n +")
 
 def schema() -> str:
     """The JSON Schema (2020-12) of format 1. It forbids no further keys: later versions may add some."""
-    (top,), parts = msgspec.json.schema_components([Report], ref_template="#/$defs/{name}")
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A report of lfdoctor, format 1"}
-    return msgspec.json.format(msgspec.json.encode({**about, **top, "$defs": parts}), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(schema_of(Report, "A report of lfdoctor, format 1")), indent=2).decode() + "\n"
 
 
 def settled(report: Report) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
+from importlib import import_module  # noqa: TID251 (modules of ours)
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

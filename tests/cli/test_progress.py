@@ -18,18 +18,18 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_long_reading_is_shown_on_a_terminal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool):
-    """File and megabytes, and at the end an empty line; control characters of a file's name are not printed."""
+    """File and megabytes, and at the end the line is cleared; control characters of a file's name are not printed."""
     out = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr("sys.stderr", out)
-    monkeypatch.setattr(progress, "_AFTER", -1.0)
-    monkeypatch.setattr(progress, "_EVERY", -1.0)
+    monkeypatch.setattr(progress, "DELAY_SECONDS", -1.0)
     path = tmp_path / "a\x1b.log"
     path.write_bytes(b"x" * (3 << 20))
     with progress.shown_progress():
         list(reading.read([path]).events())
     if terminal:
-        assert "a?.log: 3 of 3 MB" in out.getvalue()
-        assert out.getvalue().endswith("\r\x1b[K")
+        assert "a?.log" in out.getvalue()
+        assert "3.1/3.1 MB" in out.getvalue()
+        assert out.getvalue().endswith("\x1b[1A\x1b[2K")
     else:
         assert out.getvalue() == ""
     assert base.progress is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from doctor.config import options
-from doctor.config.options import NEWEST, effective, effective_batch_size, suggestion, table, version, versions_of
+from doctor.config.options import effective, effective_batch_size, suggestion, table
+from doctor.config.versions import NEWEST, parse, versions_of
 from doctor.core.events import ConfigSeen, Fact, Where
 from doctor.core.run import Run
 from doctor.rulebook.conditions import holds
@@ -95,9 +96,9 @@ def test_did_you_mean(slip, meant):
 
 def test_versions_are_compared_as_numbers():
     """0.9.10 is newer than 0.9.9, and what is no number ends a version."""
-    assert version("0.9.10") > version("0.9.9")
-    assert version("v0.9.5.dev0") == (0, 9, 5)
-    assert version("unknown") == ()
+    assert parse("0.9.10") > parse("0.9.9")
+    assert parse("v0.9.5.dev0") == (0, 9, 5)
+    assert parse("unknown") == ()
 
 
 def test_rules_can_ask_for_config_facts_and_shape():

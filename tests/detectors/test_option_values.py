@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from doctor.config.values import as_number
 from doctor.core.events import ConfigSeen, Fact, LogLine, Origin, Where
 from doctor.core.run import Run
-from doctor.detectors.option_values import OptionValues, as_number
+from doctor.detectors.option_values import OptionValues
 
 HERE = Where("c.yaml", 1)
 
@@ -28,7 +29,7 @@ def test_unknown_keys_are_told_one_by_one_with_what_was_meant():
     """A slip, a key that never was, and nonsense; known ones are silent."""
     config = {"model_name_or_path": "m", "lora_ranks": 8, "gptq_bits": 4, "foo_bar": 1, "lora_rank_x_y_z": 1}
     told = found(OptionValues(problem="unknown"), config)
-    assert told["lora_ranks"]["suggested"] == "lora_rank"
+    assert (told["lora_ranks"]["similar"], "suggested" in told["lora_ranks"]) == ("lora_rank", False)
     assert "suggested" not in told["gptq_bits"]
     assert "suggested" not in told["foo_bar"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,9 @@ def test_fix_corrects_the_file_in_place_and_then_it_is_clean(tmp_path, capsys):
     """--fix changes the wrong option and nothing else; a second check finds no error; comments stay."""
     path = tmp_path / "train.yaml"
     path.write_bytes(GUIDE_QUICK.read_bytes())
-    assert main(["check", str(path), "--folder", str(tmp_path), "--fix"]) == 1
-    assert "corrected" in capsys.readouterr().err
+    assert main(["check", str(path), "--folder", str(tmp_path), "--fix"]) == 0
+    assert "1 fixed, 1 left (before: train.yaml.orig)" in capsys.readouterr().err
+    assert (tmp_path / "train.yaml.orig").read_bytes() == GUIDE_QUICK.read_bytes()
     old, new = GUIDE_QUICK.read_text(encoding="utf-8"), path.read_text(encoding="utf-8")
     assert new.replace("finetuning_type: lora", "finetuning_type: qlora") == old
     assert main(["check", str(path), "--folder", str(tmp_path)]) == 0
@@ -87,3 +89,149 @@ def test_an_unreadable_config_is_one_plain_line(tmp_path, capsys):
         assert out.out == ""
         assert name in out.err
         assert out.err.count("\n") == 1
+
+
+def write(path: Path, values: dict[str, object], more: str = "") -> Path:
+    path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()) + more, encoding="utf-8")
+    return path
+
+
+def test_after_a_fix_the_report_is_of_the_fixed_file(tmp_path, capsys):
+    """A wrong name and a slip: one is fixed, the other left; the report, the count and the exit code are those of what is left."""
+    path = write(tmp_path / "t.yaml", GOOD, "max_seq_length: 512  # short\nstagee: sft\n")
+    old = path.read_text(encoding="utf-8")
+    assert main(["check", str(path), "--folder", str(tmp_path), "--fix", "-f", "json"]) == 1
+    out = capsys.readouterr()
+    told = [finding["rule"] for finding in json.loads(out.out)["findings"] if finding["severity"] == "error"]
+    assert told == ["config/unknown-option"]
+    assert "stagee" in out.out
+    assert "1 fixed, 1 left (before: t.yaml.orig)" in out.err
+    assert "Unknown option `stagee`; did you mean `stage`?" in out.err
+    assert path.read_text(encoding="utf-8") == old.replace("max_seq_length", "cutoff_len")
+    assert (tmp_path / "t.yaml.orig").read_text(encoding="utf-8") == old
+
+
+def test_a_second_fix_keeps_the_first_backup(tmp_path):
+    """The backup is the file as its writer left it, not the last state before ours."""
+    path = write(tmp_path / "t.yaml", GOOD, "lora_r: 8\n")
+    old = path.read_bytes()
+    main(["check", str(path), "--fix"])
+    path.write_bytes(path.read_bytes().replace(b"lora_rank", b"r"))
+    main(["check", str(path), "--fix"])
+    assert (tmp_path / "t.yaml.orig").read_bytes() == old
+    assert path.read_bytes() == old.replace(b"lora_r", b"lora_rank")
+
+
+def test_diff_shows_the_fix_and_writes_nothing(tmp_path, capsys):
+    """--diff: exit code 1 where something would change, 0 where nothing would."""
+    path = write(tmp_path / "t.yaml", GOOD, "lora_r: 8\n")
+    old = path.read_bytes()
+    assert main(["check", str(path), "--diff"]) == 1
+    assert "-lora_r: 8\n+lora_rank: 8\n" in capsys.readouterr().out
+    assert path.read_bytes() == old
+    assert [one.name for one in tmp_path.iterdir()] == ["t.yaml"]
+    assert main(["check", str(write(path, GOOD)), "--diff", "--folder", str(tmp_path)]) == 0
+
+
+def test_guessed_values_and_removed_keys_need_to_be_asked_for(tmp_path):
+    """A slip in a value is corrected and an unknown key removed with --unsafe-fixes only; an option of main stays even so."""
+    path = write(tmp_path / "t.yaml", GOOD, "pref_loss: sigmod\nfoo_bar: 1\nkt_config: {kt_num_threads: 8}\n")
+    old = path.read_text(encoding="utf-8")
+    main(["check", str(path), "--fix"])
+    assert path.read_text(encoding="utf-8") == old
+    main(["check", str(path), "--fix", "--unsafe-fixes"])
+    assert path.read_text(encoding="utf-8") == old.replace("sigmod", "sigmoid").replace("foo_bar: 1\n", "")
+
+
+@pytest.mark.parametrize("kind", ["json", "sarif"])
+def test_several_files_are_one_document(tmp_path, capsys, kind):
+    """A JSON array of reports, one SARIF run with the findings of all files; a file that cannot be read does not spoil it."""
+    paths = [write(tmp_path / f"{name}.yaml", GOOD, f"{name}: 1\n") for name in ("foo_bar", "quant_type")]
+    paths.append(tmp_path / "missing.yaml")
+    assert main(["check", *map(str, paths), "--folder", str(tmp_path), "-f", kind]) == 2
+    out = capsys.readouterr()
+    assert "missing.yaml" in out.err
+    document = json.loads(out.out)
+    if kind == "json":
+        assert [report["run"]["path"] for report in document] == [str(path) for path in paths[:2]]
+        return
+    (run,) = document["runs"]
+    places = [
+        result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in run["results"] if result["level"] == "error"
+    ]
+    assert places == [path.as_uri() for path in paths[:2]]
+    ids = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert len(ids) == len(set(ids))
+    assert all(ids[result["ruleIndex"]] == result["ruleId"] for result in run["results"])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf \n", "is empty"),
+        ("단계: sft\n".encode("euc-kr"), "is not UTF-8 text (byte 0xb4 at offset 0)"),
+        (b"stage: sft\nmodel_name_or_path: [a\nlora_rank: 8\n", "line 3: "),
+        (b"stage: sft\n\tlora_rank: 8\n", "line 2: "),
+        (b"services: {web: {image: x}}\n", "not a LLaMA-Factory training configuration (0 of 1 top-level keys are its options)"),
+        (b"a" * (2 << 20), "2 MiB are too much"),
+        (b"stage: sft\ndataset: x\ncutoff_len: " + b"9" * 5000, "not valid YAML"),
+    ],
+    ids=["0 bytes", "blank", "EUC-KR", "broken YAML", "tab", "compose", "2 MiB", "5,000 digits"],
+)
+def test_what_cannot_be_checked_is_one_line_and_exit_code_2(tmp_path, capsys, content, told):
+    """The reason, with the line where there is one; the file stays as it is."""
+    path = tmp_path / "t.yaml"
+    path.write_bytes(content)
+    assert main(["check", str(path), "--fix"]) == 2
+    out = capsys.readouterr()
+    assert told in out.err
+    assert (out.out, out.err.count("\n")) == ("", 1)
+    assert path.read_bytes() == content
+
+
+def test_a_pipe_or_a_folder_does_not_block(tmp_path, capsys):
+    """Neither is opened: a FIFO without a writer would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert main(["check", str(tmp_path / "pipe.yaml")]) == 2
+    assert "is a pipe, not a file" in capsys.readouterr().err
+    assert main(["check", str(tmp_path)]) == 2
+    assert "is a directory, not a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "told"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", [], "GiB needed); add --gpu-memory 24 to see if it fits"),
+        ("my/own-model", [], "memory was not checked: the shape of model 'my/own-model' is not known"),
+        ("my/own-model", ["--gpu-memory", "24"], "memory was not checked: the shape of model 'my/own-model' is not known"),
+        ("Qwen/Qwen2.5-7B-Instruct", ["--gpu-memory", "24"], None),
+    ],
+)
+def test_memory_that_was_not_checked_is_named(tmp_path, capsys, model, more, told):
+    """Without --gpu-memory, and where the model is unknown, nobody takes silence for a fit."""
+    path = write(tmp_path / "t.yaml", {**GOOD, "model_name_or_path": model, "cutoff_len": 512})
+    main(["check", str(path), "--folder", str(tmp_path), *more])
+    err = capsys.readouterr().err
+    assert (told in err) if told else ("memory" not in err)
+
+
+def test_a_json_config_is_an_error_of_its_own(tmp_path):
+    """LLaMA-Factory 0.9.4 and later die of every JSON file; the same text as YAML is fine."""
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(GOOD), encoding="utf-8")
+    assert above_notes(doctor.check(path, folder=tmp_path)) == ["config/check-json-config"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**4200, float("nan"), float("inf"), -(10**400), "9" * 5000, 1 << 80],
+    ids=["4,201 digits", "nan", "inf", "-1e400", "5,000 digits as text", "2**80"],
+)
+def test_absurd_numbers_break_no_output(tmp_path, value):
+    """Every format can be written, and JSON read again, whatever number an option holds."""
+    for key in ("per_device_train_batch_size", "learning_rate", "cutoff_len", "warmup_steps", "lora_rank", "image_max_pixels"):
+        report = doctor.check({**GOOD, key: value}, folder=tmp_path, gpu_memory_gib=24)
+        for name in ("json", "sarif", "terminal", "markdown"):
+            assert REPORTERS[name](report)
+        json.loads(REPORTERS["json"](report))

@@ -244,8 +244,10 @@ def by_chance(work: Path, case: Case, fault: dict[str, Any], seed: int, limit_ki
 
 def chance(seed: int) -> int:
     """The same healer without a diagnosis: every remedy of the rule book that the config takes, and "the same again", in random order."""
+    from doctor.live.supervisor.attempts import HealAttempt
     from doctor.live.supervisor.heal import Healer
-    from doctor.live.supervisor.ledger import Attempt, Candidate, Ledger
+    from doctor.live.supervisor.ledger import Ledger
+    from doctor.live.supervisor.remedies import RemedyCandidate
     from doctor.planner.situation import Situation, advise
     from doctor.report.model import ChangeView
     from doctor.rulebook import loader
@@ -255,18 +257,18 @@ def chance(seed: int) -> int:
     rules = loader.load().rules
     remedies = list({remedy.id: remedy for rule in rules for remedy in rule.remedies if remedy.guide_step or remedy.patch}.values())
 
-    def order(attempt: Attempt) -> list[Candidate]:
+    def order(attempt: HealAttempt) -> list[RemedyCandidate]:
         situation = Situation(attempt.values, {}, {"completed": False})
-        found = [Candidate((), {}, "again")]
+        found = [RemedyCandidate((), {}, "again")]
         for remedy in remedies:
             advice = advise(remedy, situation, {}, tuple(rule for rule in rules if rule.detector == "config"))
             views = [ChangeView(one.target, one.op, one.key, one.old, one.new) for one in advice.changes]
             if advice.status == "apply" and views and not any("<" in str(one.new) or "/path/" in str(one.new) for one in views):
-                found.append(Candidate(advice.changes, {one.key: remedy.id for one in advice.changes}, remedy.id))
+                found.append(RemedyCandidate(advice.changes, {one.key: remedy.id for one in advice.changes}, remedy.id))
         return dice.sample(found, len(found))
 
     class UncheckedRule(Ledger):
-        def next_attempt(self, attempt: Attempt) -> Any:
+        def next_attempt(self, attempt: HealAttempt) -> Any:
             if attempt.number > self.restarts:
                 return restarts_used(self.restarts)
             one = order(attempt)[0]

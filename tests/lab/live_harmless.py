@@ -27,10 +27,24 @@ from transformers import Trainer, TrainingArguments, set_seed, trainer
 from transformers.utils import logging
 
 from doctor.live.trainer import callback as live
-from doctor.live.trainer import crashes, journal, memory_history, recorder, sampler, snapshot, stacks
+from doctor.live.trainer import (
+    crashes,
+    hang_check,
+    imports,
+    journal,
+    listeners,
+    memory_history,
+    owner,
+    recorder,
+    sampler,
+    snapshot,
+    stacks,
+    values,
+)  # fmt: skip
 
-live.import_from_path("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
-from doctor.live.trainer import monitor  # noqa: E402
+imports.import_from_path("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
+from doctor.diagnosis import tools  # noqa: E402
+from doctor.live.trainer import monitor, stop_judge  # noqa: E402
 
 STEPS = 30
 
@@ -80,24 +94,24 @@ def replaced(owner: Any, name: str, by: Callable[..., Any]) -> Callable[[], Any]
 
 
 ON_THREAD = [
-    (live.DoctorCallback, "_step"), (live.DoctorCallback, "_fact"), (live.DoctorCallback, "_maybe_stop"), (live.DoctorCallback, "_watch"),
-    (live.DoctorCallback, "_take_over"), (live.DoctorCallback, "begins"), (live, "_figure"), (live, "_whole"), (live, "_is_first"),
-    (live, "_stop_judge"), (snapshot, "effective"), (snapshot, "facts"), (snapshot, "allocator"), (snapshot, "given"),
+    (live.DoctorCallback, "_put_step"), (live.DoctorCallback, "_put_fact"), (live.DoctorCallback, "_maybe_stop"), (live, "listeners"),
+    (live, "take_over"), (live.DoctorCallback, "begins"), (values, "to_float"), (live, "to_count"), (live, "is_main_process"),
+    (live, "stop_judge"), (snapshot, "effective"), (snapshot, "facts"), (snapshot, "allocator"), (snapshot, "given"),
     (recorder.Recorder, "put"), (recorder.Recorder, "start"), (recorder.Recorder, "flush"), (recorder.Recorder, "__init__"),
-    (monitor.StopJudge, "step"), (monitor.StopJudge, "__init__"), (crashes, "watch_uncaught"), (crashes, "watch_training"),
-    (live.DoctorCallback, "_remember"), (live.DoctorCallback, "_settle"), (live.DoctorCallback, "_keep_memory"),
-    (memory_history, "begin"), (stacks.Stacks, "listen"),
+    (stop_judge.StopJudge, "step"), (stop_judge.StopJudge, "__init__"), (crashes, "watch_uncaught"), (crashes, "watch_training"),
+    (live.DoctorCallback, "_repeat_history"), (live.DoctorCallback, "_settle_rank"), (live.DoctorCallback, "_begin_memory_history"),
+    (memory_history, "begin"), (stacks.StackFile, "listen"), (listeners, "lend_msgspec"),
 ]  # fmt: skip
 OFF_THREAD = [
-    (sampler.Sampler, "read"), (journal.Journal, "write"), (journal.Journal, "header"), (recorder, "encode"), (monitor.Monitor, "line"),
-    (recorder.Recorder, "_drain"), (recorder.Recorder, "_take_sample"), (live.DoctorCallback, "_look"), (live.DoctorCallback, "_stand"),
-    (stacks.Stacks, "write"), (stacks.Stacks, "_open"), (stacks, "free_signal"),
+    (sampler.Sampler, "read"), (journal.JournalWriter, "write"), (journal.JournalWriter, "header"), (recorder, "encode"),
+    (monitor.Monitor, "line"), (recorder.Recorder, "_drain"), (recorder.Recorder, "_take_sample"), (live.DoctorCallback, "_sample"),
+    (hang_check.HangCheck, "dump"), (stacks.StackFile, "write"), (stacks.StackFile, "_open"), (stacks, "free_signal"),
 ]  # fmt: skip
 
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    with mock.patch.object(journal.Journal, "_open", return_value=os.open("/dev/full", os.O_WRONLY)):
+    with mock.patch.object(journal.JournalWriter, "_open", return_value=os.open("/dev/full", os.O_WRONLY)):
         yield
 
 
@@ -107,14 +121,14 @@ def sabotages() -> dict[str, Callable[[], Any]]:
     out["the recorder's thread dies"] = replaced(recorder.Recorder, "_drain", dies)
     out["a full disk"] = full_disk
     out["no NVML"] = lambda: mock.patch.dict(sys.modules, {"pynvml": None})
-    out["a rule that cannot be read"] = replaced(monitor.rulebook, "load", raises)
+    out["a rule that cannot be read"] = replaced(tools.loader, "load", raises)
     out["a broken plugin"] = replaced(monitor.Engine, "feed", raises)
     return out
 
 
 def run(folder: Path, setting: Callable[[], Any], where: Path | None) -> tuple[str, str]:
     """One training with a doctor that judges, warns and fails."""
-    live._owner.clear()
+    owner.OWNERS.clear()
     kind = trainer.Trainer.train
     try:
         with setting(), contextlib.redirect_stderr(Path(os.devnull).open("w")):
@@ -129,7 +143,7 @@ def main() -> int:
     """The number of trainings that were not as without us."""
     logging.set_verbosity_error()
     torch.set_num_threads(1)
-    live.SILENCE = live.SILENCE_TIMES = 0.0  # every pause counts as silence: that code runs too
+    hang_check.SILENCE_SECONDS = hang_check.SILENCE_FACTOR = 0.0  # every pause counts as silence: that code runs too
     sys.excepthook, before = sys.__excepthook__, sys.excepthook
     bad, cases = 0, sabotages()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:

@@ -38,7 +38,7 @@ def per_step(make: Callable[[], list[Any]], log_every: int) -> float:
     """Median over rounds of the microseconds that one step's events take (step begin and end, and a log every `log_every` steps)."""
     times = []
     for _ in range(ROUNDS):
-        live._owner.clear()
+        live.OWNERS.clear()
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             events, args, state, control = handler(make(), Path(folder))
             spent = 0.0
@@ -58,7 +58,7 @@ def per_step(make: Callable[[], list[Any]], log_every: int) -> float:
 
 
 def journal_bytes() -> float:
-    live._owner.clear()
+    live.OWNERS.clear()
     with tempfile.TemporaryDirectory() as folder:
         events, args, state, control = handler([live.DoctorCallback(folder, warn=False)], Path(folder))
         for step in range(1, STEPS + 1):

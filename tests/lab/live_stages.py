@@ -236,8 +236,8 @@ def check_ppo(name: str, base: Path, zygote: Zygote) -> str:
 HEALER = """
 import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from doctor.live.heal import Healer
-sys.exit(Healer(["llamafactory-cli", "train", "train.yaml"], Path("doctor"), 2, silence=24.0, ask=8.0).run().code)
+from doctor.live.supervisor.heal import Healer
+sys.exit(Healer(["llamafactory-cli", "train", "train.yaml"], Path("doctor"), 2, kill_after=24.0, dump_after=8.0).run().code)
 """
 
 

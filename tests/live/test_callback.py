@@ -14,8 +14,10 @@ import pytest
 from doctor import DoctorCallback, analyze
 from doctor.core.events import ConfigSeen, Crash, Fact, Step
 from doctor.live.trainer import callback as module
-from doctor.live.trainer import crashes, memory_history
-from doctor.live.trainer.monitor import Monitor, StopJudge
+from doctor.live.trainer import crashes, hang_check, imports, memory_history, owner, recorder, values
+from doctor.live.trainer.journal import JournalWriter
+from doctor.live.trainer.monitor import Monitor
+from doctor.live.trainer.stop_judge import StopJudge
 from doctor.readers.reading import read
 
 
@@ -56,7 +58,8 @@ class Trainer:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """Each test is a process of its own as far as the callback can tell."""
-    monkeypatch.setattr(module, "_owner", [])
+    monkeypatch.setattr(owner, "OWNERS", owners := [])
+    monkeypatch.setattr(module, "OWNERS", owners)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     for name in ("LFDOCTOR_DIR", "RANK", "LFDOCTOR_MONITOR", "LFDOCTOR_STOP"):
         monkeypatch.delenv(name, raising=False)
@@ -123,14 +126,14 @@ def test_a_full_disk(tmp_path, capsys):
     assert "No space left" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["_step", "_fact", "_figure"])
-def test_an_error_of_ours_reaches_nobody(tmp_path, monkeypatch, capsys, method):
+@pytest.mark.parametrize(("place", "method"), [(DoctorCallback, "_put_step"), (DoctorCallback, "_put_fact"), (values, "to_float")])
+def test_an_error_of_ours_reaches_nobody(tmp_path, monkeypatch, capsys, place, method):
     """Whatever breaks in our own methods: the training ends as it would have, and one line says it."""
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(module if method == "_figure" else DoctorCallback, method, broken)
+    monkeypatch.setattr(place, method, broken)
     assert Trainer([DoctorCallback(warn=False)], tmp_path, [2.0, 1.0]).train() == 2
     assert capsys.readouterr().err.count("switched off after ZeroDivisionError") == 1
 
@@ -138,8 +141,8 @@ def test_an_error_of_ours_reaches_nobody(tmp_path, monkeypatch, capsys, method):
 def test_a_writer_that_hangs_does_not_hang_the_training(tmp_path, monkeypatch):
     """A disk that does not answer blocks the recorder's thread only; events beyond its queue are dropped."""
     gate = threading.Event()
-    monkeypatch.setattr("doctor.live.trainer.journal.Journal.write", lambda *_: gate.wait(20))
-    monkeypatch.setattr("doctor.live.trainer.recorder.Recorder.flush.__defaults__", (0.05,), raising=False)
+    monkeypatch.setattr(JournalWriter, "write", lambda *_: gate.wait(20))
+    monkeypatch.setattr(recorder.Recorder.flush, "__defaults__", (0.05,))
     ours = DoctorCallback(warn=False)
     done = threading.Thread(target=Trainer([ours], tmp_path, [1.0] * 2000).train)
     done.start()
@@ -182,8 +185,8 @@ def test_a_rank_that_is_known_late(tmp_path):
 
 def test_silence_is_told_with_its_place(tmp_path, monkeypatch, capsys):
     """A training that hangs inside a step: its place is told on the console once, while it hangs, and is what the report names."""
-    monkeypatch.setattr(module, "SILENCE", 0.3)
-    monkeypatch.setattr(module, "SILENCE_TIMES", 1.0)
+    monkeypatch.setattr(hang_check, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(hang_check, "SILENCE_FACTOR", 1.0)
     ours = DoctorCallback()
     gate = threading.Event()
     stacks = tmp_path / "lfdoctor-stacks-rank0.txt"
@@ -266,7 +269,7 @@ def test_who_held_the_memory(tmp_path, monkeypatch):
     assert torch.calls == [(("state",), {"context": "state", "stacks": "python"})]
     report = analyze(tmp_path / "on")
     assert any("3.00 GiB activations (forward.py:1 forward)" in one.text for one in report.findings)
-    monkeypatch.setattr(module, "_owner", [])
+    owner.OWNERS.clear()
     torch.calls.clear()
     out_of_memory(tmp_path / "off", monkeypatch, torch)
     assert torch.calls == []
@@ -351,9 +354,7 @@ def test_ranks_decide_alike():
     one, two = StopJudge(), StopJudge()
     for step in range(1, 60):
         loss = 2.0 if step < 20 else NAN
-        answers = [
-            assign_roles.step(step, {"loss": loss, "step_seconds": clock}) for assign_roles, clock in ((one, 0.1 * step), (two, 5.0))
-        ]
+        answers = [judge.step(step, {"loss": loss, "step_seconds": clock}) for judge, clock in ((one, 0.1 * step), (two, 5.0))]
         assert answers[0] == answers[1]
 
 
@@ -417,15 +418,15 @@ def test_a_package_is_lent_only_where_it_is_missing(tmp_path, monkeypatch):
     (tmp_path / "lent_to_tests").mkdir()
     (tmp_path / "lent_to_tests" / "__init__.py").write_text("from .part import value\n")
     (tmp_path / "lent_to_tests" / "part.py").write_text("value = 7\n")
-    module.import_from_path("lent_to_tests", str(tmp_path / "lent_to_tests"))
+    imports.import_from_path("lent_to_tests", str(tmp_path / "lent_to_tests"))
     assert sys.modules["lent_to_tests"].value == 7
     own = sys.modules["json"]
-    module.import_from_path("json", str(tmp_path / "lent_to_tests"))
+    imports.import_from_path("json", str(tmp_path / "lent_to_tests"))
     assert sys.modules["json"] is own
     (tmp_path / "broken_loan").mkdir()
     (tmp_path / "broken_loan" / "__init__.py").write_text("raise OSError('another Python')\n")
     with pytest.raises(ImportError, match="another Python"):
-        module.import_from_path("broken_loan", str(tmp_path / "broken_loan"))
+        imports.import_from_path("broken_loan", str(tmp_path / "broken_loan"))
     assert "broken_loan" not in sys.modules
     for name in ("lent_to_tests", "lent_to_tests.part"):
         monkeypatch.delitem(sys.modules, name)

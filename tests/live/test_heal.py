@@ -182,7 +182,7 @@ def test_a_hung_run_is_ended_and_started_again(tmp_path):
 import sys
 from pathlib import Path
 from doctor.live.supervisor.heal import Healer
-sys.exit(Healer([sys.executable, "train.py", "train", "cfg.yaml"], Path("d"), 2, silence=2.0).run().code)
+sys.exit(Healer([sys.executable, "train.py", "train", "cfg.yaml"], Path("d"), 2, kill_after=2.0).run().code)
 """
     fault = 'if step == 8 and not Path("struck").exists(): import time; Path("struck").touch(); time.sleep(60)'
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "FAULT": fault}

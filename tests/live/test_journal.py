@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from doctor.core.events import ConfigSeen, Crash, Fact, ProcessEnd, Sample, Step
 from doctor.diagnosis.engine import Engine
-from doctor.live.trainer.journal import Journal, encode
+from doctor.live.trainer.journal import JournalWriter, encode
 from doctor.readers import reading
 
 SESSION = {"type": "Session", "rank": 0, "time": 1.0, "version": 1}
@@ -32,7 +32,7 @@ def events(path: Path) -> list:
 
 
 def write(path: Path, lines: list[dict]) -> None:
-    journal = Journal(path)
+    journal = JournalWriter(path)
     journal.write([encode(line) for line in lines])
     journal.close()
 
@@ -124,7 +124,7 @@ def test_a_torn_line_does_not_swallow_the_next_session(tmp_path):
 
 def test_rotation_bounds_the_journal_and_keeps_its_beginning(tmp_path):
     """However much is written, the two files together stay below twice the limit, and the newest one knows the configuration."""
-    journal = Journal(tmp_path / "lfdoctor.jsonl", limit=20_000)
+    journal = JournalWriter(tmp_path / "lfdoctor.jsonl", limit=20_000)
     head = [encode(SESSION), encode({"type": "ConfigSeen", "values": {"stage": "sft"}})]
     journal.header(head)
     journal.write(head)

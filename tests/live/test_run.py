@@ -192,7 +192,7 @@ def test_what_the_kernel_says_comes_first(tmp_path, monkeypatch):
     assert proof.lines() == []
     (tmp_path / "memory.events").write_text("low 0\noom 2\noom_kill 3\n")
     folder = tmp_path / "d"
-    watched_run._note(folder, -9, proof.lines())
+    watched_run._note_end(folder, -9, proof.lines())
     (folder / "console.log").write_text("***** Running training *****\n")
     seen = [event for event in read([folder]).events() if isinstance(event, LogLine | ProcessEnd)]
     texts = [one.text for one in seen if isinstance(one, LogLine) and "oom_kill went from 2 to 3" in one.text]
@@ -231,8 +231,8 @@ def test_a_disk_that_hangs_does_not_hold_the_training(tmp_path):
     watcher = """
 import sys
 from pathlib import Path
-from doctor.live.supervisor import supervise
-supervise._LAST = 0.2
+from doctor.live.supervisor import console_copy, supervise
+console_copy.CLOSE_SECONDS = 0.2
 code = supervise.Supervised([sys.executable, "-c", "print('x' * 3_000_000)"], Path(sys.argv[1]), {}).run()
 sys.stdout.flush()
 import os
@@ -303,8 +303,8 @@ from pathlib import Path
 from doctor.live.supervisor import hang_detector, supervise
 hang_detector.TERMINATE_GRACE_SECONDS = 0.5
 folder = Path(sys.argv[2])
-child = supervise.Supervised([sys.executable, "-c", sys.argv[1], str(folder / "lfdoctor.jsonl")], folder, {}, silence=1.5)
-print(child.run(), child.said)
+child = supervise.Supervised([sys.executable, "-c", sys.argv[1], str(folder / "lfdoctor.jsonl")], folder, {}, kill_after=1.5)
+print(child.run(), child.summary)
 """
     command = [sys.executable, "-c", watcher, training, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
@@ -358,7 +358,7 @@ import sys
 from pathlib import Path
 from doctor.live.supervisor import hang_detector, watched_run
 hang_detector.TERMINATE_GRACE_SECONDS = 0.5
-print(watched_run.run([sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]), ask=1.5, silence=4.0).code)
+print(watched_run.run([sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]), dump_after=1.5, kill_after=4.0).code)
 """
     command = [sys.executable, "-c", watcher, RANKS, str(tmp_path / "d")]
     variables = environment(PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))

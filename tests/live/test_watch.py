@@ -40,10 +40,10 @@ def test_the_time_left_is_right_after_a_resume(tmp_path):
     """50 steps of 9 s, then a resumed process at 2 s a step, 20 s of loading first: what is left is 2 s a step, not a mean of all."""
     journal(tmp_path, range(1, 51), per_step=9.0)
     journal(tmp_path, range(51, 71), per_step=2.0, first=20.0)
-    frame = Watched(tmp_path).frame()
-    assert (frame.step, frame.planned, frame.step_seconds) == (70, 100, 2.0)
-    assert frame.left == pytest.approx(60.0, abs=5)
-    assert frame.status == "running"
+    state = Watched(tmp_path).state()
+    assert (state.step, state.planned, state.step_seconds) == (70, 100, 2.0)
+    assert state.left == pytest.approx(60.0, abs=5)
+    assert state.status == "running"
 
 
 @pytest.mark.parametrize(
@@ -68,34 +68,34 @@ def test_it_grows_with_the_files(tmp_path):
     """A later look sees later steps, and a run that has been quiet for long is no longer called running."""
     journal(tmp_path, range(1, 11))
     watched = Watched(tmp_path)
-    assert watched.frame().step == 10
+    assert watched.state().step == 10
     journal(tmp_path, range(11, 21))
     watched._next = 0.0
-    assert watched.frame().step == 20
+    assert watched.state().step == 20
     old = time.time() - 3600
     os.utime(tmp_path / "lfdoctor.jsonl", (old, old))
-    frame = watched.frame()
-    assert frame.status == "unknown"
-    assert frame.quiet > 3000
+    state = watched.state()
+    assert state.status == "unknown"
+    assert state.quiet > 3000
 
 
 def test_the_newest_attempt_of_a_healed_run(tmp_path):
     """A folder of lfdoctor run --heal: attempt 10 comes after attempt 9."""
     for number, last in ((1, 5), (9, 7), (10, 9)):
         journal(tmp_path / f"attempt-{number}", range(1, last + 1))
-    frame = Watched(tmp_path).frame()
-    assert (frame.attempt, frame.step) == ("attempt-10", 9)
+    state = Watched(tmp_path).state()
+    assert (state.attempt, state.step) == ("attempt-10", 9)
 
 
 @pytest.mark.parametrize("name", ["lr_too_high-full", "gpu_oom_activations-backward", "healthy-sft", "process_killed_unconfirmed-sigkill"])
 def test_it_finds_what_analyze_finds(name):
     """The findings of the view are those of the report (without notes and consequences)."""
-    frame = Watched(FIXTURES / name).frame()
+    state = Watched(FIXTURES / name).state()
     report = analyze(FIXTURES / name)
-    assert [one.rule for one in frame.findings] == [
+    assert [one.rule for one in state.findings] == [
         one.rule for one in report.findings if one.severity != "note" and one.role != "consequence"
     ]
-    assert frame.status == report.run.status
+    assert state.status == report.run.status
 
 
 @pytest.mark.parametrize("lang", ["en", "ko"])
@@ -111,8 +111,8 @@ def test_how_it_looks(tmp_path, snapshot, lang):
     lines[26] = json.dumps(event)
     sample = {"type": "Sample", "seconds": 1.0, "metrics": {"gpu.0.used_gib": 20.0, "gpu.0.total_gib": 24.0}}
     (tmp_path / "run" / "lfdoctor.jsonl").write_text("\n".join([*lines, json.dumps(sample)]) + "\n")
-    frame = msgspec.structs.replace(Watched(tmp_path / "run", lang).frame(), path="saves/run", quiet=3.0, left=120.0)
-    text = to_text([render(frame, 80, lang)], Screen(width=80))
+    state = msgspec.structs.replace(Watched(tmp_path / "run", lang).state(), path="saves/run", quiet=3.0, left=120.0)
+    text = to_text([render(state, 80, lang)], Screen(width=80))
     assert text.split("\n", 1)[1] == snapshot
 
 
@@ -140,4 +140,4 @@ def test_a_finished_run_ends_the_view():
 def test_nothing_to_read(tmp_path):
     """An empty folder is an error of its own until the run writes something."""
     with pytest.raises(DoctorError):
-        Watched(tmp_path).frame()
+        Watched(tmp_path).state()

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
 from doctor.support.optional import need
+
+np: Any = need("numpy", "fleet")
 
 CHANCE = 0.05
 """A key is called guilty where all keys together would look that guilty in less than one of twenty sweeps without a guilty one."""
@@ -214,9 +215,9 @@ def _adjusted(questions: _Questions, failed: Any, p: Any, best: Mapping[str, int
 
 def _weights(questions: _Questions, failed: Any) -> dict[str, float]:
     """Each key's share of a sparse logistic model; how sparse is chosen by cross-validation, one standard error on the sparse side."""
-    model = need("sklearn.linear_model").LogisticRegression
-    score = need("sklearn.model_selection").cross_val_score
-    folds = need("sklearn.model_selection").StratifiedKFold(
+    model = need("sklearn.linear_model", "fleet").LogisticRegression
+    score = need("sklearn.model_selection", "fleet").cross_val_score
+    folds = need("sklearn.model_selection", "fleet").StratifiedKFold(
         n_splits=max(2, min(5, int(failed.sum()), int((1 - failed).sum()))), shuffle=True, random_state=0
     )
     x = questions.answers.T.astype(np.float64)
@@ -240,7 +241,7 @@ def _weights(questions: _Questions, failed: Any) -> dict[str, float]:
 
 def _new_sklearn() -> bool:
     """From 1.8 on the kind of penalty is said by `l1_ratio`; `penalty` warns."""
-    major, minor = need("sklearn").__version__.split(".")[:2]
+    major, minor = need("sklearn", "fleet").__version__.split(".")[:2]
     return (int(major), int(minor)) >= (1, 8)
 
 

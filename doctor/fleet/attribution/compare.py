@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from doctor.diagnosis.pipeline import Tools, run_analysis
+from doctor.diagnosis.pipeline import run_analysis
+from doctor.diagnosis.tools import Tools
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.fleet.attribution import changes, history
 from doctor.fleet.attribution.changes import Explanation

@@ -55,19 +55,18 @@ def cluster(failures: Sequence[Failure]) -> list[Cluster]:
 
 def _labels(lines: Sequence[str]) -> tuple[Any, Sequence[int]]:
     """Unit vectors, and DBSCAN's labels on the cosine: two different lines that are alike make a cluster."""
-    text = need("sklearn.feature_extraction.text")
+    text = need("sklearn.feature_extraction.text", "fleet")
     words = [ngrams(line) or ["(nothing)"] for line in lines]
     vectors = text.TfidfVectorizer(analyzer=lambda one: one, sublinear_tf=True).fit_transform(words)
     if len(lines) == 1:
         return vectors, [0]
-    model = need("sklearn.cluster").DBSCAN(eps=1 - ALIKE, min_samples=2, metric="cosine", algorithm="brute")
+    model = need("sklearn.cluster", "fleet").DBSCAN(eps=1 - ALIKE, min_samples=2, metric="cosine", algorithm="brute")
     return vectors, [int(label) for label in model.fit(vectors).labels_]
 
 
 def _cluster(group: Sequence[Failure], vectors: Any) -> Cluster:
     """One cluster; its typical line is the one that is most like all others, weighted by how often each was seen."""
-    import numpy as np
-
+    np = need("numpy", "fleet")
     centre = np.asarray(vectors.T @ np.array([one.count for one in group], dtype=float)).ravel()
     likeness = np.asarray(vectors @ centre).ravel()
     typical = group[int(likeness.argmax())]

@@ -13,7 +13,6 @@ from doctor.fleet.output import explanations
 from doctor.fleet.output.summary import Summary
 from doctor.fleet.scan.records import RunRecord
 from doctor.fleet.scan.store import Store
-from doctor.support.optional import need
 from doctor.words import fleet
 
 if TYPE_CHECKING:
@@ -28,7 +27,8 @@ _ORDER = "CASE state WHEN 'failed' THEN 0 WHEN 'sound' THEN 2 ELSE 1 END, ended 
 
 def pieces(template: str, lang: str, **values: Any) -> Iterator[str]:
     """A page in one language, piece by piece."""
-    jinja2 = need("jinja2")
+    import jinja2
+
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     script = (TEMPLATES / "scan.js").read_text(encoding="utf-8") if template == "scan.html" else ""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

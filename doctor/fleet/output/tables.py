@@ -110,7 +110,7 @@ def finding_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
 
 def read(runs: Path) -> list[dict[str, Any]]:
     """The rows of a table of runs. Raises DoctorError where it is no such table."""
-    parquet = need("pyarrow.parquet")
+    parquet = need("pyarrow.parquet", "fleet")
     try:
         rows: list[dict[str, Any]] = parquet.read_table(runs, columns=list(RUNS)).to_pylist()
     except (OSError, ValueError, KeyError) as error:
@@ -126,7 +126,7 @@ class _Writer:
     """A Parquet file that appears, whole, when it is closed."""
 
     def __init__(self, path: Path, columns: dict[str, tuple[str, str]]) -> None:
-        self.arrow, self.parquet = need("pyarrow"), need("pyarrow.parquet")
+        self.arrow, self.parquet = need("pyarrow", "fleet"), need("pyarrow.parquet", "fleet")
         self.path, self.part = path, path.with_name(path.name + ".part")
         self.schema = self.arrow.schema(
             [self.arrow.field(name, self._type(kind), metadata={"description": text}) for name, (kind, text) in columns.items()],

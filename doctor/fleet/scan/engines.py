@@ -32,7 +32,7 @@ class Choice(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def started(choice: Choice) -> Iterator[Engine]:
     """The engine, connected or started, and ended again. Raises DoctorError where it is not installed or cannot be reached."""
-    joblib = need("joblib")
+    joblib = need("joblib", "fleet")
     jobs = choice.jobs or processors()
     opened = {"local": _local, "dask": _dask, "ray": _ray}[choice.name](joblib, choice.address, jobs)
     with opened as engine:
@@ -57,7 +57,7 @@ def _local(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
 @contextlib.contextmanager
 def _dask(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
     """A scheduler that runs already, or one of our own with a worker process a job."""
-    distributed = need("distributed")
+    distributed = need("distributed", "fleet")
     with contextlib.ExitStack() as stack:
         try:
             if address:

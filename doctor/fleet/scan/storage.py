@@ -120,7 +120,7 @@ class Remote:
 
 def system(root: str) -> Any:
     """The fsspec file system of a URL. Raises DoctorError where fsspec or the storage's own package is missing."""
-    fsspec = need("fsspec")
+    fsspec = need("fsspec", "fleet")
     try:
         return fsspec.core.url_to_fs(root)[0]
     except (ImportError, ValueError) as error:

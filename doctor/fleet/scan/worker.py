@@ -11,7 +11,6 @@ import contextlib
 import os
 import threading
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +18,7 @@ import msgspec
 
 from doctor.fleet.scan.records import Outcome, RunRecord, Task, failed_to
 from doctor.support.decoding import unpack
+from doctor.support.optional import need
 from doctor.support.subprocesses import receive, send, start
 
 RETRIES = 4
@@ -136,7 +136,7 @@ def _reader_of_memory(pid: int) -> Any:
 
         return from_proc
     try:
-        psutil = import_module("psutil")
+        psutil = need("psutil", "gpu")
         process = psutil.Process(pid)
     except Exception:  # not installed, or the process is gone: its end is noticed elsewhere
         return lambda: 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from importlib import import_module
+from importlib import import_module  # noqa: TID251 (a reporter, ours or a plugin's)
 from pathlib import Path
 
 import msgspec
 
 from doctor.diagnosis import known_issues
-from doctor.diagnosis.pipeline import Analysis, Tools, run_analysis
+from doctor.diagnosis.pipeline import Analysis, run_analysis
+from doctor.diagnosis.tools import Tools
 from doctor.errors import DoctorError
 from doctor.fleet.scan import discovery, storage
 from doctor.fleet.scan.records import RunRecord, Task, failed_to, nothing_there, record_of

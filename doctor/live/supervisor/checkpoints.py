@@ -1,4 +1,4 @@
-"""Checkpoints of a run: which of them are whole, and one made fit for a run with another batch size. Nothing is ever unpickled."""
+"""Checkpoints of a run: which are complete, and a copy that fits another batch size. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -22,36 +22,43 @@ FINAL = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", 
 
 
 class Checkpoint(msgspec.Struct, frozen=True, order=True):
-    """A whole checkpoint: weights, optimizer and schedule after `step`."""
+    """A checkpoint folder: weights, optimizer and schedule after `step`."""
 
     step: int
     path: Path
 
 
 def whole(output: Path) -> list[Checkpoint]:
-    """The checkpoints of an output folder that a training can continue from, oldest first; those cut off while written are left out."""
-    return sorted(Checkpoint(step, path) for step, path in _folders(output) if _is_whole(path, step))
+    """Complete checkpoints of an output folder, oldest first; those cut off while being written are left out."""
+    return sorted(point for point in _folders(output) if is_whole(point))
+
+
+def newest(output: Path) -> Checkpoint | None:
+    """The checkpoint with the highest number, complete or not: what transformers' get_last_checkpoint returns."""
+    return max(_folders(output), default=None)
 
 
 def untouched(output: Path) -> bool:
-    """Whether a training can start in this folder from zero: no checkpoint it would resume, no weights it would refuse to overwrite."""
-    return not any(_folders(output)) and not any(one for name in FINAL for one in _glob(output, name))
+    """Whether a training can start here from zero: no checkpoint it would resume, no weights it would refuse to overwrite."""
+    return newest(output) is None and not any(path for name in FINAL for path in _glob(output, name))
 
 
 def make_room(output: Path, limit: int, keep: Checkpoint | None, since: float) -> list[Path]:
-    """What `save_total_limit` would delete after the next save, deleted before it, for a full disk has no room for that save.
+    """Delete before a save what `save_total_limit` would delete after it: a full disk has no room for that save.
 
-    Only folders written after `since` (seconds since the epoch): torn ones, and of the whole ones all but the newest `limit` and `keep`.
+    Deletes only folders written after `since` (seconds since the epoch): incomplete ones, and of the complete ones all but the newest
+    `limit` and `keep`. Returns what was deleted.
     """
-    kept = {one.path for one in [*whole(output)[-limit:], *([keep] if keep else [])]}
-    gone = [path for _, path in _folders(output) if path not in kept and path.stat().st_mtime >= since and not path.is_symlink()]
+    kept = {point.path for point in [*whole(output)[-limit:], *([keep] if keep else [])]}
+    paths = [point.path for point in _folders(output)]
+    gone = [path for path in paths if path not in kept and path.stat().st_mtime >= since and not path.is_symlink()]
     for path in gone:
         shutil.rmtree(path, ignore_errors=True)
     return gone
 
 
 def for_batch(checkpoint: Checkpoint, target: Path, per_device: int) -> Path:
-    """A copy (hard links, no bytes) whose trainer_state.json tells the new batch per GPU: transformers before 5 takes it from there."""
+    """A copy (hard links) whose trainer_state.json holds the new batch size per GPU, which transformers before 5 takes from there."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(checkpoint.path, target, copy_function=_link)
     state = target / "trainer_state.json"
@@ -68,11 +75,11 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _folders(output: Path) -> Iterator[tuple[int, Path]]:
+def _folders(output: Path) -> Iterator[Checkpoint]:
     for path in _glob(output, "checkpoint-*"):
         found = _NAME.fullmatch(path.name)
         if found and path.is_dir():
-            yield int(found[1]), path
+            yield Checkpoint(int(found[1]), path)
 
 
 def _glob(folder: Path, pattern: str) -> list[Path]:
@@ -82,8 +89,12 @@ def _glob(folder: Path, pattern: str) -> list[Path]:
         return []
 
 
-def _is_whole(path: Path, step: int) -> bool:
-    """transformers writes weights, optimizer, schedule, random state and last trainer_state.json (Trainer._save_checkpoint)."""
+def is_whole(point: Checkpoint) -> bool:
+    """Whether it was written to its end.
+
+    transformers writes weights, optimizer, schedule, random state and last trainer_state.json (Trainer._save_checkpoint).
+    """
+    path, step = point.path, point.step
     try:
         state = json.loads((path / "trainer_state.json").read_bytes())
         if not isinstance(state, dict) or state.get("global_step") != step:
@@ -92,15 +103,31 @@ def _is_whole(path: Path, step: int) -> bool:
             return (path / (path / "latest").read_text(encoding="utf-8").strip()).is_dir()
         if any(path.glob("optimizer_*")) or (path / "optimizer").is_dir():  # FSDP's sharded states
             return True
-        weights = [one for name in _WEIGHTS for one in path.glob(name)]
+        weights = [file for name in _WEIGHTS for file in path.glob(name)]
         states = [path / "optimizer.pt", path / "scheduler.pt"]
         return bool(weights) and all(map(_is_closed, [*weights, *states]))
     except (OSError, ValueError):
         return False
 
 
+def is_damaged(point: Checkpoint) -> bool:
+    """Whether it is incomplete or a checksum in it is wrong. Reads the whole checkpoint (about 1 GB/s)."""
+    if not is_whole(point):
+        return True
+    for path in [*point.path.glob("*.pt"), *point.path.glob("*.bin")]:
+        try:
+            with zipfile.ZipFile(path) as file:
+                if file.testzip() is not None:
+                    return True
+        except zipfile.BadZipFile:  # training_args.bin of an old torch is no zip
+            continue
+        except OSError:
+            return True
+    return False
+
+
 def _is_closed(path: Path) -> bool:
-    """Whether the file was written to its end: a zip has its directory there, a safetensors file is as long as its header says."""
+    """Whether a file is complete: a zip has its directory at the end, a safetensors file the length that its header says."""
     if path.suffix != ".safetensors":
         return zipfile.is_zipfile(path)
     size = path.stat().st_size
@@ -110,5 +137,5 @@ def _is_closed(path: Path) -> bool:
         if length > _HEADER_BYTES:
             return False
         header = json.loads(file.read(length))
-    ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
     return bool(8 + length + max(ends, default=0) == size)

@@ -1,4 +1,4 @@
-"""Who killed a process that could not tell: the container's memory counter and the kernel's log, before and after."""
+"""Who killed the training: the container's counter of memory kills and the kernel's log, before and after."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from pathlib import Path
 from doctor.live.trainer.sampler import cgroup_folder
 
 _KILL = re.compile(r"(?:Out of memory|Memory cgroup out of memory|oom-kill|Killed process).*")
-
-
-_RECORDS = 100_000
-"""So many messages of the kernel are looked at at most."""
+MAX_RECORDS, MAX_LINES = 100_000, 20
+"""Kernel messages that are read, and kills that are quoted."""
 
 
 class KillEvidence:
-    """Made before the child starts; `lines()` afterwards tells what the system says of kills since then."""
+    """Create it before the child starts; `lines()` afterwards returns what the system says of kills since then."""
 
     def __init__(self) -> None:
         self._folder = cgroup_folder()
@@ -25,7 +23,7 @@ class KillEvidence:
         self._kernel = _kernel_log()
 
     def lines(self) -> list[str]:
-        """Sentences in the kernel's own words, where there is one; empty where nothing is known."""
+        """The kernel's own messages if it lets us read them; empty if nothing is known."""
         out = []
         now = self._kills()
         if self._before is not None and now is not None and now > self._before:
@@ -45,17 +43,17 @@ class KillEvidence:
             return []
         out: list[str] = []
         with contextlib.suppress(BlockingIOError):
-            for _ in range(_RECORDS):
+            for _ in range(MAX_RECORDS):
                 try:
                     record = os.read(self._kernel, 8192)
-                except BrokenPipeError:  # records that were overwritten before we came: the next read goes on behind them
+                except BrokenPipeError:  # records were overwritten: the next read continues after them
                     continue
                 except OSError:
                     break
                 if not record:
                     break
                 message = record.decode("utf-8", "replace").partition(";")[2].split("\n")[0]
-                if (found := _KILL.search(message)) and len(out) < 20:
+                if (found := _KILL.search(message)) and len(out) < MAX_LINES:
                     out.append(found[0][:500])
         os.close(self._kernel)
         self._kernel = None
@@ -69,7 +67,7 @@ def _version_1() -> Path:
 
 
 def _kernel_log() -> int | None:
-    """The kernel's messages from now on (only where the system lets us read them)."""
+    """A descriptor for the kernel's messages from now on; None if we may not read them."""
     try:
         fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(fd, 0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""`lfdoctor run --heal N`: a failed training is analyzed, patched and started again from a safe checkpoint, until it finishes."""
+"""`lfdoctor run --heal N`: analyzes a failed training, patches it and restarts it from a safe checkpoint until it finishes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,30 @@ from doctor.config.options import effective_batch_size
 from doctor.diagnosis.pipeline import analyze as diagnose
 from doctor.errors import DoctorError
 from doctor.live.supervisor import checkpoints, watched_run
-from doctor.live.supervisor import ledger as book
+from doctor.live.supervisor.attempts import HealAttempt
 from doctor.live.supervisor.hang_detector import SILENCE_BEFORE_DUMP_SECONDS
+from doctor.live.supervisor.journal_tail import Listeners
 from doctor.live.supervisor.launch import Launch
-from doctor.live.supervisor.ledger import Attempt, Ledger
-from doctor.live.supervisor.watched_run import Listeners, Outcome
+from doctor.live.supervisor.ledger import Ledger, Order
+from doctor.live.supervisor.resume import first_checkpoint
+from doctor.live.supervisor.run_folder import RunFolder
+from doctor.live.supervisor.watched_run import Outcome
+from doctor.live.trainer.stop_judge import JUMPS_VARIABLE
 from doctor.privacy.secrets import mask, plain
 from doctor.report.model import AttemptView, ChangeView, Report
 from doctor.support.texts import Text
 from doctor.words import healing as sentences
 
 HUNG_SECONDS = 1800.0
-"""LLaMA-Factory's ddp_timeout is 5 years (180000000 s): without a limit of ours a hung rank would hang an unattended run for good."""
+"""Silence after which an unattended run is ended. LLaMA-Factory's ddp_timeout is 5 years (180000000 s), so nothing else ends it.
+30 minutes are NCCL's own default timeout times three."""
+HUNG_FACTOR = HUNG_SECONDS / SILENCE_BEFORE_DUMP_SECONDS
+"""The limit in units of `--silence`: a user who expects longer silences moves both."""
+
+
+def hung_after(dump_after: float) -> float | None:
+    """Seconds of silence after which a run is ended, for `--silence` seconds; None (never) for 0. Never below HUNG_SECONDS."""
+    return max(HUNG_SECONDS, HUNG_FACTOR * dump_after) if dump_after > 0 else None
 
 
 class Healer:
@@ -40,41 +52,46 @@ class Healer:
         *,
         lang: str = "en",
         analyze: Callable[..., Report] = diagnose,
-        order: book.Order | None = None,
-        silence: float = HUNG_SECONDS,
-        ask: float = SILENCE_BEFORE_DUMP_SECONDS,
+        order: Order | None = None,
+        dump_after: float = SILENCE_BEFORE_DUMP_SECONDS,
+        kill_after: float | None = None,
         env: Mapping[str, str] = {},
-        ears: Listeners = Listeners(),  # noqa: B008  frozen
+        listeners: Listeners = Listeners(),  # noqa: B008  frozen
     ) -> None:
-        self._ears, self._ask, self._env = ears, ask, dict(env)
-        self.launch, self.folder, self.lang, self._silence = Launch.of(command), folder, lang, silence
+        self._listeners, self._env = listeners, dict(env)
+        self._dump_after, self._kill_after = dump_after, kill_after if kill_after is not None else hung_after(dump_after)
+        self.launch, self.folder, self.lang = Launch.of(command), folder, lang
         self._analyze, self._began = analyze, time.time()
-        first = Attempt(number=1, text=self.launch.text)
-        first.resume = book.given_checkpoint(first.values)
+        first = HealAttempt(number=1, text=self.launch.text)
+        first.resume = first_checkpoint(first.values)
         self.ledger = Ledger(first, folder, restarts, order)
 
     def run(self) -> Outcome:
-        """Starts attempts until one finishes, or none is left to try. Raises DoctorError (2) if nothing can be started or written."""
+        """Start attempts until one finishes or none is left to try. Raises DoctorError (2) if nothing can be started or written."""
+        with RunFolder(self.folder, self.launch.command, reserve=False):
+            return self._run()
+
+    def _run(self) -> Outcome:
         attempt, warned = self.ledger.attempts[0], []
         while True:
             outcome = self._watched(attempt)
             warned += outcome.warned
             decision = self._next(attempt, outcome)
-            report = self._told(outcome, decision if isinstance(decision, Text) else None)
+            report = self._with_attempts(outcome, decision if isinstance(decision, Text) else None)
             if isinstance(decision, Text):
                 return msgspec.structs.replace(outcome, code=outcome.code or int(attempt.lost), report=report, warned=warned)
             self._announce(decision)
             self._make_room(decision)
             attempt = decision
 
-    def _next(self, attempt: Attempt, outcome: Outcome) -> Attempt | Text:
+    def _next(self, attempt: HealAttempt, outcome: Outcome) -> HealAttempt | Text:
         if outcome.code == 0 and not attempt.lost:
             return sentences.HEALED
-        if outcome.asked_to_stop:
+        if outcome.stop_requested:
             return sentences.INTERRUPTED
         return self.ledger.next_attempt(attempt)
 
-    def _watched(self, attempt: Attempt) -> Outcome:
+    def _watched(self, attempt: HealAttempt) -> Outcome:
         folder, config = self.folder / f"attempt-{attempt.number}", self.launch.config
         if attempt.number > 1 or self.launch.overridden:
             config = self.write(attempt)
@@ -84,11 +101,11 @@ class Healer:
             stop_on_divergence=True,
             lang=self.lang,
             analyze=self._analyze,
-            env={**self._env, **attempt.env, **({} if attempt.keep_rate else {"LFDOCTOR_SET_RATE": "1"})},
+            env=self._environment(attempt),
             config=config,
-            silence=self._silence,
-            ask=self._ask,
-            ears=self._ears,
+            dump_after=self._dump_after,
+            kill_after=self._kill_after,
+            listeners=self._listeners,
         )
         attempt.code, attempt.report = outcome.code, outcome.report
         journal = folder / "lfdoctor.jsonl"
@@ -96,9 +113,14 @@ class Healer:
         attempt.stopped = attempt.hooked and b'"name":"stopped_by_doctor"' in journal.read_bytes()
         return outcome
 
-    def write(self, attempt: Attempt) -> Path:
-        """attempt-K.yaml. Raises DoctorError."""
-        path = self.folder / f"attempt-{attempt.number}.yaml"
+    def _environment(self, attempt: HealAttempt) -> dict[str, str]:
+        jumps = ",".join(map(str, self.ledger.jumps_before(attempt)))
+        rate = {} if attempt.keep_rate else {"LFDOCTOR_SET_RATE": "1"}
+        return {**self._env, **attempt.env, **rate, **({JUMPS_VARIABLE: jumps} if jumps else {})}
+
+    def write(self, attempt: HealAttempt) -> Path:
+        """Write the attempt's YAML. Raises DoctorError."""
+        path = self._yaml_path(attempt)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             path.write_text(attempt.text or "", encoding="utf-8")
@@ -106,29 +128,26 @@ class Healer:
             raise DoctorError(f"cannot write {path}: {error.strerror or error}") from error
         return path
 
-    def _make_room(self, attempt: Attempt) -> None:
-        """Before a restart on a full disk: what the config's save_total_limit lets go of, of what this healing's own attempts wrote."""
+    def _make_room(self, attempt: HealAttempt) -> None:
+        """Before a restart on a full disk: delete what save_total_limit would, of the checkpoints that these attempts wrote."""
         failed, limit = attempt.parent, attempt.values.get("save_total_limit")
         if failed is None or failed.root is None or failed.root.cause != "disk_full" or type(limit) is not int or limit < 1:
             return
         gone = checkpoints.make_room(Path(str(failed.values.get("output_dir"))), limit, attempt.resume, self._began)
         print(f"lfdoctor: {sentences.made_room(len(gone), limit).in_language(self.lang)}", file=sys.stderr, flush=True)
 
-    def _told(self, outcome: Outcome, word: Text | None) -> Report | None:
-        """The last attempt's report with the lineage; written after every attempt, so that it is there whatever happens to us."""
+    def _with_attempts(self, outcome: Outcome, end: Text | None) -> Report | None:
+        """The last attempt's report with all attempts, saved after each of them: it exists even if this process is killed."""
         if outcome.report is None:
             return None
-        views = [self.view(one) for one in self.ledger.attempts if one.report is not None]
-        healing = word.in_language(self.lang) if word and (len(views) > 1 or word is not sentences.HEALED) else None
+        views = [self.view(attempt) for attempt in self.ledger.attempts if attempt.report is not None]
+        healing = end.in_language(self.lang) if end and (len(views) > 1 or end is not sentences.HEALED) else None
         report = msgspec.structs.replace(outcome.report, attempts=views, healing=healing)
-        try:
-            watched_run.save(report, self.folder / "report.json")
-        except OSError as error:
-            print(f"lfdoctor: {self.folder}: {error.strerror or error}", file=sys.stderr)
+        watched_run.save_or_complain(report, self.folder / "report.json")
         return report
 
-    def view(self, attempt: Attempt) -> AttemptView:
-        """One row of the lineage."""
+    def view(self, attempt: HealAttempt) -> AttemptView:
+        """The attempt as a row of the report."""
         root = attempt.root
         failed = attempt.code != 0 or attempt.lost
         interrupted = attempt.report is not None and attempt.report.run.status == "interrupted"
@@ -137,7 +156,10 @@ class Healer:
             outcome="interrupted" if interrupted else "finished" if not failed else "failed" if attempt.code else "stopped",
             code=attempt.code,
             why=attempt.why.in_language(self.lang),
-            changes=[ChangeView(one.target, one.op, one.key, plain(one.old, one.key), plain(one.new, one.key)) for one in attempt.changes],
+            changes=[
+                ChangeView(change.target, change.op, change.key, plain(change.old, change.key), plain(change.new, change.key))
+                for change in attempt.changes
+            ],
             config=str(self.path(attempt) or "") or None,
             command=self.command(attempt),
             resumed_from=str(attempt.resume.path) if attempt.resume else None,
@@ -148,25 +170,31 @@ class Healer:
             effective_batch=effective_batch_size(attempt.values) if attempt.text else None,
         )
 
-    def path(self, attempt: Attempt) -> Path | None:
+    def path(self, attempt: HealAttempt) -> Path | None:
         """The YAML that the attempt trains with."""
-        return self.launch.config if attempt.number == 1 else self.folder / f"attempt-{attempt.number}.yaml"
+        return self.launch.config if attempt.number == 1 else self._yaml_path(attempt)
 
-    def command(self, attempt: Attempt) -> str:
-        """What is typed to start the attempt by hand; secrets masked."""
+    def _yaml_path(self, attempt: HealAttempt) -> Path:
+        """attempt-K.yaml; another name if the user's own config has this one (it was written by an earlier healing)."""
+        path = self.folder / f"attempt-{attempt.number}.yaml"
+        given = self.launch.config
+        return path.with_suffix(".new.yaml") if given is not None and given.resolve() == path.resolve() else path
+
+    def command(self, attempt: HealAttempt) -> str:
+        """The command that starts the attempt by hand; secrets masked."""
         path = self.path(attempt)
         words = self.launch.command if attempt.number == 1 or path is None else self.launch.with_config(path)
         return " ".join(
-            [*(f"{name}={shlex.quote(value)}" for name, value in attempt.env.items()), *(shlex.quote(mask(one)) for one in words)]
+            [*(f"{name}={shlex.quote(value)}" for name, value in attempt.env.items()), *(shlex.quote(mask(word)) for word in words)]
         )
 
-    def _announce(self, attempt: Attempt) -> None:
+    def _announce(self, attempt: HealAttempt) -> None:
         for line in lines(attempt, self.lang):
             print(f"lfdoctor: {line}", file=sys.stderr, flush=True)
-        self._ears.tell("\n".join(lines(attempt, self.lang)))
+        self._listeners.tell("\n".join(lines(attempt, self.lang)))
 
     def dry(self, evidence: Sequence[Path]) -> list[str]:
-        """What would be done, line by line, for the failure that the evidence tells of; nothing is started or written."""
+        """What would be done about the failure in the evidence, as lines; starts and writes nothing."""
         attempt = self.ledger.attempts[0]
         config = self.launch.config
         attempt.report = partial(self._analyze, lang=self.lang)(list(evidence), config=config)
@@ -180,14 +208,15 @@ class Healer:
         return [*([root.title] if root else []), *lines(next_attempt, self.lang), f"$ {self.command(next_attempt)}"]
 
 
-def lines(attempt: Attempt, lang: str) -> list[str]:
-    """An attempt in words: why, what changes, from where it goes on."""
+def lines(attempt: HealAttempt, lang: str) -> list[str]:
+    """An attempt as lines: why, what changes, where it starts."""
     start = (
         sentences.resumes(str(attempt.resume.path), attempt.redone or 0) if attempt.resume else sentences.starts_anew(attempt.redone or 0)
     )
     head = f"attempt {attempt.number}: {attempt.why.in_language(lang)}"
     changes = [
-        f"  {'' if one.target == 'config' else one.target + ' '}{one.key}: {plain(one.old, one.key)} -> {plain(one.new, one.key)}"
-        for one in attempt.changes
+        f"  {'' if change.target == 'config' else change.target + ' '}{change.key}: "
+        f"{plain(change.old, change.key)} -> {plain(change.new, change.key)}"
+        for change in attempt.changes
     ]
     return [head, *changes, f"  {start.in_language(lang)} (output_dir: {attempt.values.get('output_dir')})"]

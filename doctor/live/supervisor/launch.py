@@ -1,4 +1,4 @@
-"""The command of a training, taken apart: which word is its YAML, which words override it, and the same command with another YAML."""
+"""The command of a training: which word is its YAML, which words override it, and the same command with another YAML."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 
 from doctor.config import yaml_edit
-from doctor.config.options import deepspeed_settings, table
+from doctor.config.deepspeed import deepspeed_settings
+from doctor.config.options import table
 from doctor.config.patch import Change, apply
 from doctor.config.yaml_edit import Edit
 from doctor.planner import writing
 
 _CONFIG = (".yaml", ".yml", ".json")
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)
-_TELLING = ("model_name_or_path", "output_dir", "stage", "dataset")
+_TRAINING_KEYS = ("model_name_or_path", "output_dir", "stage", "dataset")
 """A YAML that holds none of these configures something else (accelerate, DeepSpeed)."""
 
 
@@ -33,7 +34,7 @@ class Launch(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, command: Sequence[str]) -> Launch:
-        """Looks for the training config among the words; without one (a script, flags) only the command is known."""
+        """Find the training config among the words; without one (a script, flags) only the command is known."""
         words = list(command)
         for place, word in enumerate(words):
             path = Path(word)
@@ -41,7 +42,7 @@ class Launch(msgspec.Struct, frozen=True):
             if text is None:
                 continue
             values = yaml_edit.load(text)
-            if not any(key in values for key in _TELLING):
+            if not any(key in values for key in _TRAINING_KEYS):
                 continue
             if path.suffix == ".json":
                 text = written_out(values)
@@ -51,7 +52,7 @@ class Launch(msgspec.Struct, frozen=True):
         return cls(words)
 
     def with_config(self, path: Path) -> list[str]:
-        """The command on another YAML; the words that overrode the old one are in the new one already."""
+        """The command with another YAML; the words that overrode the old one are in the new one already."""
         if self.place is None:
             return list(self.command)
         rest = [word for word in self.command[self.place + 1 :] if not _OVERRIDE.fullmatch(word)]
@@ -59,44 +60,44 @@ class Launch(msgspec.Struct, frozen=True):
 
 
 def patched(text: str, changes: Iterable[Change], because: Mapping[str, str]) -> str:
-    """The YAML with the config changes in it, each with the remedy that asked for it; settings of a DeepSpeed file move into the YAML."""
+    """The YAML with the changes, each with its remedy in a comment; settings of a DeepSpeed file move into the YAML."""
     changes = _inlined(yaml_edit.load(text), changes)
     return edited(text, writing.edits(changes, because, text))
 
 
 def edited(text: str, edits: Sequence[Edit]) -> str:
-    """The edits in place; where the text cannot be edited safely, the values written out anew."""
+    """The text with the edits in place; if it cannot be edited safely, the values as a new YAML."""
     out = yaml_edit.edit(text, edits)
     if out is not None:
         return out
     values = yaml_edit.load(text)
-    for one in edits:
-        if one.remove:
-            values.pop(one.key, None)
+    for edit in edits:
+        if edit.remove:
+            values.pop(edit.key, None)
         else:
-            values[one.key] = one.value
+            values[edit.key] = edit.value
     return written_out(values)
 
 
 def written_out(values: Mapping[str, Any]) -> str:
-    """A config as plain YAML, one key a line."""
+    """A config as plain YAML, one key per line."""
     return "".join(f"{key}: {yaml_edit.dump(value)}\n" for key, value in values.items())
 
 
 def _inlined(config: Mapping[str, Any], changes: Iterable[Change]) -> list[Change]:
-    """`deepspeed` changes name keys of a file that is not ours: its settings, changed, become the value of `deepspeed`."""
+    """The changes, those of a DeepSpeed file replaced by one of `deepspeed` to the changed settings: the file is not ours to change."""
     changes = list(changes)
-    beside = [one for one in changes if one.target == "deepspeed"]
-    if not beside:
+    in_file = [change for change in changes if change.target == "deepspeed"]
+    if not in_file:
         return changes
     given = apply(config, changes).get("deepspeed")
     settings = deepspeed_settings(given)
     if settings is None and (text := _read(Path(str(given)))) is not None:
         settings = deepspeed_settings(text)
     settings = dict(settings or {})
-    for one in beside:
-        _put(settings, one.key.split("."), one.new)
-    return [*(one for one in changes if one.target != "deepspeed"), Change("config", "set", "deepspeed", given, settings)]
+    for change in in_file:
+        _put(settings, change.key.split("."), change.new)
+    return [*(change for change in changes if change.target != "deepspeed"), Change("config", "set", "deepspeed", given, settings)]
 
 
 def _put(settings: dict[str, Any], path: list[str], value: Any) -> None:

@@ -1,16 +1,14 @@
-"""A training as a child process, unchanged by us: same output, same signals, same exit code; what it says is copied to a file."""
+"""A training as a child process: same output, same signals, same exit code; its output is also copied to a file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import selectors
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,28 +18,29 @@ from typing import IO
 import msgspec
 
 from doctor.errors import DoctorError
+from doctor.live.supervisor.console_copy import ConsoleCopy
 from doctor.live.supervisor.hang_detector import SILENCE_BEFORE_DUMP_SECONDS, HangDetector
-from doctor.live.trainer.recorder import log_stderr
+from doctor.live.supervisor.output_keeper import OutputKeeper
+from doctor.live.supervisor.run_folder import RunFolder
 from doctor.support.package_files import PACKAGE
 
 INJECT = PACKAGE / "live" / "trainer" / "inject"
+"""The folder with our sitecustomize."""
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-"""Who sends one of these wants the training to end."""
+"""Signals whose sender wants the training to end."""
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH")
 _CHUNK = 1 << 16
-_HELD = 1 << 16
-"""Of a line that does not end, so much is held back before it goes into the copy."""
-_GRACE = 2.0
-"""After the child's end its own children may still write so many seconds."""
-_LAST = 30.0
-"""For the last bytes of the copy a slow disk gets so many seconds after the end."""
+_MAX_LINE = 1 << 16
+"""Bytes of an unfinished line that are held back before they go into the copy."""
+_GRACE_SECONDS = 2.0
+"""How long processes that the child left behind are listened to after its end."""
 
 
 class Supervised:
-    """One child. `run()` returns its exit code as subprocess tells it (negative: the signal).
+    """One child. `run()` returns its exit code as subprocess does (negative: the signal).
 
-    After `ask` seconds without output or step its ranks are asked where they stand, and `tell` hears of it (0: never); after `silence`
-    seconds it is ended as hung, and `said` holds the words for the report.
+    `dump_after`, `kill_after` and `report` are those of HangDetector; `summary` holds its sentence for the report afterwards. `held` is
+    the run folder: it learns the child's process id, and its reserved disk space is freed when the child has ended.
     """
 
     def __init__(
@@ -49,23 +48,27 @@ class Supervised:
         command: Sequence[str],
         folder: Path,
         extra: dict[str, str],
-        silence: float | None = None,
         *,
-        ask: float = SILENCE_BEFORE_DUMP_SECONDS,
-        tell: Callable[[str], None] = lambda _: None,
+        dump_after: float = SILENCE_BEFORE_DUMP_SECONDS,
+        kill_after: float | None = None,
+        report: Callable[[str], None] = lambda _: None,
+        held: RunFolder | None = None,
     ) -> None:
-        self.command, self.folder = list(command), folder
-        self.asked_to_stop = False
-        self.said: list[str] = []
-        self._silence, self._ask, self._tell = silence, ask, tell
+        self.command, self.folder, self._held = list(command), folder, held
+        self.stop_requested = False
+        self.summary: list[str] = []
+        self._dump_after, self._kill_after, self._report = dump_after, kill_after, report
         self.environment = environment(folder, extra)
         self.process: subprocess.Popen[bytes] | None = None
         self._streams: dict[int, tuple[IO[bytes], bytearray]] = {}
 
     def run(self) -> int:
-        """Starts the child in a session of its own and copies until it has ended. Raises DoctorError if it cannot be started."""
-        with Copy(self.folder / "console.log") as copy, contextlib.ExitStack() as stack:
+        """Start the child in a session of its own and copy its output until it has ended. Raises DoctorError if it cannot be started."""
+        console = self.folder / "console.log"
+        with ConsoleCopy(console) as copy, contextlib.ExitStack() as stack:
             stdout, stderr = self._outputs(stack)
+            keeper = OutputKeeper({fd: _descriptor(target) for fd, (target, _) in self._streams.items()}, console)
+            stack.callback(self._release, keeper)
             try:
                 self.process = subprocess.Popen(  # noqa: S603  running the user's own command is the purpose
                     self.command, env=self.environment, stdout=stdout, stderr=stderr, start_new_session=True
@@ -75,15 +78,29 @@ class Supervised:
             finally:
                 for end in {stdout, stderr}:
                     os.close(end)
-            watch = HangDetector(self.process.pid, self.folder, ask=self._ask, end=self._silence, tell=self._tell)
-            with forwarding(self.process, [fd for fd in self._streams if os.isatty(fd)], self._received), watch:
-                self._copy(copy, watch.heard)
-                code = self.process.wait()
-            self.said += watch.said
-            return code
+            return self._follow(self.process, copy)
+
+    def _follow(self, process: subprocess.Popen[bytes], copy: ConsoleCopy) -> int:
+        if self._held is not None:
+            self._held.holds(process.pid)
+        detector = HangDetector(process.pid, self.folder, dump_after=self._dump_after, kill_after=self._kill_after, report=self._report)
+        with forwarding(process, [fd for fd in self._streams if os.isatty(fd)], self._received), detector:
+            self._copy(copy, detector.on_output)
+            code = process.wait()
+        if self._held is not None:
+            self._held.release_reserve()
+        self.summary += detector.summary
+        return code
 
     def _received(self, number: int) -> None:
-        self.asked_to_stop = self.asked_to_stop or signal.Signals(number).name in ENDING
+        self.stop_requested = self.stop_requested or signal.Signals(number).name in ENDING
+
+    def _release(self, keeper: OutputKeeper) -> None:
+        """The keeper is needed only if the child is still running (this process is failing)."""
+        if self.process is not None and self.process.poll() is None:
+            keeper.hand_over()
+        else:
+            keeper.farewell()
 
     def _outputs(self, stack: contextlib.ExitStack) -> tuple[int, int]:
         """The child's ends for stdout and stderr. A terminal stays one (progress bars); streams that go to one place stay one stream."""
@@ -98,8 +115,8 @@ class Supervised:
             ends.append(theirs)
         return ends[0], ends[1]
 
-    def _copy(self, copy: Copy, heard: Callable[[], None]) -> None:
-        """Bytes go on at once; into the copy go whole lines, so that two streams do not cut each other's."""
+    def _copy(self, copy: ConsoleCopy, on_output: Callable[[], None]) -> None:
+        """Bytes are passed on at once; the copy gets whole lines, so that two streams do not cut each other's."""
         selector = selectors.DefaultSelector()
         for fd in self._streams:
             selector.register(fd, selectors.EVENT_READ)
@@ -107,7 +124,7 @@ class Supervised:
         while selector.get_map():
             ready = selector.select(0.2)
             if ready:
-                heard()
+                on_output()
             for key, _ in ready:
                 data = _read(key.fd)
                 if not data:
@@ -116,19 +133,19 @@ class Supervised:
                 target, held = self._streams[key.fd]
                 _pass_on(target, data)
                 held += data
-                cut = len(held) if len(held) > _HELD else held.rfind(b"\n") + 1
+                cut = len(held) if len(held) > _MAX_LINE else held.rfind(b"\n") + 1
                 copy.write(bytes(held[:cut]))
                 del held[:cut]
             if self.process is not None and self.process.poll() is not None:
                 ended = ended or time.monotonic()
-                if time.monotonic() - ended > _GRACE:  # a daemon it left behind holds the pipe
+                if time.monotonic() - ended > _GRACE_SECONDS:  # a daemon it left behind holds the pipe
                     break
         for _, held in self._streams.values():
             copy.write(bytes(held))
 
 
 def environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
-    """The child's variables: ours, the injected folder first on PYTHONPATH, unbuffered output (a SIGKILL takes no last words)."""
+    """The child's variables: ours, the injected folder first on PYTHONPATH, unbuffered output (a SIGKILL loses buffered lines)."""
     out = {**os.environ, "LFDOCTOR_DIR": str(folder), "LFDOCTOR_MSGSPEC": str(Path(msgspec.__file__).parent), **extra}
     out["PYTHONPATH"] = os.pathsep.join([str(INJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     out.setdefault("PYTHONUNBUFFERED", "1")
@@ -136,13 +153,13 @@ def environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
 
 
 def exit_code(code: int) -> int:
-    """As a shell tells it: 128 + the signal that ended the child."""
+    """As a shell reports it: 128 + the signal that ended the child."""
     return 128 - code if code < 0 else code
 
 
 @contextlib.contextmanager
 def forwarding(process: subprocess.Popen[bytes], terminals: Sequence[int], received: Callable[[int], None]) -> Iterator[None]:
-    """While the child runs, signals sent to us are its signals: the whole group gets them, and `received` is told."""
+    """While the child runs, signals sent to this process go to the child's whole group; `received` is called with each."""
 
     def forward(number: int, _: FrameType | None) -> None:
         received(number)
@@ -165,7 +182,7 @@ def forwarding(process: subprocess.Popen[bytes], terminals: Sequence[int], recei
 
 
 def _terminal() -> tuple[int, int]:
-    """A pseudo-terminal of the same size that changes no byte (the real one behind it makes its own line ends)."""
+    """A pseudo-terminal of the same size that changes no byte (the real terminal behind it translates line ends)."""
     import pty
     import termios
 
@@ -188,7 +205,7 @@ def _resize(terminal: int) -> None:
 
 
 def _same(a: IO[str], b: IO[str]) -> bool:
-    """Both go to the same file, pipe or terminal (`2>&1`)."""
+    """Whether both go to the same file, pipe or terminal (`2>&1`)."""
     try:
         return os.path.sameopenfile(a.fileno(), b.fileno())
     except OSError:
@@ -198,72 +215,21 @@ def _same(a: IO[str], b: IO[str]) -> bool:
 def _read(fd: int) -> bytes:
     try:
         return os.read(fd, _CHUNK)
-    except OSError:  # how a pseudo-terminal says that the other end is closed
+    except OSError:  # a pseudo-terminal whose other end is closed
         return b""
 
 
 def _pass_on(target: IO[bytes] | None, data: bytes) -> None:
-    """A reader that went away, or a full disk, must not end the training: it goes on unheard."""
+    """A reader that is gone, or a full disk, must not end the training: its output is dropped then."""
     if target is not None and data:
         with contextlib.suppress(OSError, ValueError):
             target.write(data)
             target.flush()
 
 
-class Copy:
-    """The copy of the output in a file, written by a thread of its own: a disk that hangs or is full costs the copy, not the training.
-
-    At most 64 MiB wait for such a disk; what is beyond that is left out, and the copy says how much.
-    """
-
-    HELD = 64 << 20
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._size = self._dropped = 0
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="lfdoctor-copy", daemon=True)
-
-    def __enter__(self) -> Copy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._waiting.put(None)
-        self._thread.join(_LAST)
-
-    def write(self, data: bytes) -> None:
-        """Never blocks, never raises."""
-        with self._lock:
-            if self._size + len(data) > self.HELD:
-                self._dropped += len(data)
-                return
-            data = self._gap() + data
-            self._size += len(data)
-        if data:
-            self._waiting.put(data)
-
-    def _gap(self) -> bytes:
-        dropped, self._dropped = self._dropped, 0
-        return b"\n[lfdoctor: %d bytes of output are missing here]\n" % dropped if dropped else b""
-
-    def _run(self) -> None:
-        told = False
-        try:
-            with self._path.open("ab", buffering=0) as file:
-                while (data := self._waiting.get()) is not None:
-                    written = 0
-                    with contextlib.suppress(OSError):  # a full disk may have room again
-                        while written < len(data):
-                            written += file.write(data[written:]) or 0
-                    with self._lock:
-                        self._size -= len(data)
-                        self._dropped += len(data) - written
-                    if written < len(data) and not told:
-                        told = True
-                        log_stderr(f"the copy of the output is not complete: {self._path} cannot be written")
-        except OSError as error:
-            with self._lock:
-                self._size = self.HELD  # nothing more is taken
-            log_stderr(f"no copy of the output: {self._path}: {error.strerror or error}")
+def _descriptor(target: IO[bytes]) -> int:
+    """The file descriptor behind a stream, -1 if there is none (a notebook, a closed stream)."""
+    try:
+        return target.fileno()
+    except (OSError, ValueError):
+        return -1

@@ -1,4 +1,4 @@
-"""Exceptions of a training process as events: what was raised, where, in which phase, and how full the card was."""
+"""Exceptions of a training process as events: what was raised, where, and in which phase."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ _PHASES = (
     (r"get_train_args|_parse_train_args|read_args|_parse_args|get_ray_args", "start"),
 )
 _FRAMES, _CHAIN, _MESSAGE = 200, 10, 20_000
+"""Innermost frames, exceptions of a chain, and characters of a message that are kept."""
 
 
 def events_of(error: BaseException, rank: int) -> list[dict[str, Any]]:
     """One Crash event per exception of the chain, in the order in which Python prints them (the original one first)."""
     chain: list[BaseException] = []
-    one: BaseException | None = error
-    while one is not None and one not in chain and len(chain) < _CHAIN:
-        chain.append(one)
-        one = one.__cause__ if one.__cause__ is not None or one.__suppress_context__ else one.__context__
+    current: BaseException | None = error
+    while current is not None and current not in chain and len(chain) < _CHAIN:
+        chain.append(current)
+        current = current.__cause__ if current.__cause__ is not None or current.__suppress_context__ else current.__context__
     return [_event(each, number, rank) for number, each in enumerate(reversed(chain))]
 
 
@@ -45,7 +46,7 @@ def _event(error: BaseException, number: int, rank: int) -> dict[str, Any]:
     frames = [
         [frame.filename, frame.lineno, frame.name, (frame.line or "")[:500]]
         for frame in traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-        if not frame.filename.endswith(("doctor/live/trainer/crashes.py", "doctor\\live\\crashes.py"))
+        if not frame.filename.endswith(("doctor/live/trainer/crashes.py", "doctor\\live\\trainer\\crashes.py"))
     ]
     name = (
         type(error).__qualname__
@@ -67,12 +68,12 @@ def _event(error: BaseException, number: int, rank: int) -> dict[str, Any]:
 def _text(error: BaseException) -> str:
     try:
         return str(error)[:_MESSAGE]
-    except Exception:  # an exception may be unable to tell itself
+    except Exception:  # a __str__ of the user's may fail
         return "<no message>"
 
 
 def phase_of(functions: list[Any]) -> str | None:
-    """What the process was doing, told by the innermost function that says so."""
+    """The phase of the innermost function that belongs to one."""
     for name in reversed(functions):
         for pattern, phase in _PHASES:
             if re.fullmatch(pattern, str(name)):
@@ -80,8 +81,13 @@ def phase_of(functions: list[Any]) -> str | None:
     return None
 
 
+def is_no_crash(error: BaseException) -> bool:
+    """A clean exit, or a launcher that only repeats that its child failed."""
+    return (isinstance(error, SystemExit) and error.code in (0, None)) or type(error).__name__ in ("CalledProcessError", "ChildFailedError")
+
+
 def watch_uncaught(report: Report) -> None:
-    """Tells of every exception that ends the process, then lets Python go on as it would have."""
+    """Report every exception that ends the process, then call the previous excepthook."""
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -92,7 +98,7 @@ def watch_uncaught(report: Report) -> None:
 
 
 def watch_training(trainer: type, begin: Callable[[Any], None], report: Report) -> None:
-    """Wraps `trainer.train`: `begin` sees the trainer before, `report` every exception, which goes on unchanged. Once per class."""
+    """Wrap `trainer.train`: call `begin` before it and `report` on an exception, which is re-raised unchanged. Once per class."""
     train = trainer.train  # type: ignore[attr-defined]
     if getattr(train, "_lfdoctor", False):
         return

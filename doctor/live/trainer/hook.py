@@ -1,30 +1,30 @@
-"""What the injected hook does once a trainer's module has been imported: adds the callback to every trainer of this process."""
+"""Adds the callback to every trainer of this process; called by the injected hook once a trainer's module has been imported."""
 
 from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from doctor.config import versions
 from doctor.live.trainer.callback import DoctorCallback
 
-TRACE = {
+FLIGHT_RECORDER = {
     "2.8": ("TORCH_FR_BUFFER_SIZE", "TORCH_FR_DUMP_TEMP_FILE"),
     "": ("TORCH_NCCL_TRACE_BUFFER_SIZE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"),
 }
-"""Since which torch NCCL's flight recorder has which names (the older ones make newer ones warn)."""
+"""torch version -> variables of NCCL's flight recorder since then (newer versions warn about the older names)."""
 ENTRIES = "2000"
-"""torch's own default, from the version on in which the recorder is on by default."""
+"""Size of the ring buffer; torch's own default since the recorder is on by default."""
 
 
 def attach(module: Any) -> None:
-    """To transformers.trainer, or to LLaMA-Factory's v1 callbacks. Raises AttributeError where such a module looks unlike any known one."""
+    """Add the callback to transformers.trainer or to LLaMA-Factory's v1 callbacks. Raises AttributeError for an unknown module."""
     callback = _callback()
     if hasattr(module, "DEFAULT_CALLBACKS"):
-        # transformers makes its callbacks from classes and shares none between trainers; ours is one per process
+        # transformers creates a callback per trainer from classes; ours is one instance per process
         module.DEFAULT_CALLBACKS.append(callback)
     else:
         _extend(module.CallbackHandler, callback)
@@ -41,16 +41,16 @@ def _callback() -> DoctorCallback:
 
 
 def record_collectives(folder: Path) -> None:
-    """NCCL's flight recorder writes which collective a rank waited in, into our folder, when the watchdog gives up; what is set stays.
+    """Let NCCL's flight recorder write the collective a rank waited in to `folder` when the watchdog gives up.
 
-    To be called before the process group is made, for it reads these variables then.
+    Variables that are set stay. Call it before the process group is created, which reads them.
     """
     torch = getattr(sys.modules.get("torch"), "__version__", None)
     if torch is None or os.environ.get("WORLD_SIZE", "1") == "1":
         return
-    version = tuple(int(part) for part in re.findall(r"\d+", str(torch))[:2])
-    size, file = next(names for since, names in TRACE.items() if version >= tuple(int(part) for part in since.split(".") if part))
-    if not any(name in os.environ for names in TRACE.values() for name in names):
+    version = versions.parse(str(torch))[:2]
+    size, file = next(names for since, names in FLIGHT_RECORDER.items() if version >= versions.parse(since))
+    if not any(name in os.environ for names in FLIGHT_RECORDER.values() for name in names):
         os.environ[size] = ENTRIES
         os.environ[file] = str(folder / "lfdoctor-nccl-rank")
         os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")

@@ -1,4 +1,4 @@
-"""The journal: an append-only file of JSON lines that a killed process leaves whole up to its last write."""
+"""The journal: an append-only file of JSON lines; a killed process leaves it complete up to its last write."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 LIMIT = 32 << 20
-"""A journal that grows beyond so many bytes is rotated once: with its one predecessor it never takes more than twice this."""
-_HEADER = 1 << 20
+"""Bytes at which a journal is rotated; one predecessor is kept, so the two take at most twice this."""
+_HEADER_BYTES = 1 << 20
+"""Most that is repeated at the top of a rotated file; real headers have 10 to 40 KB."""
 
 
-class Journal:
-    """Appends to `path` (made when first written to). Every `write` is one system call; a crash of the process loses nothing written.
+class JournalWriter:
+    """Appends to `path` (created with the first write). A `write` is one system call; a crash of the process loses nothing written.
 
-    Lines told to `header` are repeated at the top of each rotated file, so that the newest one can be understood by itself.
-    Raises OSError like any file.
+    Lines given to `header` are repeated at the top of each rotated file: the newest file can be read alone. Raises OSError.
     """
 
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
@@ -27,12 +27,12 @@ class Journal:
         self._size = 0
 
     def header(self, lines: list[bytes]) -> None:
-        """Remembers lines that every rotated file begins with (a mebibyte at most)."""
-        if sum(map(len, self._header)) + sum(map(len, lines)) <= _HEADER:
+        """Add lines that every rotated file begins with; beyond 1 MiB they are dropped."""
+        if sum(map(len, self._header)) + sum(map(len, lines)) <= _HEADER_BYTES:
             self._header += lines
 
     def write(self, lines: list[bytes]) -> None:
-        """Appends whole lines (without their newlines)."""
+        """Append whole lines (given without newlines)."""
         if not lines:
             return
         fd = self._open() if self._fd is None else self._fd
@@ -44,13 +44,13 @@ class Journal:
             self._rotate()
 
     def fresh(self) -> bool:
-        """Whether nothing was there before us."""
+        """Whether the file did not exist before."""
         if self._fresh is None:
             self._fresh = not self.path.exists()
         return self._fresh
 
     def close(self) -> None:
-        """Closes the file; a later write opens it again."""
+        """Close the file; a later write opens it again."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -83,12 +83,12 @@ def _torn(path: Path) -> bool:
 
 
 def name_for(rank: int) -> str:
-    """`lfdoctor.jsonl`, or `lfdoctor-rank3.jsonl` for another rank than the first."""
+    """`lfdoctor.jsonl` for rank 0, `lfdoctor-rank3.jsonl` for rank 3."""
     return f"lfdoctor-rank{rank}.jsonl" if rank else "lfdoctor.jsonl"
 
 
 def encode(event: dict[str, Any]) -> bytes:
-    """One event as strict JSON: numbers that JSON lacks are written as text ("nan", "inf", "-inf")."""
+    """An event as strict JSON; NaN and infinities become the texts "nan", "inf", "-inf"."""
     try:
         return json.dumps(event, allow_nan=False, separators=(",", ":"), default=str).encode("utf-8", "replace")
     except ValueError:
@@ -99,7 +99,7 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float):
         return value if value - value == 0 else repr(value)
     if isinstance(value, dict):
-        return {str(key): _strict(one) for key, one in value.items()}
+        return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(one) for one in value]
+        return [_strict(item) for item in value]
     return value

@@ -1,6 +1,6 @@
-"""Who holds the card's memory when it runs out (opt-in): torch's own memory history, written once when an out-of-memory ends the training.
+"""Who holds GPU memory when it runs out (opt-in): torch's memory history, written once when an out-of-memory ends the training.
 
-A snapshot as torch.cuda.memory._dump_snapshot makes it, so that pytorch.org/memory_viz shows it; `doctor.readers.snapshots` reads it.
+Same format as torch.cuda.memory._dump_snapshot: pytorch.org/memory_viz shows it, `doctor.readers.snapshots` reads it.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from doctor.live.trainer.snapshot import cuda
 
 NAME = "lfdoctor-memory-rank{rank}.pickle"
 LIMIT = 48 << 20
-"""The file is no larger than so many bytes; the stacks of the smallest blocks go first."""
+"""Largest file in bytes; stacks of the smallest blocks are dropped first."""
 BLOCKS = 20_000
-"""So many of the largest blocks keep their stacks."""
+"""Number of largest blocks that keep their stacks."""
 
 
 def begin() -> bool:
-    """Notes from now on who allocates what is alive (2 us an allocation, no history); False where no card is used.
+    """Record the owner of every live allocation (2 us each, no history); False if no GPU is used.
 
-    Somebody's own recording goes on as they set it. Raises what torch raises.
+    A recording that the user started continues as they set it. Raises what torch raises.
     """
-    card = cuda()
-    if card is None:
+    cuda_module = cuda()
+    if cuda_module is None:
         return False
     on = getattr(getattr(sys.modules["torch"], "_C", None), "_cuda_isHistoryEnabled", lambda: False)
     if not on():
-        card.memory._record_memory_history("state", context="state", stacks="python")
+        cuda_module.memory._record_memory_history("state", context="state", stacks="python")
     return True
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is CUDA's out-of-memory, of any version of torch."""
+    """Whether this is a CUDA out-of-memory error, in any version of torch."""
     return type(error).__name__ == "OutOfMemoryError" or (isinstance(error, RuntimeError) and "CUDA out of memory" in str(error)[:1000])
 
 
 def write(folder: Path, rank: int) -> Path | None:
-    """The snapshot in `folder`, None where it cannot be made small enough. Raises OSError, and what torch raises."""
-    card = cuda()
-    if card is None:
+    """Write the snapshot into `folder`; None if it cannot be made small enough. Raises OSError, and what torch raises."""
+    cuda_module = cuda()
+    if cuda_module is None:
         return None
-    told = dict(card.memory._snapshot())
-    told["device_traces"] = [[] for _ in told.get("device_traces") or ()]
+    dump = dict(cuda_module.memory._snapshot())
+    dump["device_traces"] = [[] for _ in dump.get("device_traces") or ()]
     for kept in (BLOCKS, BLOCKS // 10, 0):
-        _forget(told, kept)
-        data = pickle.dumps(told)
+        _forget(dump, kept)
+        data = pickle.dumps(dump)
         if len(data) <= LIMIT:
             path = folder / NAME.format(rank=rank)
             path.with_suffix(".part").write_bytes(data)
@@ -56,16 +56,16 @@ def write(folder: Path, rank: int) -> Path | None:
     return None
 
 
-def _forget(told: dict[str, Any], kept: int) -> None:
-    """All but the `kept` largest blocks lose their stacks."""
-    blocks = sorted(_blocks(told), key=lambda block: -int(block.get("size", 0)))
+def _forget(dump: dict[str, Any], kept: int) -> None:
+    """Drop the stacks of all but the `kept` largest blocks."""
+    blocks = sorted(_blocks(dump), key=lambda block: -int(block.get("size", 0)))
     for block in blocks[kept:]:
         for name in ("frames", "history"):
             if block.get(name):
                 block[name] = []
 
 
-def _blocks(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for segment in told.get("segments", ()):
+def _blocks(dump: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for segment in dump.get("segments", ()):
         segment.pop("frames", None)
         yield from segment.get("blocks", ())

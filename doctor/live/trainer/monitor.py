@@ -1,26 +1,24 @@
-"""The engine, fed with a journal's lines while they are written: what a user should know before the run is over."""
+"""The engine, fed with a journal's lines while they are written: findings before the run is over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from doctor.core.events import Event, Step, Where
+from doctor.core.events import Event, Step
 from doctor.diagnosis.engine import Engine
+from doctor.diagnosis.tools import Tools
 from doctor.readers.journal import Parser
 from doctor.readers.merge import Sequencer
-from doctor.rulebook import loader
 from doctor.rulebook.findings import Finding
 from doctor.rulebook.model import Rule
-
-CERTAIN = ("divergence", "nonfinite")
-"""Symptoms of an error that no later step heals: these may stop a run, if its user wants that."""
 
 
 class Monitor:
     """`line` takes a journal's lines in order; `tell` gets one sentence for each rule's first error or warning.
 
-    A detector that says something only at the run's end stays silent here; `findings` gives everything known so far.
+    Rules of plugins count as in `analyze`. Detectors that decide at the end of a run stay silent here; `findings` gives everything
+    known so far. Raises DoctorError with the first line if a plugin's rule cannot be read.
     """
 
     def __init__(self, tell: Callable[[str], None], name: str = "lfdoctor.jsonl") -> None:
@@ -28,26 +26,27 @@ class Monitor:
         self._engine: Engine | None = None
         self._parser = Parser(name)
         self._sequencer = Sequencer()
-        self._number = 0
-        self._told: set[str] = set()
+        self._line_number = 0
+        self._reported: set[str] = set()
 
     @property
     def engine(self) -> Engine:
-        """Made with the first event, so that the rules are read on the thread that watches."""
+        """Created with the first event: the rules are read on the thread that watches, not on the training's."""
         if self._engine is None:
-            self._engine = Engine(loader.load().rules)
+            tools = Tools.load()
+            self._engine = Engine(tools.book.rules, tools.detectors)
         return self._engine
 
     def line(self, raw: bytes) -> None:
         """One line of the journal."""
-        self._number += 1
-        for event in self._parser.line(raw, self._number):
-            ready = self._joined(event) if isinstance(event, Step) else event
+        self._line_number += 1
+        for event in self._parser.line(raw, self._line_number):
+            ready = self._merged(event) if isinstance(event, Step) else event
             if ready is not None:
                 self._feed(ready)
 
     def close(self) -> None:
-        """The last step can change no more."""
+        """The journal has ended: the last step is complete."""
         held, self._sequencer.held = self._sequencer.held, None
         if held is not None:
             self._feed(held)
@@ -56,38 +55,24 @@ class Monitor:
         """What all rules say of the lines so far."""
         return self.engine.findings()
 
-    def _joined(self, step: Step) -> Step | None:
+    def _merged(self, step: Step) -> Step | None:
+        """The previous step once no more of its lines can come."""
         return self._sequencer.feed(step) if step.metrics else None
 
     def _feed(self, event: Event) -> None:
-        news = {rule for rule, _ in self.engine.feed(event)} - self._told
+        news = {rule for rule, _ in self.engine.feed(event)} - self._reported
         if not news:
             return
         for finding in self.engine.findings():
             rule = finding.rule
             if rule.id in news and rule.severity in ("error", "warning"):
-                self._told.add(rule.id)
+                self._reported.add(rule.id)
                 place = f"at step {finding.steps[0]}" if finding.steps else f"at {finding.first.where}"
                 self._tell(f"{rule.severity} {place}: {title(rule, finding.first.facts)} [{rule.id}]")
 
 
-class StopJudge:
-    """Looks at logged metrics only, inline: the same logs give the same answer on every rank."""
-
-    def __init__(self, rules: Iterable[Rule] | None = None) -> None:
-        known = loader.load().rules if rules is None else rules
-        self._engine = Engine(rule for rule in known if rule.severity == "error" and rule.symptom in CERTAIN)
-
-    def step(self, step: int, metrics: dict[str, float]) -> str | None:
-        """The title of the rule that says this run is lost, or None. Clock and memory differ between ranks: not looked at."""
-        shared = {name: value for name, value in metrics.items() if not name.endswith(("_seconds", "_gib")) and "alloc" not in name}
-        news = self._engine.feed(Step(where=Where("the log", step=step), step=step, metrics=shared))
-        rules = {rule.id: rule for rule in self._engine.rules}
-        return title(rules[news[0][0]], news[0][1].facts) if news else None
-
-
 def title(rule: Rule, facts: Mapping[str, Any]) -> str:
-    """The rule's title, with the match's facts where it asks for them."""
+    """The rule's title with the facts of a match; the rule's id where a fact is missing."""
     try:
         return rule.title.en.format_map(facts)
     except (KeyError, ValueError, TypeError):

@@ -1,37 +1,42 @@
-"""Readings of the machine: host memory, this process, free disk, and the cards through NVML. Never touches a CUDA context."""
+"""Readings of the machine: host memory, this process, free disk, GPUs. Standard library only; never touches a CUDA context."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+
+from doctor.live.trainer.nvml import Gpus
 
 GIB = 1 << 30
-_THROTTLED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
-"""nvml.h clocks event reasons: power cap, hardware slowdown, thermal slowdown (software, hardware), power brake."""
+_HOST = {
+    b"MemTotal": "host.total_gib",
+    b"MemAvailable": "host.available_gib",
+    b"SwapFree": "host.swap_free_gib",
+    b"Shmem": "host.shared_gib",
+}
+"""/proc/meminfo key -> metric."""
 
 
 class Sampler:
     """`read()` gives the metrics of a `Sample`: names with units; what the machine does not tell is left out.
 
-    Only the first rank of a node looks at the host and the cards (`whole`). `folder` is where the run writes: its free space counts.
+    With `whole` (the first rank of a node) host, disk and GPUs are read, too. `folder` is where the run writes: its free space counts.
     """
 
     def __init__(self, folder: Path | None, *, whole: bool) -> None:
         self.folder, self.whole = folder, whole
-        self._cards: list[Any] | None = None
-        self._nvml: Any = None
+        self._gpus = Gpus()
 
     def read(self) -> dict[str, float]:
         """One reading; never raises."""
         out: dict[str, float] = {}
-        for part in (self._own, self._host, self._disk, self._gpus) if self.whole else (self._own,):
-            with contextlib.suppress(Exception):  # one missing source costs its own figures only
+        for part in (self._process, self._host, self._disk, self._gpus.read) if self.whole else (self._process,):
+            with contextlib.suppress(Exception):  # a missing source costs its own figures only
                 out.update(part())
         return out
 
-    def _own(self) -> dict[str, float]:
+    def _process(self) -> dict[str, float]:
         pages = int(Path("/proc/self/statm").read_bytes().split()[1])
         return {"process.rss_gib": _gib(pages * os.sysconf("SC_PAGE_SIZE"))}
 
@@ -46,51 +51,8 @@ class Sampler:
     def _disk(self) -> dict[str, float]:
         if self.folder is None:
             return {}
-        told = os.statvfs(self.folder)
-        return {"disk.free_gib": _gib(told.f_bavail * told.f_frsize)}
-
-    def _gpus(self) -> dict[str, float]:
-        if self._cards is None:
-            self._cards = self._find()
-        out: dict[str, float] = {}
-        for index, card in self._cards:
-            for name, value in self._card(card):
-                out[f"gpu.{index}.{name}"] = value
-        return out
-
-    def _find(self) -> list[Any]:
-        """The cards this run may use (all, where the variable names them by something else than numbers)."""
-        try:
-            import importlib
-
-            nvml = self._nvml = importlib.import_module("pynvml")
-            nvml.nvmlInit()
-            count = nvml.nvmlDeviceGetCount()
-        except Exception:  # no NVIDIA driver, or no bindings: there is nothing to read
-            return []
-        named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        wanted = [int(one) for one in named.split(",") if one.strip().isdigit()] if named is not None else range(count)
-        return [(index, nvml.nvmlDeviceGetHandleByIndex(index)) for index in wanted if index < count]
-
-    def _card(self, card: Any) -> list[tuple[str, float]]:
-        nvml = self._nvml
-        memory, rates = nvml.nvmlDeviceGetMemoryInfo(card), nvml.nvmlDeviceGetUtilizationRates(card)
-        out = [("used_gib", _gib(memory.used)), ("total_gib", _gib(memory.total)), ("util_percent", float(rates.gpu))]
-        with contextlib.suppress(Exception):
-            out.append(("power_watts", round(nvml.nvmlDeviceGetPowerUsage(card) / 1000, 1)))
-        with contextlib.suppress(Exception):
-            out.append(("temperature_c", float(nvml.nvmlDeviceGetTemperature(card, 0))))
-        with contextlib.suppress(Exception):
-            out.append(("throttled", float(bool(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card) & _THROTTLED))))
-        return out
-
-
-_HOST = {
-    b"MemTotal": "host.total_gib",
-    b"MemAvailable": "host.available_gib",
-    b"SwapFree": "host.swap_free_gib",
-    b"Shmem": "host.shared_gib",
-}
+        disk = os.statvfs(self.folder)
+        return {"disk.free_gib": _gib(disk.f_bavail * disk.f_frsize)}
 
 
 def _gib(size: float) -> float:
@@ -98,7 +60,7 @@ def _gib(size: float) -> float:
 
 
 def _cgroup() -> dict[str, float]:
-    """Memory of the container, where it has a limit (cgroup 2)."""
+    """Memory of the container, if it has a limit (cgroup 2)."""
     folder = cgroup_folder()
     limit = (folder / "memory.max").read_text().strip() if folder else "max"
     if folder is None or not limit.isdigit():

@@ -1,4 +1,4 @@
-"""What a trainer, its model and its environment say of themselves, as plain values. Nothing here makes a CUDA context or raises."""
+"""Facts about a trainer, its model and its environment as plain values. Never creates a CUDA context, never raises."""
 
 from __future__ import annotations
 
@@ -32,11 +32,21 @@ _SHAPE = (
     "moe_intermediate_size", "sliding_window", "torch_dtype", "dtype",
 )  # fmt: skip
 _ATTENTION = {"flash_attention_2": "fa2", "sdpa": "sdpa", "eager": "eager"}
+_ALLOCATOR = {
+    "vram_allocated_gib": "allocated_bytes.all.peak",
+    "vram_reserved_gib": "reserved_bytes.all.peak",
+    "allocated_gib": "allocated_bytes.all.current",
+    "reserved_gib": "reserved_bytes.all.current",
+    "inactive_split_gib": "inactive_split_bytes.all.current",
+}
+_COUNTS = {"alloc_retries": "num_alloc_retries", "alloc_failures": "num_ooms"}
+"""Metric -> key of torch.cuda.memory_stats (bytes, counts)."""
 _YAML_BYTES = 1 << 18
+"""Largest part of the YAML that is kept; real ones have 2 KB."""
 
 
 def given() -> dict[str, Any] | None:
-    """What the program was started with: the YAML named on the command line and the words after it, secrets masked."""
+    """The command line and the YAML it names, secrets masked; None without arguments."""
     words = [str(word) for word in sys.argv[:200]]
     place = next((index for index, word in enumerate(words) if word.endswith((".yaml", ".yml"))), None)
     text = None
@@ -47,7 +57,7 @@ def given() -> dict[str, Any] | None:
 
 
 def effective(args: Any, trainer: Any) -> dict[str, Any]:
-    """Every option's value that can be reached: the training arguments, and LLaMA-Factory's own where its callback holds them."""
+    """All option values within reach: the training arguments, and LLaMA-Factory's own if one of its callbacks holds them."""
     values: dict[str, Any] = {}
     for callback in getattr(getattr(trainer, "callback_handler", None), "callbacks", ()):
         for name in ("generating_args", "data_args", "model_args", "finetuning_args"):
@@ -60,14 +70,14 @@ def _as_dict(args: Any) -> Mapping[str, Any]:
     if args is None:
         return {}
     try:
-        told = args.to_dict() if hasattr(args, "to_dict") else vars(args)
+        values = args.to_dict() if hasattr(args, "to_dict") else vars(args)
     except Exception:  # other people's code
         return {}
-    return told if isinstance(told, Mapping) else {}
+    return values if isinstance(values, Mapping) else {}
 
 
 def facts(args: Any, state: Any, model: Any, trainer: Any) -> Iterator[tuple[str, Any]]:
-    """Facts by the names that the readers use; each part that fails is left out."""
+    """Facts under the names that the readers use; a part that fails is left out."""
     for part in (_environment(), _plan(args, state, trainer), _model(model), _device(args)):
         with contextlib.suppress(Exception):  # other people's objects
             for name, value in part:
@@ -106,7 +116,7 @@ def _plan(args: Any, state: Any, trainer: Any) -> Iterator[tuple[str, Any]]:
 def _model(model: Any) -> Iterator[tuple[str, Any]]:
     if model is None:
         return
-    counts = [(_elements(one), one.requires_grad) for one in model.parameters()]
+    counts = [(_elements(parameter), parameter.requires_grad) for parameter in model.parameters()]
     yield "model.params", sum(count for count, _ in counts)
     yield "model.trainable_params", sum(count for count, trained in counts if trained)
     config = getattr(model, "config", None)
@@ -118,7 +128,7 @@ def _model(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _elements(parameter: Any) -> int:
-    """Elements of a parameter, also of one that ZeRO-3 holds in shards or bitsandbytes in packed form (two 4-bit weights a byte)."""
+    """Elements of a parameter, also if ZeRO-3 shards it or bitsandbytes packs it (two 4-bit weights per byte)."""
     count = int(getattr(parameter, "ds_numel", None) or parameter.numel())
     return count * 2 * parameter.element_size() if type(parameter).__name__ == "Params4bit" else count
 
@@ -134,28 +144,21 @@ def _device(args: Any) -> Iterator[tuple[str, Any]]:
 
 
 def cuda() -> Any:
-    """torch.cuda where this process uses it already, else None."""
+    """torch.cuda if this process has initialized it, else None.
+
+    `is_available` is not asked: it may initialize the driver, after which a forked worker cannot use CUDA.
+    """
     found = getattr(sys.modules.get("torch"), "cuda", None)
-    return found if found is not None and found.is_available() and found.is_initialized() else None
+    return found if found is not None and found.is_initialized() else None
 
 
 def allocator() -> dict[str, float]:
-    """torch's CUDA allocator: GiB allocated and reserved, now and at most, GiB in inactive pieces of split blocks, retries and failures."""
+    """torch's CUDA allocator: GiB allocated and reserved (now and peak), GiB in inactive split blocks, retries and failures."""
     try:
         card = cuda()
-        told = card.memory_stats() if card is not None else {}
+        stats = card.memory_stats() if card is not None else {}
     except Exception:  # after a device-side failure even this can raise
         return {}
-    out = {name: round(told[key] / GIB, 3) for name, key in _ALLOCATOR.items() if key in told}
-    out.update({name: float(told[key]) for name, key in _COUNTS.items() if key in told})
+    out = {name: round(stats[key] / GIB, 3) for name, key in _ALLOCATOR.items() if key in stats}
+    out.update({name: float(stats[key]) for name, key in _COUNTS.items() if key in stats})
     return out
-
-
-_ALLOCATOR = {
-    "vram_allocated_gib": "allocated_bytes.all.peak",
-    "vram_reserved_gib": "reserved_bytes.all.peak",
-    "allocated_gib": "allocated_bytes.all.current",
-    "reserved_gib": "reserved_bytes.all.current",
-    "inactive_split_gib": "inactive_split_bytes.all.current",
-}
-_COUNTS = {"alloc_retries": "num_alloc_retries", "alloc_failures": "num_ooms"}

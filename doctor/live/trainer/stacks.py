@@ -1,7 +1,7 @@
-"""Where every thread of a training process stands, written into a file of ours by faulthandler: needs neither the GIL nor a working thread.
+"""The stacks of all threads of a training process, written to a file by faulthandler: needs neither the GIL nor a working thread.
 
-`lfdoctor run` asks for it with a signal that nobody else uses; the callback asks for it itself when no event comes for long. Read by
-`doctor.readers.stacks`. Standard library only.
+`lfdoctor run` requests them with an unused real-time signal; the callback writes them itself after a long silence.
+`doctor.readers.stacks` reads the file. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import IO
 
 NAME = "lfdoctor-stacks-rank{rank}.txt"
 LIMIT = 4 << 20
-"""A file that has grown beyond so many bytes gets no further stacks."""
+"""Bytes; a larger file gets no further stacks. A dump of a training is 20 to 60 KB."""
 
 
-class Stacks:
-    """The file of one rank in `folder`; made with the first stacks or the first registration. Raises OSError like any file."""
+class StackFile:
+    """The file of one rank in `folder`; created with the first stacks or the first registration. Raises OSError."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.rank, self.path = rank, folder / NAME.format(rank=rank)
         self._file: IO[bytes] | None = None
 
     def listen(self) -> int | None:
-        """Lets a signal write the stacks; the signal's number, None where this system has none that is free."""
+        """Register a signal that writes the stacks; returns its number, None if this system has no free one."""
         number = free_signal() if hasattr(faulthandler, "register") else None
         if number is not None:
             file = self._open()
@@ -37,11 +37,11 @@ class Stacks:
         return number
 
     def write(self, step: int, silent_seconds: float, thread: int) -> None:
-        """The stacks now. `thread` is the identity of the one that trains."""
+        """Write the stacks now. `thread` is the identity of the training thread."""
         file = self._open()
         if file.seek(0, os.SEEK_END) > LIMIT:
             return
-        file.write(asked(self.rank, os.getpid(), step, silent_seconds, thread))
+        file.write(header_line(self.rank, os.getpid(), step, silent_seconds, thread))
         faulthandler.dump_traceback(file, all_threads=True)
 
     def _open(self) -> IO[bytes]:
@@ -51,8 +51,8 @@ class Stacks:
         return self._file
 
 
-def asked(rank: int, pid: int, step: int, silent_seconds: float, thread: int | None = None) -> bytes:
-    """The line above some stacks that says whose they are and why they were asked for."""
+def header_line(rank: int, pid: int, step: int, silent_seconds: float, thread: int | None = None) -> bytes:
+    """The header line above a dump: whose it is and why it was requested."""
     which = f" thread 0x{thread:016x}" if thread is not None else ""
     return f"\nlfdoctor asks: rank {rank} pid {pid} step {step} silent {silent_seconds:.0f} time {time.time():.0f}{which}\n".encode()
 
@@ -67,7 +67,7 @@ def free_signal() -> int | None:
 
 
 def caught(pid: int) -> frozenset[int]:
-    """The signals that a process has a handler for (Linux); to any other one it may die of a real-time signal. Raises OSError."""
+    """Signals a process has a handler for (Linux); it may die of any other real-time signal. Raises OSError."""
     return _masks(pid, ("SigCgt",))
 
 

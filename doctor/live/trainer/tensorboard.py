@@ -1,4 +1,4 @@
-"""Our own figures beside the trainer's, in the TensorBoard log that the training writes anyway: scalars and findings under `lfdoctor/`."""
+"""Our figures and findings under `lfdoctor/` in the TensorBoard log that the training writes anyway."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 OURS = ("step_seconds", "data_wait_seconds", "allocated_gib", "reserved_gib", "inactive_split_gib", "alloc_retries", "alloc_failures")
-"""Of a step; its other figures the trainer logs itself."""
+"""Step metrics that the trainer does not log itself."""
 SAMPLED = (".used_gib", ".util_percent", ".power_watts", ".temperature_c", ".throttled", "rss_gib", "available_gib", "free_gib")
+"""Endings of the machine metrics worth a curve; totals and limits are constants."""
 
 
 class Board:
-    """Hears the journal's lines and the findings, on the recorder's thread. `writer` gives the SummaryWriter, once there is one."""
+    """Writes scalars and findings on the recorder's thread. `writer()` gives the SummaryWriter, None before there is one."""
 
     def __init__(self, writer: Callable[[], Any]) -> None:
         self._writer = writer
         self._step = 0
 
     def line(self, raw: bytes) -> None:
-        """The figures of one line that are ours."""
+        """Add our scalars of one journal line."""
         writer = self._writer()
         event = json.loads(raw)
         metrics = event.get("metrics")
@@ -35,7 +36,7 @@ class Board:
                 writer.add_scalar(f"lfdoctor/{name}", value, self._step)
 
     def finding(self, text: str) -> None:
-        """A finding as text, at the step where it was found."""
+        """Add a finding as text at the current step."""
         writer = self._writer()
         if writer is not None:
             writer.add_text("lfdoctor/findings", text, self._step)
@@ -43,7 +44,7 @@ class Board:
 
 
 def writer_of(trainer: Any) -> Any:
-    """The SummaryWriter of the trainer's TensorBoard callback, None where it has none (yet)."""
+    """The SummaryWriter of the trainer's TensorBoard callback, None if there is none (yet)."""
     for callback in getattr(getattr(trainer, "callback_handler", None), "callbacks", ()):
         writer = getattr(callback, "tb_writer", None)
         if writer is not None:

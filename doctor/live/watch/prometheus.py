@@ -1,27 +1,24 @@
-"""A Prometheus endpoint for one run (`pip install lfdoctor[metrics]`): the newest figures of the journal as gauges."""
+"""A Prometheus endpoint for one run (`pip install lfdoctor[metrics]`): the latest figures of the journal as gauges."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from typing import Any
 
 from doctor.errors import DoctorError
+from doctor.support.optional import need
 
-_TOLD = re.compile(r"(error|warning) .*\[([\w/-]+)\]$", re.DOTALL)
-NAMES = 500
-"""So many gauges at most."""
+_WARNING = re.compile(r"(error|warning) .*\[([\w/-]+)\]$", re.DOTALL)
+MAX_GAUGES = 500
+"""A training logs 10 to 100 metrics; a runaway logger must not fill the memory."""
 
 
 class Endpoint:
-    """Serves http://127.0.0.1:PORT/metrics; `line` takes the journal's lines as they come. Raises DoctorError if it cannot serve."""
+    """Serves http://127.0.0.1:PORT/metrics; `line` takes the journal's lines as they come. Raises DoctorError if it cannot."""
 
     def __init__(self, port: int, address: str = "127.0.0.1") -> None:
-        try:
-            self._client = importlib.import_module("prometheus_client")
-        except ImportError as error:
-            raise DoctorError("the metrics endpoint needs prometheus-client: pip install 'lfdoctor[metrics]'") from error
+        self._client = need("prometheus_client", "metrics", "the metrics endpoint")
         self._registry = self._client.CollectorRegistry()
         self._gauges: dict[str, Any] = {}
         self._findings = self._client.Counter("lfdoctor_findings", "Findings so far", ["severity", "rule"], registry=self._registry)
@@ -32,11 +29,11 @@ class Endpoint:
 
     @property
     def port(self) -> int:
-        """The port that is served (one of the system's choice for 0)."""
+        """The port that is served (for 0 the system chooses one)."""
         return int(self._server.server_port)
 
     def line(self, raw: bytes) -> None:
-        """One line of the journal; what is no figure is passed over."""
+        """One line of the journal; anything but figures is ignored."""
         try:
             event = json.loads(raw)
         except ValueError:
@@ -50,12 +47,12 @@ class Endpoint:
             self._set(str(name), value)
 
     def finding(self, text: str) -> None:
-        """A warning as the monitor tells it: `error at step 5: … [family/rule]`."""
-        if told := _TOLD.match(text):
-            self._findings.labels(told[1], told[2]).inc()
+        """A warning in the monitor's form: `error at step 5: … [family/rule]`."""
+        if match := _WARNING.match(text):
+            self._findings.labels(match[1], match[2]).inc()
 
     def close(self) -> None:
-        """Ends the endpoint."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -66,7 +63,7 @@ class Endpoint:
             return
         key = "lfdoctor_" + re.sub(r"\W+", "_", name)
         if key not in self._gauges:
-            if len(self._gauges) >= NAMES:
+            if len(self._gauges) >= MAX_GAUGES:
                 return
             self._gauges[key] = self._client.Gauge(key, f"{name} as the training logged it last", registry=self._registry)
         self._gauges[key].set(figure)

@@ -1,4 +1,4 @@
-"""A frame of `lfdoctor watch` on a terminal: progress, curves, memory, findings."""
+"""The state of a run on a terminal: progress, curves, memory, findings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from doctor.live.watch.view import Frame, Memory
+from doctor.live.watch.view import MemoryGauge, RunState
 from doctor.report.model import FindingView
 from doctor.report.quoting import downsample
 from doctor.words import catalogue as wording
@@ -21,55 +21,56 @@ _STATUS = {"running": "green", "completed": "green", "failed": "bright_red", "in
 ROWS = 6
 """Height of a curve in lines."""
 FINDINGS = 8
+"""Most findings shown."""
 
 
-def render(frame: Frame, width: int, lang: str) -> RenderableType:
-    """The frame in at most `width` columns."""
+def render(state: RunState, width: int, lang: str) -> RenderableType:
+    """The state in at most `width` columns."""
     say = wording.load(lang)
     head = Text.assemble(
-        (frame.path, "bold"),
-        f"  {frame.attempt}  " if frame.attempt else "  ",
-        (say.run_status[frame.status], _STATUS[frame.status]),
+        (state.path, "bold"),
+        f"  {state.attempt}  " if state.attempt else "  ",
+        (say.run_status[state.status], _STATUS[state.status]),
         "  ",
-        (say("watch_quiet", age=_span(frame.quiet)), "dim"),
+        (say("watch_quiet", age=_span(state.quiet)), "dim"),
     )
-    parts: list[RenderableType] = [head, _progress(frame, width, say), _figures(frame, say)]
-    for name, (steps, values) in frame.curves.items():
+    parts: list[RenderableType] = [head, _progress(state, width, say), _figures(state, say)]
+    for name, (steps, values) in state.curves.items():
         if len(values) > 1:
             parts += [Text(), *curve(name, steps, values, width)]
-    if frame.memory:
-        parts += [Text(), *(_bar(one, width) for one in frame.memory)]
-    parts += [Text(), *(_finding(one, say) for one in frame.findings[:FINDINGS])]
-    if not frame.findings:
+    if state.memory:
+        parts += [Text(), *(_bar(gauge, width) for gauge in state.memory)]
+    parts += [Text(), *(_finding(finding, say) for finding in state.findings[:FINDINGS])]
+    if not state.findings:
         parts.append(Text(say("watch_nothing"), "dim"))
     return Group(*parts)
 
 
-def _progress(frame: Frame, width: int, say: wording.Words) -> Text:
-    if frame.step is None:
+def _progress(state: RunState, width: int, say: wording.Words) -> Text:
+    if state.step is None:
         return Text(say("watch_no_step"), "dim")
-    if not frame.planned:
-        return Text(say("step", step=frame.step))
-    share = min(1.0, frame.step / frame.planned)
-    tail = f" {say('step_of', step=frame.step, planned=frame.planned)}  {share:.1%}"
-    tail += f"  {say('watch_left', left=_span(frame.left))}" if frame.left is not None else ""
+    if not state.planned:
+        return Text(say("step", step=state.step))
+    share = min(1.0, state.step / state.planned)
+    tail = f" {say('step_of', step=state.step, planned=state.planned)}  {share:.1%}"
+    tail += f"  {say('watch_left', left=_span(state.left))}" if state.left is not None else ""
     room = max(10, width - len(tail) - 2)
     return Text.assemble(("━" * round(share * room), "green"), ("─" * (room - round(share * room)), "dim"), tail)
 
 
-def _figures(frame: Frame, say: wording.Words) -> Text:
+def _figures(state: RunState, say: wording.Words) -> Text:
     pieces = [
-        say("watch_epoch", epoch=f"{frame.epoch:.2f}") if frame.epoch is not None else "",
-        say("watch_step_time", seconds=f"{frame.step_seconds:.3g}") if frame.step_seconds is not None else "",
-        say("watch_tokens", tokens=f"{frame.tokens_per_second:,.0f}") if frame.tokens_per_second is not None else "",
-        f"learning_rate {frame.learning_rate:.3g}" if frame.learning_rate is not None else "",
+        say("watch_epoch", epoch=f"{state.epoch:.2f}") if state.epoch is not None else "",
+        say("watch_step_time", seconds=f"{state.step_seconds:.3g}") if state.step_seconds is not None else "",
+        say("watch_tokens", tokens=f"{state.tokens_per_second:,.0f}") if state.tokens_per_second is not None else "",
+        f"learning_rate {state.learning_rate:.3g}" if state.learning_rate is not None else "",
     ]
     return Text("  ".join(filter(None, pieces)), "cyan")
 
 
 def curve(name: str, steps: Sequence[int], values: Sequence[float], width: int) -> list[Text]:
-    """A series as rows of block characters, what is not finite as `x`; the axis from the 2nd to the 98th percentile, so that one spike
-    does not flatten the rest (it touches the top)."""
+    """A series as rows of block characters, `x` for values that are not finite. The axis spans the 2nd to the 98th percentile: a spike
+    touches the top and does not flatten the rest."""
     room = max(10, width - 12)
     shown_steps, shown = downsample(steps, values, room)
     finite = sorted(value for value in shown if value is not None and math.isfinite(value))
@@ -82,13 +83,14 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float], width: int) 
     for row in range(ROWS - 1, -1, -1):
         label = high if row == ROWS - 1 else low if row == 0 else None
         cells = "".join(
-            "x" if one is None and row == 0 else " " if one is None else _BARS[round(min(8, max(0, one - row * 8)))] for one in heights
+            "x" if height is None and row == 0 else " " if height is None else _BARS[round(min(8, max(0, height - row * 8)))]
+            for height in heights
         )
         lines.append(Text.assemble((f"{label:>9.4g} " if label is not None else " " * 10, "dim"), (cells, "cyan")))
     return lines
 
 
-def _bar(memory: Memory, width: int) -> Text:
+def _bar(memory: MemoryGauge, width: int) -> Text:
     of = f" / {memory.capacity:.1f}" if memory.capacity else ""
     tail = f" {memory.used:.1f}{of} GiB (max {memory.peak:.1f})"
     if not memory.capacity:
@@ -99,15 +101,15 @@ def _bar(memory: Memory, width: int) -> Text:
     return Text.assemble(f"{memory.name:>9} ", ("█" * round(share * room), colour), ("░" * (room - round(share * room)), "dim"), tail)
 
 
-def _finding(one: FindingView, say: wording.Words) -> RenderableType:
+def _finding(finding: FindingView, say: wording.Words) -> RenderableType:
     where = ""
-    if one.steps:
-        first, last = one.steps[0], one.steps[-1]
+    if finding.steps:
+        first, last = finding.steps[0], finding.steps[-1]
         where = say("step", step=first) if first == last else say("steps", first=first, last=last)
     grid = Table.grid(padding=(0, 1))
     grid.add_row(
-        Text(say.severity[one.severity], _COLOURS.get(one.severity, "")),
-        Text.assemble(one.title, "  ", (f"{one.rule}{'  ' + where if where else ''}", "dim")),
+        Text(say.severity[finding.severity], _COLOURS.get(finding.severity, "")),
+        Text.assemble(finding.title, "  ", (f"{finding.rule}{'  ' + where if where else ''}", "dim")),
     )
     return grid
 

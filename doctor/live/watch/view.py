@@ -1,4 +1,4 @@
-"""`lfdoctor watch PATH`: what a run's files tell right now; read again when they grow, on whatever machine they can be seen."""
+"""`lfdoctor watch PATH`: the state of a run from its files, read again when they grow, on any machine that can see them."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from pathlib import Path
 
 import msgspec
 
-from doctor import plugins
 from doctor.core.run import Run, Series
-from doctor.detectors.registry import DETECTORS
 from doctor.diagnosis import causes
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.pipeline import feed
+from doctor.diagnosis.tools import Tools
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.planner.plan import Plan
 from doctor.readers import reading
 from doctor.readers.discovery import Skipped, natural_sort_key, walk
 from doctor.report import model as report
 from doctor.report.model import FindingView
-from doctor.rulebook import loader
 
 RECENT = 100
-"""The step time, and from it the time that is left, comes from so many of the last records of the present process."""
-SHARE = 0.1
-"""At most so much of its time the watcher reads."""
+"""Last records of the current process from which the step time and the time left are computed."""
+READ_SHARE = 0.1
+"""Largest share of its time that the watcher spends reading."""
 QUIET_SECONDS = 120.0
-"""A run whose files have not grown for so long is no longer called running."""
+"""A run whose files have not grown for this long is no longer called running."""
 CURVES = ("loss", "eval_loss", "grad_norm", "reward")
 
 
-class Memory(msgspec.Struct, frozen=True):
-    """One memory that can run out, GiB: used now, at most so far, of how much."""
+class MemoryGauge(msgspec.Struct, frozen=True):
+    """A memory that can run out, in GiB: used now, peak so far, capacity."""
 
     name: str
     used: float
@@ -43,8 +41,8 @@ class Memory(msgspec.Struct, frozen=True):
     capacity: float | None
 
 
-class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """A run at one moment. Times in seconds; `quiet` since its files grew last; None where nothing tells."""
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """A run at one moment. Times in seconds; `quiet`: since its files last grew; None: unknown."""
 
     path: str
     attempt: str | None = None
@@ -58,7 +56,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second: float | None = None
     learning_rate: float | None = None
     curves: dict[str, tuple[list[int], list[float]]] = {}
-    memory: list[Memory] = []
+    memory: list[MemoryGauge] = []
     findings: list[FindingView] = []
 
 
@@ -68,33 +66,31 @@ class Watched:
     def __init__(self, path: Path, lang: str = "en") -> None:
         self.path, self.lang = path, lang
         self._seen: list[tuple[str, int, int]] = []
-        self._frame: Frame | None = None
+        self._state: RunState | None = None
         self._next = 0.0
 
-    def frame(self) -> Frame:
+    def state(self) -> RunState:
         """The run as it stands. Raises DoctorError (3) while nothing of it can be read."""
         root = _newest_attempt(self.path)
         stats = [(str(path), stat.st_size, stat.st_mtime_ns) for path in _files(root) if (stat := _stat(path))]
         grown = time.time() - max((mtime for _, _, mtime in stats), default=0) / 1e9 if stats else 0.0
         now = time.monotonic()
-        if self._frame is None or (stats != self._seen and now >= self._next):
-            self._frame, self._seen = self._read(root), stats
-            self._next = time.monotonic() + (time.monotonic() - now) / SHARE
-        return _aged(self._frame, max(0.0, grown))
+        if self._state is None or (stats != self._seen and now >= self._next):
+            self._state, self._seen = self._read(root), stats
+            self._next = time.monotonic() + (time.monotonic() - now) / READ_SHARE
+        return _aged(self._state, max(0.0, grown))
 
-    def _read(self, root: Path) -> Frame:
-        added = plugins.load()
-        detectors = {**added.detectors, **DETECTORS}
-        book = loader.load(added.rules, detectors=detectors if added.rules else None)
-        engine = Engine(book.rules, detectors)
-        feed(engine, reading.read([root], literals=engine.literals, readers=(*reading.READERS, *added.readers)).batches())
+    def _read(self, root: Path) -> RunState:
+        tools = Tools.load()
+        engine = Engine(tools.book.rules, tools.detectors)
+        feed(engine, reading.read([root], literals=engine.literals, readers=(*reading.READERS, *tools.added.readers)).batches())
         run = engine.run
         judged = causes.assign_roles(engine.findings())
-        view = report.build(judged, Plan(tuple(() for _ in judged)), run, [], [], book=book, path=str(self.path), lang=self.lang)
+        view = report.build(judged, Plan(tuple(() for _ in judged)), run, [], [], book=tools.book, path=str(self.path), lang=self.lang)
         seconds, steps = step_seconds(run.seconds), view.run.steps
         ended = view.run.status in ("completed", "failed", "interrupted")
         known = seconds is not None and steps.planned is not None and steps.last is not None and not ended
-        return Frame(
+        return RunState(
             path=view.run.path,
             attempt=root.name if root != self.path else None,
             status=view.run.status,
@@ -105,17 +101,17 @@ class Watched:
             left=(seconds or 0.0) * max(0, (steps.planned or 0) - (steps.last or 0)) if known else None,
             tokens_per_second=_tokens_per_second(run),
             learning_rate=_last(run, "learning_rate"),
-            curves={name: (list(one.steps), list(one.values)) for name in CURVES if (one := run.series.get(name))},
+            curves={name: (list(series.steps), list(series.values)) for name in CURVES if (series := run.series.get(name))},
             memory=_memory(run),
-            findings=[one for one in view.findings if one.severity != "note" and one.role != "consequence"],
+            findings=[finding for finding in view.findings if finding.severity != "note" and finding.role != "consequence"],
         )
 
 
 def step_seconds(series: Series) -> float | None:
-    """Seconds a step, pauses for evaluation and saving included, over the last records of the present process.
+    """Seconds per step, evaluation and saving included, over the last records of the current process.
 
-    A resumed run's clock starts anew while its steps go on: what lies before the jump does not count, and neither does the step at which it
-    went on, for the clock has no reading there.
+    The clock of a resumed run starts from zero while its steps continue: records before the jump do not count, nor does the step of the
+    jump, at which the clock has no reading.
     """
     steps, seconds = series.steps[-RECENT - 1 :], series.values[-RECENT - 1 :]
     first = len(steps) - 1
@@ -127,7 +123,7 @@ def step_seconds(series: Series) -> float | None:
 
 
 def _tokens_per_second(run: Run) -> float | None:
-    """Tokens of all ranks, from the counter of two recent records and the step time."""
+    """Tokens per second of all ranks, from the counter in two recent records and the step time."""
     total, seconds = run.series.get("total_tokens"), step_seconds(run.seconds)
     if total is None or len(total) < 2 or not seconds:
         return None
@@ -136,8 +132,8 @@ def _tokens_per_second(run: Run) -> float | None:
     return tokens / (steps * seconds) if steps > 0 and tokens > 0 else None
 
 
-def _memory(run: Run) -> list[Memory]:
-    """Cards, then the container's or the machine's memory."""
+def _memory(run: Run) -> list[MemoryGauge]:
+    """GPUs, then the memory of the container or the machine."""
     out = []
     for name in sorted(run.samples, key=natural_sort_key):
         found = re.fullmatch(r"(gpu\.\d+)\.used_gib|(cgroup)\.used_gib", name)
@@ -147,16 +143,17 @@ def _memory(run: Run) -> list[Memory]:
     available, total = run.samples.get("host.available_gib"), run.samples.get("host.total_gib")
     if available and total and len(available) == len(total):
         used = [whole - free for whole, free in zip(total.values, available.values, strict=True)]
-        out.append(Memory("host", used[-1], max(used), total.values[-1]))
-    told = run.series.get("vram_reserved_gib") or run.series.get("vram_reserved")
-    if told and not any(one.name.startswith("gpu") for one in out):
-        card = run.facts.get("gpu.total_gib")
-        out.append(Memory("gpu", told.values[-1], max(told.values), float(card) if isinstance(card, int | float) else None))
+        out.append(MemoryGauge("host", used[-1], max(used), total.values[-1]))
+    reserved = run.series.get("vram_reserved_gib") or run.series.get("vram_reserved")
+    if reserved and not any(gauge.name.startswith("gpu") for gauge in out):
+        total_gib = run.facts.get("gpu.total_gib")
+        capacity = float(total_gib) if isinstance(total_gib, int | float) else None
+        out.append(MemoryGauge("gpu", reserved.values[-1], max(reserved.values), capacity))
     return out
 
 
-def _of(series: Series, name: str, total: Series | None) -> Memory:
-    return Memory(name, series.values[-1], max(series.values), total.values[-1] if total else None)
+def _of(series: Series, name: str, total: Series | None) -> MemoryGauge:
+    return MemoryGauge(name, series.values[-1], max(series.values), total.values[-1] if total else None)
 
 
 def _last(run: Run, name: str) -> float | None:
@@ -164,16 +161,16 @@ def _last(run: Run, name: str) -> float | None:
     return series.values[-1] if series and math.isfinite(series.values[-1]) else None
 
 
-def _aged(frame: Frame, quiet: float) -> Frame:
-    """The frame with the time since the files grew: the forecast counts on; quiet for long is not running."""
-    running = frame.status == "unknown" and frame.step is not None and quiet < QUIET_SECONDS
-    left = max(0.0, frame.left - quiet) if frame.left is not None else None
-    return msgspec.structs.replace(frame, quiet=quiet, left=left, status="running" if running else frame.status)
+def _aged(state: RunState, quiet: float) -> RunState:
+    """The state with the time since the files grew: the time left counts down; quiet for long is not running."""
+    running = state.status == "unknown" and state.step is not None and quiet < QUIET_SECONDS
+    left = max(0.0, state.left - quiet) if state.left is not None else None
+    return msgspec.structs.replace(state, quiet=quiet, left=left, status="running" if running else state.status)
 
 
 def _newest_attempt(path: Path) -> Path:
-    attempts = [one for one in path.glob("attempt-*") if one.is_dir()] if path.is_dir() else []
-    return max(attempts, key=lambda one: natural_sort_key(one.name), default=path)
+    attempts = [folder for folder in path.glob("attempt-*") if folder.is_dir()] if path.is_dir() else []
+    return max(attempts, key=lambda folder: natural_sort_key(folder.name), default=path)
 
 
 def _files(root: Path) -> Sequence[Path]:

@@ -21,6 +21,7 @@ from doctor.readers.console.superset import NoSuperset, superset
 from doctor.support.cache import cache_path, write_cache
 from doctor.support.decoding import unpack
 from doctor.support.literal_search import LinePatterns, database, escaped
+from doctor.support.optional import optional, package_folder
 
 _RAISED = rb"(?:Error|Exception|Interrupt|Invalid|Exit|StopIteration)"
 _SAID = _RAISED + rb"(?:\([\w.]{1,100}\))?(?::\s|\s*$)"
@@ -139,9 +140,8 @@ def _databases(wanted: LinePatterns) -> tuple[Any, Any, Any] | None:
 
     A form made for another processor is refused by Hyperscan (its error code), and made anew.
     """
-    try:
-        import hyperscan
-    except ImportError:
+    hyperscan = optional("hyperscan", "fast")
+    if hyperscan is None or package_folder("numpy", "fast") is None:
         return None
     told = [getattr(hyperscan, "__version__", ""), sys.version, facts.EXPRESSIONS, wanted]
     code = (Path(__file__), Path(superset.__code__.co_filename), Path(process_exits.__file__), Path(facts.__file__))

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 from array import array
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +27,7 @@ from doctor.readers.base import File, Source, packed
 from doctor.readers.console.finder import Finder, State, Wanted
 from doctor.readers.console.scan import Found, blocks, text_only
 from doctor.support.decoding import unpack
+from doctor.support.optional import package_folder
 from doctor.support.subprocesses import receive, send, start, streams
 
 LARGE = 64 << 20
@@ -84,7 +84,7 @@ def worthwhile(file: File) -> bool:
     """Whether a second process would have enough to do and a processor to do it on."""
     if file.streamed or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
         return False  # also where Python lives inside another program
-    if find_spec("hyperscan") is None:
+    if package_folder("hyperscan", "fast") is None or package_folder("numpy", "fast") is None:
         return False
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:

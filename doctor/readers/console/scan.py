@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from doctor.readers.console.lines import CUT, LONGEST
 from doctor.support.literal_search import database, escaped
+from doctor.support.optional import need, package_folder
 
 Scan = Callable[[bytes], list[int]]
 """Takes a block; gives the ends (offset behind the last byte) of everything found in it, rising."""
@@ -34,7 +35,7 @@ def scanner(structure: Iterable[str], wanted: Iterable[str], count: list[int]) -
     first = {word.encode() for word in wanted if word}
     others = {*(word.encode() for word in structure), *ALWAYS} - first
     made = database(list(map(escaped, (*sorted(first), *sorted(others)))))
-    if made is None:
+    if made is None or package_folder("numpy", "fast") is None:
         return None
     found: list[int] = []
     limit = len(first)
@@ -104,7 +105,7 @@ class Found(NamedTuple):
 
 def locate_lines(data: bytes, ends: list[int]) -> Found:
     """The lines of some finds: of some thousands in a block few are looked at."""
-    import numpy
+    numpy = need("numpy", "fast")
 
     breaks = numpy.frombuffer(data, dtype=numpy.uint8) == _NEWLINE
     lines = int(numpy.count_nonzero(breaks))

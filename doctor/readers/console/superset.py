@@ -33,7 +33,7 @@ class Superset(NamedTuple):
 def superset(expression: str) -> Superset:
     """Raises NoSuperset, also where nothing would be left that must match."""
     try:
-        tree: Any = importlib.import_module(_PARSER).parse(expression)
+        tree: Any = importlib.import_module(_PARSER).parse(expression)  # noqa: TID251 (standard library)
         flags = tree.state.flags
     except (ImportError, AttributeError, re.error) as error:
         raise NoSuperset(str(error)) from error

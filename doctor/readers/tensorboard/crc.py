@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from doctor.support.optional import need
+
 _POLYNOMIAL = 0x82F63B78
 _PIECE = 4096
 """Longer messages are taken in pieces of so many bytes."""
@@ -40,7 +42,7 @@ def _masked(value: int) -> int:
 
 def checksums(columns: Any) -> Any:
     """Masked CRCs (uint32, one a message) of messages of one length: `columns` is uint8, one row a byte position, one column a message."""
-    import numpy as np
+    np = need("numpy", "fast")
 
     length, count = columns.shape
     state = np.full(count, 0xFFFFFFFF, dtype=np.uint32)
@@ -53,7 +55,7 @@ def checksums(columns: Any) -> Any:
 
 def _piece(columns: Any, state: Any) -> Any:
     """The register behind these bytes; `state` is what it was before them: it acts like bytes of the message."""
-    import numpy as np
+    np = need("numpy", "fast")
 
     length = len(columns)
     tables = _tables(max(length, 4))
@@ -70,7 +72,7 @@ def _piece(columns: Any, state: Any) -> Any:
 
 def _tables(length: int) -> list[Any]:
     """For each distance from a message's end, what every byte value there adds to the register."""
-    import numpy as np
+    np = need("numpy", "fast")
 
     if not _places:
         _places.append(np.array(_BYTE, dtype=np.uint32))

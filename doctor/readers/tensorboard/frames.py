@@ -10,6 +10,7 @@ from typing import Any
 from doctor.readers.base import File
 from doctor.readers.tensorboard.crc import checksum, checksums
 from doctor.readers.tensorboard.message import event
+from doctor.support.optional import need, optional
 
 _LONGEST = 64 << 20
 _AROUND = 16
@@ -40,7 +41,7 @@ def frames(file: File) -> Iterator[bytes]:
 def scalars(file: File) -> Iterator[Scalar]:
     """Every scalar, in the file's order."""
     for data, starts in _frames(file):
-        if len(starts) < _FEW:
+        if len(starts) < _FEW or optional("numpy", "fast") is None:
             for start in starts:
                 yield from _one(data, start, file)
         else:
@@ -114,7 +115,7 @@ def _one(data: bytes, start: int, file: File) -> Iterator[Scalar]:
 
 def _block(data: bytes, starts: list[int], file: File) -> Iterator[Scalar]:
     """The scalars of many frames: those of one length and form together."""
-    import numpy as np
+    np = need("numpy", "fast")
 
     whole = np.frombuffer(data, dtype=np.uint8)
     places = np.array(starts, dtype=np.int64)
@@ -146,7 +147,7 @@ def _block(data: bytes, starts: list[int], file: File) -> Iterator[Scalar]:
 
 def _right(columns: Any, length: int) -> Any:
     """Which frames have both checksums right."""
-    import numpy as np
+    np = need("numpy", "fast")
 
     expected = np.frombuffer(struct.pack("<I", checksum(struct.pack("<Q", length))), dtype=np.uint8)
     good = (columns[8:12] == expected[:, None]).all(axis=0)
@@ -159,7 +160,7 @@ def _forms(columns: Any, these: Any, out: tuple[Any, Any, Any, Any], known: list
 
     Writes into `out` (times, steps, tag numbers, values) at `these`; returns those of no form.
     """
-    import numpy as np
+    np = need("numpy", "fast")
 
     left = np.arange(len(these))
     strange: list[Any] = []
@@ -183,7 +184,7 @@ def _forms(columns: Any, these: Any, out: tuple[Any, Any, Any, Any], known: list
 
 def _alike(columns: Any, left: Any, found: re.Match[bytes]) -> Any:
     """Which of the events have the same bytes outside of time, step and value, and a step of the same length."""
-    import numpy as np
+    np = need("numpy", "fast")
 
     free = {place for name in ("time", "step", "value") for place in range(*found.span(name))}
     fixed = [place for place in range(len(columns)) if place not in free]
@@ -198,7 +199,7 @@ def _alike(columns: Any, left: Any, found: re.Match[bytes]) -> Any:
 
 
 def _take(columns: Any, these: Any, found: re.Match[bytes], tag: int, out: tuple[Any, Any, Any, Any]) -> None:
-    import numpy as np
+    np = need("numpy", "fast")
 
     times, steps, tags, values = out
     at = found.start("time")

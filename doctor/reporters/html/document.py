@@ -1,34 +1,37 @@
-"""The report as one self-contained page: every language, light and dark, interactive plots, no network, safe against what a log holds."""
+"""The report as one self-contained page: every language, light and dark, plots, no network, safe against what a log holds.
+
+The plots are interactive if plotly, whose JavaScript comes with its Python package, is installed; else they are SVG (static_plots.py).
+"""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import hashlib
-import importlib.util
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from doctor.errors import DoctorError
 from doctor.report.model import Report
 from doctor.report.translations import translated
 from doctor.reporters.base import PLAIN, Screen
 from doctor.reporters.html.charts import charts, data
 from doctor.reporters.html.page import Page
+from doctor.reporters.html.static_plots import plot
 from doctor.support.languages import LANGUAGES
+from doctor.support.optional import package_folder, pip_install
 from doctor.words import catalogue as wording
 
 HERE = Path(__file__).parent
 
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
-    """The page. Raises DoctorError where plotly, whose JavaScript travels in its wheel, is not installed and there is something to plot."""
+    """The page."""
     views = [translated(report, lang) for lang in sorted({report.lang, *report.translations} & set(LANGUAGES))]
     pages = [Page(view, wording.load(view.lang)) for view in views]
-    plotted = bool(charts(report))
-    library, library_hash = _plotly() if plotted else ("", "")
+    shown = charts(report)
+    library, library_hash = _plotly() if shown else ("", "")
     script, style = _text("page.js"), _text("style.css")
     policy = " ".join(f"'{one}'" for one in (_digest(script), library_hash) if one)
     yaml = report.to_dict()["patch"]["yaml"] if report.patch else None
@@ -39,7 +42,9 @@ def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the 
         style=style,
         policy=policy,
         library=library,
-        data=data(report, yaml, {page.lang: page.words.say for page in pages}) | {"plots": plotted},
+        static=[plot(report, chart) for chart in shown] if not library else [],
+        install=pip_install("html"),
+        data=data(report, yaml, {page.lang: page.words.say for page in pages}) | {"plots": bool(library)},
     )
     return page.rstrip() + "\n"
 
@@ -51,12 +56,11 @@ def _digest(script: str) -> str:
 
 @cache
 def _plotly() -> tuple[str, str]:
-    """plotly.js as base64 of gzip (1.9 instead of 4.8 MB; the browser unpacks it), and its name in the policy."""
-    found = importlib.util.find_spec("plotly")  # found, not imported: importing plotly costs a second and is not needed
-    folder = Path(found.origin).parent if found and found.origin else None
+    """plotly.js as base64 of gzip (1.9 instead of 4.8 MB; the browser unpacks it), and its name in the policy; empty without plotly."""
+    folder = package_folder("plotly", "html")  # found, not imported: importing plotly costs a second and is not needed
     path = folder / "package_data" / "plotly.min.js" if folder else None
     if path is None or not path.is_file():
-        raise DoctorError("the HTML report needs plotly: pip install plotly")
+        return "", ""
     code = _lines_only(path.read_text(encoding="utf-8"))
     return base64.b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode(), _digest(code)
 

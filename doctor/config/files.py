@@ -1,0 +1,51 @@
+"""A configuration file on disk: read whole, as UTF-8, or refused with the reason."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from doctor.config import yaml_text
+from doctor.errors import DoctorError
+
+MAX_BYTES = 1 << 20
+"""The largest configuration that is read; LLaMA-Factory's own have 2 kB."""
+
+
+def read_text(path: Path) -> str:
+    """The file's text with its byte order mark and line ends. Raises DoctorError (2) for anything but a UTF-8 text file with content."""
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise DoctorError(f"{path}: is {_kind(state.st_mode)}, not a file")
+        if state.st_size > MAX_BYTES:
+            raise DoctorError(f"{path}: {state.st_size >> 20} MiB are too much for a training configuration (at most 1 MiB)")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DoctorError(f"{path}: cannot read this configuration: {error.strerror or error}") from error
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise DoctorError(f"{path}: is not UTF-8 text (byte 0x{data[error.start]:02x} at offset {error.start})") from error
+    if not text.strip("\ufeff \t\r\n\0"):
+        raise DoctorError(f"{path}: is empty")
+    return text
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The options in the file, as LLaMA-Factory would load them. Raises DoctorError (2), naming the line where it is no valid YAML."""
+    return parse(path, read_text(path))
+
+
+def parse(path: Path, text: str) -> dict[str, Any]:
+    """The options in the text of `path`. Raises DoctorError (2) as `read_values` does."""
+    try:
+        return yaml_text.load(text)
+    except yaml_text.NotReadable as error:
+        raise DoctorError(f"{path}: not valid YAML, LLaMA-Factory cannot load it: {error}") from error
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -1,0 +1,157 @@
+"""Safe fixes of a config: the same training in LLaMA-Factory's own names and values. From tables; nothing is guessed, nothing dropped."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from doctor.config import yaml_edit
+from doctor.config.option_names import Synonym, lacks, synonyms
+from doctor.config.options import Option, suggestion, table
+from doctor.config.recognise import shape_of, written_for_llamafactory
+from doctor.config.values import as_number
+from doctor.config.versions import NEWEST
+from doctor.config.yaml_edit import Edit
+
+
+class Fix(msgspec.Struct, frozen=True):
+    """One change: `key` becomes `new_key` with `value`; both names are equal where only the value changes."""
+
+    key: str
+    new_key: str
+    value: Any
+
+    @property
+    def edit(self) -> Edit:
+        """The fix as an edit of the text."""
+        return Edit(self.key, self.value, new_key=None if self.new_key == self.key else self.new_key)
+
+
+class Fixes(msgspec.Struct, frozen=True):
+    """The text with all fixes that could be made, those fixes, and one line for each key that was left."""
+
+    text: str
+    done: tuple[Fix, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+def fix(text: str, values: Mapping[str, Any], *, json: bool = False) -> Fixes:
+    """The safe fixes of a config with this text and these values; a text of another program comes back as it is."""
+    if shape_of(values) != "v0" or "task" in values:
+        return Fixes(text)
+    done: list[Fix] = []
+    left: list[str] = []
+    edit = yaml_edit.edit_json if json else yaml_edit.edit
+    for found in _proposals(values):
+        if isinstance(found, str):
+            left.append(found)
+            continue
+        changed = edit(text, [found.edit])
+        if changed is None:
+            left.append(f"`{found.key}` should be `{found.new_key}: {yaml_edit.dump(found.value)}`, but this file cannot be edited safely")
+        else:
+            text = changed
+            done.append(found)
+    return Fixes(text, tuple(done), tuple(left))
+
+
+def _proposals(values: Mapping[str, Any]) -> Iterator[Fix | str]:
+    """A fix for every key that needs one, or what to say about it; in the order of the file."""
+    own = written_for_llamafactory(values)
+    taken = set(values)
+    for key, value in values.items():
+        synonym = synonyms().get(key)
+        if synonym is not None and synonym.use != key and lacks(key, {}, values):
+            for found in _renamed(key, value, synonym, own, taken):
+                taken |= {found.new_key} if isinstance(found, Fix) else set()
+                yield found
+        elif lacks(key, {}, values):
+            yield unknown(key)
+        else:
+            for corrected in _corrected(key, value, synonym, taken):
+                taken.add(corrected.new_key)
+                yield corrected
+
+
+def _renamed(key: str, value: Any, synonym: Synonym, own: bool, taken: set[str]) -> Iterator[Fix | str]:
+    name = synonym.use
+    if name is None:
+        yield f"Unknown option `{key}`: {synonym.note}"
+    elif name in taken:
+        yield f"Unknown option `{key}`: it means `{name}`, which this file sets as well"
+    elif not own:
+        yield f"Unknown option `{key}`: LLaMA-Factory's name for it is `{name}`"
+    else:
+        try:
+            new = _typed(synonym.translate(value), table()[name])
+        except (KeyError, ValueError):
+            yield f"Unknown option `{key}`: LLaMA-Factory's name for it is `{name}`, but it has no value for `{yaml_edit.dump(value)}`"
+            return
+        yield Fix(key, name, new)
+        yield from (Fix(other, other, given) for other, given in synonym.also.items() if other not in taken)
+
+
+def _corrected(key: str, value: Any, synonym: Synonym | None, taken: set[str]) -> Iterator[Fix]:
+    """The right spelling of a value: numbers in quotes, None as text, capitals, and values that are written otherwise elsewhere."""
+    option = table().get(key)
+    if option is None:
+        return
+    if synonym is not None and isinstance(value, Hashable) and value in synonym.values:
+        try:
+            yield Fix(key, key, synonym.translate(value))
+            yield from (Fix(other, other, given) for other, given in synonym.also.items() if other not in taken)
+            return
+        except KeyError:  # equal, but of another type: 0 is not false
+            pass
+    if isinstance(value, str) and value not in (option.choices or ()):
+        new = _from_text(value, option)
+        if new is not value:
+            yield Fix(key, key, new)
+
+
+def _from_text(value: str, option: Option) -> Any:
+    words = option.type.split("|")
+    if "str" not in words and {"int", "float"} & set(words):
+        number = as_number(value)
+        if number is not None and ("float" in words or isinstance(number, int)):
+            return number if "int" in words else float(number)
+    if value in ("None", "NULL") and "null" in words:
+        return None
+    alike = [choice for choice in option.choices or () if isinstance(choice, str) and choice.lower() == value.lower()]
+    return alike[0] if len(alike) == 1 else value
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "null": type(None), "any": object,
+}  # fmt: skip
+
+
+def _typed(value: Any, option: Option) -> Any:
+    """`value` as the option takes it. Raises ValueError where it does not."""
+    if isinstance(value, str):
+        value = _from_text(value, option)
+    words = option.type.split("|")
+    if not any(isinstance(value, _KINDS[word]) for word in words) or (isinstance(value, bool) and not {"bool", "any"} & set(words)):
+        raise ValueError(value)
+    if option.choices and isinstance(value, str) and value not in option.choices:
+        raise ValueError(value)
+    return value
+
+
+def unknown(key: str) -> str:
+    """What to say about a key that LLaMA-Factory does not have."""
+    option = table().get(key)
+    if option is not None:
+        until = f" after {'LLaMA-Factory' if option.of == 'llamafactory' else option.of} {option.until}" if option.until else ""
+        return f"`{key}` is gone{until}" + (f"; today it is `{option.use}`" if option.use else "")
+    near = suggestion(key, NEWEST)
+    return f"Unknown option `{key}`" + (f"; did you mean `{near}`?" if near else "")
+
+
+def diff(name: str, old: str, new: str) -> str:
+    """A unified diff of one file."""
+    lines = difflib.unified_diff(old.splitlines(keepends=True), new.splitlines(keepends=True), name, f"{name} (fixed)", n=2)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)

@@ -1,0 +1,55 @@
+"""Option values as numbers, flags and names, for code that computes with them. Nothing here raises."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+MAX_DIGITS = 400
+"""Longer texts are no numbers of a config; Python refuses to read integers of more than 4,300 digits."""
+
+LARGEST = 10**12
+"""Larger sizes are cut off here, so that products of a few of them stay within a float."""
+
+
+def is_true(value: Any) -> bool:
+    """Whether YAML or the command line would read `value` as true."""
+    return value is True or str(value)[:8].strip().lower() in ("true", "1", "yes", "on")
+
+
+def as_int(value: Any, default: int) -> int:
+    """`value` as an int (2, 2.0, "2", "2e3"), cut off at LARGEST; `default` for what is no finite number."""
+    number = as_float(value, math.nan)
+    return default if math.isnan(number) else int(max(-LARGEST, min(number, LARGEST)))
+
+
+def as_float(value: Any, default: float) -> float:
+    """`value` as a finite float, else `default`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return default
+    return number if math.isfinite(number) else default
+
+
+def as_number(text: str) -> int | float | None:
+    """The finite number that a text is (`4`, `5e-5`), else None."""
+    text = text.strip()
+    if len(text) > MAX_DIGITS:
+        return None
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def as_names(value: Any) -> list[str]:
+    """The names in a list, or in a text separated by commas."""
+    if value is None:
+        return []
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    return [str(part).strip() for part in parts if str(part).strip()]

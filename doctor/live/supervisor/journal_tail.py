@@ -1,0 +1,85 @@
+"""Follows the journal of a running training: warnings on standard error, and lines for whoever else listens."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from doctor.live.trainer.monitor import Monitor
+
+PERIOD_SECONDS = 0.5
+"""Between two looks; the recorder writes as often."""
+
+
+class Listeners(msgspec.Struct, frozen=True):
+    """`lines` get the journal's lines as they come, `texts` every warning and how the run ended."""
+
+    lines: tuple[Callable[[bytes], None], ...] = ()
+    texts: tuple[Callable[[str], None], ...] = ()
+
+    def tell(self, text: str) -> None:
+        """Give `text` to all of `texts`."""
+        for listener in self.texts:
+            listener(text)
+
+
+class JournalTail:
+    """Reads what is appended to `path` while the `with` lasts. An error in here ends the warnings, never the run."""
+
+    def __init__(self, path: Path, listeners: Listeners) -> None:
+        self._listeners = listeners
+        self.warned: list[str] = []
+        self._monitor = Monitor(self.tell, str(path))
+        self._path, self._offset, self._rest = path, _size(path), b""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="lfdoctor-tail", daemon=True)
+
+    def __enter__(self) -> JournalTail:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join(5)
+
+    def tell(self, text: str) -> None:
+        """A warning: on standard error, and to the listeners."""
+        self.warned.append(text)
+        self._listeners.tell(text)
+        print(f"lfdoctor: {text}", file=sys.stderr, flush=True)
+
+    def _follow(self) -> None:
+        try:
+            while not self._done.wait(PERIOD_SECONDS):
+                self._read()
+            self._read()
+            self._monitor.close()
+        except Exception as error:
+            self.tell(f"no more warnings: {type(error).__name__}: {error}")
+
+    def _read(self) -> None:
+        size = _size(self._path)
+        if size < self._offset:  # rotated
+            self._offset, self._rest = 0, b""
+        if size == self._offset:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read(size - self._offset)
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._monitor.line(line)
+            for listener in self._listeners.lines:
+                listener(line)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,54 @@
+"""Only configurations of LLaMA-Factory are taken for one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from doctor.cli.main import main
+from doctor.config.recognise import shape_of
+from doctor.config.yaml_edit import load
+from tests.config.foreign import SHAPES, foreign_files
+
+
+def test_two_hundred_foreign_files_are_left_byte_for_byte(tmp_path, capsys):
+    """check --fix on files of 31 other programs: exit code 2, a reason, no backup, no changed byte."""
+    files = dict(foreign_files(1))
+    assert len(files) >= 200
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        assert main(["check", str(tmp_path / name), "--fix", "--unsafe-fixes"]) == 2, name
+        assert (tmp_path / name).read_bytes() == data, name
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert out.err.count("not a LLaMA-Factory training configuration") == len(files)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_no_foreign_shape_is_recognised(seed):
+    """The predicate alone, over other seeds."""
+    assert [name for name, data in foreign_files(seed) if shape_of(load(data.decode("utf-8-sig")))] == []
+    assert len(SHAPES) > 30
+
+
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [
+        ({"model_name_or_path": "m"}, "v0"),
+        ({"stage": "sft", "dataset": "x"}, "v0"),
+        ({"stage": "build", "dataset": "x"}, None),
+        ({"model_name_or_path": "m", "max_seq_length": 1, "stage": "sft", "dataset": "x", "epochs": 3}, "v0"),
+        ({"model": "m", "train_dataset": "x", "peft_config": {"name": "lora"}, "micro_batch_size": 1}, "v1"),
+        ({"top.model_name": "Qwen", "train.learning_rate": "5e-5"}, "web ui"),
+        ({"task": "mmlu_test", "model_name_or_path": "m", "template": "fewshot", "n_shot": 5, "lang": "en"}, "v0"),
+        ({"model_name_or_path": "m", "export_dir": "o", "template": "qwen"}, "v0"),
+        ({"finetuning_type": "lora", "stage": "sft", "dataset": "x", "model_type": "qwen", "jobs": 4}, "v0"),
+        ({}, None),
+    ],
+)
+def test_what_is_a_config(values, shape):
+    """v0, v1, the web UI's file, export and benchmark configs are ours; an unknown key in ours changes nothing."""
+    assert shape_of(values) == shape
+    assert json.dumps(values)  # plain data: the same file as JSON would be taken the same way
