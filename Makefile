@@ -1,16 +1,24 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both set up everything they need in .venv.
+#
+# DEPS says which releases of the dependencies they take; each has an environment of its own:
+#   locked   requirements/locked.txt (default)
+#   newest   whatever pip finds newest
+#   lowest   requirements/lowest.txt, the lowest that pyproject.toml allows
 PYTHON ?= python3
-VENV := .venv
+DEPS ?= locked
+TESTS ?=
+VENV := $(if $(filter locked,$(DEPS)),.venv,.venv-$(DEPS))
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+VERSIONS := $(if $(filter newest,$(DEPS)),--upgrade,--constraint requirements/$(DEPS).txt)
 DEMO := fixtures/$(shell cat fixtures/DEMO)
 
-.PHONY: demo test browser lab proof lint docs images bench expected clean
+.PHONY: demo test browser lab proof lint lock docs images bench expected clean
 
 demo: $(VENV)/.installed  ## analyze a real failed run: its cause, the guide's steps, the patched config
 	$(BIN)/lfdoctor analyze $(DEMO) --fail-on never
 
-test: $(VENV)/.installed-dev lint  ## the whole test suite, without torch
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: $(VENV)/.installed-dev $(if $(filter locked,$(DEPS)),lint)  ## the whole test suite (or TESTS), without torch
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 browser: $(VENV)/.installed-dev  ## the HTML report of every fixture in a real Chromium (make test opens every sixth)
 	LFDOCTOR_BROWSER_ALL=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/browser
@@ -20,6 +28,13 @@ lint: $(VENV)/.installed-dev  ## style, types, import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lock: $(VENV)/.installed-dev  ## write requirements/*.txt anew (with uv)
+	$(BIN)/python -m pip install --quiet 'uv>=0.5'
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --extra dev \
+	  pyproject.toml --output-file requirements/locked.txt
+	$(BIN)/uv pip compile --quiet --upgrade --resolution lowest-direct --python-version 3.11 --no-header --no-annotate --extra all \
+	  pyproject.toml --output-file requirements/lowest.txt
 
 lab: $(VENV)/.installed-dev  ## the real LLaMA-Factory on CPU: faults injected, patches proven, runs healed (15-25 minutes)
 	$(BIN)/python -m tests.lab.install
@@ -51,15 +66,16 @@ bench: $(VENV)/.installed-dev  ## ratios measured in one run each; see benchmark
 	$(BIN)/python benchmarks/mutation.py
 	$(BIN)/python benchmarks/memory_accuracy.py
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet $(VERSIONS) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml
+# Linters and types are checked with the locked releases only.
+$(VENV)/.installed-dev: pyproject.toml $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(VERSIONS) --editable '.[$(if $(filter locked,$(DEPS)),dev,test)]'
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) .lab dist build
+	rm -rf .venv .venv-newest .venv-lowest .lab dist build

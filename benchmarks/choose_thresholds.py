@@ -66,7 +66,8 @@ def combined(spike: Outcome, level: Outcome, curves: Sequence[Curve], made: Sequ
 
 def worth(score: curve_data.Score) -> float:
     """The objective, in points."""
-    return score.mean - PENALTY * 100 * len(score.nuisance) / max(score.benign, 1)
+    points: float = score.mean - PENALTY * 100 * len(score.nuisance) / max(score.benign, 1)
+    return points
 
 
 def caution(pair: tuple[Outcome, Outcome]) -> tuple[Any, ...]:

@@ -50,7 +50,7 @@ def broken(node: ast.AST) -> list[str]:
         return [f"({ast.unparse(ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right))})"]
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
         return [str(not node.value)]
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):  # a bool is handled above
         return [repr(node.value + 1), repr(node.value * 2)] if node.value else ["1"]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OPPOSITE:
         return [ast.unparse(ast.Call(ast.Name(OPPOSITE[node.func.id]), node.args, node.keywords))]

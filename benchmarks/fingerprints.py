@@ -26,13 +26,14 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from doctor.diagnosis import pipeline
+from doctor.diagnosis.tools import Tools
 from doctor.errors import DoctorError
 from doctor.fleet.scan import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 ABOUT = ("ORIGIN.md", "expected.yaml")
 CONSOLES = (".log", ".txt", ".out", ".err")
-TOOLS = pipeline.Tools.load()
+TOOLS = Tools.load()
 
 
 class Failure(NamedTuple):

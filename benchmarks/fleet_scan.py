@@ -182,7 +182,8 @@ def killed(folder: Path, runs: int, engine: str, work: Path) -> str:
     roots = sorted(folder.iterdir())[: max(1, runs // 100)]
     plain, hit = work / f"{engine}-plain.parquet", work / f"{engine}-killed.parquet"
     scan(roots, plain, engine)
-    stop, log = threading.Event(), []
+    stop = threading.Event()
+    log: list[int] = []
     thread = threading.Thread(target=killer, args=(PATTERNS[engine], 4, stop, log), daemon=True)
     thread.start()
     try:

@@ -70,7 +70,7 @@ def use_bitsandbytes() -> bool:
         )
         return linear.to("cuda")
 
-    memory_trace.Linear4 = real  # type: ignore[assignment, misc]
+    memory_trace.Linear4 = real
     return True
 
 

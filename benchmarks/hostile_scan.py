@@ -20,10 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from fleet_scan import SCAN, generate
 
-from benchmarks.fleet_scan import SCAN, generate  # noqa: E402 (found through the line above)
+ROOT = Path(__file__).resolve().parent.parent
 
 HUGE = 5_000_000_000
 CORRUPT, UNPACKED, LOOP, FORBIDDEN, PIPE, LARGE = "corrupt", "unpacked", "loop", "forbidden", "pipe", "large"

@@ -275,7 +275,7 @@ def events(steps: int) -> Iterator[bytes]:
             yield frame(stamp + b"\x2a" + varint(len(summary)) + summary)
 
 
-def write(out: BinaryIO, parts: Iterator[str] | Iterator[bytes]) -> None:
+def write(out: BinaryIO, parts: Iterator[str | bytes]) -> None:
     """In blocks of some megabytes."""
     block: list[bytes] = []
     for count, part in enumerate(parts):
@@ -286,7 +286,7 @@ def write(out: BinaryIO, parts: Iterator[str] | Iterator[bytes]) -> None:
     out.write(b"".join(block))
 
 
-MAKERS: dict[str, Callable[[int], Iterator[str] | Iterator[bytes]]] = {
+MAKERS: dict[str, Callable[[int], Iterator[str | bytes]]] = {
     "bars": bars, "hostile": hostile, "flood": flood, "records": records,
     "trainer_log": trainer_log, "trainer_state": trainer_state, "events": events,
 }  # fmt: skip

@@ -56,12 +56,12 @@ def conditions(condition: Any) -> Iterator[tuple[str, Any]]:
                 yield what, [*condition[:place], changed, *condition[place + 1 :]]
     elif isinstance(condition, Mapping):
         for key, wanted in condition.items():
-            rest = {other: value for other, value in condition.items() if other != key}
-            yield f"without {key}: {wanted}", rest
-            yield f"not {key}: {wanted}", {"all": [rest, {"not": {key: wanted}}]}
+            others = {other: value for other, value in condition.items() if other != key}
+            yield f"without {key}: {wanted}", others
+            yield f"not {key}: {wanted}", {"all": [others, {"not": {key: wanted}}]}
             if key in ("any", "all", "not"):
                 for what, changed in conditions(wanted):
-                    yield what, {**rest, key: changed}
+                    yield what, {**others, key: changed}
 
 
 def _with_params(rule: Rule, params: Mapping[str, Any]) -> Rule:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from tests.browser.conftest import DRAWN, FLAGS, chromium  # noqa: E402 (found through the line above)
 
@@ -56,7 +56,7 @@ def shot(browser: Any, html: Path, picture: Path, theme: str, window: dict[str, 
 
 def fleet(folder: Path) -> tuple[Path, Path]:
     """The page of a scan of a sweep, and of a comparison of two of its runs."""
-    from benchmarks.fleet_scan import generate
+    from fleet_scan import generate
 
     generate(folder / "runs", 110)
     for file in (folder / "runs").rglob("*"):  # as if they had run in the course of two weeks

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are loaded when first used, so that `import doctor` costs nothing inside somebody's training run."""
+    """Load a public name when it is first used: `import doctor` inside a training run must cost nothing."""
     if name == "analyze":
         from doctor.diagnosis.known_issues import analyze
 
@@ -39,3 +39,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(memory, name)
     raise AttributeError(f"module 'doctor' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,3 +1,3 @@
-"""The version, apart from the package's door: reports name it, and must not import what imports them."""
+"""The version: the package metadata is built from this file (pyproject.toml), and reports name it."""
 
 __version__ = "0.1.0"

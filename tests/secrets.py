@@ -32,6 +32,13 @@ def _uuid(dice: random.Random) -> str:
     return "-".join(_of(HEX, length)(dice) for length in (8, 4, 4, 4, 12))
 
 
+def _chinese_id(dice: random.Random) -> str:
+    """18 digits with the check digit of GB 11643."""
+    first = f"110105{dice.randrange(1950, 2010)}{dice.randrange(1, 13):02}{dice.randrange(1, 29):02}{dice.randrange(1000):03}"
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+    return first + "10X98765432"[sum(int(digit) * weight for digit, weight in zip(first, weights, strict=True)) % 11]
+
+
 KEYS: dict[str, tuple[Callable[[random.Random], str], list[str]]] = {
     "hugging face": (_with("hf_", LETTERS, 34), ["huggingface_hub.errors: 401 for token {}", "hf_hub_token: {}"]),
     "hugging face org": (_with("api_org_", LETTERS, 34), ["Token {} is not valid"]),
@@ -61,6 +68,35 @@ KEYS: dict[str, tuple[Callable[[random.Random], str], list[str]]] = {
     "signed url": (_of(HEX, 64), ["https://bucket.s3.amazonaws.com/model?X-Amz-Expires=60&X-Amz-Signature={}"]),
     "private key": (_of(LETTERS + "+/", 64), ["-----BEGIN OPENSSH PRIVATE KEY----- {} -----END OPENSSH PRIVATE KEY-----"]),
     "nameless": (_of(LETTERS, 44), ["using {} for the upload", "Refused: {}"]),
+    "swanlab login": (_of(LETTERS, 21), ["$ swanlab login -k {}", "swanlab login --api-key {} --relogin"]),
+    "modelscope login": (_uuid, ['HubApi().login("{}")', "api.login('{}')"]),
+    "wandb without a name": (_of(HEX, 40), ["using {} from netrc", "{}"]),
+    "zhipu": (lambda dice: f"{_of(HEX, 32)(dice)}.{_of(LETTERS, 16)(dice)}", ["glm client: {}", "ZHIPUAI {}"]),
+    "baidu": (lambda dice: f"bce-v3/ALTAK-{_of(LETTERS, 21)(dice)}/{_of(HEX, 40)(dice)}", ["qianfan {}"]),
+    "slack app": (lambda dice: f"xapp-1-A{_of(LETTERS, 10)(dice)}-{dice.randrange(10**12, 10**13)}-{_of(HEX, 64)(dice)}", ["slack {}"]),
+    "teams hook": (_of(LETTERS, 40), ["https://x.webhook.office.com/webhookb2/{}", "https://a.logic.azure.com/workflows/{}/x"]),
+    "serverchan": (
+        lambda dice: f"SCT{dice.randrange(10**4, 10**6)}T{_of(LETTERS, 24)(dice)}",
+        ["sctapi.ftqq.com/{}.send", "key {}"],
+    ),
+    "bark": (_of(LETTERS, 22), ["https://api.day.app/{}/title/body"]),
+    "kaggle": (_of(HEX, 32), ['{{"username": "me", "key": "{}"}}']),
+    "redis": (_of(LETTERS + "!#%", 9), ["redis://:{}@10.0.0.5:6379/0", "amqp://guest:{}@mq/"]),
+    "npmrc": (_of(LETTERS, 32), ["//registry.example.com/:_auth={}"]),
+    "vault": (_with("hvs.", LETTERS, 24), ["vault token lookup {}"]),
+    "age": (_with("AGE-SECRET-KEY-1", string.ascii_uppercase + string.digits, 58), ["{}"]),
+    "postgres": (_of(LETTERS, 12), ["PGPASSWORD={} psql", "export PGPASSWORD='{}'"]),
+    "database": (_of(LETTERS, 12), ["DB_PASS={}", "MYSQL_PWD={}", "REDIS_PASS: {}"]),
+    "short password": (_of(LETTERS, 6), ["password={}", "passwd: {}", "MINIO_ROOT_PASSWORD={}"]),
+    "sshpass": (_of(LETTERS, 9), ["sshpass -p {} ssh node1", "sshpass -p '{}' scp a b"]),
+    "mysql": (_of(LETTERS, 9), ["mysql -u root -p{} runs", "mysqldump -h db -p'{}' runs"]),
+    "curl": (_of(LETTERS, 9), ["curl -s -u me:{} https://x.example/", "curl --user 'me:{}' https://x.example/"]),
+    "client secret": (_of(LETTERS, 24), ['"clientSecret": "{}"', "clientSecret={}"]),
+    "access key secret": (_of(LETTERS, 30), ['"accessKeySecret": "{}"', "accessKeySecret: {}"]),
+    "camel password": (_of(LETTERS, 10), ['"dbPassword": "{}"', "userPasswd={}"]),
+    "chinese password": (_of(LETTERS, 9), ["密码：{}", "登录密码: {}", "口令={}", "密码是{}"]),
+    "chinese key": (_of(LETTERS, 16), ["API 密钥：{}", "访问密钥 {}", "令牌: {}", "私钥为 {}"]),
+    "korean password": (_of(LETTERS, 9), ["비밀번호: {}", "암호={}", "API 키: {}"]),
     "mail": (
         lambda dice: f"{_of(string.ascii_lowercase, 8)(dice)}@{_of(string.ascii_lowercase, 7)(dice)}.com",
         ["Logged in as {}", "owner: {}"],
@@ -77,6 +113,18 @@ PRIVATE: dict[str, tuple[Callable[[random.Random], str], list[str]]] = {
         _with("gpu", string.ascii_lowercase, 5, "07"),
         ["  host      : {}.cluster.local", "{}:4242:4300 [0] NCCL INFO Bootstrap"],
     ),
+    "data folder": (_with("zhao", string.ascii_lowercase, 7), ["OSError: /data/{}/models/x is full", "/mnt/data/users/{}/a.json"]),
+    "slurm user": (_with("lee", string.ascii_lowercase, 6), ["SLURM_JOB_USER={}", "'PBS_O_LOGNAME': '{}'"]),
+    "address 6": (
+        lambda dice: f"2001:db8:{_of(HEX, 4)(dice)}::{_of(HEX, 4)(dice)}",
+        ["connect to [{}]:29500 failed", "bound to {}"],
+    ),
+    "link address": (lambda dice: f"fe80::{_of(HEX, 4)(dice)}:{_of(HEX, 4)(dice)}:1", ["eth0 {}"]),
+    "hardware address": (lambda dice: ":".join(f"{dice.randrange(256):02x}" for _ in range(6)), ["link/ether {} brd"]),
+    "phone": (lambda dice: f"13{dice.randrange(10**8, 10**9)}", ["联系电话：{}", "phone: +86 {}", "手机 {}"]),
+    "korean phone": (lambda dice: f"010-{dice.randrange(1000, 10000)}-{dice.randrange(1000, 10000)}", ["연락처 {}", "call {}"]),
+    "chinese id": (_chinese_id, ["身份证 {}", "id {}"]),
+    "korean id": (lambda dice: f"90010{dice.randrange(1, 9)}-1{dice.randrange(10**5, 10**6)}", ["주민번호 {}"]),
     "address": (
         lambda dice: f"10.{dice.randrange(1, 255)}.{dice.randrange(1, 255)}.{dice.randrange(1, 255)}",
         ["connect to {}:29500 failed"],

@@ -1,4 +1,9 @@
-"""Text options without pydantic: typer from 0.27 on loads it for every value (80 ms of each start), also where a text stays a text."""
+"""Option values without pydantic.
+
+From 0.27 on, typer converts every option value with pydantic, whose import takes 110 ms of processor time: a quarter of `lfdoctor analyze`
+on a short log. Plain texts, paths, lists of them and defaults need no conversion; for any other value typer's own is called. The module
+can go when typer has a cheap way for these types.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,14 @@ from typing import Any
 import typer.core
 
 
-class Text:
-    """Stands in for typer's conversion of one option: texts, paths, lists of them and defaults as they are, else typer's own."""
+class _PlainParameter:
+    """Replaces typer's runtime parameter of one option."""
 
-    def __init__(self, option: Any, typers_own: Any) -> None:
-        self._option, self._typers_own = option, typers_own
+    def __init__(self, option: Any, original: Any) -> None:
+        self._option, self._original = option, original
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The value for the command; typer's own errors where it does not fit."""
+        """The value that the command gets. Raises typer's own errors if it does not fit."""
         kind = getattr(getattr(self._option, "type_descriptor", None), "annotation", None)
         many = param.multiple or param.nargs == -1
         if value is None:
@@ -27,24 +32,26 @@ class Text:
         if kind is Path and isinstance(value, str | Path) and not many:
             return Path(value)
         if many and isinstance(value, tuple | list):
-            if kind == list[str] and all(type(one) is str for one in value):
+            if kind == list[str] and all(type(part) is str for part in value):
                 return list(value)
-            if kind == list[Path] and all(isinstance(one, str | Path) for one in value):
-                return [Path(one) for one in value]
-        return self._typers_own(self._option).coerce(value, param=param, ctx=ctx)
+            if kind == list[Path] and all(isinstance(part, str | Path) for part in value):
+                return [Path(part) for part in value]
+        return self._original(self._option).coerce(value, param=param, ctx=ctx)
 
 
 def without_pydantic() -> None:
-    """From now on in this process; typers that convert in another way stay as they are."""
+    """Install the conversion in this process. Releases of typer that convert in another way stay as they are."""
     for kind in (typer.core.TyperOption, typer.core.TyperArgument):
-        own = getattr(kind, "get_runtime_param", None)
-        if own is not None and not isinstance(own, _Light):
-            kind.get_runtime_param = _Light(own)  # type: ignore[assignment,unused-ignore]
+        original = getattr(kind, "get_runtime_param", None)
+        if original is not None and not isinstance(original, _PlainMethod):
+            kind.get_runtime_param = _PlainMethod(original)  # type: ignore[assignment,unused-ignore]
 
 
-class _Light:
-    def __init__(self, typers_own: Any) -> None:
-        self._typers_own = typers_own
+class _PlainMethod:
+    """A descriptor in the place of `get_runtime_param`."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
 
     def __get__(self, option: Any, owner: Any) -> Any:
-        return self if option is None else lambda: Text(option, self._typers_own)
+        return self if option is None else lambda: _PlainParameter(option, self._original)

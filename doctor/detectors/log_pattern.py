@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
+
+import msgspec
 
 from doctor.core.events import Crash, Event, LogLine
 from doctor.core.run import Run
@@ -22,6 +24,20 @@ class Compiled(NamedTuple):
     frames: tuple[re.Pattern[str], ...]
 
 
+class Share(msgspec.Struct, frozen=True):
+    """The parameter `share` of a LogPattern."""
+
+    part: str
+    of: str
+    at_least: float
+    least_whole: float = 1.0
+
+    def holds(self, found: re.Match[str]) -> bool:
+        """Whether the part is at least that share of the whole; both groups hold numbers."""
+        whole, part = float(found[self.of]), float(found[self.part])
+        return whole >= self.least_whole and part >= self.at_least * whole
+
+
 class LogPattern(DetectorBase):
     """Parameters:
 
@@ -32,6 +48,7 @@ class LogPattern(DetectorBase):
     `frames`: regular expressions of which one must match a frame (`file:function: code`) of the traceback; then only tracebacks match.
     `phase`: phases in which it may match (load, train, eval, save, ...).
     `ascending`: named groups that must hold strictly rising numbers ([tokens, features]: fewer tokens than features).
+    `share`: {part: skipped, of: step, at_least: 0.8, least_whole: 20}: one named group is at least that share of another one.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash)
@@ -48,6 +65,7 @@ class LogPattern(DetectorBase):
         frames: Sequence[str] = (),
         phase: Sequence[str] = (),
         ascending: Sequence[str] = (),
+        share: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(any_of, str) or isinstance(contains, str):
             raise ValueError("any_of and contains are lists")
@@ -59,6 +77,9 @@ class LogPattern(DetectorBase):
         named = {name for pattern in any_of for name in re.findall(r"\(\?P<(\w+)>", pattern)}
         if not named.issuperset(ascending):
             raise ValueError("ascending names groups of any_of")
+        self.share = Share(**share) if share else None
+        if self.share and not named.issuperset((self.share.part, self.share.of)):
+            raise ValueError("share names groups of any_of")
         self.ascending = tuple(ascending)
         self.facts = (*sorted(named), "phase", "exception")
 
@@ -88,7 +109,12 @@ class LogPattern(DetectorBase):
         compiled = self.compiled()
         for pattern in compiled.any_of:
             found = pattern.search(event.text)
-            if found and self._rises(found) and not any(bad.search(event.text) for bad in compiled.none_of):
+            if (
+                found
+                and self._rises(found)
+                and (self.share is None or self.share.holds(found))
+                and not any(bad.search(event.text) for bad in compiled.none_of)
+            ):
                 yield self._match(event, found)
                 return
 

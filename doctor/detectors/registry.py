@@ -10,6 +10,7 @@ from doctor.detectors.fact import KnownFact
 from doctor.detectors.gpu_oom import GpuOom
 from doctor.detectors.gradient import Gradient
 from doctor.detectors.log_pattern import LogPattern
+from doctor.detectors.loss_level import LossLevel
 from doctor.detectors.loss_spike import LossSpike
 from doctor.detectors.nonfinite import Nonfinite
 from doctor.detectors.option_values import OptionValues
@@ -40,6 +41,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "uncaught_exception": UncaughtException,
     "divergence": Divergence,
     "gradient": Gradient,
+    "loss_level": LossLevel,
     "loss_spike": LossSpike,
     "nonfinite": Nonfinite,
     "options": OptionValues,

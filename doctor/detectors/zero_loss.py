@@ -1,4 +1,4 @@
-"""`zero_loss`: the logged loss is exactly 0.0 again and again, and was not about to get there."""
+"""`zero_loss`: the logged loss is exactly 0.0 in several logs, and did not come down to it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,36 @@ from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 SAME = 1e-6
+"""Relative spread of gradient norms that count as one number: logs are rounded to six or more digits."""
 
 
 class ZeroLoss(DetectorBase):
-    """`records` logs of exactly 0.0 in a row whose last other loss was above `above` (a memorised run comes down in small steps first).
+    """Finds `records` logs of exactly 0.0 in a row, from the start or after a loss above `above` (a memorised run comes down slowly).
 
     A non-finite grad_norm beside it belongs to `nonfinite`. The fact `grad` says what the gradient does meanwhile: `zero`, `stuck`
     (the same non-zero number: a corrupted or clipped constant, seen under DeepSpeed), `moving`, or `unknown` (not logged: a NaN behind
     transformers' logging_nan_inf_filter looks the same). `memorised`: preference margins above `margin` with accuracy 1 explain the 0.
     `lr_stopped`: the learning rate moved between the two logs before and stands still from the last of them on (a scaler skips the steps).
+    `lr_frozen`: it is the same non-zero number in all logs of 0.0.
+
+    At the end of an attempt `impossible` logs are enough if the learning rate is frozen, or the gradient zero or stuck: no training does
+    that. Policy-gradient losses (a `reward` beside it) are exempt: they are 0 where all rewards of a batch are equal.
+
+    With `final_seconds` it looks at the final metrics alone: the mean loss of a training of at least that many seconds (one that was
+    resumed at its end logs 0.0 too) is exactly 0.0, and no other loss was logged. Facts then: metric, value, `seconds`.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
     facts: tuple[str, ...] = (
         "metric", "step", "value", "baseline", "records", "grad", "grad_norm", "at_start", "memorised", "margin",
-        "learning_rate", "lr_moving", "lr_stopped",
+        "learning_rate", "lr_moving", "lr_stopped", "lr_frozen",
+        "seconds",
     )  # fmt: skip
 
-    def __init__(self, *, records: int, above: float, margin: float) -> None:
-        self.wanted, self.above, self.margin = records, above, margin
+    def __init__(self, *, records: int, above: float, margin: float, impossible: int = 2, final_seconds: float | None = None) -> None:
+        self.wanted, self.above, self.margin, self.impossible = records, above, margin, impossible
+        self.final_seconds = final_seconds
         self._restart(0)
 
     def _restart(self, attempt: int) -> None:
@@ -47,7 +57,7 @@ class ZeroLoss(DetectorBase):
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None:
+        if loss is None or self.final_seconds is not None:
             return QUIET
         found: list[Match] = []
         if event.attempt != self.attempt:
@@ -68,7 +78,27 @@ class ZeroLoss(DetectorBase):
         return iter(found + self._report()) if self.count == self.wanted else iter(found)
 
     def finish(self, run: Run) -> Iterator[Match]:
-        return iter(self._report() if self.count > self.wanted else [])
+        if self.final_seconds is not None:
+            return self._final(run, self.final_seconds)
+        return iter(self._report() if self.count > self.wanted or (self.count < self.wanted and self._is_impossible()) else [])
+
+    def _final(self, run: Run, least: float) -> Iterator[Match]:
+        mean, seconds = run.facts.get("train.loss"), run.facts.get("train.runtime_seconds")
+        if mean != 0.0 or not isinstance(seconds, int | float) or seconds < least:
+            return
+        if any(loss != 0.0 for _, loss in run.series.get("loss", ())):
+            return
+        evidence = (Evidence(run.fact_where["train.loss"], f"train_loss {mean} after {seconds:.0f} s of training"),)
+        yield Match(evidence=evidence, facts={"metric": "loss", "value": 0.0, "seconds": seconds})
+
+    def _is_impossible(self) -> bool:
+        if self.last is None or self.count < self.impossible or "reward" in self.last.metrics:
+            return False
+        return self._lr_frozen() or self._grad() in ("zero", "stuck")
+
+    def _lr_frozen(self) -> bool:
+        rate = self.last.metrics.get("learning_rate") if self.last is not None else None
+        return self.count > 1 and rate is not None and rate > 0.0 and not self.lr_moving
 
     def _zero(self, event: Step) -> None:
         self.count += 1
@@ -92,7 +122,7 @@ class ZeroLoss(DetectorBase):
         facts: dict[str, Any] = {
             "metric": "loss", "step": self.first.step, "value": 0.0, "records": self.count, "grad": self._grad(),
             "at_start": self.before is None, "lr_moving": self.lr_moving,
-            "lr_stopped": self.lr_stopped and not self.lr_moving,
+            "lr_stopped": self.lr_stopped and not self.lr_moving, "lr_frozen": self._lr_frozen(),
             "memorised": margin is not None and margin > self.margin and shown.get("rewards/accuracies", 1.0) >= 0.999,
         }  # fmt: skip
         pairs = {

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from doctor.config.options import scope_of
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Sample, Step
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, Detector
 from doctor.detectors.registry import DETECTORS
+from doctor.diagnosis.causes import is_harmless
 from doctor.diagnosis.refinement import LANE_WIDTH, MatchGroup, merge, most_specific
 from doctor.diagnosis.subscriptions import LiteralRouter, Subscription
 from doctor.rulebook.conditions import holds
@@ -24,8 +26,20 @@ from doctor.support.literal_search import LinePatterns
 
 _LANES: dict[type[Event], int] = {LogLine: 0, Crash: 0, ProcessEnd: 0, Step: 1, Sample: 1, ConfigSeen: 2, Fact: 2}
 """Lane of each kind of event: text, metrics, config. Between two lanes there is no order."""
+_NOTICES = ("DEBUG", "INFO", "WARNING", "WARN")
+_LAUNCHER = "torch/distributed/elastic"
 _MOST_PROBLEMS = 100
 """Different failures of detectors that are remembered."""
+
+
+def _is_notice(event: Event) -> bool:
+    """Whether the event is a line by which a program says that it goes on, or one after the end of the training.
+
+    torchrun reports processes that ended as warnings: those are none.
+    """
+    if not isinstance(event, LogLine):
+        return False
+    return (event.level in _NOTICES and _LAUNCHER not in event.text) or event.phase == "end"
 
 
 class Engine:
@@ -88,7 +102,7 @@ class Engine:
                 if found is QUIET:
                     continue
                 for match in found:
-                    if self._keep(key, match):
+                    if self._keep(key, replace(match, notice=True) if _is_notice(event) else match):
                         changed.append(key)
             except Exception as error:
                 self._record_error(detector, "feed", error)
@@ -148,8 +162,12 @@ class Engine:
 
     def findings(self) -> list[Finding]:
         """The findings of all rules on the events so far, as if the run ended here; specific rules replace the ones they refine."""
-        found = [finding for rule in self.rules for finding in self._findings_of(rule)]
+        found = [finding for rule in self.rules for finding in self._findings_of(rule) if not self._did_not_happen(finding)]
         return sorted(most_specific(found), key=lambda finding: finding.order)
+
+    def _did_not_happen(self, finding: Finding) -> bool:
+        """A failure that only notices tell of, in a run that completed."""
+        return self.run.completed and is_harmless(finding)
 
     def _findings_of(self, rule: Rule) -> Iterator[Finding]:
         key = self._of_rule[rule.id]

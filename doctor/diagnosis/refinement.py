@@ -54,7 +54,16 @@ def merge(rule: Rule, kept: Sequence[tuple[int, Match]], group: MatchGroup, coll
     pieces: dict[Where, Evidence] = {piece.where: piece for _, match in reversed(kept) for piece in reversed(match.evidence)}
     count = max(len(kept), group.count if all_kept else 0)
     evidence = tuple(reversed(list(pieces.values())))
-    return Finding(rule=rule, first=first, count=count, ranks=tuple(sorted(ranks)), steps=span, evidence=evidence, order=order)
+    return Finding(
+        rule=rule,
+        first=first,
+        count=count,
+        ranks=tuple(sorted(ranks)),
+        steps=span,
+        evidence=evidence,
+        order=order,
+        notice=all(match.notice for _, match in kept),
+    )
 
 
 def most_specific(found: Sequence[Finding]) -> list[Finding]:

@@ -27,7 +27,8 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 
     `evidence` is not empty, the deciding piece first. `steps` are the first and last training step concerned. `facts` are what
     texts and conditions may use (numbers stay numbers; units stand in the name). `key` tells repeats of one thing (merged over
-    ranks and time) from different things found by the same rule; usually empty.
+    ranks and time) from different things found by the same rule; usually empty. `notice` is set by the engine: the match comes from a
+    line of level DEBUG, INFO or WARNING, or from a line after the training's end.
     """
 
     evidence: tuple[Evidence, ...]
@@ -38,6 +39,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     time: float | None = None
     key: str = ""
     confidence: float | None = None
+    notice: bool = False
 
     @property
     def where(self) -> Where:
@@ -48,7 +50,8 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One rule's repeated matches, merged. `first` decides place and facts; `evidence` holds pieces of several ranks and times.
 
-    `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline.
+    `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline. `notice` is
+    true if all matches are notices.
     """
 
     rule: Rule
@@ -58,6 +61,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[int, int] | None
     evidence: tuple[Evidence, ...]
     order: int
+    notice: bool = False
 
     @property
     def confidence(self) -> float:

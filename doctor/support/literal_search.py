@@ -1,4 +1,4 @@
-"""Which of many literals stand in a text: one look at its words instead of one search a literal; after many texts, Hyperscan's."""
+"""Finds which of many literals occur in a text: by their longest words, and with Hyperscan after many texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from doctor.support.optional import optional
 
 
 class LinePatterns(NamedTuple):
-    """What a text must have to be wanted: one of the expressions matches it, or a sign stands in it (of those only the latest counts)."""
+    """Which lines are wanted: those that match an expression or hold a marker (of the markers only the latest occurrence counts)."""
 
     expressions: tuple[str, ...]
     markers: tuple[str, ...] = ()
@@ -18,10 +18,11 @@ class LinePatterns(NamedTuple):
 
 _TEXT = re.compile(r"[^\x00-@\[-`{-\x7f]{3,}")
 _BYTES = re.compile(rb"[A-Za-z\x80-\xff]{3,}")
-_WORDS = 20_000
-"""So many words are remembered at most."""
-_MANY = 2_000
-"""So many texts are looked at before Hyperscan is asked to: it takes 40 ms to begin, and a fifth of the time then."""
+MAX_CACHED_WORDS = 20_000
+"""Upper bound of the cache word -> keys; it is emptied when full."""
+
+TEXTS_BEFORE_HYPERSCAN = 2_000
+"""Compiling the database takes 40 ms; from about here on its scans, five times as fast, pay for that."""
 
 
 def escaped(text: bytes) -> bytes:
@@ -30,9 +31,9 @@ def escaped(text: bytes) -> bytes:
 
 
 def database(expressions: Sequence[bytes], *, lines: bool = False, once: int = 0) -> Any:
-    """Hyperscan's form of some expressions; their ids are their places. None where its wheel is missing or it cannot take one.
+    """A Hyperscan database of the expressions; ids are positions. None without its wheel, or if it refuses an expression.
 
-    `lines`: `^` and `$` stand at every line. Of the first `once` expressions a scan tells one find each.
+    `lines`: `^` and `$` match at every line. The first `once` expressions report one match a scan.
     """
     hyperscan = optional("hyperscan", "fast")
     if hyperscan is None:
@@ -47,7 +48,7 @@ def database(expressions: Sequence[bytes], *, lines: bool = False, once: int = 0
 
 
 class MultiSearch(Generic[AnyStr]):
-    """Each literal hangs on its longest word; a text is split into words, and what hangs on them (or inside them) is looked for."""
+    """Each literal is filed under its longest word. Only literals whose word occurs in the text are searched for."""
 
     def __init__(self, literals: Iterable[AnyStr]) -> None:
         self._of_key: dict[AnyStr, list[AnyStr]] = {}
@@ -71,19 +72,19 @@ class MultiSearch(Generic[AnyStr]):
         self._of_key.setdefault(key, []).append(literal)
 
     def find(self, text: AnyStr) -> list[AnyStr]:
-        """Those that stand in `text`, each at least once."""
+        """The literals that occur in `text`, without duplicates; linear in its length."""
         self._looked += 1
-        if self._looked == _MANY:
-            raw = [one.encode() if isinstance(one, str) else one for one in self._all]
+        if self._looked == TEXTS_BEFORE_HYPERSCAN:
+            raw = [literal.encode() if isinstance(literal, str) else literal for literal in self._all]
             self._database = database(list(map(escaped, raw)), once=len(raw)) if all(raw) else None
         if self._database is not None:
             return self._scan(text)
+        keys: dict[AnyStr, None] = {}
+        for word in dict.fromkeys(_runs(text)):
+            known = self._words.get(word)
+            keys |= dict.fromkeys(self._keys(word) if known is None else known)
         found = [literal for literal in self._odd if literal in text]
-        for word in _runs(text):
-            keys = self._words.get(word)
-            for key in self._keys(word) if keys is None else keys:
-                found += [literal for literal in self._of_key[key] if literal in text]
-        return found
+        return found + [literal for key in keys for literal in self._of_key[key] if literal == key or literal in text]
 
     def _scan(self, text: AnyStr) -> list[AnyStr]:
         self._hits.clear()
@@ -94,11 +95,11 @@ class MultiSearch(Generic[AnyStr]):
         self._hits.append(number)
 
     def _keys(self, word: AnyStr) -> tuple[AnyStr, ...]:
-        """The keys that stand in a word."""
+        """The keys that occur in a word."""
         starts = {word[place : place + 3] for place in range(len(word) - 2)}
         keys = tuple(key for start in starts for key in self._starts.get(start, ()) if key in word)
         if len(word) < 100:
-            if len(self._words) >= _WORDS:
+            if len(self._words) >= MAX_CACHED_WORDS:
                 self._words.clear()
             self._words[word] = keys
         return keys

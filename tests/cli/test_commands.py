@@ -164,9 +164,18 @@ def test_a_reader_that_leaves_early_is_no_error(saved: Path) -> None:
 
 
 def test_help_is_quick() -> None:
-    """`--help` loads neither the engine nor the reports nor YAML."""
+    """`--help` loads neither the engine nor the reports, YAML, pydantic or Markdown."""
     code = "import sys; from doctor.cli.main import main; main(['--help']); print([m for m in sys.modules if m in %r], file=sys.stderr)"
-    heavy = ("doctor.diagnosis.engine", "doctor.report.model", "doctor.rulebook.model", "yaml", "msgspec", "numpy")
+    heavy = (
+        "doctor.diagnosis.engine",
+        "doctor.report.model",
+        "doctor.rulebook.model",
+        "yaml",
+        "msgspec",
+        "numpy",
+        "pydantic",
+        "rich.markdown",
+    )
     done = subprocess.run([sys.executable, "-c", code % (heavy,)], capture_output=True, text=True, timeout=60)
     assert "analyze" in done.stdout
     assert done.stderr.strip() == "[]"

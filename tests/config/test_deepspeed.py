@@ -62,6 +62,8 @@ def test_options_and_estimator_agree_on_every_form(tmp_path_factory, settings, n
         ({"zero_optimization": {"stage": 2, "overlap_comm": True}}, 2, True),
         ({"zero_optimization": {"stage": 7}}, None, False),
         ({"zero_optimization": None}, 0, False),
+        ({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}, 0, False),
+        ({"train_batch_size": "auto"}, 0, False),
     ],
 )
 def test_overlap_is_on_by_default_only_in_zero_3(settings, stage, overlap):

@@ -56,6 +56,22 @@ def test_what_cannot_be_edited_safely_is_declined(text):
     assert edit(text, [Edit("a", 3), Edit("new", 1)]) is None
 
 
+def test_an_edit_that_changes_another_value_is_declined():
+    """An anchor name used twice: without `b: &x 2` the alias would mean the first one. Only reading the result back shows it."""
+    assert edit("a: &x 1\nb: &x 2\nc: *x\n", [Edit("b", 3)]) is None
+    assert edit("a: &x 1\nb: &x 2\nc: *x\n", [Edit("b", remove=True)]) is None
+
+
+def test_a_key_is_renamed_where_it_stands():
+    """Name and value change; quotes, comments and order stay. A name that is taken, or given twice, is declined."""
+    assert edit('"a" : 1  # x\nb: 2\n', [Edit("a", 1, new_key="c")]) == '"c" : 1  # x\nb: 2\n'
+    assert edit("a: true  # x\nb: 2\n", [Edit("a", 4, new_key="c")]) == "c: 4  # x\nb: 2\n"
+    assert edit("a: [x, y]\n", [Edit("a", "x,y", new_key="c")]) == 'c: "x,y"\n'
+    assert edit("a: 1\nb: 2\n", [Edit("a", 1, new_key="b")]) is None
+    assert edit("a: 1\na: 2\n", [Edit("a", 2, new_key="b")]) is None
+    assert edit_json('{"a": 1,\n "b": 2}\n', [Edit("a", 1, new_key="c")]) == '{\n "c": 1,\n "b": 2\n}\n'
+
+
 _NAMES = st.text(string.ascii_lowercase + "_", min_size=1, max_size=12).filter(
     lambda name: not isinstance(yaml.safe_load(name), bool | None)
 )

@@ -64,3 +64,21 @@ def test_both_losses_rising_is_no_overfitting():
     found = diagnose(steps(loss=losses, eval_loss=evals, learning_rate=[0.03] * 12))
     assert {finding.rule.cause for finding in found.values()} == {"lr_too_high"}
     assert "stability/overfitting" not in found
+
+
+@pytest.mark.parametrize(
+    ("warmup", "at", "rate_then", "expected"),
+    [
+        pytest.param(30, 50, 1.0, True, id="20 records after 30 of warm-up"),
+        pytest.param(30, 80, 1.0, False, id="longer after the warm-up than it took"),
+        pytest.param(60, 62, 0.7, False, id="the rate has fallen below four fifths of its peak"),
+        pytest.param(0, 30, 1.0, False, id="no warm-up"),
+    ],
+)
+def test_after_the_warmup_means_near_its_peak_and_not_long_after(warmup, at, rate_then, expected):
+    """The fact `after_warmup` needs a warm-up, a rate still near the peak, and at most as many steps after it as it took."""
+    rates = [1e-4 * min(1.0, (i + 1) / (warmup or 1)) for i in range(140)]
+    rates[warmup + 1 if rate_then < 1 else 140 :] = [1e-4 * rate_then] * (140 - (warmup + 1 if rate_then < 1 else 140))
+    found = diagnose(steps(loss=rising(140, at=at, factor=3.0, ramp=6), learning_rate=rates), config={"finetuning_type": "lora"})
+    (finding,) = [one for one in found.values() if one.rule.symptom == "divergence"]
+    assert finding.first.facts["after_warmup"] is expected

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from doctor.core.events import ConfigSeen, Crash, Fact, Frame, LogLine, Where
 from doctor.core.run import Run
-from doctor.detectors.gpu_oom import GpuOom, place_of
+from doctor.detectors.gpu_oom import GpuOom
+from doctor.detectors.oom_place import place_of
 
 TORCH_25 = (
     "CUDA out of memory. Tried to allocate 2.32 GiB. GPU 3 has a total capacity of 79.15 GiB of which 1.25 GiB is free. Process 11 has "
@@ -143,6 +144,20 @@ PLACES = [
 def test_the_place_in_the_traceback(frames: list[tuple[str, str, str]], place: str | None):
     """What encloses the failing call decides for saving, evaluating, loading and stepping, the innermost frames for logits."""
     assert place_of(tuple(Frame(file, 1, function, code) for file, function, code in frames)) == place
+
+
+STEP = ("/x/torch/optim/adamw.py", "_init_group", 'state["exp_avg"] = torch.zeros_like(p)')
+LOSS = ("/x/loss_utils.py", "ForCausalLMLoss", "logits = logits.float()")
+BACKWARD = ("/x/trainer.py", "training_step", "self.accelerator.backward(loss)")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "place"),
+    [(TRAIN, STEP, "optimizer"), (BACKWARD, LOSS, "logits"), (STEP, TRAIN, "optimizer"), (LOSS, STEP, "logits")],
+)
+def test_a_second_traceback_can_only_make_the_place_more_precise(first, second, place):
+    """Forward and backward stand in every traceback of a step and give way to a later place; any other place stays."""
+    assert facts(crash(TORCH_21, first), crash(TORCH_21, second, number=40))["place"] == place
 
 
 def test_what_the_config_adds():

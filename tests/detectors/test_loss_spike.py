@@ -74,3 +74,11 @@ def test_a_jumping_gradient_makes_the_finding_surer():
 def test_no_numbers_break_a_detector(losses):
     """Whatever is logged as loss and grad_norm, no detector fails."""
     diagnose(steps(loss=losses, grad_norm=losses[::-1], learning_rate=losses, eval_loss=losses))
+
+
+@pytest.mark.parametrize(("usual", "factor", "is_spike"), [(1.35, 1.5, False), (1.35, 1.8, True), (1.0, 1.5, True)])
+def test_a_record_must_exceed_the_largest_usual_rise_by_half(usual, factor, is_spike):
+    """Where records of 1.35 times the level come again and again, one of 1.5 times is usual: 1.5 x log(1.35) is more than log(1.5)."""
+    losses = [2.0 * (usual if i > 20 and i % 20 == 0 else 1.0) * (1 + 0.01 * math.sin(7 * i)) for i in range(150)]
+    losses[130] = 2.0 * factor
+    assert (SPIKE in diagnose(steps(loss=losses))) is is_spike

@@ -10,6 +10,7 @@ import pytest
 import doctor
 from doctor.core.events import Where
 from doctor.diagnosis.causes import assign_roles
+from doctor.diagnosis.refinement import LANE_WIDTH
 from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding
 from doctor.rulebook.model import Rule
 from doctor.support.texts import Text
@@ -30,7 +31,9 @@ def finding(name: str, order: int, *, by: tuple[str, ...] = (), severity: Any = 
         attempt=more.get("attempt", 0),
     )
     ranks = () if rank is None else (rank,)
-    return Finding(rule=rule, first=first, count=1, ranks=ranks, steps=None, evidence=first.evidence, order=order)
+    return Finding(
+        rule=rule, first=first, count=1, ranks=ranks, steps=None, evidence=first.evidence, order=order, notice=more.get("notice", False)
+    )
 
 
 def roles(*findings: Finding) -> dict[str, str]:
@@ -80,6 +83,35 @@ def test_a_guess_is_the_root_only_where_nothing_surer_is_left():
     guess, sure = finding("a/guess", 1, confidence=0.35), finding("b/sure", 8)
     assert root(guess, sure) == "b/sure"
     assert root(guess) == "a/guess"
+
+
+def test_a_surer_failure_is_the_root_though_it_came_later():
+    """Of two that nothing explains, "almost certain" beats "likely"; within one of these words the earlier wins."""
+    assert root(finding("a/likely", 1, confidence=0.85), finding("b/certain", 8, confidence=0.95)) == "b/certain"
+    assert root(finding("a/likely", 1, confidence=0.72), finding("b/surer", 8, confidence=0.85)) == "a/likely"
+
+
+def test_what_the_config_alone_says_comes_after_what_the_run_shows():
+    """A certain mistake of the configuration does not displace a likely failure of the run."""
+    assert root(finding("config/value", 2 * LANE_WIDTH + 1, confidence=0.95), finding("a/likely", 3, confidence=0.72)) == "a/likely"
+
+
+def test_a_notice_is_never_the_root_of_a_failure():
+    """A failure that an INFO line speaks of contributes; an error without such a doubt, or a warning, is the root."""
+    notice = finding("memory/oom", 1, notice=True)
+    assert roles(notice, finding("a/late", 9)) == {"memory/oom": "contributing", "a/late": "root"}
+    assert root(notice) is None
+    assert root(finding("speed/slow", 1, severity="warning", notice=True)) == "speed/slow"
+    assert roles(notice, finding("d/exit", 9, by=("memory/*",)))["d/exit"] == "root"
+
+
+def test_a_warning_about_the_config_explains_no_failure():
+    """Training goes on with an option that is ignored, so a crash is not its consequence; a refused option is an error and explains it."""
+    ignored = finding("config/ignored", 2 * LANE_WIDTH + 1, severity="warning")
+    refused = finding("config/refused", 2 * LANE_WIDTH + 1)
+    crash = finding("distributed/timeout", 5, by=("config/*",))
+    assert roles(ignored, crash) == {"config/ignored": "contributing", "distributed/timeout": "root"}
+    assert roles(refused, crash) == {"config/refused": "root", "distributed/timeout": "consequence"}
 
 
 def test_a_warning_does_not_explain_a_failure_by_a_wildcard():

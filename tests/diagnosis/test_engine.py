@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.core.events import ConfigSeen, Crash, Fact, LogLine, Step, Where
-from doctor.detectors.base import DetectorBase
+from doctor.core.events import ConfigSeen, Crash, Fact, LogLine, Sample, Step, Where
+from doctor.core.run import Run
+from doctor.detectors.base import DetectorBase, has_input
 from doctor.detectors.registry import DETECTORS
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.refinement import KEPT_MATCHES
@@ -152,3 +154,85 @@ def test_the_lanes_may_interleave_as_they_like(seed, losses, spots):
         return told(engine)
 
     assert run(random.Random(seed)) == run(None)
+
+
+def spans(first: tuple[int, int], second: tuple[int, int]) -> list[str]:
+    """Ids of the findings of a general and a refining rule on metrics that hold for these steps."""
+    rules = [rule("stability/high", {"span": {"of": "a"}}), rule("stability/higher", {"span": {"of": "b"}}, refines=["stability/high"])]
+    engine = Engine(rules, {"span": Span})
+    for name, (start, stop) in (("a", first), ("b", second)):
+        engine.feed(Step(where=Where("log", step=start), step=start, metrics={name: float(stop)}))
+    return [finding.rule.id for finding in engine.findings()]
+
+
+class Span(DetectorBase):
+    """A detector of the metric lane: steps from that of the record to the value of a metric."""
+
+    reads = (Step,)
+    facts = ()
+
+    def __init__(self, of: str) -> None:
+        self.of = of
+
+    def feed(self, event, run) -> Iterator[Match]:
+        if self.of in event.metrics:
+            yield Match(evidence=(Evidence(event.where, self.of),), steps=(event.step, int(event.metrics[self.of])))
+
+
+def test_two_findings_on_metrics_are_one_thing_where_their_steps_meet():
+    """A common step is enough for the specific rule to replace the general one, before or after it; neighbouring steps are not."""
+    assert spans((1, 10), (10, 20)) == ["stability/higher"]
+    assert spans((10, 20), (1, 10)) == ["stability/higher"]
+    assert spans((1, 10), (11, 20)) == ["stability/high", "stability/higher"]
+    assert spans((11, 20), (1, 10)) == ["stability/high", "stability/higher"]
+
+
+@pytest.mark.parametrize(
+    ("need", "fed", "held"),
+    [
+        ("samples", Sample(where=Where("log"), metrics={"gpu.0.util_percent": 90.0}), True),
+        ("samples", Step(where=Where("log"), step=1, metrics={"loss": 1.0}), False),
+        ("samples.own_seconds", Sample(where=Where("log"), metrics={"own_seconds": 1.0}), True),
+        ("samples.own_seconds", Sample(where=Where("log"), metrics={"gpu.0.util_percent": 90.0}), False),
+        ("metrics.loss", Step(where=Where("log"), step=1, metrics={"loss": 1.0}), True),
+        ("metrics.loss", Step(where=Where("log"), step=1, metrics={"eval_loss": 1.0}), False),
+        ("steps", Step(where=Where("log"), step=0, metrics={}), True),
+        ("text", Crash(where=Where("log"), exception="E"), True),
+        ("text", Fact(where=Where("log"), name="text", value=True), True),
+        ("text", Fact(where=Where("log"), name="world_size", value=2), False),
+        ("config", ConfigSeen(where=Where("log"), values={"stage": "sft"}), True),
+        ("config", Fact(where=Where("log"), name="world_size", value=2), False),
+    ],
+)
+def test_an_input_is_there_once_an_event_brought_it(need, fed, held):
+    """Each kind of input is seen in a run that has it, and missed in one that has others."""
+    run = Run()
+    run.apply(fed)
+    assert has_input(need, run) is held
+
+
+def test_what_only_a_notice_tells_of_did_not_happen_in_a_completed_run():
+    """A failure's words at level INFO or WARNING, or after the end, are no finding once the run completed; an exception is."""
+    quiet = [
+        LogLine(where=Where("console.log", 1), text="boom 1", level="WARNING"),
+        LogLine(where=Where("console.log", 2), text="boom 2", phase="end"),
+    ]
+    engine = Engine([rule("memory/boom", pattern("boom"))])
+    for event in quiet:
+        engine.feed(event)
+    (finding,) = engine.findings()
+    assert finding.notice
+    engine.feed(Fact(where=Where("console.log", 3), name="run.completed", value=True))
+    assert engine.findings() == []
+    engine.feed(Crash(where=Where("console.log", 4), exception="RuntimeError", message="boom 3", phase="end"))
+    (finding,) = engine.findings()
+    assert not finding.notice
+
+
+def test_a_rule_on_trial_is_possible_at_most():
+    """Its confidence and its match's are cut to 0.5, lower ones stay."""
+    for own, reported in ((0.95, 0.5), (0.3, 0.3)):
+        engine = Engine([rule("memory/boom", pattern("boom"), status="trial", confidence=own)])
+        engine.feed(line(1, "boom"))
+        (finding,) = engine.findings()
+        assert finding.confidence == reported

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctor.privacy.secrets import clean, mask, plain
+from doctor.privacy.personal import private
+from doctor.privacy.secrets import clean, is_random, mask, plain
+from tests.privacy.further_kinds import FURTHER
+from tests.secrets import KEYS, PRIVATE
 
 SECRETS = [
     ("hf_hub_token: {}", "hf_QwErTyUiOpAsDfGhJkLz"),
@@ -42,6 +46,21 @@ HARMLESS = [
 ]
 
 
+ORDINARY = [
+    "trainable params: 20185088 || all params: 14770033664 || trainable%: 0.1367",
+    "[rank0]:[E512 10:01:02.123456] 2026-11-30 12:30:45,123 step 13800138000",
+    "c10::Error at::native::add std::vector<at::Tensor>::operator[] dead::beef_t",
+    "Loading /data/models/Qwen2.5-7B and /data/datasets/alpaca.json, /data1/huggingface/hub/x",
+    "snapshots/0123456789abcdef0123456789abcdef01234567/model.safetensors",
+    "git version 0123456789abcdef0123456789abcdef01234567",
+    "password-free login; pass 3 of 4; PWD=/workspace; tokens: 1234 key: value 关键: abc",
+    "epoch 3: pass=3 rate 110105194912310021 samples",
+    "sha256-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "-p 8080:80 curl -s https://x.example/a mysql -u root",
+    "20:20:20 loss 1.0 ETA 1:02:03:04",
+]
+
+
 @pytest.mark.parametrize(("line", "secret"), SECRETS)
 def test_a_secret_is_masked_and_its_name_stays(line: str, secret: str) -> None:
     """What makes the value usable is gone, the words before it are still there."""
@@ -49,6 +68,33 @@ def test_a_secret_is_masked_and_its_name_stays(line: str, secret: str) -> None:
     assert secret not in masked
     assert "***" in masked
     assert masked[:4] == line.format(secret)[:4]
+
+
+@pytest.mark.parametrize("kind", [*KEYS, *FURTHER])
+def test_every_kind_of_key_is_masked(kind: str) -> None:
+    """Twenty of each: the providers' tokens, named values, arguments of commands, labels in Chinese, Korean and Japanese."""
+    for seed in range(20):
+        make, lines = KEYS[kind] if kind in KEYS else (FURTHER[kind][0], [FURTHER[kind][1]])
+        for line in lines:
+            secret = make(random.Random(f"{seed} {line}"))
+            if kind != "nameless" or is_random(secret):  # a random word may look like a name; none of these has 44 letters
+                assert secret not in mask(line.format(secret)), line
+
+
+@pytest.mark.parametrize("kind", PRIVATE)
+def test_every_kind_of_personal_data_is_masked(kind: str) -> None:
+    """Accounts, hosts, addresses of both versions and of cards, phone and identity numbers, and training samples."""
+    for seed in range(20):
+        make, lines = PRIVATE[kind]
+        for line in lines:
+            secret = make(random.Random(f"{seed} {line}"))
+            assert secret not in private(line.format(secret)), line
+
+
+@pytest.mark.parametrize("line", ORDINARY)
+def test_ordinary_log_lines_hold_no_personal_data(line: str) -> None:
+    """Counts of parameters, clock times, C++ names, shared folders and digests stay."""
+    assert private(clean(line)) == line
 
 
 @pytest.mark.parametrize("line", HARMLESS)

@@ -1,0 +1,63 @@
+"""`loss_level`: the first losses lie above what guessing among all tokens gives: they are sums, not means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import median
+from typing import Any, ClassVar
+
+from doctor.config.options import effective
+from doctor.core.events import Event, Step
+from doctor.core.run import Run
+from doctor.detectors.base import QUIET, DetectorBase
+from doctor.rulebook.findings import Evidence, Match
+
+
+class LossLevel(DetectorBase):
+    """Compares the median of the first `records` losses with ln(vocabulary), the cross-entropy of a model that guesses.
+
+    The vocabulary is the model's (`model.config`), else `largest_vocabulary`. Matches where gradient accumulation explains the level:
+    the median divided by the accumulation steps is from `least` to `most`, a usual loss at the start, and no loss is `rise` times the
+    first one (a run that diverges at once is above any level). Only for stages with a cross-entropy (pt, sft).
+
+    Facts: `value` (the median), `uniform` (ln of the vocabulary), `accumulation`, `mean` (value / accumulation), `records`.
+    """
+
+    reads: ClassVar[tuple[type[Event], ...]] = (Step,)
+    needs: tuple[str, ...] = ("metrics.loss",)
+    facts: tuple[str, ...] = ("metric", "step", "value", "uniform", "accumulation", "mean", "records")
+
+    def __init__(self, *, records: int, largest_vocabulary: int, least: float, most: float, rise: float) -> None:
+        self.records, self.largest, self.least, self.most, self.rise = records, largest_vocabulary, least, most, rise
+        self.first: list[Step] = []
+
+    def feed(self, event: Step, run: Run) -> Iterator[Match]:
+        loss = event.metrics.get("loss")
+        if loss is not None and len(self.first) < self.records and math.isfinite(loss):
+            self.first.append(event)
+        return QUIET
+
+    def finish(self, run: Run) -> Iterator[Match]:
+        if len(self.first) < self.records:
+            return
+        config = effective(run.config, run.facts)
+        accumulation = run.facts.get("batch.accumulation") or run.config.get("gradient_accumulation_steps")
+        level, uniform = median(event.metrics["loss"] for event in self.first), math.log(self._vocabulary(run))
+        if config.get("stage") not in ("pt", "sft") or not isinstance(accumulation, int) or accumulation < 2:
+            return
+        losses = [event.metrics["loss"] for event in self.first]
+        if level <= uniform or not self.least <= level / accumulation <= self.most or max(losses) > self.rise * losses[0]:
+            return
+        facts: dict[str, Any] = {
+            "metric": "loss", "step": self.first[0].step, "value": level, "uniform": uniform, "accumulation": accumulation,
+            "mean": level / accumulation, "records": len(self.first),
+        }  # fmt: skip
+        text = f"loss {level:.4g} in the first {len(self.first)} logs; guessing among all tokens gives {uniform:.4g}"
+        steps = (self.first[0].step, self.first[-1].step)
+        yield Match(evidence=(Evidence(self.first[0].where, text),), facts=facts, steps=steps)
+
+    def _vocabulary(self, run: Run) -> int:
+        shape = run.facts.get("model.config")
+        size = shape.get("vocab_size") if isinstance(shape, dict) else None
+        return size if isinstance(size, int) and size > 1 else self.largest

@@ -1,0 +1,130 @@
+"""What secrets look like: tokens by their prefix, values by the name before them, arguments by their command.
+
+Kinds are those of the providers' documentation and of detect-secrets and gitleaks; the patterns are ours.
+"""
+
+from __future__ import annotations
+
+import re
+
+TOKENS = re.compile(
+    r"""\b(?:
+      (?P<hf>hf_|api_org_)[A-Za-z0-9]{12,}                       # Hugging Face
+    | (?P<sk>sk-|[sr]k_(?:live|test)_|pk_live_)[A-Za-z0-9_-]{12,}  # OpenAI, Anthropic and look-alikes; Stripe
+    | (?P<gh>gh[pousr]_|github_pat_|glpat-)[A-Za-z0-9_-]{16,}    # GitHub, GitLab
+    | (?P<aws>AKIA|ASIA)[0-9A-Z]{16}\b                           # AWS access key id
+    | (?P<cloud>LTAI|AKID)[A-Za-z0-9]{16,}                       # Alibaba Cloud, Tencent Cloud
+    | (?P<google>AIza)[A-Za-z0-9_-]{30,}
+    | (?P<oauth>ya29\.)[A-Za-z0-9_-]{20,}                        # Google OAuth
+    | (?P<slack>xox[abeprs]-|xapp-\d-)[A-Za-z0-9-]{10,}
+    | (?P<wandb>wandb_v1_)[A-Za-z0-9_]{12,}
+    | (?P<package>npm_|pypi-|dckr_pat_|dop_v1_|dapi|ms-)(?=[A-Za-z0-9_-]{0,40}\d)[A-Za-z0-9_-]{28,}  # registries, Databricks, ModelScope
+    | (?P<mail>SG\.)[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}       # SendGrid
+    | (?P<telegram>bot)?\d{8,10}:AA[A-Za-z0-9_-]{30,}            # Telegram
+    | (?P<zhipu>)[0-9a-f]{32}\.[A-Za-z0-9]{16}\b                  # Zhipu (GLM)
+    | (?P<baidu>bce-v3/)ALTAK-[A-Za-z0-9]{16,}/[0-9a-f]{32,}     # Baidu Cloud
+    | (?P<vault>hv[sbr]\.)[A-Za-z0-9_-]{20,}                     # HashiCorp Vault
+    | (?P<age>AGE-SECRET-KEY-1)[A-Z0-9]{40,}
+    | (?P<serverchan>SCT)\d{2,8}T[A-Za-z0-9]{16,}
+    | (?P<prefixed>esecret_|gsk_|r8_|xai-|fw_|tk_|nvapi-|glsa_|glc_|ntn_|figd_|shpat_|rubygems_|sq0[a-z]{3}-|lin_api_|xkeysib-|HRKU-|NRAK-
+        |PMAK-|PDU|pul-|nfp_|fo1_|sbp_|rpa_|tvly-|jina_|pcsk_|e2b_|lsv2_(?:pt|sk)_|dp\.(?:pt|st|ct|sa)\.|tskey-[a-z]{1,10}-|pscale_tkn_|d[or]o_v1_|ops_
+        |ATATT3x|ATBB|sntry[su]_|secret_|sdp_)(?=[\w-]{0,40}\d)[A-Za-z0-9_-]{18,}  # Groq, Replicate, xAI, NVIDIA, Grafana, Heroku, ...
+    | (?P<terraform>)[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,}
+    | (?P<twilio>SK|AC)[0-9a-f]{32}\b
+    | (?P<mailchimp>)[0-9a-f]{32}-us\d{1,2}\b
+    | (?P<azure>)[A-Za-z0-9]{3}\dQ~[A-Za-z0-9._~-]{30,}            # Entra ID client secret
+    | (?P<jwt>eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}
+    )""",
+    re.VERBOSE,
+)
+"""Tokens with a shape of their own; the group that matched is the part that stays."""
+
+PREFIXED_HEX = re.compile(
+    r"(?<![\w/+.=%$@-])((?!sha\d|md5|blake|commit|rev|etag|build|layer|kernel|triton|graph)[A-Za-z]{2,12}[-_](?:[a-z0-9]{1,8}[-_]){0,2})[0-9a-f]{32,128}\b"
+)
+"""A provider's prefix before a long hexadecimal number; digests are written with the name of their hash instead."""
+
+PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----).*?(?:(?=-----END )|\Z)", re.DOTALL)
+MAIL = re.compile(r"\b(?!git@)[A-Za-z0-9][\w.+%-]{0,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
+SIGNED_URL = re.compile(
+    r"([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|sig|sign|access_token|token|(?:push)?key|code|auth)=)[^\s&\"'<>]{6,}",
+    re.IGNORECASE,
+)
+COOKIE = re.compile(r"(?i)(\b(?:set-)?cookie[\"']?\s*[:=]\s*)[^\n]{6,}")
+RANDOM = re.compile(r"(?<![\w/+.=%$@-])[A-Za-z0-9+/_-]{24,512}={0,2}(?![\w/+])")
+"""Candidates for tokens without a name or prefix; `secrets.is_random` decides."""
+
+BEARER = re.compile(r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?|bearer\s+)[A-Za-z0-9._~+/=-]{8,}")
+WEBHOOK = re.compile(
+    r"""((?:hooks\.slack\.com/services|/open-apis/bot/v2/hook|discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2
+        |logic\.azure\.com(?::\d+)?/workflows|sctapi\.ftqq\.com|sc\.ftqq\.com|api\.day\.app)/)[^\s"'<>]+""",
+    re.VERBOSE,
+)
+"""Slack, Feishu, Discord, Teams, ServerChan, Bark: the path is the key."""
+
+USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{1,15}://[^\s/@:]{0,100}:)[^\s/@]{1,200}(?=@)", re.IGNORECASE)
+"""scheme://user:password@host, the user may be missing (redis://:password@host)."""
+
+_WORDS = (
+    r"api[_-]?key|secret[_-]?(?:access[_-]?)?key|access[_-]?key(?:[_-]?secret)?|account[_-]?key|private[_-]?key|secret|token|"
+    r"app[_-]?key|passwd|password|passphrase|credentials?"
+)
+NAMED = re.compile(
+    rf"""(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS}|pg(?:password|pass)|_auth|(?<=_)[sa]k))
+        (?P<between>["']?(?:\s*[:=]\s*|\s+)["']?)
+        (?P<value>[^\s"',;&|<>{{}}()\[\]]{{8,}})""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""API_KEY=..., "token": "...", secret_key: ..."""
+
+CAMEL_NAMED = re.compile(
+    r"""(?P<name>(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]{0,40}?(?:Secret|SecretKey|ApiKey|APIKey|AccessKey|Password|Passwd|PrivateKey|Credential))
+        (?P<between>["']?\s*[:=]\s*["']?)(?P<value>[^\s"',;&|<>{}()\[\]]{8,})""",
+    re.VERBOSE,
+)
+"""clientSecret, accessKeySecret and the like of JSON and Java configs."""
+
+PASSWORD = re.compile(
+    r"""((?<![A-Za-z0-9])(?:[A-Za-z0-9]{1,40}[_-]){0,6}(?:\w{0,12}passw(?:or)?d|passphrase)["']?\s*[:=]\s*["']?
+        |(?<![A-Za-z0-9])(?:[A-Z0-9]{1,40}_){1,6}(?:PASS|PWD|PSWD)["']?\s*[:=]\s*["']?
+        |(?<![A-Za-z0-9_])(?:[a-z0-9]{1,40}_){0,6}(?:pass|pwd)=["']?(?![/~.]))
+        (?!(?:true|false|none|null|\*+|\$)\b)(?P<value>[^\s"',;&|<>{}()\[\]]{3,})""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Passwords of any length: a password's name is never followed by anything else, but PWD alone is the working directory."""
+
+LABELLED = re.compile(
+    r"((?:密码|口令|密钥|秘钥|私钥|令牌|授权码|비밀번호|암호|패스워드|API\s?키|パスワード)[\"'”]?\s{0,3}(?:[:：=]|是|为|は|는)?\s{0,3}[\"'“]?)"
+    r"(?=[^\s\"'“”，。,;]*[A-Za-z0-9])[!-~]{4,}"
+)
+"""The Chinese, Korean and Japanese words for password, key and token; the value is in ASCII."""
+
+ARGUMENTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(\b(?:swanlab|wandb|hf|huggingface-cli|modelscope)\s[^\n|;&]{0,80}?(?:-k|--(?:api[-_])?key|--token)[ =][\"']?)[^\s\"']{6,}",
+        r"(\bobsutil\s+config\b[^\n]{0,200}?\s-k=)\S+",
+        r"(\blogin\(\s*(?:\w+\s*=\s*)?[\"'])[^\"'\s]{8,}",
+        r"(\bsshpass\s+-p\s*[\"']?)[^\s\"']+",
+        r"(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{0,120}?\s-p[\"']?)[^\s\"'-][^\s\"']*",
+        r"(\bcurl\b[^\n|;]{0,200}?\s(?:-u|--user)[ =][\"']?[^\s:\"']{1,80}:)[^\s\"']+",
+        r"(--(?:[a-z0-9]{1,20}-){0,3}(?:password|passwd|passphrase|secret|api-?key|secret-?key|access-?key)[ =][\"']?)(?!-)[^\s\"']{3,}",
+        r"([\"']key[\"']\s*:\s*[\"'])[0-9a-f]{32}(?=[\"'])",
+    )
+)
+"""Secrets that only their command or file tells: login commands, sshpass, mysql, curl, kaggle.json."""
+
+WANDB_HEX = re.compile(r"(?i)(wandb[^\n]{0,40}?\b)[0-9a-f]{40}\b")
+BARE_HEX = re.compile(r"(?<![\w/+.=%$@#-])[0-9a-f]{40}(?![\w/.@-])")
+"""A W&B key without its name looks like a git commit; `secrets` leaves it where the line speaks of one."""
+
+DIGEST_LINE = re.compile(
+    r"(?i)commit|revision|\brev\b|sha-?1|sha\b|git\b|hash|etag|digest|checksum|snapshot|blob|version|build|fingerprint|cache|node_id|uuid"
+)
+"""Words of lines whose 40 hexadecimal digits are no key."""
+
+OPTION_NAME = re.compile(rf"(?i)(?:^|[_-]|(?<=[a-z])(?=[A-Z]))(?:{_WORDS}|pgpassword|_auth)$|(?:^|_)(?:pass|pwd)$")
+"""Names of options and variables whose whole value is a secret."""
+
+MODEL_TOKEN = re.compile(r"(?:pad|eos|bos|unk|sep|cls|mask|image|video|audio|vision|special|stop|think|added|extra|new)[_-]?token$")
+"""Tokens of a tokenizer, not of a login."""
