@@ -56,7 +56,7 @@ kept = store.Store(options.beside(".cache"), coordinator._version(options))
 for number in range(runs):
     path, found, record = known[number % len(known)]
     path = f"sweep{number // 100}/{number}{Path(path).name}"
-    kept.found(msgspec.structs.replace(msgspec.msgpack.decode(found, type=coordinator.Found), path=path))
+    kept.found(msgspec.structs.replace(msgspec.msgpack.decode(found, type=coordinator.FoundRun), path=path))
     decoded = msgspec.msgpack.decode(record, type=coordinator.RunRecord)
     kept.put(path, msgspec.msgpack.encode(msgspec.structs.replace(decoded, path=path, job=path)))
 begin = time.perf_counter()

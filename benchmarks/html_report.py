@@ -20,7 +20,8 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from doctor.core.run import Run, Series
+from doctor.core.run import Run
+from doctor.core.series import Series
 from doctor.report.curves import METRICS, of_run
 from doctor.reporters.json import settled
 from doctor.reporters.registry import REPORTERS

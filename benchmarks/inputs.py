@@ -171,7 +171,9 @@ def literals() -> tuple[list[str], list[str]]:
     engine = Engine(loader.load().rules)
     expressions = [re.compile(one) for one in engine.line_patterns.expressions]
     known = sorted(literal for literal in engine.literals if len(literal) > 5 and literal.isprintable())
-    enough = [literal for literal in known if facts.tells(literal) or any(one.search(f"word {literal} word 0a1b") for one in expressions)]
+    enough = [
+        literal for literal in known if facts.has_fact(literal) or any(one.search(f"word {literal} word 0a1b") for one in expressions)
+    ]
     return enough, [literal for literal in known if literal not in enough]
 
 

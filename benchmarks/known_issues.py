@@ -1,4 +1,4 @@
-"""How often the nearest known failure has the right cause, over thresholds: what similar.UNKNOWN_CAUSE and SAME_CAUSE are chosen by.
+"""How often the nearest known failure has the right cause, over thresholds: basis of known_issues.UNKNOWN_CAUSE and SAME_CAUSE.
 
     python benchmarks/known_issues.py CASES
 
@@ -19,21 +19,22 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from doctor.diagnosis import known_issues, pipeline
-from doctor.report.model import Report
+from doctor.diagnosis.pipeline import Analysis
+from doctor.report.quoting import quotes
 
 THRESHOLDS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 
 def _given(index: known_issues.Index) -> known_issues.Index:
-    """What `attach` asks for when it needs an index."""
+    """What `similar_issues` asks for when it needs an index."""
     return index
 
 
-def diagnosed(case: dict[str, Any]) -> Report:
-    """The report on a case's console."""
+def diagnosed(case: dict[str, Any]) -> Analysis:
+    """The analysis of a case's console."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "console.log").write_text(case["log"] + "\n", encoding="utf-8")
-        return pipeline.analyze(folder)
+        return pipeline.run_analysis(folder)
 
 
 def main() -> None:
@@ -47,17 +48,17 @@ def main() -> None:
         case = json.loads(path.read_text("utf-8"))
         right = {case["cause"], *case.get("also_accepted", ())}
         index = known_issues.Index([one for one in known if one.issue.lower() != case["issue"].lower()])
-        report = diagnosed(case)
-        finding = next((one for one in report.findings if known_issues.worth_asking(one, report)), None)
-        if finding is None or report.healthy:
+        seen = diagnosed(case)
+        finding = next((one for one in seen.judged if known_issues.is_looked_up(one, seen.report.cause)), None)
+        if finding is None or seen.report.healthy:
             continue
-        text = "\n".join(piece.text for piece in finding.evidence)
+        text = "\n".join(quote.text for quote in quotes(finding.finding))
         if "out of memory" not in text.lower():  # a rule always knows those
             score, first = next(iter(index.nearest(text)), (0.0, None))
             nearest.append((score, first is not None and first.cause in right))
-        if finding.cause != "unknown":
+        if finding.finding.rule.cause != "unknown":
             found += 1
-            told += any(one.similar for one in known_issues.attach(report, index=partial(_given, index)).findings)
+            told += any(known_issues.similar_issues(seen.judged, partial(_given, index)))
     print(f"{len(known)} known issues; causes found: {found}, told a known failure of the same cause: {told} ({told / max(1, found):.0%})")
     print(f"as if the cause were not known: {len(nearest)} cases\nthreshold   told   right")
     for threshold in THRESHOLDS:

@@ -3,7 +3,7 @@
     python benchmarks/readers_speed.py [PART ...] [--rounds 5] [--megabytes 1000] [--records 1000000] [--steps 100000] [--folder DIR]
 
 Parts: console (a real large one, a hostile one, a tenth of one in which half of the lines match, and one of loss records: `lfdoctor
-analyze`, on two processors with its second process, against ripgrep with the rules' literals (with their 1,700 regular expressions it
+analyze` against ripgrep with the rules' literals (with their 1,700 regular expressions it
 takes minutes for a few MB), `wc -l`, and the same console as gzip against zcat), trainer_log (reading and a finished report against
 polars and pandas), trainer_state (against json and pandas), events (against EventAccumulator and tbparse, with checksums), folder (an
 ordinary run folder: processor time against `python -c "import typer, rich, yaml"`). What is not installed is left out and named. Inputs
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
 READ = (
     "import sys; from doctor.readers import reading; "
-    "print(sum(len(one) if isinstance(one, list) else 1 for one in reading.read([sys.argv[1]]).stretches()))"
+    "print(sum(len(one) if isinstance(one, list) else 1 for one in reading.read([sys.argv[1]]).batches()))"
 )
 POLARS = "import sys, polars; polars.read_ndjson(sys.argv[1])"
 PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"
@@ -172,14 +172,17 @@ def same_values(path: Path) -> bool:
     """Whether our points of every tag are EventAccumulator's."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from doctor.readers.base import File, Source
-    from doctor.readers.tensorboard.frames import scalars
+    from doctor.readers.file import File, Source
+    from doctor.readers.tensorboard.frames import frames
+    from doctor.readers.tensorboard.message import parse
 
     theirs = EventAccumulator(str(path), size_guidance={"scalars": 0})
     theirs.Reload()
     ours: dict[str, list[tuple[float, int, float]]] = {}
-    for moment, step, tag, value in scalars(File(path, str(path), Source(str(path), "", path.stat().st_size))):
-        ours.setdefault(tag, []).append((moment, step, value))
+    for event in map(parse, frames(File(path, str(path), Source(str(path), "", path.stat().st_size)))):
+        for tag, value, _ in event.values:
+            if value is not None:
+                ours.setdefault(tag, []).append((event.time, event.step, value))
     tags = theirs.Tags()["scalars"]
     return set(ours) == set(tags) and all(
         ours[tag] == [(one.wall_time, one.step, one.value) for one in theirs.Scalars(tag)] for tag in tags

@@ -9,8 +9,7 @@ from doctor.version import __version__
 __all__ = ["DoctorCallback", "Estimate", "Report", "__version__", "analyze", "check", "estimate"]
 
 if TYPE_CHECKING:
-    from doctor.diagnosis.known_issues import analyze
-    from doctor.diagnosis.pipeline import check
+    from doctor.diagnosis.pipeline import analyze, check
     from doctor.live.trainer.callback import DoctorCallback
     from doctor.memory.estimate import Estimate, estimate
     from doctor.report.model import Report
@@ -18,14 +17,10 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: `import doctor` inside a training run must cost nothing."""
-    if name == "analyze":
-        from doctor.diagnosis.known_issues import analyze
+    if name in ("analyze", "check"):
+        from doctor.diagnosis import pipeline
 
-        return analyze
-    if name == "check":
-        from doctor.diagnosis.pipeline import check
-
-        return check
+        return getattr(pipeline, name)
     if name == "Report":
         from doctor.report.model import Report
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 import doctor
+from doctor.cli.analyze import exit_code
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -24,13 +25,15 @@ def fixtures() -> list[Path]:
 
 def summary(fixture: Path) -> dict[str, Any]:
     """What expected.yaml keeps of a report: verdict, findings, patch; no words, no figures that a better text would change."""
-    report = doctor.analyze(fixture).to_dict()
+    analyzed = doctor.analyze(fixture)
+    report = analyzed.to_dict()
     findings = [{key: one[key] for key in ("rule", "cause", "role", "severity")} | {"ranks": one["ranks"]} for one in report["findings"]]
     patch = report["patch"]
     changes = [{key: one[key] for key in ("target", "op", "key", "new")} for one in patch["changes"]] if patch else []
     return {
         "cause": report["cause"],
-        "exit_code": int(any(one["severity"] == "error" for one in findings)),
+        "exit_code": exit_code(analyzed, ("error",)),
+        "verdict": report["verdict"],
         "healthy": report["healthy"],
         "status": report["run"]["status"],
         "findings": findings,

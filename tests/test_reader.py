@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import doctor
-from doctor.reporters.base import Screen, next_commands, todo
+from doctor.reporters.advice import next_commands, todo
+from doctor.reporters.base import Screen
 from doctor.reporters.json import settled
 from doctor.reporters.registry import REPORTERS
 from doctor.words.catalogue import LANGUAGES, load

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, one_of, write_file
 from doctor.cli.progress import shown_progress
-from doctor.errors import DoctorError
+from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.reporters import registry
 
 if TYPE_CHECKING:
@@ -57,36 +56,46 @@ def analyze(
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if patch is not None and patch.exists():
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
-    from doctor.diagnosis.known_issues import analyze as diagnose
+    from doctor.diagnosis.pipeline import analyze as diagnose
 
-    with shown_progress():
-        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+    with shown_progress() as progress:
+        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang, progress=progress)
     if history is not None and report.patch is not None:
-        report = _in_its_light(history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+        report = _without_earlier_attempts(
+            history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang
+        )
     if patch is not None:
         report = _write_patch(report, patch)
     emit(report, kind, output, quiet=quiet, verbose=verbose, pager=pager)
-    return int(any(finding.severity in severities for finding in report.findings))
+    return exit_code(report, severities)
 
 
-def _in_its_light(history: Path, paths: list[str], report: Report, **given: Any) -> Report:
-    """The report with a patch that no other attempt of this job had already."""
-    from doctor.diagnosis import known_issues
+def exit_code(report: Report, severities: Sequence[str]) -> int:
+    """0: judged, nothing at or above --fail-on. 1: such a finding, or the run failed. 3: nothing could be judged."""
+    if any(finding.severity in severities for finding in report.findings) or (severities and report.verdict == "failed"):
+        return 1
+    return NOTHING_TO_READ if report.verdict == "undecided" else 0
+
+
+def _without_earlier_attempts(history: Path, paths: list[str], report: Report, **given: Any) -> Report:
+    """The report with a patch that no earlier attempt of this job had."""
     from doctor.diagnosis.pipeline import run_analysis
     from doctor.fleet.attribution.compare import tried_before
 
     previous_attempts = tried_before(history, paths, report.cause)
-    return known_issues.attach(run_analysis(paths, previous_attempts=previous_attempts, **given).report) if previous_attempts else report
+    return run_analysis(paths, previous_attempts=previous_attempts, **given).report if previous_attempts else report
 
 
 def _write_patch(report: Report, target: Path) -> Report:
-    """Writes the patched config; the report then tells the command with this file."""
+    """Write the patched config; the report's command then names this file."""
     import msgspec
+
+    from doctor.reporters.advice import with_config
 
     if report.patch is None or report.patch.yaml is None:
         typer.echo(f"lfdoctor: {target} was not written: there is no patched config", err=True)
         return report
     write_file(target, report.patch.yaml)
     typer.echo(f"lfdoctor: patched config written to {target}", err=True)
-    command = re.sub(r"(?<!\S)\S+\.(?:ya?ml|json)\b", lambda _: shlex.quote(str(target)), report.patch.command or "", count=1) or None
+    command = with_config(report.patch.command, report.patch.file, str(target))
     return msgspec.structs.replace(report, patch=msgspec.structs.replace(report.patch, written=str(target), command=command))

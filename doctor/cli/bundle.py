@@ -22,7 +22,7 @@ def bundle(
     one_language(lang)
     if output.exists() and not preview:
         raise DoctorError(f"{output}: this file exists already; name a new one with -o")
-    from doctor.diagnosis.known_issues import analyze
+    from doctor.diagnosis.pipeline import analyze
     from doctor.reporters.bundle import make
 
     made = make(analyze(paths, config=config, lang=lang))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -29,6 +29,7 @@ def check(
         bool, typer.Option("--unsafe-fixes", help="With --fix or --diff: also guessed values and removed keys.")
     ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change, and write nothing.")] = False,
+    skip_foreign: Annotated[bool, typer.Option("--skip-foreign", help="Pass over files that are no LLaMA-Factory configuration.")] = False,
     folder: Annotated[Path, typer.Option("--folder", help="The folder that the training will be started in.")] = Path(),
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
@@ -43,46 +44,93 @@ def check(
 
     A file that is no LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
-    from doctor.diagnosis.pipeline import check as run_analysis
-
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
         raise DoctorError(f"-o takes several reports only as {' or '.join(JOINED)}; check the files one at a time")
+    about = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
+    work = _Work(fix, diff, unsafe_fixes, about)
     reports: list[Report] = []
     code = 0
     for path in configs:
         try:
-            text, values = _load(path)
-            options: dict[str, Any] = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
-            report = run_analysis(path, **options)
-            if fix or diff:
-                new, fixed, left = _fixed(path, text, values, report.patch if unsafe_fixes else None)
-                if diff:
-                    code = max(code, int(new != text))
-                    write_out(_diff(path, text, new), encoding=None)
-                elif new != text:
-                    _write(path, new)
-                    report = run_analysis(path, **options)
-                _summarise(path, report, fixed, left, written=not diff)
-            if not diff:
-                _say_memory(path, values, gpu_memory)
+            report, slips = work.check(path)
         except DoctorError as error:
-            if len(configs) == 1:
-                raise
-            typer.echo(f"lfdoctor: {' '.join(str(error).split())}", err=True)
-            code = BAD_USAGE
+            if not (skip_foreign and isinstance(error, _Foreign)):
+                code = _report(error, alone=len(configs) == 1)
             continue
-        code = max(code, int(any(finding.severity in severities for finding in report.findings)))
+        code = max(code, int(slips or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
-    if diff:
-        return code
-    if len(configs) > 1 and kind in JOINED:
+    if not diff:
+        _emit_all(reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose)
+    return code
+
+
+def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: bool, quiet: bool, verbose: bool) -> None:
+    if joined:
         text = _joined(reports, kind)
         write_out(text) if output is None else write_file(output, text)
-    else:
-        for report in reports:
-            emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
-    return code
+        return
+    for report in reports:
+        emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
+
+
+class _Work(NamedTuple):
+    """What is to be done with each file; `about` are the arguments of pipeline.check."""
+
+    fix: bool
+    diff: bool
+    unsafe_fixes: bool
+    about: dict[str, Any]
+
+    def check(self, path: Path) -> tuple[Report, bool]:
+        """The report of a file (after --fix, of the fixed file), and whether the exit code is 1 whatever the report says."""
+        from doctor.diagnosis.pipeline import check as run_analysis
+
+        text, values = _load(path)
+        report = run_analysis(path, **self.about)
+        slips = _v1_slips(path, values)
+        if not self.diff:
+            _say_memory(path, values, self.about["gpu_memory_gib"])
+        if not (self.fix or self.diff):
+            return report, slips
+        new, fixed, left = _fixed(path, text, values, report.patch if self.unsafe_fixes else None)
+        if self.diff:
+            write_out(_diff(path, text, new), encoding=None)
+            slips = slips or new != text
+        elif new != text:
+            _write(path, new)
+            report = run_analysis(path, **self.about)
+        _summarise(path, report, fixed, left, written=not self.diff)
+        return report, slips
+
+
+class _Foreign(DoctorError):
+    """The file belongs to another program."""
+
+
+def _report(error: DoctorError, *, alone: bool) -> int:
+    """Says on stderr why one of several files was not checked; raises the error for a single one."""
+    if alone:
+        raise error
+    typer.echo(f"lfdoctor: {' '.join(str(error).split())}", err=True)
+    return BAD_USAGE
+
+
+def _v1_slips(path: Path, values: Mapping[str, Any]) -> bool:
+    """Names the unknown keys of a v1 config on stderr; whether there are any."""
+    from difflib import get_close_matches
+
+    from doctor.config.option_names import newer_names
+    from doctor.config.recognise import shape_of
+
+    known = newer_names()["v1"]
+    unknown = [key for key in values if key not in known] if shape_of(values) == "v1" else []
+    for key in unknown:
+        near = get_close_matches(key, known, n=1, cutoff=0.7)
+        typer.echo(
+            f"lfdoctor: {path}: Unknown option `{key}` of the v1 trainer" + (f"; did you mean `{near[0]}`?" if near else ""), err=True
+        )
+    return bool(unknown)
 
 
 def _load(path: Path) -> tuple[str, dict[str, Any]]:
@@ -95,7 +143,7 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
     values = files.parse(path, text)
     if shape_of(values) is None:
         known = sum(map(known_somewhere, values))
-        raise DoctorError(
+        raise _Foreign(
             f"{path}: not a LLaMA-Factory training configuration ({known} of {len(values)} top-level keys are its options); left as it is"
         )
     return text, values

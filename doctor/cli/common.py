@@ -1,4 +1,4 @@
-"""What several commands share: option types, where output goes, exit codes."""
+"""Shared by several commands: option types, output, exit codes."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ Pager = Annotated[bool, typer.Option("--pager/--no-pager", help="Page what is lo
 
 
 def one_of(value: str, allowed: Any, option: str) -> str:
-    """`value`, if it is allowed; else a DoctorError that says what is."""
+    """`value` if it is allowed; else a DoctorError that lists the allowed ones."""
     if value not in allowed:
         raise DoctorError(f"{option} is one of {', '.join(allowed)}; not {value!r}")
     return value
 
 
 def one_language(lang: str) -> str:
-    """`lang`, if reports have words in it."""
+    """`lang` if reports exist in it; else a DoctorError."""
     return one_of(lang, LANGUAGES, "--lang")
 
 
 def emit(report: Report, kind: str, output: Path | None, *, quiet: bool = False, verbose: bool = False, pager: bool = True) -> None:
-    """Renders the report to the file (UTF-8) or to standard output as that can show it; what is longer than the terminal is paged."""
+    """Render the report to the file (UTF-8) or to standard output; a text longer than the terminal is paged."""
     import msgspec
 
     from doctor.reporters.base import Screen
@@ -76,7 +76,7 @@ def screen() -> Screen:
 
 
 def paged(text: str) -> bool:
-    """Shows `text` in a pager, if it is longer than the terminal and there is one; an empty LFDOCTOR_PAGER or PAGER means none."""
+    """Show `text` in a pager if it is longer than the terminal and a pager exists; an empty LFDOCTOR_PAGER or PAGER means none."""
     if not (sys.stdout.isatty() and sys.stdin.isatty()) or text.count("\n") < shutil.get_terminal_size((80, 24)).lines:
         return False
     chosen = os.environ.get("LFDOCTOR_PAGER", os.environ.get("PAGER", "less" if shutil.which("less") else ""))
@@ -94,7 +94,7 @@ def paged(text: str) -> bool:
 
 
 def write_out(text: str, encoding: str | None = "utf-8") -> None:
-    """To standard output; formats for machines and files are UTF-8 everywhere, what the terminal cannot show becomes `?`."""
+    """Write to standard output; machine formats are UTF-8 everywhere, characters that the terminal cannot show become `?`."""
     data = text.encode(encoding or sys.stdout.encoding or "ascii", "replace")
     sys.stdout.flush()
     stream = getattr(sys.stdout, "buffer", None)
@@ -106,7 +106,7 @@ def write_out(text: str, encoding: str | None = "utf-8") -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """To a file, as UTF-8 with plain newlines. Raises DoctorError if it cannot be written."""
+    """Write a file as UTF-8 with plain newlines. Raises DoctorError if that fails."""
     try:
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("terminal", "json", "html")
 COLUMNS = 6
-"""So many runs stand beside each other in a terminal; of more only what separates them is told."""
+"""Most runs shown side by side in a terminal; for more only what separates them is shown."""
 
 
 def compare(
@@ -46,7 +46,7 @@ def _html(compared: Compared, lang: str) -> str:
     from doctor.fleet.output import page
 
     heads = [
-        {"name": one.path, "status": one.status, "cause": one.cause, "state": "failed" if one.failed else "sound"} for one in compared.runs
+        {"name": run.path, "status": run.status, "cause": run.cause, "state": "failed" if run.failed else "sound"} for run in compared.runs
     ]
     drawn = picture(compared.curves())
     return "".join(
@@ -61,34 +61,34 @@ def _terminal(compared: Compared, lang: str) -> str:
 
     from doctor.fleet.attribution.curves import blocks
     from doctor.fleet.output import explanations
-    from doctor.reporters.terminal import to_text
-    from doctor.words import fleet
+    from doctor.reporters.terminal.canvas import to_text
+    from doctor.words import catalogue
 
     found = compared.explanation
     parts: list[RenderableType] = []
     for place, run in enumerate(compared.runs[: 3 * COLUMNS], 1):
         parts.append(Text(f"{place}. {run.path}: {run.status}{f', {run.cause}' if run.cause else ''}"))
-    parts.append(Text(f"\n{fleet.say('guilty', lang)} ({fleet.say('good_failed', lang, good=found.good, failed=found.failed)})", "bold"))
+    counts = catalogue.say("fleet.say.good_failed", lang, good=found.good, failed=found.failed)
+    parts.append(Text(f"\n{catalogue.say('fleet.say.guilty', lang)} ({counts})", "bold"))
     if found.verdict != "found":
         parts.append(Text(explanations.verdict(found, lang)))
     parts += [
-        Text(explanations.candidate(one, lang), "" if one.guilty else "dim")
-        for one in found.suspects[:8]
-        if one.guilty or len(compared.runs) > COLUMNS
+        Text(explanations.candidate(candidate, lang), "" if candidate.guilty else "dim")
+        for candidate in found.suspects[:8]
+        if candidate.guilty or len(compared.runs) > COLUMNS
     ]
     if len(compared.runs) <= COLUMNS:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        for head in (fleet.say("differences", lang), *(str(place) for place in range(1, len(compared.runs) + 1))):
+        for head in (catalogue.say("fleet.say.differences", lang), *(str(place) for place in range(1, len(compared.runs) + 1))):
             table.add_column(Text(head), overflow="fold")
-        for one in compared.differences:
-            table.add_row(
-                Text(f"{one.key}{' *' if one.named else ''}"), *(Text("" if value is None else str(value)) for value in one.values)
-            )
+        for difference in compared.differences:
+            cells = [Text("" if value is None else str(value)) for value in difference.values]
+            table.add_row(Text(f"{difference.key}{' *' if difference.named else ''}"), *cells)
         parts += [Text(""), table]
-        if any(one.named for one in compared.differences):
-            parts.append(Text(f"* {fleet.say('named_first', lang)}", "dim"))
+        if any(difference.named for difference in compared.differences):
+            parts.append(Text(f"* {catalogue.say('fleet.say.named_first', lang)}", "dim"))
     lines = blocks(compared.curves()[: 3 * COLUMNS])
     if lines:
-        parts.append(Text(f"\n{fleet.say('curves', lang)} ({fleet.say('loss', lang)})", "bold"))
+        parts.append(Text(f"\n{catalogue.say('fleet.say.curves', lang)} ({catalogue.say('fleet.say.loss', lang)})", "bold"))
         parts += [Text(f"{place:3}. {line}") for place, (_, line) in enumerate(lines, 1)]
     return to_text([Group(*parts)], screen())

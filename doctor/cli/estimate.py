@@ -22,7 +22,8 @@ def estimate(
         int | None, typer.Option("--length", help="Tokens of the longest sample, where it is shorter than cutoff_len.", min=1, metavar="N")
     ] = None,
     model_config: Annotated[
-        Path | None, typer.Option("--model-config", help="The model's config.json, where the model is not a known one.", metavar="FILE")
+        Path | None,
+        typer.Option("--model-config", help="The model's config.json, where the model is not a known one.", metavar="FILE"),
     ] = None,
     kind: Annotated[str, typer.Option("--format", "-f", help="terminal or json.", metavar="FORMAT")] = "terminal",
     fit: Annotated[bool, typer.Option("--fit", help="Also search the longest cutoff_len and the largest batch that fit.")] = False,
@@ -41,29 +42,30 @@ def estimate(
     values = read_config(config)
     if model_config is not None:
         facts["model.config"] = read_json(model_config)
-        from_config(facts["model.config"])  # what is missing in a file that was given is told, not passed over
-    one = predict(values, facts=facts)
+        from_config(facts["model.config"])  # raises for a file that lacks sizes, before anything is predicted
+    predicted = predict(values, facts=facts)
     found = search(values, facts=facts) if fit else None
-    write_out(_json(one, found) if kind == "json" else _table(one, found), encoding=None if kind == "terminal" else "utf-8")
+    write_out(_json(predicted, found) if kind == "json" else _table(predicted, found), encoding=None if kind == "terminal" else "utf-8")
     return 0
 
 
-def _json(one: Estimate, found: Fit | None) -> str:
+def _json(estimate: Estimate, found: Fit | None) -> str:
     import json
 
-    return json.dumps({**one.to_dict(), **({"fit": found.to_dict()} if found else {})}, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps({**estimate.to_dict(), **({"fit": found.to_dict()} if found else {})}, indent=2, ensure_ascii=False) + "\n"
 
 
 VERDICTS = {
     "fits": "fits",
     "tight": "tight: the peak is near the card's edge",
     "no": "does not fit",
-    "unknown": "give --gpu-memory for a verdict",
+    "unknown": "Add --gpu-memory 24 to see if it fits.",
 }
+"""Verdict -> what the table says."""
 
 
-def _table(one: Estimate, found: Fit | None) -> str:
-    """The estimate as people read it: the answer first, then what it is made of, then what it rests on."""
+def _table(peak: Estimate, found: Fit | None) -> str:
+    """The estimate as text: the verdict, the terms, the assumptions."""
     from io import StringIO
 
     from rich.console import Console
@@ -72,24 +74,29 @@ def _table(one: Estimate, found: Fit | None) -> str:
 
     look = screen()
     console = Console(file=StringIO(), width=look.width, force_terminal=look.color, no_color=not look.color, highlight=False)
-    console.print(Text(f"{one.model}: {one.allocated_gib:.1f} GiB at the peak ({one.low_gib:.1f} to {one.high_gib:.1f})", style="bold"))
-    if one.capacity_gib is None:
+    console.print(
+        Text(
+            f"{peak.model}: {peak.allocated_gib:.1f} GiB at the peak ({peak.low_gib:.1f} to {peak.high_gib:.1f})",
+            style="bold",
+        )
+    )
+    if peak.capacity_gib is None:
         console.print(VERDICTS["unknown"])
     else:
-        console.print(f"{VERDICTS[one.verdict]}; usable {one.capacity_gib:.1f} GiB, margin {one.margin_gib or 0:+.1f} GiB")
-    console.print(f"the card must have free {one.device_gib:.1f} GiB; nvidia-smi may show up to {one.may_show_gib:.1f} GiB")
+        console.print(f"{VERDICTS[peak.verdict]}; usable {peak.capacity_gib:.1f} GiB, margin {peak.margin_gib or 0:+.1f} GiB")
+    console.print(f"the card must have free {peak.device_gib:.1f} GiB; nvidia-smi may show up to {peak.may_show_gib:.1f} GiB")
     console.print(
-        f"peak in {one.peak_phase}, next {one.runner_up} at {one.phases.get(one.runner_up or '', 0):.1f} GiB; interval: {one.regime}"
+        f"peak in {peak.peak_phase}, next {peak.runner_up} at {peak.phases.get(peak.runner_up or '', 0):.1f} GiB; interval: {peak.regime}"
     )
     table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in sorted(one.terms.items(), key=lambda item: -item[1]):
+    for name, value in sorted(peak.terms.items(), key=lambda item: -item[1]):
         table.add_row("  " + name.replace("_", " "), f"{value:8.2f} GiB")
     console.print("terms (not all alive at once):")
     console.print(table)
-    rest = {name: value for name, value in one.assumed.items() if value is not None and not name.startswith("length")}
-    console.print(Text(f"assumed length: {one.assumed['length']} tokens ({one.assumed['length_source']})"))
+    rest = {name: value for name, value in peak.assumed.items() if value is not None and not name.startswith("length")}
+    console.print(Text(f"assumed length: {peak.assumed['length']} tokens ({peak.assumed['length_source']})"))
     console.print(Text("assumed: " + ", ".join(f"{name.replace('_', ' ')} {_yaml(value)}" for name, value in rest.items())))
-    for note in one.notes:
+    for note in peak.notes:
         console.print(Text(f"note: {note}"))
     for line in _fit_lines(found) if found else ():
         console.print(Text(line))

@@ -23,7 +23,7 @@ def explain(
 ) -> None:
     """What a rule means, how it is seen, what helps."""
     from doctor.cli.rules import load_rules
-    from doctor.reporters.terminal import to_text
+    from doctor.reporters.terminal.canvas import to_text
     from doctor.words import catalogue
 
     shown = screen()

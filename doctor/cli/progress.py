@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from doctor.readers.file import Progress as ReadingProgress
 
 DELAY_SECONDS = 1.0
 """Nothing is drawn before: most runs are read faster, and rich.progress takes 50 ms to import."""
@@ -41,30 +43,32 @@ class _ReadingProgress:
             self._shown.stop()
 
 
-def _progress() -> Progress:
+def progress_bar(*columns: Any) -> Progress:
+    """A bar of rich columns on standard error, not yet started; disabled where that is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import Progress
 
-    shown = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), console=Console(stderr=True), transient=True
-    )
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, DownloadColumn, TextColumn
+
+    shown = progress_bar(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     shown.add_task("", total=None)
     shown.start()
     return shown
 
 
 @contextmanager
-def shown_progress() -> Iterator[None]:
-    """Shows how far the files are read while the block runs."""
+def shown_progress() -> Iterator[ReadingProgress | None]:
+    """What to pass to the readers as `progress` while the block runs; None where nothing would be shown."""
     if not sys.stderr.isatty():
-        yield
+        yield None
         return
-    from doctor.readers import base
-
     progress = _ReadingProgress()
-    base.progress = progress
     try:
-        yield
+        yield progress
     finally:
-        base.progress = None
         progress.close()

@@ -52,7 +52,7 @@ def _table(rules: list[Rule], lang: str) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from doctor.reporters.terminal import COLOURS, to_text
+    from doctor.reporters.terminal.canvas import COLOURS, to_text
     from doctor.support.wrapping import Flowing
     from doctor.words.catalogue import load
 

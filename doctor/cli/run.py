@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -62,11 +63,13 @@ def run(
     one_language(lang)
     if not sys.platform.startswith(("linux", "darwin")):
         raise DoctorError("lfdoctor run needs Linux or macOS; use the callback (from doctor import DoctorCallback) here")
-    from doctor.diagnosis.known_issues import analyze
+    from doctor.diagnosis.pipeline import analyze
     from doctor.live.supervisor.supervise import exit_code
     from doctor.live.supervisor.watched_run import run as watch
 
     target = folder or Path(time.strftime("lfdoctor-%Y%m%d-%H%M%S"))
+    if folder is None and not dry_run:
+        target = _new_folder(target)
     if dry_run:
         from doctor.live.supervisor.heal import Healer
 
@@ -93,6 +96,20 @@ def run(
             )
     _print_report(outcome, target)
     return exit_code(outcome.code)
+
+
+def _new_folder(path: Path) -> Path:
+    """Create `path`, or `path_2`, `path_3`, ... if it exists: the jobs of an array may start in the same second."""
+    for number in itertools.count(2):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            path = path.with_name(f"{path.name.partition('_')[0]}_{number}")
+        except OSError:  # reported when the folder is used
+            break
+        else:
+            break
+    return path
 
 
 @contextlib.contextmanager

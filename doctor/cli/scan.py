@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from doctor.cli.common import Lang, one_language, one_of, write_out
+from doctor.cli.progress import progress_bar
 from doctor.reporters import registry
 
 if TYPE_CHECKING:
@@ -17,25 +18,25 @@ if TYPE_CHECKING:
     from doctor.fleet.scan.records import RunRecord
 
 SUFFIX = {"terminal": ".txt", "markdown": ".md.txt", "json": ".json", "sarif": ".sarif.json", "html": ".html"}
-"""Endings that a browser opens by itself."""
+"""Endings that a browser displays."""
 
 
 def scan(
     roots: Annotated[list[str], typer.Argument(metavar="ROOT...", help="Folders that hold runs, or s3://, gs://, hdfs:// ... URLs.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The table of runs; findings, page, reports and cache go beside it.", metavar="FILE")
+        Path, typer.Option("--output", "-o", help="The table of runs; findings, page, reports and cache go next to it.", metavar="FILE")
     ] = Path("runs.parquet"),
     engine: Annotated[str, typer.Option("--engine", help="local, dask or ray.")] = "local",
-    address: Annotated[str, typer.Option("--address", help="A cluster that runs already (tcp://...).", metavar="URL")] = "",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Runs analyzed at a time; 0: one a processor.")] = 0,
+    address: Annotated[str, typer.Option("--address", help="A running cluster (tcp://...).", metavar="URL")] = "",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Runs analyzed at a time; 0: one per processor.")] = 0,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which one run is cut off.")] = 120.0,
     memory: Annotated[float, typer.Option("--memory", min=0.2, help="GiB of memory at which one run is cut off.")] = 2.0,
     reports: Annotated[
         str, typer.Option("--reports", help=f"Format of each run's report: none, {', '.join(registry.NAMES)}.", metavar="FORMAT")
     ] = "markdown",
-    every: Annotated[bool, typer.Option("--all", help="List sound runs too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List healthy runs too.")] = False,
     lang: Lang = "en",
-    fail_on: Annotated[str, typer.Option("--fail-on", help="Exit with 1 where a run failed (error), or never.")] = "error",
+    fail_on: Annotated[str, typer.Option("--fail-on", help="Exit with 1 if a run failed (error), or never.")] = "error",
 ) -> int:
     """Which of many runs failed and why, what fails again and again, and what separates failed runs from good ones."""
     from doctor.fleet.scan import engines, records
@@ -54,31 +55,29 @@ def scan(
         report=None if reports == "none" else f"doctor.reporters.registry:REPORTERS:{reports}",
         suffix=SUFFIX.get(reports, ".txt"),
     )
-    with _Shown(every, lang) as shown:
-        summary = scan_all(options, shown)
-    write_out(_told(summary, lang), encoding=None)
-    for path in (output, *(options.beside(end) for end in (".findings.parquet", ".html", ".summary.json"))):
+    with _Display(every, lang) as display:
+        summary = scan_all(options, display)
+    write_out(_summary_text(summary, lang), encoding=None)
+    for path in (output, *(options.sibling(end) for end in (".findings.parquet", ".html", ".summary.json"))):
         typer.echo(f"lfdoctor: {path}", err=True)
     return int(fail_on == "error" and any(state not in ("sound", "unclear") for state in summary.states))
 
 
-class _Shown:
-    """The progress of a scan: a bar on standard error, a line on standard output for every run that is not sound."""
+class _Display:
+    """The progress of a scan: a bar on standard error, a line on standard output for every run that is not healthy."""
 
     def __init__(self, every: bool, lang: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.every, self.lang = every, lang
-        self.console = Console(stderr=True)
         self.states: Counter[str] = Counter()
         columns: tuple[Any, ...] = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
         )  # fmt: skip
-        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.bar = progress_bar(*columns)
         self.task = self.bar.add_task("finding runs", total=None)
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> _Display:
         self.bar.start()
         return self
 
@@ -102,42 +101,43 @@ class _Shown:
 
 def row(record: RunRecord, lang: str) -> str:
     """One run in one line: state, cause, path, evidence."""
-    from doctor.words.fleet import STATES
+    from doctor.words import catalogue
 
     state = record.outcome if record.outcome != "analyzed" else {True: "failed", False: "sound", None: "unclear"}[record.failed]
     said = " ".join((record.error or record.title or "").split())
-    return f"{STATES[state].in_language(lang)}\t{record.cause or '-'}\t{record.path}\t{said[:100]}\n"
+    shown = catalogue.say(f"fleet.state.{state}", lang)
+    return f"{shown}\t{record.cause or '-'}\t{record.path}\t{said[:100]}\n"
 
 
-def _told(summary: Summary, lang: str) -> str:
-    """The summary for a terminal: states, causes, clusters, guilty changes."""
+def _summary_text(summary: Summary, lang: str) -> str:
+    """The summary for a terminal: states, causes, clusters, what separates failed runs."""
     from rich.console import Group, RenderableType
     from rich.table import Table
     from rich.text import Text
 
     from doctor.cli.common import screen
     from doctor.fleet.output import explanations
-    from doctor.reporters.terminal import to_text
-    from doctor.words import fleet
+    from doctor.reporters.terminal.canvas import to_text
+    from doctor.words import catalogue
 
-    counts = ", ".join(f"{count} {fleet.STATES[state].in_language(lang)}" for state, count in summary.states.items())
-    parts: list[RenderableType] = [Text(""), Text(f"{summary.runs} {fleet.say('runs', lang)}: {counts}", "bold")]
+    counts = ", ".join(f"{count} {catalogue.say('fleet.state.' + state, lang)}" for state, count in summary.states.items())
+    parts: list[RenderableType] = [Text(""), Text(f"{summary.runs} {catalogue.say('fleet.say.runs', lang)}: {counts}", "bold")]
     if summary.left_out:
-        parts.append(Text(fleet.say("left_out", lang, count=summary.left_out)))
+        parts.append(Text(catalogue.say("fleet.say.left_out", lang, count=summary.left_out)))
     for heading, lines in (
-        ("causes", [(one.count, one.cause, one.title) for one in summary.causes[:20]]),
-        ("clusters", [(one.count, one.id, one.line.splitlines()[0][:160] if one.line else "") for one in summary.clusters[:10]]),
+        ("causes", [(cause.count, cause.cause, cause.title) for cause in summary.causes[:20]]),
+        ("clusters", [(cluster.count, cluster.id, "".join(cluster.line.splitlines()[:1])[:160]) for cluster in summary.clusters[:10]]),
     ):
         if lines:
             table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
             for count, name, text in lines:
                 table.add_row(Text(str(count)), Text(name), Text(text))
-            parts += [Text(f"\n{fleet.say(heading, lang)}", "bold"), table]
+            parts += [Text(f"\n{catalogue.say('fleet.say.' + heading, lang)}", "bold"), table]
     if summary.sweeps:
-        parts.append(Text(f"\n{fleet.say('guilty', lang)}", "bold"))
+        parts.append(Text(f"\n{catalogue.say('fleet.say.guilty', lang)}", "bold"))
     for sweep in summary.sweeps[:10]:
         found = sweep.explanation
-        parts.append(Text(f"{sweep.folder} ({fleet.say('good_failed', lang, good=found.good, failed=found.failed)})"))
-        said = [explanations.candidate(one, lang) for one in found.suspects[:3] if one.guilty] or [explanations.verdict(found, lang)]
-        parts += [Text(f"  {line}") for line in said]
+        parts.append(Text(f"{sweep.folder} ({catalogue.say('fleet.say.good_failed', lang, good=found.good, failed=found.failed)})"))
+        sentences = [explanations.candidate(candidate, lang) for candidate in found.suspects[:3] if candidate.guilty]
+        parts += [Text(f"  {line}") for line in sentences or [explanations.verdict(found, lang)]]
     return to_text([Group(*parts)], screen())

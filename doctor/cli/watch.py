@@ -42,7 +42,7 @@ def watch(
                     raise
             else:
                 live.update(render(state, min(console.width, 120), lang), refresh=True)
-                if state.status in ("completed", "failed", "interrupted"):
+                if state.status in ("completed", "ended_early", "failed", "interrupted"):
                     break
             time.sleep(interval)
     console.print(render(state, min(console.width, 120), lang))

@@ -1,1 +1,1 @@
-"""What LLaMA-Factory is told: options, files, patches."""
+"""LLaMA-Factory configurations: options, files, fixes and patches."""

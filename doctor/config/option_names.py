@@ -51,7 +51,7 @@ class Synonym(msgspec.Struct, frozen=True):
     source: str = ""
 
     def translate(self, value: Any) -> Any:
-        """The value in LLaMA-Factory's words. Raises KeyError where none is known."""
+        """The value that LLaMA-Factory has for it. Raises KeyError if it has none."""
         if self.values:
             for given, meant in self.values.items():
                 if type(given) is type(value) and given == value:
@@ -75,7 +75,7 @@ def _newer() -> Mapping[str, NewerNames]:
 @functools.cache
 def synonyms() -> Mapping[str, Synonym]:
     """rules/synonyms.yaml, and the older names of options.yaml whose successor every supported release knows."""
-    written = {one.name: one for one in convert(cache.load_yaml(rules_folder() / "synonyms.yaml"), list[Synonym])}
+    written = {entry.name: entry for entry in convert(cache.load_yaml(rules_folder() / "synonyms.yaml"), list[Synonym])}
     older = {}
     for name, option in table().items():
         successor = table().get(option.use or "")
@@ -92,7 +92,7 @@ def known_somewhere(name: str) -> bool:
 def lacks(name: str, facts: Mapping[str, Any], config: Collection[str] = ()) -> bool:
     """Whether `llamafactory-cli train` does not have this option in the run's release, for a config with these keys.
 
-    Names of main count as lacking only if the run tells a release without them. Megatron's names (USE_MCA=1,
+    Names of main count as lacking only if the run reports a release without them. Megatron's names (USE_MCA=1,
     USE_MEGATRON_BRIDGE=1) are options only where the config is written for Megatron.
     """
     installed = versions.versions_of(facts)

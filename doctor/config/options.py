@@ -1,4 +1,4 @@
-"""LLaMA-Factory's options: real names, types, defaults, choices; effective values; the scope in which rules ask about a run."""
+"""LLaMA-Factory's options: names, types, defaults, choices; their effective values; the scope of a rule's conditions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.config import deepspeed, versions
+from doctor.config.values import as_float
 from doctor.config.versions import Version, versions_of
 from doctor.core.run import Run
 from doctor.rulebook.conditions import Condition, Scope, holds
@@ -63,9 +64,9 @@ def _defaults(llamafactory: Version, transformers: Version) -> dict[str, Any]:
 
 
 def effective(config: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Every option's value as LLaMA-Factory would use it: given, else what the run told, else the default of its version.
+    """Every option's value as LLaMA-Factory would use it: the given one, else what the run printed, else the default of its version.
 
-    Beside the options themselves: `zero_stage` (0..3, None if it cannot be known), `zero_offload`, `zero_overlap_comm`,
+    Derived values: `zero_stage` (0..3, None if it cannot be known), `zero_offload`, `zero_overlap_comm`,
     `loads_reference_model`, `warmup_share` (part of the training, None where the number of steps is unknown), `saves_at_evaluations`
     (save_steps is a multiple of eval_steps) and `lora_alpha_over_rank`.
     """
@@ -80,13 +81,13 @@ def effective(config: Mapping[str, Any], facts: Mapping[str, Any] | None = None)
     values["loads_reference_model"] = _loads_reference(values)
     values["warmup_share"] = _warmup_share(values, facts)
     values["saves_at_evaluations"] = _saves_at_evaluations(values)
-    alpha, rank = values.get("lora_alpha"), values.get("lora_rank")
-    values["lora_alpha_over_rank"] = alpha / rank if isinstance(alpha, int | float) and isinstance(rank, int | float) and rank else None
+    alpha, rank = as_float(values.get("lora_alpha"), 0.0), as_float(values.get("lora_rank"), 0.0)
+    values["lora_alpha_over_rank"] = alpha / rank if alpha and rank else None
     return values
 
 
 def effective_batch_size(config: Mapping[str, Any], world_size: int = 1) -> int | None:
-    """Samples per optimizer step: per device x accumulation x ranks (TF get_total_train_batch_size); None if one is no number."""
+    """Samples per optimizer step: per device x accumulation x ranks (TF get_total_train_batch_size); None if a factor is not an int."""
     values = effective(config)
     parts = (values["per_device_train_batch_size"], values["gradient_accumulation_steps"], world_size)
     if any(isinstance(part, bool) or not isinstance(part, int) for part in parts):
@@ -102,9 +103,9 @@ def suggestion(name: str, packages: Mapping[str, Version]) -> str | None:
 
 
 _METHODS = {"lora": "lora", "dora": "lora", "full": "full", "freeze": "freeze", "oft": "oft"}
+"""Fine-tuning methods as model/adapter.py prints them -> finetuning_type."""
 
-
-_TOLD_BY = {
+_OPTIONS_OF_FACT = {
     "finetuning_method": ("finetuning_type",),
     "batch.per_device": ("per_device_train_batch_size",),
     "batch.accumulation": ("gradient_accumulation_steps",),
@@ -112,17 +113,17 @@ _TOLD_BY = {
     "gradient_checkpointing": ("disable_gradient_checkpointing",),
     "compute_dtype": ("bf16", "fp16"),
 }
-"""Facts of a console that tell an option's value."""
+"""Console fact -> the options whose values it reveals."""
 
 
 def options_from_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that a console tells although no config is known."""
+    """Option values that can be derived from a console without a config."""
     out: dict[str, Any] = {}
     method = str(facts.get("finetuning_method", "")).lower()
     if method in _METHODS:
         out["finetuning_type"] = _METHODS[method]
     plain = ("batch.per_device", "batch.accumulation", "quantized.bits")
-    out.update({_TOLD_BY[fact][0]: facts[fact] for fact in plain if facts.get(fact) is not None})
+    out.update({_OPTIONS_OF_FACT[fact][0]: facts[fact] for fact in plain if facts.get(fact) is not None})
     if facts.get("gradient_checkpointing") is False:
         out["disable_gradient_checkpointing"] = True
     if facts.get("compute_dtype") in ("torch.bfloat16", "bfloat16"):
@@ -133,8 +134,8 @@ def options_from_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def drop_facts_about(facts: Mapping[str, Any], keys: Container[str]) -> dict[str, Any]:
-    """`facts` without those that tell the value of one of these options: it was changed since."""
-    return {name: value for name, value in facts.items() if not any(key in keys for key in _TOLD_BY.get(name, ()))}
+    """`facts` without those that reveal the value of one of these options, after it was changed."""
+    return {name: value for name, value in facts.items() if not any(key in keys for key in _OPTIONS_OF_FACT.get(name, ()))}
 
 
 def _zero(value: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,14 +145,14 @@ def _zero(value: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _loads_reference(values: Mapping[str, Any]) -> bool:
-    """train/trainer_utils.py create_ref_model: a second model, unless an adapter can be switched off instead."""
+    """Whether a second model is loaded as reference (train/trainer_utils.py create_ref_model); LoRA switches its adapter off instead."""
     stage = values.get("stage")
     wanted = stage in ("kto", "ppo") or (stage == "dpo" and values.get("pref_loss") not in ("orpo", "simpo"))
     return wanted and (values.get("ref_model") is not None or values.get("finetuning_type") != "lora")
 
 
 def _saves_at_evaluations(values: Mapping[str, Any]) -> bool | None:
-    """Whether every checkpoint falls on an evaluation (transformers: save_steps a round multiple of eval_steps); None for shares."""
+    """Whether save_steps is a multiple of eval_steps, as transformers asks of load_best_model_at_end; None for shares of the run."""
     saves, evaluations = values.get("save_steps"), values.get("eval_steps") or values.get("logging_steps")
     if not isinstance(saves, int | float) or not isinstance(evaluations, int | float) or min(saves, evaluations) < 1:
         return None
@@ -159,16 +160,16 @@ def _saves_at_evaluations(values: Mapping[str, Any]) -> bool | None:
 
 
 def _warmup_share(values: Mapping[str, Any], facts: Mapping[str, Any]) -> float | None:
-    """Transformers' rule: steps from 1 on are steps (and win), below 1 a share; else warmup_ratio."""
+    """Warm-up as a share of the run. transformers: warmup_steps >= 1 are steps and win, below 1 a share; else warmup_ratio."""
     steps, ratio = values.get("warmup_steps"), values.get("warmup_ratio")
     if isinstance(steps, int | float) and steps >= 1:
         planned = facts.get("steps.planned") or values.get("max_steps")
-        return float(steps / planned) if isinstance(planned, int) and planned > 0 else None
+        return as_float(steps, 0.0) / planned if isinstance(planned, int) and planned > 0 else None
     return float(next((part for part in (steps, ratio) if isinstance(part, int | float) and part > 0), 0))
 
 
 def scope_of(run: Run, facts: Mapping[str, Any]) -> Scope:
-    """What conditions may ask: `config.*` effective values, `fact.*` the match's facts over the run's, `run.*` the run's shape."""
+    """What conditions can read: `config.*` effective values, `fact.*` facts (the match's before the run's), `run.*` the run's shape."""
     known = {**run.facts, **facts}
     shape = {
         "completed": run.completed,

@@ -22,7 +22,7 @@ _TIED_TO_BATCH = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradien
 
 
 class Unknown(LookupError):
-    """A remedy names a value that nobody knows here (`{fact.x}` without that fact, a number that is none)."""
+    """A remedy needs a value that is not known (`{fact.x}` without that fact)."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -36,16 +36,16 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Patch(msgspec.Struct, frozen=True):
-    """Changes that go together; `because` maps each changed key to the remedy (`rule id` + `#` + remedy id) or duty that asked for it."""
+    """Changes that belong together; `because` maps each changed key to the remedy (`rule id#remedy id`) that asked for it."""
 
     changes: tuple[Change, ...] = ()
     because: dict[str, str] = {}
 
 
 def changes_of(remedy: Remedy, config: Mapping[str, Any], scope: Scope) -> tuple[Change, ...]:
-    """What the remedy changes in `config` (given keys only; `scope["config"]` holds the effective values); empty if nothing.
+    """The remedy's changes of `config` (given keys only; `scope["config"]` holds the effective values); empty if it changes nothing.
 
-    Conditions and placeholders see the state before the remedy. Raises Unknown where a value cannot be known.
+    Conditions and placeholders are evaluated before the remedy. Raises Unknown for a value that is not known.
     """
     changed: dict[tuple[Target, str], Change] = {}
     for op in remedy.patch:
@@ -73,7 +73,7 @@ def apply(config: Mapping[str, Any], changes: Iterable[Change]) -> dict[str, Any
 
 
 def joined(config: Mapping[str, Any], changes: Iterable[Change]) -> tuple[Change, ...]:
-    """One change a key: from the value given in `config` to the last one; what ends where it began is left out."""
+    """One change per key: from the value given in `config` to the last new one. Changes without effect are left out."""
     last: dict[tuple[Target, str], Change] = {}
     for change in changes:
         last.pop((change.target, change.key), None)
@@ -88,7 +88,7 @@ def joined(config: Mapping[str, Any], changes: Iterable[Change]) -> tuple[Change
 
 
 def fill(value: Any, scope: Scope) -> Any:
-    """`value` with its placeholders filled; a text that is one placeholder takes the value with its type. Raises Unknown."""
+    """`value` with its placeholders filled. A text that is a single placeholder becomes the value itself. Raises Unknown."""
     if isinstance(value, dict):
         return {key: fill(part, scope) for key, part in value.items()}
     if isinstance(value, list):
@@ -147,7 +147,7 @@ def _with(settings: Mapping[str, Any], path: list[str], value: Any) -> dict[str,
 
 
 def _scaled(value: Any, by: float, scale: Scale) -> int | float | None:
-    """The scaled number, or None where it would not move the way it should (a limit never pushes it back past where it stands)."""
+    """The scaled number; None if the limits would leave it unchanged or move it the other way."""
     if isinstance(value, str):
         value = as_float(value, math.nan)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(as_float(value, math.nan)) < LARGEST:
@@ -185,7 +185,7 @@ def _same_effective_batch(config: Mapping[str, Any], before: Mapping[str, Any], 
 
 
 def _same_lora_scaling(config: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
-    """A written lora_alpha follows the rank: alpha / r stays (with rsLoRA alpha / sqrt(r)); an unwritten one is 2 r anyway."""
+    """A given lora_alpha follows the rank, so that alpha / r (with rsLoRA alpha / sqrt(r)) stays; the default is 2 r anyway."""
     alpha, old, new = config.get("lora_alpha"), before.get("lora_rank"), after.get("lora_rank")
     if isinstance(alpha, int) and isinstance(old, int) and isinstance(new, int) and old > 0 and old != new:
         share = math.sqrt(new / old) if before.get("use_rslora") is True else new / old

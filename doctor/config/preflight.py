@@ -1,4 +1,4 @@
-"""What stands on disk around a configuration: datasets, the DeepSpeed file, the output folder. For `lfdoctor check`, before the run.
+"""Files that a configuration needs or collides with: datasets, the DeepSpeed file, the output folder. For `lfdoctor check`.
 
 Paths are taken as LLaMA-Factory takes them: relative to the folder that the training is started in. The rules it follows are those
 of LLaMA-Factory 0.9.5: data/parser.py get_dataset_list, data/loader.py _load_single_dataset, hparams/parser.py 484-500.
@@ -24,13 +24,13 @@ _WEIGHTS = (*_SINGLE, "pytorch_model.bin.index.json", "model.safetensors.index.j
 """extras/constants.py CHECKPOINT_NAMES."""
 
 _HEAD = 1 << 20
-"""So much of a dataset file is looked at: its first record tells the columns."""
+"""Bytes read of a dataset file: its first record shows the columns."""
 
 
 def facts_about(config: Mapping[str, Any], folder: Path, where: Where) -> Iterator[Fact]:
-    """Facts of the form dataset_undefined = "a, b" about what is missing or in the way; nothing about what cannot be told from here.
+    """Facts about what is missing or in the way, such as dataset_undefined = "a, b". What cannot be checked on disk gives none.
 
-    `folder` is where the training will be started; `where` is the config file, which the facts belong to.
+    `folder` is the working directory of the training; `where` is the config file, the source of the facts.
     """
     found = {**_datasets(config, folder), **_deepspeed(config, folder), **_output(config, folder)}
     if str(where.file).lower().endswith(".json"):
@@ -51,12 +51,12 @@ def _datasets(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return {"dataset_info_unreadable": f"{place}/dataset_info.json ({_short(error)})"}
     if not isinstance(info, dict):
         return {"dataset_info_unreadable": f"{place}/dataset_info.json (not a mapping)"}
-    told: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         for fact, text in _one_dataset(name, info, folder / place, str(config.get("stage") or "sft")):
-            told.setdefault(fact, []).append(text)
-    known = {"datasets_known": ", ".join(sorted(map(str, info))[:20])} if "dataset_undefined" in told else {}
-    return {**{fact: ", ".join(texts) for fact, texts in told.items()}, **known}
+            problems.setdefault(fact, []).append(text)
+    known = {"datasets_known": ", ".join(sorted(map(str, info))[:20])} if "dataset_undefined" in problems else {}
+    return {**{fact: ", ".join(texts) for fact, texts in problems.items()}, **known}
 
 
 def _one_dataset(name: str, info: Mapping[str, Any], folder: Path, stage: str) -> Iterator[tuple[str, str]]:
@@ -82,12 +82,12 @@ def _one_dataset(name: str, info: Mapping[str, Any], folder: Path, stage: str) -
 
 def _first_file(path: Path) -> Path | None:
     if path.is_dir():
-        return next((one for one in islice(path.iterdir(), 1000) if one.is_file()), None)
+        return next((file for file in islice(path.iterdir(), 1000) if file.is_file()), None)
     return path if path.is_file() else None
 
 
 def _first_record(file: Path) -> Mapping[str, Any] | None:
-    """The first example of a JSON or JSON-lines file; None where it cannot be told cheaply."""
+    """The first example of a JSON or JSON-lines file; None if it is not within the first _HEAD bytes."""
     if FILE_TYPES.get(file.suffix[1:]) != "json":
         return None
     try:

@@ -27,7 +27,7 @@ SPECIFIC = _words(
     predict_with_generate freeze_vision_tower use_mca use_megatron_bridge freeze_trainable_layers max_samples reward_model
     """
 )
-"""Option names that mean little outside of LLaMA-Factory and transformers: one of them tells."""
+"""Option names that hardly any other program uses: one of them is enough."""
 
 LLAMAFACTORY_ONLY = _words(
     """
@@ -36,7 +36,7 @@ LLAMAFACTORY_ONLY = _words(
     adapter_name_or_path stage template dataset
     """
 )
-"""Names by which LLaMA-Factory is told from trl's and transformers' own YAML files."""
+"""Names that trl and transformers do not have in their YAML files."""
 
 STAGES = frozenset({"pt", "sft", "rm", "ppo", "dpo", "kto", "orpo"})
 """Values of `stage`; orpo was a stage up to 0.7. CI files use the same key for other things."""
@@ -49,7 +49,7 @@ FOREIGN = _words(
     AWSTemplateFormatVersion Resources resource tasks hosts roles script include workflow steps runs image pipeline _target_ hydra
     """
 )
-"""Top-level keys by which other programs' files are known; no release of LLaMA-Factory has one of them."""
+"""Top-level keys of other programs' files; no release of LLaMA-Factory has one of them."""
 
 
 V1_ONLY = _words("train_dataset peft_config kernel_config quant_config dist_config init_config model_class sample_backend")

@@ -1,4 +1,4 @@
-"""Versions of the installed packages: the only parser, and what a run tells of them."""
+"""Versions of the installed packages: the only parser, and the versions that a run reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Version = tuple[int, ...]
 """Release numbers: 4.57.1 is (4, 57, 1)."""
 
 NEWEST: dict[str, Version] = {"llamafactory": (0, 9, 5), "transformers": (5, 6, 0)}
-"""The versions that rules/options.yaml was last generated from; assumed where a run does not tell its own."""
+"""The versions that rules/options.yaml was last generated from; assumed for a run that reports none."""
 
 
 def parse(text: str) -> Version:
@@ -20,7 +20,7 @@ def parse(text: str) -> Version:
 
 
 def reported(facts: Mapping[str, Any], package: str) -> Version:
-    """The version in the fact `versions.<package>`; () if the run does not tell it."""
+    """The version in the fact `versions.<package>`; () if the run does not report it."""
     return parse(str(facts.get(f"versions.{package}") or ""))
 
 

@@ -1,7 +1,7 @@
-"""What a run can tell us: readers and the live callback both produce these, and nothing else.
+"""The events of a run, produced by the readers and by the live callback.
 
-All events are frozen, JSON-able msgspec structs. Order inside a lane is sacred (metrics by step: `Step`, `Sample`;
-text by line: `LogLine`, `Crash`, `ProcessEnd`); between the two lanes there is none. `ConfigSeen` comes before both.
+All are frozen msgspec structs that JSON can hold. There are two lanes: metrics ordered by step (`Step`, `Sample`) and text ordered by line
+(`LogLine`, `Crash`, `ProcessEnd`). Between the lanes there is no order. `ConfigSeen` comes before both.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
-Phase = Literal["start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end"]
-"""What the run was doing, told by the reader from marker lines and traceback frames, never from the step counter."""
+from doctor.core.phases import Phase
 
 Origin = Literal["yaml", "command", "training_args", "model_card", "events", "adapter", "console", "journal"]
-"""Where a configuration was found: the user's own file or command line first, what can be recovered from a run after."""
+"""Where a configuration was found: the user's own file or command line, or what a run left behind."""
 
 
 class Where(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A place a human can open: a file and a 1-based line, or a training step of it."""
+    """A place in a file: a 1-based line, or a training step."""
 
     file: str
     line: int | None = None
@@ -42,8 +41,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class ConfigSeen(Event, frozen=True, kw_only=True):
     """A training configuration under LLaMA-Factory's option names (values as LLaMA-Factory would load them).
 
-    Within one origin later values win key by key; over origins see `doctor.core.run.ORIGIN_TRUST`. `lines` says at which line of the file
-    a key stands, where that is known.
+    Within one origin a later value replaces an earlier one, key by key; between origins `doctor.core.run.ORIGIN_TRUST` decides.
+    `lines` has the keys' 1-based lines in the file, where known.
     """
 
     values: dict[str, Any]
@@ -56,8 +55,8 @@ class Step(Event, frozen=True, kw_only=True, gc=False):
 
     `metrics` uses the names of `trainer_state.json` (loss, grad_norm, learning_rate, epoch, eval_loss, rewards/accuracies, ...),
     plus from trainer_log.jsonl: throughput, total_tokens, vram_allocated_gib, vram_reserved_gib. Non-finite values are kept.
-    `seconds` is wall time since training began in this process, if known. `exact` is False where the source does not print the step and
-    the reader worked it out.
+    `seconds` is wall time since training began in this process, if known. `exact` is False if the source does not print the step and
+    the reader inferred it.
     """
 
     step: int
@@ -105,7 +104,7 @@ class Crash(Event, frozen=True, kw_only=True):
 
 
 class Sample(Event, frozen=True, kw_only=True):
-    """A reading of the machine at `seconds` since the process began; names carry units (gpu.0.used_gib, host.available_gib, ...)."""
+    """Readings of the machine, `seconds` after the process began; names have their units (gpu.0.used_gib, host.available_gib, ...)."""
 
     metrics: dict[str, float]
     seconds: float | None = None
@@ -114,8 +113,8 @@ class Sample(Event, frozen=True, kw_only=True):
 class ProcessEnd(Event, frozen=True, kw_only=True):
     """A process of the run ended: exit `code` (shell or Python style; negative = -signal) and/or `signal` number.
 
-    `reporter` says who tells it: torchrun's failure block, the shell, or our own supervisor. `first` marks the one
-    that torchrun names "Root Cause (first observed failure)". `phase` is what the run was doing when it was told.
+    `reporter` is the source: torchrun's failure block, the shell, or our own supervisor. `first` marks the process that torchrun
+    names "Root Cause (first observed failure)". `phase` is the run's phase at the time of the report.
     """
 
     code: int | None = None

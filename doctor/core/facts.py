@@ -55,8 +55,6 @@ FACTS: dict[str, FactInfo] = {
     "accelerate.distributed_type": FactInfo("str", "", "accelerate"),
     "deepspeed.config": FactInfo("dict", "", "deepspeed, config"),
     "deepspeed.stage": FactInfo("int", "", "deepspeed, accelerate, console"),
-    "deepspeed.offload": FactInfo("bool", "", "deepspeed"),
-    "deepspeed.overlap_comm": FactInfo("bool", "", "deepspeed"),
     "llamafactory.trainer": FactInfo("str", "", "config: v1 where it is a config of the v1 trainer"),
     # model
     "framework": FactInfo("str", "", "console, live"),
@@ -99,6 +97,7 @@ FACTS: dict[str, FactInfo] = {
     "stands.*": FactInfo("dict", "", "stack dump of one rank"),
     # before the run (config/preflight.py)
     "config_duplicate_key": FactInfo("str", "", "config"),
+    "config_is_json": FactInfo("str", "", "preflight"),
     "dataset_info_unreadable": FactInfo("str", "", "preflight"),
     "dataset_undefined": FactInfo("str", "", "preflight"),
     "datasets_known": FactInfo("str", "", "preflight"),

@@ -1,83 +1,26 @@
-"""Run: what is known so far of one training run, a fold over its events in constant memory."""
+"""Run: the state of one training run, folded from its events in constant memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import isfinite
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, Origin, ProcessEnd, Sample, Step, Where
+from doctor.core.series import Series
 from doctor.support.optional import need
 
 if TYPE_CHECKING:
     import pandas
 
 ORIGIN_TRUST: tuple[Origin, ...] = ("model_card", "adapter", "events", "training_args", "console", "journal", "yaml", "command")
-"""Least trusted first: a value found in a later origin wins over the same key of an earlier one."""
+"""Least trusted first: a value of a later origin replaces that of an earlier one."""
 
-SERIES_POINTS = 8192
-"""A series never holds more points than this; a longer one keeps the extremes of each stretch (min, max, every non-finite run)."""
-
-
-class Series:
-    """One metric over steps, in constant memory: `steps[i]`, `values[i]`; when full, each four points keep their min and max."""
-
-    __slots__ = ("capacity", "steps", "values")
-
-    def __init__(self, capacity: int = SERIES_POINTS) -> None:
-        self.capacity = capacity
-        self.steps: list[int] = []
-        self.values: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[tuple[int, float]]:
-        return zip(self.steps, self.values, strict=True)
-
-    def append(self, step: int, value: float) -> None:
-        """Adds a point; halves the resolution (keeping extremes) once `capacity` is exceeded."""
-        steps = self.steps
-        steps.append(step)
-        self.values.append(value)
-        if len(steps) > self.capacity:
-            self._thin()
-
-    def extend(self, steps: Sequence[int], values: Sequence[float]) -> None:
-        """As `append` for each point, in order."""
-        place = 0
-        while place < len(steps):
-            stop = place + self.capacity + 1 - len(self.steps)
-            self.steps += steps[place:stop]
-            self.values += values[place:stop]
-            place = stop
-            if len(self.steps) > self.capacity:
-                self._thin()
-
-    def _thin(self) -> None:
-        """Keep the extremes of each four points."""
-        values, kept = self.values, list[int]()
-        for start, four in enumerate(zip(values[::4], values[1::4], values[2::4], values[3::4], strict=False)):
-            if isfinite(sum(four)):
-                low, high = four.index(min(four)), four.index(max(four))
-                kept += (4 * start + low,) if low == high else (4 * start + min(low, high), 4 * start + max(low, high))
-            else:
-                kept += self._extremes(4 * start, 4 * start + 4)
-        kept += self._extremes(len(values) // 4 * 4, len(values))
-        self.steps = [self.steps[place] for place in kept]
-        self.values = [self.values[place] for place in kept]
-
-    def _extremes(self, start: int, stop: int) -> list[int]:
-        """The places of the lowest, the highest and the first non-finite value of a stretch."""
-        places = range(start, stop)
-        finite = [i for i in places if isfinite(self.values[i])]
-        broken = [i for i in places if not isfinite(self.values[i])][:1]
-        ends = [min(finite, key=self.values.__getitem__), max(finite, key=self.values.__getitem__)] if finite else []
-        return sorted({*ends, *broken})
+_MAX_RANKS, _MAX_ATTEMPTS, _MAX_EXCEPTIONS, _MAX_ENDS, _MAX_METRICS = 100_000, 10_000, 256, 256, 512
+"""Bounds of what a run remembers, far above any real run; a damaged or hostile log must not fill the memory."""
 
 
 class Run:
-    """Everything known about one run so far. Detectors of one lane must not read what the other lane writes (see design law on lanes)."""
+    """Everything known about a run so far. Detectors of one lane must not read what events of the other lane write."""
 
     def __init__(self) -> None:
         self.config: dict[str, Any] = {}
@@ -99,8 +42,8 @@ class Run:
         self._clock: tuple[int, int, float] | None = None
 
     def apply(self, event: Event) -> None:
-        """Takes one event into account."""
-        if event.rank is not None and len(self.ranks) < 100_000:
+        """Add an event."""
+        if event.rank is not None and len(self.ranks) < _MAX_RANKS:
             self.ranks.add(event.rank)
         self.seen.add(event.__class__.__name__)
         if isinstance(event, Step):
@@ -108,7 +51,7 @@ class Run:
             return
         match event:
             case Crash():
-                if len(self.exceptions) < 256:
+                if len(self.exceptions) < _MAX_EXCEPTIONS:
                     self.exceptions.add(event.exception)
             case ConfigSeen():
                 self._apply_config(event)
@@ -119,10 +62,10 @@ class Run:
                 for name, value in event.metrics.items():
                     self.samples.setdefault(name, Series()).append(round(event.seconds or 0), value)
             case ProcessEnd():
-                self.ends = [*self.ends, event][-256:]
+                self.ends = [*self.ends, event][-_MAX_ENDS:]
 
     def apply_all(self, steps: Sequence[Step]) -> None:
-        """As `apply` for each, metric by metric where all are alike."""
+        """`apply` for each step, metric by metric if all are of one process and have the same metrics."""
         first, rest = steps[0], steps[1:]
         self.apply(first)
         columns = self._columns(first, rest) if rest else None
@@ -138,23 +81,23 @@ class Run:
         seconds = [step.seconds for step in rest if step.seconds is not None]
         if seconds:
             self.seconds.extend(numbers, seconds)
-            for number, told in zip(numbers, seconds, strict=True):
-                self._apply_pace(first.attempt, number, told)
+            for number, moment in zip(numbers, seconds, strict=True):
+                self._apply_pace(first.attempt, number, moment)
 
     def _columns(self, first: Step, rest: Sequence[Step]) -> dict[str, list[float]] | None:
-        """The values of each metric; None where the steps are not of one process or do not tell the same."""
+        """The values of each metric; None if the steps are not of one process or differ in their metrics."""
         metrics = [step.metrics for step in rest]
-        told = {(step.rank, step.attempt, step.seconds is None) for step in rest}
-        if told != {(first.rank, first.attempt, first.seconds is None)} or set(map(len, metrics)) != {len(first.metrics)}:
+        processes = {(step.rank, step.attempt, step.seconds is None) for step in rest}
+        if processes != {(first.rank, first.attempt, first.seconds is None)} or set(map(len, metrics)) != {len(first.metrics)}:
             return None
         try:
-            return {name: [one[name] for one in metrics] for name in first.metrics if name in self.series}
+            return {name: [values[name] for values in metrics] for name in first.metrics if name in self.series}
         except KeyError:
             return None
 
     def _apply_step(self, event: Step) -> None:
         step = event.step
-        if event.attempt not in self.attempts and len(self.attempts) < 10_000:
+        if event.attempt not in self.attempts and len(self.attempts) < _MAX_ATTEMPTS:
             self.attempts.add(event.attempt)
         if self.first_step is None or self.last_step is None:
             self.first_step = self.last_step = step
@@ -166,7 +109,7 @@ class Run:
         for name, value in event.metrics.items():
             if name in known:
                 known[name].append(step, value)
-            elif len(known) < 512:
+            elif len(known) < _MAX_METRICS:
                 known[name] = Series()
                 known[name].append(step, value)
         if event.seconds is not None:
@@ -174,10 +117,10 @@ class Run:
             self._apply_pace(event.attempt, step, event.seconds)
 
     def _apply_pace(self, attempt: int, step: int, seconds: float) -> None:
-        """Wall time of one step, from the last step that told its time; kept apart, for a thinned clock would hide a slow step."""
+        """Wall time per step since the last step with a time. A series of its own: a downsampled clock would hide a slow step."""
         last = self._clock
         if last is not None and last[0] == attempt and step > last[1] and seconds <= last[2]:
-            return  # a clock of whole seconds that has not moved: the next steps share the time
+            return  # a clock of whole seconds that did not advance: the next steps share the time
         self._clock = (attempt, step, seconds)
         if last is not None and last[0] == attempt and step > last[1]:
             self.step_seconds.append(step, (seconds - last[2]) / (step - last[1]))
@@ -192,12 +135,12 @@ class Run:
                 self._trust[key] = trust
 
     def origin(self, key: str) -> Origin | None:
-        """Where an option's value was found; None for one that is not known."""
+        """Where an option's value was found; None if it is unknown."""
         return ORIGIN_TRUST[self._trust[key]] if key in self._trust else None
 
     @property
     def completed(self) -> bool:
-        """Whether the run said itself that it ended as planned (train results written, last step reached, closing line)."""
+        """Whether the run reported that it ended as planned (train results, last step, closing line)."""
         return self.facts.get("run.completed") is True
 
     def frame(self) -> pandas.DataFrame:

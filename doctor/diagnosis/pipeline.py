@@ -12,20 +12,30 @@ from doctor.config.options import effective
 from doctor.config.preflight import facts_about
 from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
-from doctor.diagnosis import causes
+from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
+from doctor.diagnosis.fallback import LastEvents, with_unknown_failure
+from doctor.diagnosis.origin import checkpoint_seen, launch_of
 from doctor.diagnosis.tools import Tools
+from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
+from doctor.planner.launching import is_llamafactory
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.readers import reading as readers
+from doctor.readers.file import Progress
+from doctor.readers.registry import READERS
 from doctor.report import context
-from doctor.report import model as report
+from doctor.report.build import Diagnosis, build
 from doctor.report.model import Report, SkippedView, SourceView
+from doctor.report.status import run_status
 from doctor.rulebook.findings import RankedFinding
+
+_QUOTES_WITH_CONTEXT = 3
+"""Pieces of evidence per finding that are shown with the lines around them."""
 
 
 class Analysis(msgspec.Struct, frozen=True):
-    """An analysis with what it stands on: the findings as records, and everything that is known of the run."""
+    """A report with the records behind it: `judged` are the findings of rules, `run` is everything known of the run."""
 
     report: Report
     judged: list[RankedFinding]
@@ -39,13 +49,15 @@ def analyze(
     gpu_memory_gib: float | None = None,
     strategy: Strategy = "least-change",
     lang: str = "en",
+    progress: Progress | None = None,
 ) -> Report:
     """The post-mortem of one run: its folder, a log file, a trainer_*.json(l), an event file, several of these, or `-` (standard input).
 
-    `config` is the training YAML where it does not lie beside the run, `gpu_memory_gib` the card's memory in GiB where the log does
-    not tell it. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable config or rule.
+    `config` is the training YAML if it is not in the run's folder, `gpu_memory_gib` the memory of one GPU in GiB if the log does not
+    say it. `progress` is called for every chunk read. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable
+    config or rule.
     """
-    return run_analysis(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, allow_subprocess=True).report
+    return run_analysis(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, progress=progress).report
 
 
 def run_analysis(
@@ -57,46 +69,56 @@ def run_analysis(
     lang: str = "en",
     previous_attempts: Sequence[PreviousAttempt] = (),
     tools: Tools | None = None,
-    allow_subprocess: bool = False,
+    progress: Progress | None = None,
 ) -> Analysis:
-    """`analyze`, with what the report stands on. `tried` are other attempts of the same job that failed: nothing of theirs is proposed.
+    """`analyze` with the records behind the report.
 
-    `helped`: a second process may look through a large log (a scan's workers are many already).
+    `previous_attempts` are failed attempts of the same job: what they changed is not proposed again.
     """
     paths = [path] if isinstance(path, str | Path) else list(path)
     tools = tools or Tools.load()
     engine = Engine(tools.book.rules, tools.detectors)
-    kinds = (*readers.READERS, *tools.added.readers)
+    kinds = (*READERS, *tools.added.readers)
     given = Path(config) if config else None
     reading = readers.read(
-        paths, literals=engine.literals, line_patterns=engine.line_patterns, config=given, readers=kinds, allow_subprocess=allow_subprocess
+        paths, literals=engine.literals, line_patterns=engine.line_patterns, config=given, readers=kinds, progress=progress
     )
-    feed(engine, reading.batches())
+    seen = LastEvents()
+    feed(engine, reading.batches(), seen)
     judged = causes.assign_roles(engine.findings())
-    text = ConfigText(*reading.config_source) if reading.config_source else None
+    status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
+    consoles = [source.path for source in reading.sources if source.kind == "console"]
+    ranked = with_unknown_failure(judged, status, engine.run, seen, consoles)
+    launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
     planned = plan.plan(
-        judged,
+        ranked,
         engine.run,
         tools.book,
         strategy=strategy,
         gpu_memory_gib=gpu_memory_gib,
-        config_text=text,
+        config_text=ConfigText(*reading.config_source) if reading.config_source else None,
         previous_attempts=previous_attempts,
+        launch=launch,
+        checkpoint_seen=checkpoint_seen(paths, engine.run),
     )
-    told = report.build(
-        judged,
-        planned,
-        engine.run,
-        engine.blind(),
-        _sources(reading),
-        book=tools.book,
+    said = verdict("analyze", status, ranked, engine.run)
+    diagnosis = Diagnosis(
         path=reading.root,
-        lang=lang,
-        problems=[*tools.added.problems, *engine.problems],
-        contexts=context.around(evidence_places(judged)),
+        run=engine.run,
+        ranked=ranked,
+        plan=planned,
+        status=status,
+        verdict=said,
+        similar=known_issues.similar_issues(ranked) if said in ("failed", "unhealthy") else (),
+        unchecked=engine.blind(),
+        sources=_sources(reading),
         skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],
+        contexts=context.around(evidence_places(ranked)),
+        problems=[*tools.added.problems, *engine.problems],
+        config_path=reading.config_source[0] if reading.config_source else None,
+        llamafactory=is_llamafactory(engine.run, launch) or not engine.run.config,
     )
-    return Analysis(told, judged, engine.run)
+    return Analysis(build(diagnosis, tools.book, lang), judged, engine.run)
 
 
 def check(
@@ -107,13 +129,12 @@ def check(
     num_gpus: int | None = None,
     lang: str = "en",
 ) -> Report:
-    """A training configuration before it is run: what LLaMA-Factory will refuse or die of, what stands in its way on disk, whether it fits.
+    """A training configuration before it is run: what LLaMA-Factory will refuse or fail on, what is in its way on disk, whether it fits.
 
     `folder` is where the training will be started (paths in the config are relative to it). Raises DoctorError (2) for an unreadable file.
     """
     tools = Tools.load()
-    added, detectors, book = tools.added, tools.detectors, tools.book
-    engine = Engine((rule for rule in book.rules if getattr(detectors[rule.detector], "needs", ()) == ("config",)), detectors)
+    engine = Engine((rule for rule in tools.book.rules if _asks_config_only(tools.detectors[rule.detector])), tools.detectors)
     sources: list[SourceView] = []
     text = None
     if isinstance(config, Mapping):
@@ -125,43 +146,35 @@ def check(
         feed(engine, reading.batches())
         text = ConfigText(*reading.config_source) if reading.config_source else None
         sources = _sources(reading)
-    for fact in (*_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
+    for fact in (*_given_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
         engine.feed(fact)
     feed(engine, forecast(engine.run, where))
-    judged = causes.assign_roles(engine.findings())
-    planned = plan.plan(judged, engine.run, book, gpu_memory_gib=gpu_memory_gib, config_text=text)
-    return report.build(
-        judged,
-        planned,
-        engine.run,
-        engine.blind(),
-        sources,
-        book=book,
-        path=str(where),
-        lang=lang,
-        problems=[*added.problems, *engine.problems],
+    ranked = causes.assign_roles(engine.findings())
+    diagnosis = Diagnosis(
         kind="check",
-        contexts=context.around(evidence_places(judged)),
+        path=str(where),
+        run=engine.run,
+        ranked=ranked,
+        plan=plan.plan(ranked, engine.run, tools.book, gpu_memory_gib=gpu_memory_gib, config_text=text),
+        status="unknown",  # nothing ran yet: a refused config is no failed run
+        verdict=verdict("check", "unknown", ranked, engine.run),
+        unchecked=engine.blind(),
+        sources=sources,
+        contexts=context.around(evidence_places(ranked)),
+        problems=[*tools.added.problems, *engine.problems],
     )
+    return build(diagnosis, tools.book, lang)
 
 
-def evidence_places(judged: Sequence[RankedFinding]) -> Iterator[Where]:
-    """The places whose surroundings a reader wants to see: the first proofs of everything above a note."""
-    for one in judged:
-        if one.finding.rule.severity != "note":
-            yield from (piece.where for piece in one.finding.evidence[:3])
-
-
-def _machine(where: Where, gpu_memory_gib: float | None, num_gpus: int | None) -> Iterator[Fact]:
-    """What the user says of the machine, as the facts that a run would have told."""
-    if gpu_memory_gib is not None:
-        yield Fact(where=where, name="gpu.total_gib", value=gpu_memory_gib)
-    if num_gpus is not None:
-        yield Fact(where=where, name="world_size", value=num_gpus)
+def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
+    """The places to show with their surrounding lines: the first quotes of every finding above a note."""
+    for ranked_finding in ranked:
+        if ranked_finding.finding.rule.severity != "note":
+            yield from (piece.where for piece in ranked_finding.finding.evidence[:_QUOTES_WITH_CONTEXT])
 
 
 def forecast(run: Run, where: Where) -> Iterator[Fact]:
-    """The memory estimate of the run's config as facts (forecast.verdict, ...); nothing where the model's shape is not known."""
+    """The memory estimate of the run's config as facts (forecast_verdict, ...); nothing if the model's shape is unknown."""
     from doctor.memory.estimate import estimate
     from doctor.memory.shapes import UnknownShape
 
@@ -175,14 +188,28 @@ def forecast(run: Run, where: Where) -> Iterator[Fact]:
             yield Fact(where=where, name=f"forecast_{name}", value=value)
 
 
-def _sources(reading: readers.Reading) -> list[SourceView]:
-    return [SourceView(one.path, one.kind, one.bytes, one.records, list(one.problems)) for one in reading.sources]
-
-
-def feed(engine: Engine, events: Iterable[Event | list[Step]]) -> None:
-    """All events of a reading into the engine."""
+def feed(engine: Engine, events: Iterable[Event | list[Step]], seen: LastEvents | None = None) -> None:
+    """All events of a reading into the engine, and into `seen`."""
     for event in events:
         if isinstance(event, list):
             engine.feed_all(event)
         else:
             engine.feed(event)
+        if seen is not None:
+            seen.see(event)
+
+
+def _asks_config_only(detector: Any) -> bool:
+    return getattr(detector, "needs", ()) == ("config",)
+
+
+def _given_machine(where: Where, gpu_memory_gib: float | None, num_gpus: int | None) -> Iterator[Fact]:
+    """What the user says of the machine, as the facts that a run would print."""
+    if gpu_memory_gib is not None:
+        yield Fact(where=where, name="gpu.total_gib", value=gpu_memory_gib)
+    if num_gpus is not None:
+        yield Fact(where=where, name="world_size", value=num_gpus)
+
+
+def _sources(reading: readers.Reading) -> list[SourceView]:
+    return [SourceView(source.path, source.kind, source.bytes, source.records, list(source.problems)) for source in reading.sources]

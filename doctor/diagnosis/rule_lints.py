@@ -117,6 +117,8 @@ def _conditions(rule: Rule) -> Iterator[Any]:
 def _unknown_facts(rule: Rule, detector: Detector) -> Iterator[str]:
     asked = {path.removeprefix("fact.") for condition in _conditions(rule) for path in paths(condition) if path.startswith("fact.")}
     asked |= {name.removeprefix("fact.") for text in texts(rule) for name in placeholders(text.en) if not name.startswith("config.")}
+    if rule.detector == "fact" and facts.info(rule.params["name"]) is None:
+        yield f"fact {rule.params['name']!r} is not registered in core/facts.py: nobody sets it"
     for remedy in rule.remedies:
         values = str([[op.set, op.unset, {key: (key, scale.by) for key, scale in (op.scale or {}).items()}] for op in remedy.patch])
         asked |= set(re.findall(r"\{fact\.([\w.]+)\}", values))

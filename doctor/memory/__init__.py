@@ -1,7 +1,7 @@
 """Peak GPU memory of a configuration, before it is run.
 
-The door for others: `estimate(config, facts=...)`, `anchored(before, after, measured_gib)`, `capacity_gib(card)`, `GpuSpec`,
-and `UnknownShape`, which is raised where a model's sizes are not known.
+Public names: `estimate(config, facts=...)`, `anchored(before, after, measured_gib)`, `capacity_gib(gpu)`, `GpuSpec`,
+and `UnknownShape`, raised for a model of unknown size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What grows with the batch: checkpoints or saved activations, one layer's work, logits, the vision tower.
+"""Memory that grows with the batch: checkpoints or saved activations, the work of one layer, logits, the vision tower.
 
 All per-token figures are bytes a token of a micro batch, for a Hugging Face decoder computed in 16 bits. They are byte counts of the
 tensors that transformers, peft and torch keep alive, checked against traces of the real code (tests/lab/memory_oracle.py).
@@ -12,12 +12,12 @@ from doctor.memory.static import adapted_linears
 
 
 def checkpoint_per_layer(setup: Setup, shape: Shape) -> float:
-    """One checkpoint: the residual stream that enters a layer; float32 where embeddings and norms are (full tuning with autocast)."""
+    """One checkpoint: the residual stream that enters a layer; float32 if embeddings and norms are (full tuning with autocast)."""
     return float(setup.residual_bytes * shape.hidden)
 
 
 def saved_per_layer(setup: Setup, shape: Shape) -> float:
-    """What autograd keeps of one layer for backward when nothing is checkpointed."""
+    """Activations of one layer that autograd saves for backward, without checkpointing."""
     own = _full_saved(setup, shape) if setup.full else _adapter_saved(setup, shape)
     return own * setup.compute_bytes / 2 + _attention_scores(setup, shape) + _mask(setup)
 

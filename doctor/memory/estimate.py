@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from doctor.config import yaml_edit
+from doctor.config import files
 from doctor.config.values import is_true
-from doctor.errors import DoctorError
 from doctor.memory import names, phases, regimes, setup, shapes, static
 from doctor.memory.gpu import GIB, capacity_gib
 from doctor.memory.setup import Setup
@@ -19,7 +18,8 @@ from doctor.memory.shapes import Shape, UnknownShape
 Verdict = Literal["fits", "tight", "no", "unknown"]
 
 FITS, TIGHT = 0.88, 0.96
-"""Predicted peak over usable memory: up to FITS it fits, up to TIGHT it may; 389 published runs and failures divide best at 0.95."""
+"""Limits of predicted peak / usable memory: up to FITS it fits, up to TIGHT it may. 389 published runs and failures separate best at
+0.95."""
 
 CONTEXT_GIB = 0.92
 """CUDA context, cuBLAS and NCCL: the least that nvidia-smi showed above torch's own peak in 284 runs on A100."""
@@ -64,7 +64,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def margin_gib(self) -> float | None:
-        """Usable memory left over, negative where it is missing; None without a known card."""
+        """Usable memory left over (negative: missing), in GiB; None if the GPU is not known."""
         return None if self.capacity_gib is None else self.capacity_gib - self.allocated_gib
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def estimate(config: Mapping[str, Any] | str | Path, *, facts: Mapping[str, Any]
     """The peak memory of one GPU for a LLaMA-Factory configuration (a mapping, or the path of its YAML or JSON file).
 
     `facts` are things known about the run (the names of `Fact` events: world_size, gpu.name, gpu.total_gib, versions.transformers,
-    model.config, ...; `length` for the longest padded sample in tokens). Raises UnknownShape where the model's sizes are not known,
-    DoctorError where the file cannot be read.
+    model.config, ...; `length` for the longest padded sample in tokens). Raises UnknownShape for a model of unknown size, DoctorError
+    for a file that cannot be read.
     """
     known = dict(facts or {})
     if not isinstance(config, Mapping):
@@ -98,10 +98,7 @@ def estimate(config: Mapping[str, Any] | str | Path, *, facts: Mapping[str, Any]
 
 def read_config(path: Path) -> dict[str, Any]:
     """The options in a YAML or JSON training file, as LLaMA-Factory would load them. Raises DoctorError."""
-    try:
-        return yaml_edit.load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DoctorError(f"{path}: cannot be read: {error}") from error
+    return files.read_values(path)
 
 
 def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
@@ -110,22 +107,23 @@ def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
     Raises UnknownShape, naming the model.
     """
     name = str(config.get("model_name_or_path") or config.get("model") or "")
-    told = _told_shape(facts)
+    printed = _printed_shape(facts)
     try:
         if not name:
             raise UnknownShape("the configuration names no model (model_name_or_path)")
         known = names.lookup(name)
     except UnknownShape:
-        if told is None:
+        if printed is None:
             raise
-        return told
-    return known if told is None else msgspec.structs.replace(told, vision=told.vision or known.vision)
+        return printed
+    return known if printed is None else msgspec.structs.replace(printed, vision=printed.vision or known.vision)
 
 
-def _told_shape(facts: Mapping[str, Any]) -> Shape | None:
-    told = facts.get("model.config")
+def _printed_shape(facts: Mapping[str, Any]) -> Shape | None:
+    """The shape in the model config that the run printed, or that was given."""
+    raw = facts.get("model.config")
     try:
-        return shapes.from_config(told) if isinstance(told, Mapping) else None
+        return shapes.from_config(raw) if isinstance(raw, Mapping) else None
     except UnknownShape:
         return None
 
@@ -201,7 +199,7 @@ def _capacity(facts: Mapping[str, Any]) -> float | None:
 
 
 def _assumed(plan: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the figures rest on, in LLaMA-Factory's words where it has them."""
+    """The assumptions behind the figures, named like LLaMA-Factory's options where there is one."""
     return {
         "length": plan.length,
         "length_source": "the longest sample seen" if facts.get("length") else "cutoff_len: no sample can be longer, most are shorter",

@@ -80,11 +80,11 @@ def read(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Optimizer:
     if "badam" in on:
         return Optimizer(name="badam", blocks=True, temporary=1)
     named = {"adam_mini": "adam_mini", "muon": "muon"}
-    told = next((named[name] for name in named if name in on), None) or str(config.get("optim") or facts.get("optimizer") or "")
+    name = next((named[key] for key in named if key in on), None) or str(config.get("optim") or facts.get("optimizer") or "")
     for pattern, optimizer in OPTIMIZERS:
-        if re.search(pattern, told.lower()):
+        if re.search(pattern, name.lower()):
             return optimizer
-    return Optimizer(name="adamw_fused") if not told.strip("?") and fused_by_default(facts) else ADAM_FOREACH
+    return Optimizer(name="adamw_fused") if not name.strip("?") and fused_by_default(facts) else ADAM_FOREACH
 
 
 def fused_by_default(facts: Mapping[str, Any]) -> bool:

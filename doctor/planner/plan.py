@@ -1,4 +1,4 @@
-"""Findings, config and memory estimate -> every remedy's status and one patch, checked again by the config rules."""
+"""Findings, config and memory estimate -> the status of every remedy, and one patch that the config rules accept."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import msgspec
 
-from doctor.config.options import effective, effective_batch_size
-from doctor.config.patch import Change, Patch, joined
+from doctor.config.patch import Change, joined
 from doctor.core.run import Run
-from doctor.planner import search, writing
+from doctor.planner import search
+from doctor.planner.assembly import PatchWriter
+from doctor.planner.launching import Launch
 from doctor.planner.prediction import Predictor
-from doctor.planner.situation import Situation, advise, external_settings, next_name
+from doctor.planner.situation import Situation, advise, external_settings, has_config
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
-from doctor.support.texts import Text
-from doctor.words import planner_reasons
+from doctor.words import catalogue
 
 __all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "PreviousAttempt", "Status", "Strategy", "plan"]
 
-SURE = 0.5
-"""Below this confidence a finding is told but not patched for (issue: a bare `Killed` proves nothing)."""
+MIN_PATCH_CONFIDENCE = 0.5
+"""Findings below get no patch: a bare `Killed` proves nothing."""
 SECTION_OF = {
     "out_of_memory": "memory",
     "loss_spike": "instability",
@@ -30,11 +30,9 @@ SECTION_OF = {
     "nonfinite": "instability",
     "slow": "speed",
 }
-"""The chapter of the guide whose steps are all shown for a symptom, beside those that the rule names itself."""
-LADDERS = ("out_of_memory", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau", "gradient", "slow", "killed")
-"""Symptoms whose remedies are taken one after the other; elsewhere they are different ways to the same end."""
-RESTORED = ("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "lora_rank", "finetuning_type", "optim", "deepspeed")
-"""What a resumed run takes from its checkpoint, or cannot change (facts of hparams/parser.py 484-500 and transformers' trainer)."""
+"""Symptom -> the chapter of the guide whose steps are all shown, besides those that the rule names itself."""
+STEPWISE = ("out_of_memory", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau", "gradient", "slow", "killed")
+"""Symptoms whose remedies are tried one after the other; for others they are alternatives."""
 
 
 def plan(
@@ -46,21 +44,24 @@ def plan(
     gpu_memory_gib: float | None = None,
     config_text: ConfigText | None = None,
     previous_attempts: Sequence[PreviousAttempt] = (),
+    launch: Launch | None = None,
+    checkpoint_seen: bool = True,
 ) -> Plan:
     """Every remedy's status, and one patch for the root cause (and what agrees with it).
 
-    `tried` are attempts of the same job that failed of the same cause: what they had already is not proposed again.
+    `previous_attempts` are attempts of the same job that failed from the same cause: what they had already is not proposed again.
+    `launch` is how the run was started, if that was read. Without `checkpoint_seen` nothing is resumed.
     """
-    work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts)
+    work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
     for place in order:
         work.choose(judged[place])
-    advice = tuple(work.advice(one) for one in judged)
-    return Plan(advice, work.patch(config_text) if work.changes else None)
+    advice = tuple(work.advice(ranked) for ranked in judged)
+    return Plan(advice, PatchWriter(work).patch(config_text) if work.changes else None)
 
 
 class _Taken(msgspec.Struct):
-    """A finding whose remedies are in the patch."""
+    """A finding whose remedies are in the patch; `enough`: whether they are predicted to suffice."""
 
     rule: Rule
     steps: list[tuple[Remedy, tuple[Change, ...]]]
@@ -68,17 +69,32 @@ class _Taken(msgspec.Struct):
 
 
 class PatchPlanner:
-    """The plan while it is made: `situation` is the config with all that was chosen so far."""
+    """A plan in the making: `start` is the situation of the run, `situation` the one with everything chosen so far."""
 
     def __init__(
-        self, run: Run, book: Rulebook, strategy: Strategy, gpu_memory_gib: float | None, previous_attempts: Sequence[PreviousAttempt]
+        self,
+        run: Run,
+        book: Rulebook,
+        strategy: Strategy,
+        gpu_memory_gib: float | None,
+        previous_attempts: Sequence[PreviousAttempt],
+        *,
+        launch: Launch | None,
+        checkpoint_seen: bool,
     ) -> None:
-        self.run, self.book, self.strategy, self.gpu_memory_gib = run, book, strategy, gpu_memory_gib
+        self.run, self.book, self.strategy, self.gpu_memory_gib, self.launch = run, book, strategy, gpu_memory_gib, launch
         self.rules = tuple(rule for rule in book.rules if rule.detector == "config")
         shape = {"completed": run.completed, "first_step": run.first_step, "last_step": run.last_step, "ranks": len(run.ranks)}
         shape["attempts"] = len(run.attempts)
         self.start = Situation(
-            dict(run.config), dict(run.facts), shape, tuple(previous_attempts), dict(run.config), external_settings(run.facts)
+            dict(run.config),
+            dict(run.facts),
+            shape,
+            tuple(previous_attempts),
+            dict(run.config),
+            external_settings(run.facts),
+            config_known=has_config(run),
+            checkpoint_seen=checkpoint_seen,
         )
         self.situation = self.start
         self.changes: list[Change] = []
@@ -88,7 +104,7 @@ class PatchPlanner:
         self.predictor: Predictor | None = None
 
     def choose(self, judged: RankedFinding) -> None:
-        """Takes what this finding needs into the patch, unless it is unsure or explained; what others changed already is left to them."""
+        """Add this finding's remedies to the patch, unless it is uncertain or explained; keys that others changed are left to them."""
         if not self._patched(judged):
             return
         rule, facts = judged.finding.rule, judged.finding.first.facts
@@ -105,9 +121,9 @@ class PatchPlanner:
         self.taken[id(judged.finding)] = _Taken(rule, chosen.steps, chosen.enough)
 
     def _patched(self, judged: RankedFinding) -> bool:
-        """The root cause is; beside it what else is an error, and what else is wrong in the config."""
+        """Whether the patch covers this finding: the root cause, other errors, and what else is wrong in the config."""
         rule = judged.finding.rule
-        if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < SURE:
+        if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return False
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
 
@@ -122,7 +138,7 @@ class PatchPlanner:
         return search.next_remedy(ordered, self.situation, facts, self.rules)
 
     def conflicting_rule(self, remedy: Remedy, rule: Rule, facts: Mapping[str, Any]) -> Rule | None:
-        """The finding that has changed one of this remedy's keys otherwise."""
+        """The rule that has set one of this remedy's keys to something else."""
         advice = advise(remedy, self.start, facts, ())
         for change in advice.changes if advice.status == "apply" else ():
             owner = self.owner.get((change.target, change.key))
@@ -135,26 +151,28 @@ class PatchPlanner:
         return last.op == change.op and bool(last.new == change.new)
 
     def advice(self, judged: RankedFinding) -> tuple[Advice, ...]:
-        """The finding's remedies and the guide's other steps of the same chapter, the guide's first and in its order."""
+        """The finding's remedies and the other steps of the same chapter; the guide's steps first, in its order."""
         rule = judged.finding.rule
         out = [self._advice(judged, remedy) for remedy in rule.remedies]
-        out += [Advice(remedy, "not_applicable", planner_reasons.NOT_THIS_CAUSE) for remedy in _unnamed_steps(rule, self.book.guide)]
-        sections = list(dict.fromkeys(one.remedy.guide_step[0] for one in out if one.remedy.guide_step))
-        guide = [one for one in out if one.remedy.guide_step]
+        out += [
+            Advice(remedy, "not_applicable", catalogue.text("planner.not_this_cause")) for remedy in _unnamed_steps(rule, self.book.guide)
+        ]
+        sections = list(dict.fromkeys(row.remedy.guide_step[0] for row in out if row.remedy.guide_step))
+        guide = [row for row in out if row.remedy.guide_step]
         guide.sort(
-            key=lambda one: (sections.index(one.remedy.guide_step[0]), one.remedy.guide_step[1]) if one.remedy.guide_step else (0, 0)
+            key=lambda row: (sections.index(row.remedy.guide_step[0]), row.remedy.guide_step[1]) if row.remedy.guide_step else (0, 0)
         )
-        return (*guide, *(one for one in out if not one.remedy.guide_step))
+        return (*guide, *(row for row in out if not row.remedy.guide_step))
 
     def _advice(self, judged: RankedFinding, remedy: Remedy) -> Advice:
         rule, facts = judged.finding.rule, judged.finding.first.facts
         taken = self.taken.get(id(judged.finding))
-        mine = [change for one, changes in (taken.steps if taken else ()) if one is remedy for change in changes]
+        mine = [change for step, changes in (taken.steps if taken else ()) if step is remedy for change in changes]
         if mine:
             return self._in_patch(remedy, joined(self.start.config, mine), facts)
         if not remedy.patch and remedy.keep and self._owns("gradient_accumulation_steps", rule):
-            kept = [one for one in joined(self.start.config, self.changes) if one.key == "gradient_accumulation_steps"]
-            return Advice(remedy, "apply", planner_reasons.WITH_STEP_3, tuple(kept), chosen=True)
+            kept = [step for step in joined(self.start.config, self.changes) if step.key == "gradient_accumulation_steps"]
+            return Advice(remedy, "apply", catalogue.text("planner.with_step_3"), tuple(kept), chosen=True)
         found = advise(remedy, self.start, facts, self.rules)
         if found.status != "apply":
             return found
@@ -165,111 +183,41 @@ class PatchPlanner:
 
     def _in_patch(self, remedy: Remedy, changes: tuple[Change, ...], facts: Mapping[str, Any]) -> Advice:
         freed = search.freed_gib(changes, self.start, self.predictor) if self.predictor else None
-        reason = planner_reasons.frees(freed) if freed is not None and freed >= search.MIN_SAVING_GIB else planner_reasons.CHOSEN
+        reason = (
+            catalogue.text("planner.frees", gib=freed)
+            if freed is not None and freed >= search.MIN_SAVING_GIB
+            else catalogue.text("planner.chosen")
+        )
         return Advice(remedy, "apply", reason, changes, chosen=True)
 
     def rejection_reason(self, judged: RankedFinding, remedy: Remedy, found: Advice) -> dict[str, Any]:
-        """Status and reason of a remedy that could be applied but is not in the patch."""
+        """Status and reason of an applicable remedy that is not in the patch."""
         if judged.role == "consequence":
-            return {"status": "not_applicable", "reason": planner_reasons.consequence(judged.explained_by or "")}
+            return {"status": "not_applicable", "reason": catalogue.text("planner.consequence", rule=judged.explained_by or "")}
         other = self.conflicting_rule(remedy, judged.finding.rule, judged.finding.first.facts)
         if other is not None:
-            return {"status": "conflict", "reason": planner_reasons.conflict(other.title)}
+            return {"status": "conflict", "reason": catalogue.text("planner.conflict", title=other.title)}
         owners = [self.owner.get((change.target, change.key)) for change in found.changes]
         if found.changes and all(owners) and owners[0] is not None and owners[0] is not judged.finding.rule:
-            return {"reason": planner_reasons.shared(owners[0].title), "chosen": True}
+            return {"reason": catalogue.text("planner.shared", title=owners[0].title), "chosen": True}
         failed = self.start.after(found.changes).failed_before()
         if failed is not None:
-            return {"status": "rejected", "reason": planner_reasons.tried(failed.run)}
-        if judged.finding.confidence < SURE:
-            return {"reason": planner_reasons.UNSURE}
+            return {"status": "rejected", "reason": catalogue.text("planner.tried", run=failed.run)}
+        if judged.finding.confidence < MIN_PATCH_CONFIDENCE:
+            return {"reason": catalogue.text("planner.unsure")}
         if id(judged.finding) not in self.taken:
-            return {"reason": planner_reasons.POSSIBLE}
+            return {"reason": catalogue.text("planner.possible")}
         if self.predictor and remedy.guide_step and judged.finding.rule.symptom == "out_of_memory":
             freed = search.freed_gib(found.changes, self.start, self.predictor)
             if freed is not None and freed < search.MIN_SAVING_GIB:
-                return {"status": "not_applicable", "reason": planner_reasons.frees_nothing(max(freed, 0.0))}
-        return {"reason": planner_reasons.LATER if judged.finding.rule.symptom in LADDERS else planner_reasons.OTHER_WAY}
-
-    def patch(self, source: ConfigText | None) -> PlannedPatch:
-        """All that was chosen, with what a safe patch needs beside it, written out."""
-        notes = self.safety_changes()
-        changes = joined(self.start.config, self.changes)
-        words = writing.overrides(changes)
-        text, more = writing.patched_text(source, changes, self.because) if source else (None, [])
-        remedies = [remedy for taken in self.taken.values() for remedy, _ in taken.steps]
-        notes += [*more, *writing.install_note(remedies), *writing.deepspeed_notes(changes, self.situation.config)]
-        notes += self._command_line_notes(changes, source) if source and text is not None else []
-        batch = self._effective_batch()
-        if batch and batch[0] != batch[1]:
-            notes.append(planner_reasons.batch_changes(*batch))
-        return PlannedPatch(
-            patch=Patch(changes, {change.key: self.because[change.key] for change in changes if change.key in self.because}),
-            source=source.path if source else None,
-            yaml=text,
-            diff=writing.unified_diff(source.path, source.text, text) if source and text is not None else None,
-            overrides=words,
-            command=writing.command(changes, self.situation.config, source, words, text is not None),
-            notes=tuple(dict.fromkeys(notes)),
-            memory=self.predictor.memory(self.situation) if self.predictor else None,
-            effective_batch=batch,
-            speed=_speed(remedies),
-        )
-
-    def safety_changes(self) -> list[Text]:
-        """A new output_dir (never the auto-resume trap), a new tokenised dataset, no resuming with changed states."""
-        notes = []
-        changed = {change.key for change in self.changes if change.target == "config"}
-        config = self.situation.config
-        if config.get("resume_from_checkpoint") and changed & set(RESTORED):
-            self._add(Change("config", "unset", "resume_from_checkpoint", config["resume_from_checkpoint"], None))
-            notes.append(planner_reasons.NO_RESUME)
-        resumes = bool(self.situation.config.get("resume_from_checkpoint"))
-        if self._began() and not resumes and "output_dir" not in changed:
-            path = next_name(config.get("output_dir") or "saves/run")
-            self._add(Change("config", "set", "output_dir", config.get("output_dir"), path))
-            notes.append(planner_reasons.new_folder(path))
-        if config.get("tokenized_path") and "tokenized_path" not in changed and changed & set(writing.DATA_KEYS):
-            path = next_name(config["tokenized_path"])
-            self._add(Change("config", "set", "tokenized_path", config["tokenized_path"], path))
-            notes.append(planner_reasons.FIRST_TOKENISE)
-        if any(taken.enough is False for taken in self.taken.values()):
-            notes.append(planner_reasons.NOT_ENOUGH)
-        memory = any(taken.rule.symptom == "out_of_memory" for taken in self.taken.values())
-        if memory and self.predictor is None and self.strategy == "least-change":
-            notes.append(planner_reasons.NO_PREDICTION)
-        return notes
-
-    def _add(self, change: Change) -> None:
-        self.changes.append(change)
-        self.because[change.key] = "safe-patch"
-        self.situation = self.situation.after([change])
-
-    def _began(self) -> bool:
-        """Whether there may be an output folder: one is made when training begins; a refused config makes none."""
-        if self.run.last_step is not None or self.run.facts.get("run.started_training") or self.run.completed:
-            return True
-        if self.run.seen <= {"ConfigSeen", "Fact"}:
-            return False
-        return any(taken.rule.family != "config" for taken in self.taken.values())
-
-    def _command_line_notes(self, changes: Sequence[Change], source: ConfigText) -> list[Text]:
-        """Keys that stand in the file and on the command line both."""
-        keys = [one.key for one in changes if one.target == "config" and self.run.origin(one.key) == "command"]
-        given = {one.key for one in writing.edits(changes, {}, source.text) if one.key in keys} if keys else set()
-        return [planner_reasons.on_command_line(key) for key in keys if key in given]
-
-    def _effective_batch(self) -> tuple[int, int] | None:
-        world = self.run.facts.get("world_size") or 1
-        sizes = [
-            effective_batch_size(effective(at.config, at.facts), world if isinstance(world, int) else 1)
-            for at in (self.start, self.situation)
-        ]
-        return (sizes[0], sizes[1]) if sizes[0] is not None and sizes[1] is not None else None
+                return {"status": "not_applicable", "reason": catalogue.text("planner.frees_nothing", gib=max(freed, 0.0))}
+        return {
+            "reason": catalogue.text("planner.later") if judged.finding.rule.symptom in STEPWISE else catalogue.text("planner.other_way")
+        }
 
 
 def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:
-    """The steps of the chapters concerned that the rule does not name."""
+    """The steps of the chapters in question that the rule does not name."""
     named = {remedy.guide_step for remedy in rule.remedies}
     sections = {step[0] for step in named if step} | ({SECTION_OF[rule.symptom]} if rule.symptom in SECTION_OF else set())
     return [
@@ -277,9 +225,3 @@ def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:
         for step in (guide.steps if guide else ())
         if step.section in sections and (step.section, step.step) not in named
     ]
-
-
-def _speed(remedies: Sequence[Remedy]) -> Text | None:
-    """What the neutral remedies cost in time: their own words."""
-    costs = list(dict.fromkeys(remedy.cost for remedy in remedies if remedy.effect == "neutral" and remedy.cost))
-    return planner_reasons.together(costs) if costs else None

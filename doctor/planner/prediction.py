@@ -1,4 +1,4 @@
-"""What the memory estimate says of a situation and of a patched one, anchored on what the run itself measured."""
+"""Predicted memory of a run and of its patched config, anchored on what the run itself measured."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from doctor.memory.estimate import Estimate
 
 EXPLAINED = 0.5
-"""An estimate below this share of what the run held has missed what filled the card; its differences say nothing. Of 95 published
-single-GPU runs of the stacks that it models, none held more than 1.05 times its estimate."""
+"""Minimum share of the run's memory that the estimate must explain; below, it has missed what filled the GPU and its differences say
+nothing. Of 95 published single-GPU runs, none held more than 1.05 times its estimate."""
 
 
 class Predictor:
-    """Predicted peaks of one GPU in GiB. `before` is what the failed run needed: at least what it held when it asked for more."""
+    """Predicted peaks of one GPU, GiB. `before` is what the failed run needed: at least what it held plus what it asked for."""
 
     def __init__(self, situation: Situation, facts: Mapping[str, Any], base: Estimate, enough: float) -> None:
         self.facts = dict(facts)
@@ -30,21 +30,21 @@ class Predictor:
 
     @classmethod
     def for_run(cls, situation: Situation, facts: Mapping[str, Any], gpu_memory_gib: float | None) -> Predictor | None:
-        """None where nothing can be predicted: model or card of unknown size, or a run that held far more than the estimate explains."""
+        """None if nothing can be predicted: model or GPU of unknown size, or a run that held far more than the estimate explains."""
         from doctor.memory.estimate import FITS
 
-        told = {**situation.facts, **facts}
-        capacity = gpu_memory_gib or told.get("gpu.total_gib") or facts.get("total_gib")
-        told |= {"gpu.total_gib": float(capacity)} if isinstance(capacity, int | float) and capacity > 0 else {}
-        base = _estimate(situation, told)
+        known = {**situation.facts, **facts}
+        capacity = gpu_memory_gib or known.get("gpu.total_gib") or facts.get("total_gib")
+        known |= {"gpu.total_gib": float(capacity)} if isinstance(capacity, int | float) and capacity > 0 else {}
+        base = _estimate(situation, known)
         if base is None or base.capacity_gib is None:
             return None
         if base.allocated_gib < EXPLAINED * (_measured(facts) or base.capacity_gib):
             return None
-        return cls(situation, told, base, FITS * base.capacity_gib)
+        return cls(situation, known, base, FITS * base.capacity_gib)
 
     def after(self, situation: Situation) -> float | None:
-        """The predicted peak of a changed situation. Of the change's two readings, so many GiB or such a share, the larger peak counts."""
+        """The predicted peak after a change: the larger of two readings, the same difference in GiB or the same ratio."""
         estimate = self.estimate(situation)
         if estimate is None:
             return None
@@ -71,11 +71,11 @@ class Predictor:
 
 
 _STANDING = ("weights", "adapters", "optimizer", "reference_models", "gathered_weights", "buckets", "stray_embedding")
-"""Terms that are alive in every phase of a step (doctor/memory/phases.py); all others share what the peak has above them."""
+"""Terms present in every phase of a step (doctor/memory/phases.py); the others make up the rest of the peak."""
 
 
 def _parts(estimate: Estimate, peak: float) -> dict[str, float]:
-    """GiB at the peak: what is always there, the `step` itself (activations, gradients, logits), and what a measured peak has beyond it."""
+    """GiB at the peak: the permanent terms, the `step` (activations, gradients, logits), and what a measured peak has on top."""
     parts = {name: estimate.terms[name] for name in _STANDING if estimate.terms.get(name, 0.0) >= 0.005}
     parts["step"] = max(0.0, estimate.allocated_gib - sum(parts.values()))
     parts["unexplained"] = max(0.0, peak - sum(parts.values()))
@@ -83,13 +83,13 @@ def _parts(estimate: Estimate, peak: float) -> dict[str, float]:
 
 
 def _measured(facts: Mapping[str, Any]) -> float | None:
-    """What PyTorch held plus what it was refused, as the message tells."""
+    """GiB that PyTorch held plus what it was refused, from the error message."""
     held, wanted = facts.get("allocated_gib"), facts.get("wanted_gib")
     return float(held + wanted) if isinstance(held, int | float) and isinstance(wanted, int | float) else None
 
 
 def _estimate(situation: Situation, facts: Mapping[str, Any]) -> Estimate | None:
-    """The estimate, None where the model's shape is unknown or the config holds values that it cannot count with."""
+    """The estimate; None if the model's shape is unknown or the config holds unusable values."""
     from doctor.errors import DoctorError
     from doctor.memory.estimate import estimate
 

@@ -1,4 +1,4 @@
-"""Which remedies enter the patch: the guide's next rung, or the cheapest set that is predicted to be enough."""
+"""Which remedies enter the patch: the next one of the guide, or the cheapest set that is predicted to suffice."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from doctor.planner.situation import Situation, advise
 from doctor.rulebook.model import Remedy, Rule
 
 MAX_SEARCH_NODES = 250
-"""So many combinations are weighed at most; four remedies in all their rungs have fewer."""
+"""Upper bound of the search; four remedies with all their steps need fewer."""
 MIN_SAVING_GIB = 0.1
-"""What frees less than this is not worth a change."""
+"""A remedy that saves less is not proposed."""
 PRICE = {"neutral": 1.0, "needs a package": 3.0, "changes_training": 10.0}
-"""Prices of one rung: three neutral ones are preferred to one that needs a package, ten to one that changes the training. A remedy that
-names a price below 1 is the direct cure of a cause, not one of several that make room, and goes before them."""
+"""Price of applying a remedy once: three neutral ones cost as much as one that needs a package, ten as much as one that changes the
+training. A remedy with a price below 1 removes the cause itself and goes before those that make room."""
 
 
 class Chosen(msgspec.Struct):
-    """The remedies to apply, in order (one may stand several times: several rungs), the changes, and whether that is predicted to do."""
+    """The remedies to apply in order, one perhaps several times, with their changes; `enough`: whether they are predicted to suffice."""
 
     steps: list[tuple[Remedy, tuple[Change, ...]]]
     after: Situation
@@ -43,16 +43,16 @@ def next_remedy(remedies: Sequence[Remedy], situation: Situation, facts: Mapping
 
 
 def direct_first(remedies: Sequence[Remedy]) -> list[Remedy]:
-    """The given order, but for direct cures, which come first."""
+    """The given order, with remedies that remove the cause itself first."""
     return sorted(remedies, key=lambda remedy: remedy.price is None or remedy.price >= PRICE["neutral"])
 
 
 def cheapest(
     remedies: Sequence[Remedy], situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule], predictor: Predictor
 ) -> Chosen | None:
-    """The cheapest set of rungs that is predicted to be enough; if none is, the one that needs least; None if nothing frees anything.
+    """The cheapest sequence of remedies that is predicted to suffice; else the one that needs least memory; None if none saves any.
 
-    Uniform-cost search: rungs are tried in order of their total price, and of equal prices in the guide's order.
+    Uniform-cost search over sequences: by total price, and at equal prices in the guide's order.
     """
     rules = tuple(rules)
     if facts.get("phase") == "load":  # what is enough to load must be enough to train as well
@@ -85,7 +85,7 @@ def cheapest(
 
 
 def freed_gib(changes: tuple[Change, ...], situation: Situation, predictor: Predictor) -> float | None:
-    """What these changes alone are predicted to free; None where the estimate knows nothing of such keys."""
+    """GiB that these changes alone are predicted to free; None if the estimate does not cover such keys."""
     if not any(change.target == "config" for change in changes):
         return None
     after = predictor.after(situation.after(changes))

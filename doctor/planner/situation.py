@@ -1,4 +1,4 @@
-"""One remedy in one situation: its status, the reason, and whether LLaMA-Factory would take the result."""
+"""One remedy in one situation: its status, the reason, and whether LLaMA-Factory would accept the result."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ import msgspec
 from doctor.config.options import drop_facts_about, effective, table
 from doctor.config.patch import Change, Unknown, apply, changes_of
 from doctor.config.versions import versions_of
+from doctor.core.run import Run
 from doctor.planner.types import Advice, PreviousAttempt
 from doctor.rulebook.conditions import Scope, holds
 from doctor.rulebook.model import Remedy, Rule
 from doctor.support.texts import Text
-from doctor.words import planner_reasons
+from doctor.words import catalogue
 
 FRESH = {"completed": False, "first_step": None, "last_step": None, "ranks": 0, "attempts": 0}
-"""The shape of a run that has not begun: how the config rules see a patched config."""
+"""The shape of a run that has not begun: the config rules check a patched config with it."""
 _BOOKKEEPING = frozenset({"output_dir", "tokenized_path", "resume_from_checkpoint", "run_name", "logging_dir"})
-"""Keys that name places: two attempts that differ in nothing else are the same attempt."""
+"""Keys that name folders and runs: two attempts that differ in nothing else are the same."""
 _OF_THE_OLD_RUN = ("text", "compute_dtype")
 """Facts that say how far the failed run got; the patched config has not been tried yet."""
+_WHOLE_CONFIG = ("yaml", "command", "training_args", "journal", "model_card")
+"""Origins that tell of every option, by naming it or by leaving it at its default."""
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """The config as patched so far (given keys only), and what is known of the run; `facts` hold what stands
-    beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`. `tried` are attempts that failed; config and what stood
-    beside it `began` as given, unpatched."""
+    """The config as patched so far (given keys only), and what is known of the run.
+
+    `facts` also hold the settings outside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`. `began_with` and `began_beside` are
+    config and settings before any patch. Without `config_known` LLaMA-Factory's defaults say nothing about the run.
+    """
 
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
@@ -36,25 +41,27 @@ class Situation(msgspec.Struct, frozen=True):
     previous_attempts: tuple[PreviousAttempt, ...] = ()
     began_with: Mapping[str, Any] = {}
     began_beside: Mapping[str, Any] = {}
+    config_known: bool = True
+    checkpoint_seen: bool = True
 
     def scope(self, facts: Mapping[str, Any]) -> Scope:
-        """What conditions and placeholders may ask, with a match's facts over the run's."""
+        """What conditions and placeholders may ask; a match's facts override the run's."""
         known = {**self.facts, **facts}
         values = effective(self.config, known)
         plan = {"output_dir": next_name(values.get("output_dir") or "saves/run")}
         return {"config": values, "fact": known, "run": self.run_shape, "plan": plan}
 
     def after(self, changes: Iterable[Change]) -> Situation:
-        """The same with these changes made."""
+        """The situation after these changes."""
         changes = tuple(changes)
         beside = {f"{change.target}.{change.key}": change.new for change in changes if change.target != "config"}
         facts = drop_facts_about(self.facts, {change.key for change in changes if change.target == "config"})
         return msgspec.structs.replace(self, config=apply(self.config, changes), facts={**facts, **beside})
 
     def failed_before(self) -> PreviousAttempt | None:
-        """The attempt that had all of these changes already (perhaps more) and failed all the same; None if there is none.
+        """The attempt that already had all of these changes (perhaps more) and still failed; None if there is none.
 
-        What only keeps the effective batch is not counted where something else was changed too.
+        A change that only keeps the effective batch size does not count beside others.
         """
         if not self.previous_attempts:
             return None
@@ -65,11 +72,19 @@ class Situation(msgspec.Struct, frozen=True):
         moved = {key: value for key, value in beside.items() if self.began_beside.get(key) != value}
         if not changed and not moved:
             return None
-        return next((one for one in self.previous_attempts if _had(one, changed, now, self.facts) and had_settings(one, moved)), None)
+        return next(
+            (attempt for attempt in self.previous_attempts if _had(attempt, changed, now, self.facts) and had_settings(attempt, moved)),
+            None,
+        )
+
+
+def has_config(run: Run) -> bool:
+    """Whether the run's options were read from a file or command that holds them all; a console prints only some."""
+    return any(run.origin(key) in _WHOLE_CONFIG for key in run.config)
 
 
 def external_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What patches may change beside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
+    """Settings outside the config that patches may change: `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
     return {key: value for key, value in facts.items() if key.startswith(("env.", "command.", "deepspeed."))}
 
 
@@ -79,7 +94,7 @@ def _had(attempt: PreviousAttempt, keys: Iterable[str], values: Mapping[str, Any
 
 
 def had_settings(attempt: PreviousAttempt, moved: Mapping[str, Any]) -> bool:
-    """Whether the attempt tells that it had these; what it does not tell it may not have had (nor removed)."""
+    """Whether the attempt is known to have had these settings."""
     return all(key in attempt.beside and str(attempt.beside[key]) == str(value) for key, value in moved.items())
 
 
@@ -91,7 +106,7 @@ def next_name(path: str) -> str:
 
 
 def config_errors(rules: Iterable[Rule], config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Rule]:
-    """The config rules of severity error that object to this config, by id: what LLaMA-Factory would refuse or die of."""
+    """The config rules of severity error that match this config, by id: what LLaMA-Factory would refuse or fail on."""
     known = {name: value for name, value in facts.items() if not name.startswith("run.") and name not in _OF_THE_OLD_RUN}
     scope: Scope = {"config": effective(config, facts), "fact": known, "run": FRESH}
     return {rule.id: rule for rule in rules if rule.severity == "error" and holds(_condition(rule), scope) and holds(rule.where, scope)}
@@ -103,49 +118,63 @@ def _condition(rule: Rule) -> Any:
 
 
 def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule]) -> Advice:
-    """Whether the remedy can be applied here, what it would change, and if not, why not."""
+    """Whether the remedy can be applied here, its changes, and if not, the reason."""
     if remedy.excluded is not None:
         return Advice(remedy, "not_applicable", remedy.excluded)
     scope = situation.scope(facts)
-    told = remedy.reasons
+    reasons = remedy.reasons
     if remedy.harmful_if is not None and holds(remedy.harmful_if, scope):
-        return Advice(remedy, "not_applicable", told.get("harmful", planner_reasons.HARMFUL))
+        return Advice(remedy, "not_applicable", reasons.get("harmful", catalogue.text("planner.harmful")))
     done = remedy.done_if is not None and holds(remedy.done_if, scope)
+    if not situation.config_known and (done or _scales_unknown(remedy, situation)):
+        return Advice(remedy, "not_applicable", catalogue.text("planner.not_known_set"))
     if not holds(remedy.only_if, scope):
-        if done and "not_applicable" not in told:
-            return Advice(remedy, "done", told.get("done", planner_reasons.DONE))
-        return Advice(remedy, "not_applicable", told.get("not_applicable", planner_reasons.NOT_HERE))
+        if done and "not_applicable" not in reasons:
+            return Advice(remedy, "done", reasons.get("done", catalogue.text("planner.done")))
+        return Advice(remedy, "not_applicable", reasons.get("not_applicable", catalogue.text("planner.not_here")))
     if done:
-        return Advice(remedy, "done", told.get("done", planner_reasons.DONE))
+        return Advice(remedy, "done", reasons.get("done", catalogue.text("planner.done")))
     try:
         changes = changes_of(remedy, situation.config, scope)
     except Unknown as missing:
-        return Advice(remedy, "manual" if remedy.command else "not_applicable", planner_reasons.unknown(str(missing)))
+        return Advice(remedy, "manual" if remedy.command else "not_applicable", catalogue.text("planner.unknown", name=str(missing)))
     if remedy.effect == "manual" or (not remedy.patch and not remedy.keep):
-        return Advice(remedy, "manual", planner_reasons.BY_HAND, changes)
+        return Advice(remedy, "manual", catalogue.text("planner.by_hand"), changes)
     if not changes:
         return _nothing_to_change(remedy)
+    if not situation.checkpoint_seen and any(change.key == "resume_from_checkpoint" and change.new for change in changes):
+        return Advice(remedy, "not_applicable", catalogue.text("planner.no_checkpoint"))
     refused = _refused(situation, changes, facts, rules)
-    return Advice(remedy, "rejected", refused, changes) if refused else Advice(remedy, "apply", planner_reasons.POSSIBLE, changes)
+    return Advice(remedy, "rejected", refused, changes) if refused else Advice(remedy, "apply", catalogue.text("planner.possible"), changes)
+
+
+def _scales_unknown(remedy: Remedy, situation: Situation) -> bool:
+    """Whether the remedy scales a value that was not read: half of a default is no half of what the run had."""
+    return any(key not in situation.config for op in remedy.patch for key in (op.scale or {}))
 
 
 def _nothing_to_change(remedy: Remedy) -> Advice:
     if remedy.patch:
-        return Advice(remedy, "done", remedy.reasons.get("done", planner_reasons.DONE))
-    return Advice(remedy, "not_applicable", remedy.reasons.get("not_applicable", planner_reasons.NOT_HERE))
+        return Advice(remedy, "done", remedy.reasons.get("done", catalogue.text("planner.done")))
+    return Advice(remedy, "not_applicable", remedy.reasons.get("not_applicable", catalogue.text("planner.not_here")))
 
 
 def _refused(situation: Situation, changes: tuple[Change, ...], facts: Mapping[str, Any], rules: Iterable[Rule]) -> Text | None:
-    """The reason why LLaMA-Factory would refuse the changed config although it took the old one, None if it would not."""
+    """Why LLaMA-Factory would refuse the changed config although it accepted the old one; None if it would not."""
     rules = tuple(rules)
     installed = versions_of({**situation.facts, **facts})
     for change in changes:
         option = table().get(change.key) if change.target == "config" and change.op == "set" else None
         if option is not None and not option.exists_in(installed):
-            return planner_reasons.no_such_option(change.key, option.of, ".".join(map(str, installed[option.of])))
+            return _no_such_option(change.key, option.of, ".".join(map(str, installed[option.of])))
     after = situation.after(changes)
     new = config_errors(rules, after.config, {**after.facts, **facts})
     if not new:
         return None
     old = config_errors(rules, situation.config, {**situation.facts, **facts})
-    return next((planner_reasons.rejected(rule.title) for name, rule in new.items() if name not in old), None)
+    return next((catalogue.text("planner.rejected", title=rule.title) for name, rule in new.items() if name not in old), None)
+
+
+def _no_such_option(key: str, package: str, version: str) -> Text:
+    name = {"llamafactory": "LLaMA-Factory"}.get(package, package)
+    return catalogue.text("planner.no_such_option", package=name, version=version, key=key)

@@ -1,4 +1,4 @@
-"""What a plan is made of."""
+"""The records of a plan."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Strategy = Literal["least-change", "guide"]
 
 
 class PreviousAttempt(msgspec.Struct, frozen=True):
-    """Another attempt of the same job that failed of the same cause: its name, its config (given keys only), and what stood `beside` it:
-    `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
+    """Another attempt of the same job that failed from the same cause: its name, its config (given keys only), and its settings outside
+    the config (`beside`): `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
 
     run: str
     config: dict[str, Any]
@@ -24,9 +24,9 @@ class PreviousAttempt(msgspec.Struct, frozen=True):
 
 
 class Advice(msgspec.Struct, frozen=True):
-    """One remedy of one finding: its status here, the reason in every language, and the changes it stands for (or would).
+    """One remedy of one finding: its status in this run, the reason, and its changes.
 
-    `apply` means that it can be applied and would help; `chosen` that it is in the patch.
+    `apply`: it can be applied and would help. `chosen`: it is in the patch.
     """
 
     remedy: Remedy
@@ -38,7 +38,8 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Predicted peak of one GPU, GiB: before and after the patch, the after's interval, the card; `terms` are what either is made of."""
+    """Predicted peak memory of one GPU, GiB: before and after the patch, the interval for after, the GPU's capacity; `terms` add up to
+    before and to after."""
 
     before: float | None
     after: float | None
@@ -49,14 +50,17 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class ConfigText(msgspec.Struct, frozen=True):
-    """The user's own YAML: where it stands and its text."""
+    """The user's own YAML: its path and text."""
 
     path: str
     text: str
 
 
 class PlannedPatch(msgspec.Struct, frozen=True, kw_only=True):
-    """The one patch. `yaml` is the whole patched text and `diff` a unified diff, where the user's YAML is known."""
+    """The one patch. `yaml` is the whole patched text, `diff` a unified diff: None if the user's YAML is not known.
+
+    `command` starts the training again and expects the patched YAML under the name `file`; `packages` are to be installed before.
+    """
 
     patch: Patch
     source: str | None
@@ -64,6 +68,8 @@ class PlannedPatch(msgspec.Struct, frozen=True, kw_only=True):
     diff: str | None
     overrides: tuple[str, ...] = ()
     command: str | None = None
+    file: str | None = None
+    packages: tuple[str, ...] = ()
     notes: tuple[Text, ...] = ()
     memory: Memory | None = None
     effective_batch: tuple[int, int] | None = None
@@ -71,7 +77,7 @@ class PlannedPatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """`advice[i]` belongs to the i-th judged finding."""
+    """`advice[i]` belongs to the i-th finding."""
 
     advice: tuple[tuple[Advice, ...], ...]
     patch: PlannedPatch | None = None

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from doctor.privacy.secrets import MASK
+from doctor.privacy.secrets import MASK, unescaped
 from doctor.support.lazy_regex import lazy_compile
 
 _HOME = lazy_compile(r"((?:/(?:home|Users|users)/|\b[A-Za-z]:\\{1,2}Users\\{1,2})(?:[\w.-]+/(?=home/))?)([^/\\\s\"':,;()<>|*]{1,64})")
@@ -81,7 +81,7 @@ def private(text: str, *, raised: bool = False) -> str:
 
     `raised`: the text is an exception's message, without its type before it.
     """
-    return "\n".join(_private_line(line, raised) for line in text.split("\n"))
+    return "\n".join(_private_line(line, raised) for line in unescaped(text).split("\n"))
 
 
 def _private_line(line: str, raised: bool) -> str:

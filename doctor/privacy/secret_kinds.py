@@ -54,7 +54,9 @@ COOKIE = re.compile(r"(?i)(\b(?:set-)?cookie[\"']?\s*[:=]\s*)[^\n]{6,}")
 RANDOM = re.compile(r"(?<![\w/+.=%$@-])[A-Za-z0-9+/_-]{24,512}={0,2}(?![\w/+])")
 """Candidates for tokens without a name or prefix; `secrets.is_random` decides."""
 
-BEARER = re.compile(r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?|bearer\s+)[A-Za-z0-9._~+/=-]{8,}")
+BEARER = re.compile(
+    r"(?i)\b(authorization(?:\\*[\"'])?\s*[:=]\s*(?:\\*[\"'])?(?:(?:bearer|basic|token)\s+)?|bearer\s+)[A-Za-z0-9._~+/=-]{8,}"
+)
 WEBHOOK = re.compile(
     r"""((?:hooks\.slack\.com/services|/open-apis/bot/v2/hook|discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2
         |logic\.azure\.com(?::\d+)?/workflows|sctapi\.ftqq\.com|sc\.ftqq\.com|api\.day\.app)/)[^\s"'<>]+""",
@@ -71,7 +73,7 @@ _WORDS = (
 )
 NAMED = re.compile(
     rf"""(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS}|pg(?:password|pass)|_auth|(?<=_)[sa]k))
-        (?P<between>["']?(?:\s*[:=]\s*|\s+)["']?)
+        (?P<between>(?:\\*["'])?(?:\s*[:=]\s*|\s+)(?:\\*["'])?)
         (?P<value>[^\s"',;&|<>{{}}()\[\]]{{8,}})""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -79,15 +81,15 @@ NAMED = re.compile(
 
 CAMEL_NAMED = re.compile(
     r"""(?P<name>(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]{0,40}?(?:Secret|SecretKey|ApiKey|APIKey|AccessKey|Password|Passwd|PrivateKey|Credential))
-        (?P<between>["']?\s*[:=]\s*["']?)(?P<value>[^\s"',;&|<>{}()\[\]]{8,})""",
+        (?P<between>(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?)(?P<value>[^\s"',;&|<>{}()\[\]]{8,})""",
     re.VERBOSE,
 )
 """clientSecret, accessKeySecret and the like of JSON and Java configs."""
 
 PASSWORD = re.compile(
-    r"""((?<![A-Za-z0-9])(?:[A-Za-z0-9]{1,40}[_-]){0,6}(?:\w{0,12}passw(?:or)?d|passphrase)["']?\s*[:=]\s*["']?
-        |(?<![A-Za-z0-9])(?:[A-Z0-9]{1,40}_){1,6}(?:PASS|PWD|PSWD)["']?\s*[:=]\s*["']?
-        |(?<![A-Za-z0-9_])(?:[a-z0-9]{1,40}_){0,6}(?:pass|pwd)=["']?(?![/~.]))
+    r"""((?<![A-Za-z0-9])(?:[A-Za-z0-9]{1,40}[_-]){0,6}(?:\w{0,12}passw(?:or)?d|passphrase)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?
+        |(?<![A-Za-z0-9])(?:[A-Z0-9]{1,40}_){1,6}(?:PASS|PWD|PSWD)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?
+        |(?<![A-Za-z0-9_])(?:[a-z0-9]{1,40}_){0,6}(?:pass|pwd)=(?:\\*["'])?(?![/~.]))
         (?!(?:true|false|none|null|\*+|\$)\b)(?P<value>[^\s"',;&|<>{}()\[\]]{3,})""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -102,26 +104,26 @@ LABELLED = re.compile(
 ARGUMENTS = tuple(
     re.compile(pattern)
     for pattern in (
-        r"(\b(?:swanlab|wandb|hf|huggingface-cli|modelscope)\s[^\n|;&]{0,80}?(?:-k|--(?:api[-_])?key|--token)[ =][\"']?)[^\s\"']{6,}",
+        r"(\b(?:swanlab|wandb|hf|huggingface-cli|modelscope)\s[^\n|]{0,80}?(?:-k|--(?:api[-_])?key|--token)[ =](?:\\*[\"'])?)[^\s\"']{6,}",
         r"(\bobsutil\s+config\b[^\n]{0,200}?\s-k=)\S+",
-        r"(\blogin\(\s*(?:\w+\s*=\s*)?[\"'])[^\"'\s]{8,}",
-        r"(\bsshpass\s+-p\s*[\"']?)[^\s\"']+",
-        r"(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{0,120}?\s-p[\"']?)[^\s\"'-][^\s\"']*",
-        r"(\bcurl\b[^\n|;]{0,200}?\s(?:-u|--user)[ =][\"']?[^\s:\"']{1,80}:)[^\s\"']+",
-        r"(--(?:[a-z0-9]{1,20}-){0,3}(?:password|passwd|passphrase|secret|api-?key|secret-?key|access-?key)[ =][\"']?)(?!-)[^\s\"']{3,}",
-        r"([\"']key[\"']\s*:\s*[\"'])[0-9a-f]{32}(?=[\"'])",
+        r"(\blogin\(\s*(?:\w+\s*=\s*)?\\*[\"'])[^\"'\s]{8,}",
+        r"(\bsshpass\s+-p\s*(?:\\*[\"'])?)[^\s\"']+",
+        r"(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{0,120}?\s-p(?:\\*[\"'])?)[^\s\"'-][^\s\"']*",
+        r"(\bcurl\b[^\n|;]{0,200}?\s(?:-u|--user)[ =](?:\\*[\"'])?[^\s:\"']{1,80}:)[^\s\"']+",
+        r"(--(?:[a-z0-9]{1,20}-){0,3}(?:passw(?:or)?d|passphrase|secret|(?:api|secret|access)-?key)[ =](?:\\*[\"'])?)(?!-)[^\s\"']{3,}",
+        r"([\"']key\\*[\"']\s*:\s*\\*[\"'])[0-9a-f]{32}(?=\\*[\"'])",
     )
 )
-"""Secrets that only their command or file tells: login commands, sshpass, mysql, curl, kaggle.json."""
+"""Secrets that are recognised by their command or file: logins, sshpass, mysql, curl, kaggle.json."""
 
 WANDB_HEX = re.compile(r"(?i)(wandb[^\n]{0,40}?\b)[0-9a-f]{40}\b")
 BARE_HEX = re.compile(r"(?<![\w/+.=%$@#-])[0-9a-f]{40}(?![\w/.@-])")
-"""A W&B key without its name looks like a git commit; `secrets` leaves it where the line speaks of one."""
+"""A W&B key without its name; it looks like a git commit, so lines that match DIGEST_LINE are left."""
 
 DIGEST_LINE = re.compile(
     r"(?i)commit|revision|\brev\b|sha-?1|sha\b|git\b|hash|etag|digest|checksum|snapshot|blob|version|build|fingerprint|cache|node_id|uuid"
 )
-"""Words of lines whose 40 hexadecimal digits are no key."""
+"""Lines whose 40 hexadecimal digits are a commit or a digest."""
 
 OPTION_NAME = re.compile(rf"(?i)(?:^|[_-]|(?<=[a-z])(?=[A-Z]))(?:{_WORDS}|pgpassword|_auth)$|(?:^|_)(?:pass|pwd)$")
 """Names of options and variables whose whole value is a secret."""

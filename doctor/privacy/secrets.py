@@ -11,18 +11,28 @@ from typing import Any
 from doctor.privacy import secret_kinds as kinds
 
 MASK = "***"
+"""Written in place of every masked value."""
 
 _CONTROL = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
-"""ANSI sequences, C0 and C1 controls, and the bidirectional marks with which a text can pretend to be another one."""
+"""ANSI sequences, C0 and C1 controls, and bidirectional marks, which can make a text look like another."""
 
 
 @lru_cache(maxsize=1024)
 def clean(text: str) -> str:
     """`text` without control characters (newlines stay, tabs become spaces), valid as UTF-8, its secrets masked."""
-    text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\t", "    "))
+    text = _CONTROL.sub("", unescaped(text).replace("\r\n", "\n").replace("\t", "    "))
     return mask(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+_EAST_ASIAN = re.compile(r"\\u((?:11|3[0-9a-f]|[4-9][0-9a-f]|a[c-f]|[bc][0-9a-f]|d[0-7]|ff)[0-9a-f]{2})", re.IGNORECASE)
+"""JSON escapes of Hangul, kana, Chinese characters and full-width signs."""
+
+
+def unescaped(text: str) -> str:
+    """`text` with the JSON escapes of Chinese, Japanese and Korean letters written out: labels are recognised by their words."""
+    return _EAST_ASIAN.sub(lambda found: chr(int(found[1], 16)), text) if "\\u" in text else text
 
 
 _ESCAPED = re.compile(r"(\\[nrt])")

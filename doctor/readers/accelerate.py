@@ -7,7 +7,8 @@ from pathlib import Path
 
 from doctor.config import yaml_edit
 from doctor.core.events import Event, Fact
-from doctor.readers.base import File, ReaderBase
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
 
 
 class Accelerate(ReaderBase):

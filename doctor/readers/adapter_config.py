@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event
-from doctor.readers.base import File, ReaderBase
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
 
 _OPTIONS = {
     "r": "lora_rank",
@@ -20,7 +21,7 @@ _OPTIONS = {
 
 
 class AdapterConfig(ReaderBase):
-    """The same file lies in the root and in every checkpoint; they agree."""
+    """Also the copies in checkpoints, which are the same."""
 
     kind = "adapter_config"
     output = True

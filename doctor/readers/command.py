@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import File, ReaderBase, option_value
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import option_value
 from doctor.support.lazy_regex import lazy_compile
 
 _HEAD = 256 << 10
-"""A pasted command stands in the beginning of a log."""
+"""Bytes at the beginning of a log in which a pasted command is searched for."""
+_MAX_COMMAND = 50_000
+"""Characters of a command with its continuation lines."""
 _TRAINERS = ("llamafactory-cli", "train_bash.py", "train.py", "llamafactory.launcher", "launcher.py", "cli_demo.py", "export_model",
              "lmf ", "train_sft.py", "src/train", "finetune", "swift ")  # fmt: skip
 _LAUNCHERS = (
@@ -31,7 +35,7 @@ _LAUNCH_OPTIONS = {
     "nnodes": "nnodes", "num_nodes": "nnodes", "num_machines": "nnodes", "node_rank": "node_rank", "config_file": "accelerate.config",
     "include": "include", "master_port": "master_port", "rdzv_endpoint": "rdzv_endpoint",
 }  # fmt: skip
-"""Options of torchrun, deepspeed and accelerate -> fact names; they are no options of the training."""
+"""Option of torchrun, deepspeed or accelerate -> fact; not an option of the training."""
 _ASSIGNED = lazy_compile(r"([A-Z][A-Z0-9_]{2,})=(.*)", re.S)
 _OPTION = lazy_compile(r"--([A-Za-z][\w-]*)(?:=(.*))?", re.S)
 _KNOWN = lazy_compile(
@@ -43,7 +47,7 @@ _PROMPT = lazy_compile(r"^\s*(?:\([\w.-]+\)\s*)?(?:[\w.-]+@[\w.-]+[:\s][^$#]{0,2
 
 
 class Command(ReaderBase):
-    """Never runs anything: words are split as a shell would, variables stay as they are written."""
+    """Runs nothing: words are split as a shell does; variables are replaced only if the script assigns them."""
 
     kind = "command"
 
@@ -74,8 +78,8 @@ class Command(ReaderBase):
         words = _words(line)
         where = file.where(number)
         environment, words = _environment(words, variables)
-        telling = script or any(any(trainer in word for trainer in _TRAINERS) for word in words) or len(_KNOWN.findall(line)) >= 2
-        if not telling:
+        is_training = script or any(any(trainer in word for trainer in _TRAINERS) for word in words) or len(_KNOWN.findall(line)) >= 2
+        if not is_training:
             return
         for name, value in environment.items():
             yield Fact(where=where, name=f"env.{name}", value=value)
@@ -102,18 +106,18 @@ class Command(ReaderBase):
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines with their continuations (`\\` and newline; a next line that begins with `--`)."""
-    held, start = "", 0
+    command, start = "", 0
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
-        if held and not held.endswith("\\") and not stripped.startswith("--"):
-            yield start, held
-            held = ""
-        start = start if held else number
-        held = f"{held.removesuffix(chr(92))} {stripped}" if held else stripped
-        if len(held) > 50_000:
-            held = ""
-    if held:
-        yield start, held.removesuffix("\\")
+        if command and not command.endswith("\\") and not stripped.startswith("--"):
+            yield start, command
+            command = ""
+        start = start if command else number
+        command = f"{command.removesuffix(chr(92))} {stripped}" if command else stripped
+        if len(command) > _MAX_COMMAND:
+            command = ""
+    if command:
+        yield start, command.removesuffix("\\")
 
 
 def _words(line: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The user's own training configuration: YAML or JSON for `llamafactory-cli`, and what the web UI keeps beside a run."""
+"""The user's own training configuration: YAML or JSON for `llamafactory-cli`, and what the web UI saves with a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from doctor.config import yaml_edit
 from doctor.config.recognise import shape_by_names
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import File, ReaderBase, option_value
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import option_value
 
 _KEY = re.compile(rb"""^([ \t]*)["']?([A-Za-z_][\w.]*)["']?[ \t]*:(?=[\s"'\[{]|\S)""", re.M)
 _AT_MARGIN = re.compile(r"""^(?:["']?|[ \t{]*")([A-Za-z_]\w*)["']?[ \t]*:""", re.M)
@@ -28,7 +30,7 @@ _BOARD = {
 
 
 class ConfigYaml(ReaderBase):
-    """Broken YAML gives its readable lines; other programs' YAML and data set lists are not taken for configurations."""
+    """Of broken YAML, the readable lines. YAML of other programs and lists of data sets are not claimed."""
 
     kind = "config"
 
@@ -68,12 +70,12 @@ class ConfigYaml(ReaderBase):
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """Key -> the 1-based line on which it stands at the margin (of JSON: anywhere); of a key that stands twice the last."""
+    """Key -> its 1-based line, of unindented keys (in JSON: of all); of a duplicate key the last."""
     return {found[1]: text.count("\n", 0, found.start(1)) + 1 for found in _AT_MARGIN.finditer(text)}
 
 
 def is_yaml(text: str) -> bool:
-    """Whether the whole text can be loaded (and hence patched)."""
+    """Whether the whole text is valid YAML (only then can it be patched)."""
     try:
         return bool(yaml_edit.load(text))
     except yaml_edit.NotReadable:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctor.core.events import Event, Fact
-from doctor.readers.base import File, ReaderBase
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
 
 _SIGNS = (b'"zero_optimization"', b'"train_micro_batch_size_per_gpu"', b'"gradient_clipping"', b'"zero_allow_untested_optimizer"')
 

@@ -1,4 +1,4 @@
-"""Which files of the given paths may tell something: one careful walk that never opens weights, pipes or data sets."""
+"""The files below a folder that may be readable, by a bounded walk that never opens weights, pipes or data sets."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from pathlib import Path
 
 import msgspec
 
-from doctor.readers.base import plain_name
+from doctor.readers.formats.compression import plain_name
 
 DEPTH = 3
+"""Levels of subfolders that are read: output_dir, attempt, checkpoint."""
 FILES = 5000
-"""So many files are looked at in all."""
+"""Files returned in all."""
 CROWD = 1000
-"""A folder with more entries than this is a data set: only files with telling names are looked at."""
-_ENTRIES = 200_000
-"""So many entries of one folder are listed at most."""
+"""A folder with more entries is a data set: only files whose names say that a training wrote them are returned."""
+_MAX_ENTRIES = 200_000
+"""Entries of one folder that are listed."""
 _EXAMPLES = 3
+"""Skipped paths that are kept as examples for each reason."""
 
 _SKIPPED_FOLDERS = frozenset(
     {".git", ".cache", "__pycache__", "node_modules", ".venv", "venv", "site-packages", ".mypy_cache", ".pytest_cache"}
@@ -36,22 +38,22 @@ _SKIPPED_NAMES = frozenset(
     {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json",
      "generation_config.json", "preprocessor_config.json", "model.safetensors.index.json", "requirements.txt", "dataset_info.json"}
 )  # fmt: skip
-_TELLING = ("log", "trainer_", "events.out", "train", ".yaml", ".yml", ".out", ".err", "results.json", "config.json")
+_TRAINING_NAMES = ("log", "trainer_", "events.out", "train", ".yaml", ".yml", ".out", ".err", "results.json", "config.json")
 
 
 class Skipped(msgspec.Struct):
-    """What was not read: reason -> how many files (or folders), and the first of them."""
+    """What was not read: reason -> number of files (or folders), and the first of them."""
 
     reasons: dict[str, tuple[int, list[str]]] = {}
 
     def note(self, reason: str, path: str, count: int = 1) -> None:
-        """One more that was left for this reason."""
+        """Count a path that was skipped for this reason."""
         number, examples = self.reasons.get(reason, (0, []))
         self.reasons[reason] = (number + count, [*examples, path] if len(examples) < _EXAMPLES else examples)
 
 
 def unwanted(name: str) -> str | None:
-    """Why a file of this name is never opened; None where it may be readable (training_args.bin is no weights)."""
+    """Why a file of this name is never opened; None if it may be readable (training_args.bin has no weights)."""
     low = plain_name(Path(name.lower()))
     if low == "training_args.bin" or low.endswith(("_snapshot.pickle", ".pickle")):
         return None
@@ -62,12 +64,12 @@ def unwanted(name: str) -> str | None:
 
 
 def worth_a_look(name: str) -> bool:
-    """Whether a file of this name may hold something readable."""
+    """Whether a file of this name may be readable."""
     return unwanted(name) is None
 
 
 def walk(root: Path, skipped: Skipped) -> Iterator[Path]:
-    """Regular files under `root`, `DEPTH` folders deep, in a fixed order; links are followed once, loops end."""
+    """Regular files under `root`, `DEPTH` levels deep, in a fixed order. A folder is visited once, however many links lead to it."""
     seen: set[tuple[int, int]] = set()
     budget = [FILES]
     yield from _walk(root, 0, seen, budget, skipped)
@@ -98,35 +100,35 @@ def _walk(folder: Path, depth: int, seen: set[tuple[int, int]], budget: list[int
         else:
             budget[0] -= 1
             yield Path(entry.path)
-    for one in folders:
+    for subfolder in folders:
         if depth < DEPTH:
-            yield from _walk(one, depth + 1, seen, budget, skipped)
+            yield from _walk(subfolder, depth + 1, seen, budget, skipped)
         else:
-            skipped.note("too deep", str(one))
+            skipped.note("too deep", str(subfolder))
 
 
 def _entries(folder: Path, skipped: Skipped) -> list[os.DirEntry[str]]:
-    """The folder's entries as people number them; of a crowded folder only files with telling names (nothing else is even looked at)."""
+    """The folder's entries in natural order; of a crowded folder only those with training names."""
     with os.scandir(folder) as listing:
         entries = list(islice(listing, CROWD + 1))
         if len(entries) > CROWD:
             count = len(entries)
-            entries = [entry for entry in entries if _tells(entry.name)]
-            for entry in islice(listing, _ENTRIES):
+            entries = [entry for entry in entries if _is_training_name(entry.name)]
+            for entry in islice(listing, _MAX_ENTRIES):
                 count += 1
-                if _tells(entry.name) and len(entries) < FILES:
+                if _is_training_name(entry.name) and len(entries) < FILES:
                     entries.append(entry)
             skipped.note("crowded folder", str(folder), count - len(entries))
     return sorted(entries, key=lambda entry: natural_sort_key(entry.name))
 
 
-def _tells(name: str) -> bool:
+def _is_training_name(name: str) -> bool:
     low = name.lower()
-    return any(word in low for word in _TELLING)
+    return any(word in low for word in _TRAINING_NAMES)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """`file`, `folder`, or empty for everything that is neither (pipes, sockets, devices, dead links)."""
+    """`file`, `folder`, or empty for anything else (pipes, sockets, devices, dead links)."""
     try:
         mode = entry.stat().st_mode
     except OSError:
@@ -135,5 +137,5 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def natural_sort_key(name: str) -> list[tuple[int, int | str]]:
-    """A sort key under which `checkpoint-9` stands before `checkpoint-10`."""
+    """Natural order: `checkpoint-9` before `checkpoint-10`."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]{1,18})", name) if part]

@@ -1,4 +1,4 @@
-"""lfdoctor.jsonl: what the live callback and the supervisor wrote down, turned back into the same events."""
+"""lfdoctor.jsonl: the events that the live callback and the supervisor wrote."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ import msgspec
 from doctor.config import yaml_edit
 from doctor.config.options import table
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
-from doctor.readers.base import Context, File, Lane, ReaderBase, number, numbers, option_value
+from doctor.core.phases import PHASES
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import number, numbers, option_value
 from doctor.support.decoding import convert, json_decoder
 
-_WANTED = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
-_STEPS = 1 << 52
-_LINE = 1 << 22
+_CONFIG_LINES = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
+_MAX_STEP = 1 << 52
+"""Larger steps are no steps, and not exact as floats."""
+_MAX_LINE = 1 << 22
+"""Bytes; the longest lines are configurations of some hundred KiB."""
+_MAX_TEXT = 20_000
+"""Characters of a line or message."""
 
 
 class Journal(ReaderBase):
-    """A damaged line costs that line. Steps are taken from the first rank's journal (all ranks log the same), the rest from every one's."""
+    """A damaged line costs that line. Steps are read from rank 0 only (all ranks log the same), everything else from every rank."""
 
     kind = "journal"
     lane: Lane = "metrics"
@@ -33,7 +40,7 @@ class Journal(ReaderBase):
     def configs(self, file: File) -> Iterator[Event]:
         parser = Parser(file.name)
         for line, raw in enumerate(_lines(file), 1):
-            if raw.startswith(_WANTED):
+            if raw.startswith(_CONFIG_LINES):
                 yield from (event for event in parser.line(raw, line) if isinstance(event, ConfigSeen | Fact))
 
     def read(self, file: File, context: Context) -> Iterator[Event]:
@@ -48,7 +55,7 @@ class Journal(ReaderBase):
 
 
 class Parser:
-    """Turns lines into events, one at a time: the reader gives it a file's lines, the live monitor those that were just written."""
+    """Turns single lines into events; used by the reader and by the live monitor."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -94,14 +101,14 @@ class Parser:
         elif kind == "Crash":
             yield _crash(values, where, rank, attempt, time)
         elif kind == "ProcessEnd":
-            code, signal = (one if type(one) is int else None for one in (values.get("code"), values.get("signal")))
+            code, signal = (raw if type(raw) is int else None for raw in (values.get("code"), values.get("signal")))
             yield ProcessEnd(where=where, rank=rank, attempt=attempt, time=time, reporter="supervisor", code=code, signal=signal)
         elif kind == "LogLine":
-            yield LogLine(where=where, rank=rank, attempt=attempt, time=time, text=str(values.get("text"))[:20_000])
+            yield LogLine(where=where, rank=rank, attempt=attempt, time=time, text=str(values.get("text"))[:_MAX_TEXT])
 
     def _step(self, values: dict[str, Any], where: Where, time: float | None, seconds: float | None) -> Iterator[Step]:
         step = values.get("step")
-        if self.rank or type(step) is not int or not 0 <= step < _STEPS:
+        if self.rank or type(step) is not int or not 0 <= step < _MAX_STEP:
             return
         place = Where(where.file, where.line, step)
         yield Step(where=place, step=step, metrics=_figures(values), seconds=seconds, time=time)
@@ -116,7 +123,7 @@ def _figures(values: dict[str, Any]) -> dict[str, float]:
 
 
 def _effective(values: dict[str, Any], where: Where) -> Iterator[Event]:
-    """The values that the program worked with, defaults included: as trustworthy as a training_args.bin, and not what a user wrote."""
+    """The values that the program used, defaults included: trusted like training_args.bin, not like the user's YAML."""
     given = values.get("values")
     options = {key: value for key, value in given.items() if key in table()} if isinstance(given, dict) else {}
     if options:
@@ -124,7 +131,7 @@ def _effective(values: dict[str, Any], where: Where) -> Iterator[Event]:
 
 
 def _given(values: dict[str, Any], where: Where) -> Iterator[Event]:
-    """The user's own YAML and the key=value words after it, as the program was started with them."""
+    """The user's own YAML and the key=value arguments that the program was started with."""
     text, words = values.get("yaml"), values.get("argv")
     options: dict[str, Any] = {}
     if isinstance(text, str):
@@ -151,26 +158,26 @@ def _crash(values: dict[str, Any], where: Where, rank: int | None, attempt: int,
         attempt=attempt,
         time=time,
         exception=str(values.get("exception") or ""),
-        message=str(values.get("message") or "")[:20_000],
-        frames=tuple(frame for one in frames if (frame := _frame(one)) is not None) if isinstance(frames, list) else (),
-        phase=phase if phase in ("start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end") else None,
+        message=str(values.get("message") or "")[:_MAX_TEXT],
+        frames=tuple(frame for raw in frames if (frame := _frame(raw)) is not None) if isinstance(frames, list) else (),
+        phase=phase if phase in PHASES else None,
         chain=chain if type(chain) is int and chain >= 0 else 0,
     )
 
 
-def _frame(one: Any) -> Frame | None:
+def _frame(raw: Any) -> Frame | None:
     try:
-        return convert(one, Frame)
+        return convert(raw, Frame)
     except msgspec.ValidationError:
         return None
 
 
 def _lines(file: File) -> Iterator[bytes]:
-    """Lines in bounded memory; what is longer than any line of ours is cut (and then no JSON)."""
+    """Lines in bounded memory; a longer line than `_MAX_LINE` is cut (and then no JSON)."""
     rest = b""
     for chunk in file.chunks():
         parts = (rest + chunk).split(b"\n")
-        rest = parts.pop()[:_LINE]
+        rest = parts.pop()[:_MAX_LINE]
         yield from parts
     if rest:
         yield rest

@@ -1,30 +1,39 @@
-"""Several witnesses of one step become one `Step`: joined field by field, repeats dropped, every restart an attempt of its own.
+"""Join what several files (sources) say about one step into one `Step`; drop repeats; number restarts as attempts.
 
-Fields are trusted in a fixed order: trainer_state, then TensorBoard, then our journal, then trainer_log, then the console. The
-shape (which attempt reached which step) is taken from the file that is only ever appended to, trainer_log, where there is one.
+Of a metric that several sources give, the most trusted source's value is kept (`TRUST`). Which attempt reached which step is taken from
+one source, the primary one (`PRIMARY_ORDER`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import isfinite
 
 import msgspec
 
 from doctor.core.events import Step, Where
 
 TRUST = ("console", "trainer_log", "journal", "swanlab", "wandb", "tensorboard", "trainer_state")
-"""Least trusted first; a kind that is not listed is trusted like the console."""
+"""Kinds of sources, least trusted first: by how many digits they keep. Others are trusted like the console."""
 PRIMARY_ORDER = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "swanlab", "console")
-"""The first kind of these that a run left decides which attempts there were."""
+"""The first of these kinds that a run has defines its attempts. trainer_log is first: it is only ever appended to."""
 
-_TELLING = ("loss", "eval_loss", "reward", "predict_loss")
+_COMPARED = ("loss", "eval_loss", "reward", "predict_loss")
+"""Metrics that identify a record: two records of one step with different values are of two attempts."""
 _RECENT = 64
-_AHEAD = 200
-"""A console record whose step had to be worked out is looked for among so many later rows."""
+"""Steps before the current one that a late record can still be compared with."""
+_MAX_LOOKAHEAD = 200
+"""Rows in which a console record with an inferred step is searched for by its values."""
+_ROUNDING, _DIGITS = 6e-5, 6e-4
+"""Absolute and relative tolerance: four decimals (transformers 4) or four significant digits (transformers 5)."""
+_CLOCK_ROUNDING = 1.0
+"""Seconds: LLaMA-Factory logs elapsed time in whole seconds."""
+_EPOCH_ROUNDING = 0.0051
+"""Epochs are printed with two decimals."""
 
 
 class Row(msgspec.Struct, gc=False):
-    """One step of one attempt while it is being joined with what other witnesses say of it."""
+    """One step of one attempt while sources are joined; mutable."""
 
     step: int
     attempt: int
@@ -36,11 +45,11 @@ class Row(msgspec.Struct, gc=False):
 
     @classmethod
     def of(cls, step: Step) -> Row:
-        """What one witness says."""
+        """A row with one source's values."""
         return cls(step.step, step.attempt, step.metrics, step.where, step.seconds, step.time, step.exact)
 
     def event(self) -> Step:
-        """The finished event."""
+        """The joined step."""
         return Step(
             where=self.where, attempt=self.attempt, time=self.time, step=self.step, metrics=self.metrics, seconds=self.seconds,
             exact=self.exact,
@@ -48,62 +57,60 @@ class Row(msgspec.Struct, gc=False):
 
 
 def sequence(records: Iterable[Step]) -> Iterator[Step]:
-    """One witness's records in constant memory: repeats dropped, records of one step joined, attempts numbered from 0."""
+    """Steps of one source in constant memory: repeats dropped, records of one step joined, attempts numbered from 0."""
     sequencer = Sequencer()
     for record in records:
         if record.metrics and (step := sequencer.feed(record)) is not None:
             yield step
-    if sequencer.held is not None:
-        yield sequencer.held
+    if sequencer.current is not None:
+        yield sequencer.current
 
 
 class Sequencer:
-    """Holds the latest step until it is over; knows the steps just before it."""
+    """Turns the records of one source into steps. `current` is the latest step, which later records can still extend."""
 
     def __init__(self) -> None:
-        self.held: Step | None = None
+        self.current: Step | None = None
         self.attempt = 0
         self._recent: dict[int, dict[str, float]] = {}
         self._seconds: float | None = None
 
     def feed(self, record: Step) -> Step | None:
-        """Takes a record; returns a step that no later record can change."""
-        held = self.held
-        if held is None or (record.step > held.step and not self._went_back(record)):
+        """Add a record; return the step that no later record can change any more, if there is one."""
+        current = self.current
+        if current is None or (record.step > current.step and not self._clock_went_back(record)):
             return self._next(record)
-        known = held.metrics if record.step == held.step else self._known(record.step)
+        known = current.metrics if record.step == current.step else self._known(record.step)
         if known is not None:
-            verdict = _compare(known, record.metrics)
-            if verdict is None and record.step == held.step:
-                held.metrics.update({name: value for name, value in record.metrics.items() if name not in held.metrics})
-                return None
-            if verdict or (not self._restarted(record) and (record.step == held.step or record.seconds is not None)):
-                known.update({name: value for name, value in record.metrics.items() if name not in known})
+            same = _same_record(known, record.metrics)
+            at_current = record.step == current.step
+            if same or (same is None and at_current) or (not self._restarted(record) and (at_current or record.seconds is not None)):
+                _add_missing(known, record.metrics)
                 return None
         self.attempt += 1
         self._recent.clear()
         return self._next(record)
 
     def feed_all(self, records: Sequence[Step]) -> list[Step]:
-        """As `feed` for each of some records that all have metrics, of rising steps and by a clock that does not go back."""
-        before, first = self.held, records[0]
-        if self.attempt or before is None or first.step <= before.step or self._went_back(first):
+        """`feed` for many records at once, all with metrics, of ascending steps, with times that do not go back."""
+        before, first = self.current, records[0]
+        if self.attempt or before is None or first.step <= before.step or self._clock_went_back(first):
             return [step for record in records if (step := self.feed(record)) is not None]
-        self.held = records[-1]
+        self.current = records[-1]
         self._remember({record.step: record.metrics for record in records[-_RECENT:]})
-        self._seconds = self.held.seconds
+        self._seconds = self.current.seconds
         return [before, *records[:-1]]
 
     def _restarted(self, record: Step) -> bool:
-        """A process began anew for certain: its clock did, or its file."""
-        return self._went_back(record) or (self.held is not None and record.where.file != self.held.where.file)
+        """Whether another process wrote the record: its clock started again, or it is in another file."""
+        return self._clock_went_back(record) or (self.current is not None and record.where.file != self.current.where.file)
 
-    def _went_back(self, record: Step) -> bool:
-        return record.seconds is not None and self._seconds is not None and record.seconds + 1 < self._seconds
+    def _clock_went_back(self, record: Step) -> bool:
+        return record.seconds is not None and self._seconds is not None and record.seconds + _CLOCK_ROUNDING < self._seconds
 
     def _next(self, record: Step) -> Step | None:
-        done = self.held
-        self.held = record if record.attempt == self.attempt else msgspec.structs.replace(record, attempt=self.attempt)
+        done = self.current
+        self.current = record if record.attempt == self.attempt else msgspec.structs.replace(record, attempt=self.attempt)
         self._remember({record.step: record.metrics})
         self._seconds = record.seconds
         return done
@@ -114,39 +121,43 @@ class Sequencer:
         self._recent.update(steps)
 
     def _known(self, step: int) -> dict[str, float] | None:
-        """The metrics of a step that is one of the last few."""
+        """The metrics of a step, if it is one of the last `_RECENT`."""
         return self._recent[step] if step in list(self._recent)[-_RECENT:] else None
 
 
-def _compare(a: dict[str, float], b: dict[str, float]) -> bool | None:
-    """Whether two sets of metrics tell of the same thing; None where they have nothing telling in common."""
-    verdict = None
-    for name in _TELLING:
+def _same_record(a: dict[str, float], b: dict[str, float]) -> bool | None:
+    """Whether two sets of metrics are of the same record; None if they share no metric of `_COMPARED`."""
+    same = None
+    for name in _COMPARED:
         if name in a and name in b:
             if not close(a[name], b[name]):
                 return False
-            verdict = True
-    return verdict
+            same = True
+    return same
+
+
+def _add_missing(known: dict[str, float], more: dict[str, float]) -> None:
+    known.update({name: value for name, value in more.items() if name not in known})
 
 
 def close(a: float, b: float) -> bool:
-    """Equal up to what consoles round away: four decimals (transformers 4) or four digits (transformers 5)."""
-    return a == b or abs(a - b) <= 6e-5 + 6e-4 * abs(b) or (a != a and b != b)
+    """Equal up to what a console rounds away (`_ROUNDING`, `_DIGITS`); NaN equals NaN."""
+    return a == b or (a != a and b != b) or (isfinite(b) and abs(a - b) <= _ROUNDING + _DIGITS * abs(b))
 
 
-def join(witnesses: Sequence[tuple[str, Sequence[Step]]]) -> Iterator[Step]:
-    """All witnesses of one run, each (kind, its records in file order), as steps by attempt and step."""
-    ordered = sorted((one for one in witnesses if any(record.metrics for record in one[1])), key=_spine_order)
+def join(sources: Sequence[tuple[str, Sequence[Step]]]) -> Iterator[Step]:
+    """Join all sources of one run, each (kind, records in file order), to steps ordered by attempt and step."""
+    ordered = sorted((source for source in sources if any(record.metrics for record in source[1])), key=_primary_order)
     if not ordered:
         return iter(())
     table = Table(ordered[0])
-    rest = sorted(ordered[1:], key=lambda one: abs(_trust(one[0]) - table.trust))
+    rest = sorted(ordered[1:], key=lambda source: abs(_trust(source[0]) - table.trust))
     for kind, records in rest:
         table.add(kind, records)
     return (row.event() for row in table.rows())
 
 
-def _spine_order(source: tuple[str, Sequence[Step]]) -> tuple[int, int]:
+def _primary_order(source: tuple[str, Sequence[Step]]) -> tuple[int, int]:
     return (PRIMARY_ORDER.index(source[0]) if source[0] in PRIMARY_ORDER else len(PRIMARY_ORDER), -len(source[1]))
 
 
@@ -155,15 +166,14 @@ def _trust(kind: str) -> int:
 
 
 class Table:
-    """The rows joined so far: the spine's, and what other witnesses add."""
+    """The rows joined so far: those of the primary source, and what other sources add."""
 
-    def __init__(self, spine: tuple[str, Sequence[Step]]) -> None:
-        self.trust = _trust(spine[0])
-        self._rows = [Row.of(step) for step in sequence(spine[1])]
+    def __init__(self, primary: tuple[str, Sequence[Step]]) -> None:
+        self.trust = _trust(primary[0])
+        self._rows = [Row.of(step) for step in sequence(primary[1])]
         self._of_step: dict[int, list[Row]] = {}
         for row in self._rows:
             self._of_step.setdefault(row.step, []).append(row)
-        self._before = 0
 
     def rows(self) -> list[Row]:
         """All rows, by attempt and step."""
@@ -175,7 +185,7 @@ class Table:
         return rows
 
     def add(self, kind: str, records: Sequence[Step]) -> None:
-        """Joins one more witness. One that contradicts the rows at more steps than it agrees with them is another run's."""
+        """Join one more source. If it contradicts the rows at more steps than it agrees with, it is another run's."""
         exact = all(record.exact for record in records)
         trusted = _trust(kind) > self.trust
         own = [Row.of(step) for step in sequence(records)]
@@ -192,7 +202,7 @@ class Table:
         self._insert(own, found)
 
     def add_separate_run(self, own: list[Row], kind: str) -> None:
-        """Another run: a checkpoint or event file that an earlier run left stands before, a further console after."""
+        """Add another run's rows as attempts: a console after the known ones, other files (left by an earlier run) before them."""
         attempts = [row.attempt for row in self._rows]
         offset = max(attempts) + 1 if kind == "console" else min(attempts) - 1 - own[-1].attempt
         for row in own:
@@ -200,7 +210,7 @@ class Table:
             self._keep(row)
 
     def _insert(self, own: list[Row], found: list[Row | None]) -> None:
-        """Steps that only this witness saw join the attempt of the row before them (of the row after, at the beginning)."""
+        """Steps that only this source has join the attempt of the row before them (at the beginning, of the row after)."""
         near = next((match for match in found if match is not None), None)
         attempt = near.attempt if near else self._rows[-1].attempt
         for row, match in zip(own, found, strict=True):
@@ -216,7 +226,7 @@ class Table:
 
 
 class _Finder:
-    """Finds the row that a witness's row tells of: the same step with the same figures; if the step is a guess, the same figures soon."""
+    """Finds the row of the table that a source's row belongs to: the same step and values, or for an inferred step the same values."""
 
     def __init__(self, rows: list[Row], of_step: dict[int, list[Row]], exact: bool) -> None:
         self._rows, self._of_step, self._exact = list(rows), of_step, exact
@@ -225,37 +235,37 @@ class _Finder:
     def find(self, row: Row) -> Row | None:
         candidates = self._of_step.get(row.step, ())
         for candidate in reversed(candidates):
-            if _compare(candidate.metrics, row.metrics):
+            if _same_record(candidate.metrics, row.metrics):
                 return candidate
-        if not self._exact and (ahead := self._ahead(row)) is not None:
-            return ahead
-        return next((one for one in reversed(candidates) if _compare(one.metrics, row.metrics) is None), None)
+        if not self._exact and (later := self._same_values_later(row)) is not None:
+            return later
+        return next((candidate for candidate in reversed(candidates) if _same_record(candidate.metrics, row.metrics) is None), None)
 
-    def _ahead(self, row: Row) -> Row | None:
-        for place in range(self._place, min(self._place + _AHEAD, len(self._rows))):
+    def _same_values_later(self, row: Row) -> Row | None:
+        for place in range(self._place, min(self._place + _MAX_LOOKAHEAD, len(self._rows))):
             candidate = self._rows[place]
-            if _compare(candidate.metrics, row.metrics) and _same_epoch(candidate.metrics, row.metrics):
+            if _same_record(candidate.metrics, row.metrics) and _same_epoch(candidate.metrics, row.metrics):
                 self._place = place
                 return candidate
         return None
 
 
 def _same_epoch(a: dict[str, float], b: dict[str, float]) -> bool:
-    return "epoch" not in a or "epoch" not in b or abs(a["epoch"] - b["epoch"]) <= 0.0051 + 6e-4 * abs(a["epoch"])
+    return "epoch" not in a or "epoch" not in b or abs(a["epoch"] - b["epoch"]) <= _EPOCH_ROUNDING + _DIGITS * abs(a["epoch"])
 
 
 def _fill(row: Row, other: Row, trusted: bool) -> None:
     if trusted:
         row.metrics.update(other.metrics)
     else:
-        row.metrics.update({name: value for name, value in other.metrics.items() if name not in row.metrics})
+        _add_missing(row.metrics, other.metrics)
     row.seconds = other.seconds if row.seconds is None else row.seconds
     row.time = other.time if row.time is None else row.time
     row.exact = row.exact or (other.exact and other.step == row.step)
 
 
-def per_witness(files: Sequence[tuple[str, list[Step]]]) -> list[tuple[str, list[Step]]]:
-    """One witness a kind for logs that follow one another; copies of the state in checkpoints stay witnesses of their own."""
+def per_kind(files: Sequence[tuple[str, list[Step]]]) -> list[tuple[str, list[Step]]]:
+    """One source for all files of a kind that continue each other; consoles and copies of trainer_state.json stay sources of their own."""
     out: list[tuple[str, list[Step]]] = []
     appended: dict[str, list[Step]] = {}
     for kind, records in files:

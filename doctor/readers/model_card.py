@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import File, ReaderBase, option_value
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import option_value
 
 _OPTIONS = {
     "learning_rate": "learning_rate", "train_batch_size": "per_device_train_batch_size", "eval_batch_size": "per_device_eval_batch_size",
@@ -22,7 +24,7 @@ _VERSION = re.compile(r"^- (Transformers|Pytorch|PyTorch|PEFT) (\d\S*)\s*$", re.
 
 
 class ModelCard(ReaderBase):
-    """Only a card with the hyper-parameter list is taken; any other README.md is nobody's."""
+    """Claims only a README.md with the Trainer's list of hyper-parameters."""
 
     kind = "model_card"
 

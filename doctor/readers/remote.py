@@ -1,4 +1,4 @@
-"""What does not lie about as plain files: an archive of a run, a bucket. The files worth a look are brought to a temporary folder first."""
+"""Runs in archives and buckets: the files that may be readable are copied to a temporary folder first."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from doctor.errors import NOTHING_TO_READ, DoctorError
-from doctor.readers.base import CHUNK, packed, unpacking
 from doctor.readers.discovery import DEPTH, FILES, Skipped, unwanted
+from doctor.readers.file import CHUNK
+from doctor.readers.formats.compression import compression, decompressor
 from doctor.support.optional import MissingPackage, need
 
-LARGEST = 4 << 30
-"""So many bytes are brought in all."""
+MAX_COPIED = 4 << 30
+"""Bytes copied in all."""
+_MAX_FILE_NAME = 200
+"""Characters of a path component; file systems allow 255 bytes."""
 _ARCHIVE = re.compile(r"(?i)\.(?:zip|tar|tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst))$")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+(?:::[^/]*)?://")
 
 
 def is_archive(path: Path) -> bool:
-    """By its name: a tar, compressed or not, or a zip."""
+    """Whether the name is that of a tar (compressed or not) or a zip."""
     return _ARCHIVE.search(path.name) is not None
 
 
 def is_url(path: str) -> bool:
-    """`s3://bucket/run` and the like (a Windows drive has one letter)."""
+    """Whether it is a URL like `s3://bucket/run` (a Windows drive has one letter)."""
     return _URL.match(path) is not None
 
 
 def unpack(path: Path, skipped: Skipped) -> Path:
-    """A temporary folder with the archive's files that may tell something: regular ones only, wherever their names point to.
+    """Copy an archive's regular files that may be readable to a temporary folder, whatever paths they claim.
 
-    Raises DoctorError (3) where it cannot be read; of a torn archive the files before the tear are there.
+    Of a damaged archive, the files before the damage are copied. Raises DoctorError (3) without zstd's library.
     """
     folder = Path(tempfile.mkdtemp(prefix="lfdoctor-"))
     try:
@@ -43,31 +46,31 @@ def unpack(path: Path, skipped: Skipped) -> Path:
     except MissingPackage as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise DoctorError(f"{path}: {error}", NOTHING_TO_READ) from error
-    except Exception as error:  # a damaged or hostile archive may raise anything; what was unpacked before stays
+    except Exception as error:  # a damaged or hostile archive may raise anything; what was copied before is kept
         skipped.note("damaged archive", f"{path}: {error}")
     return folder
 
 
 def _zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(path) as archive:
-        for one in archive.infolist():
-            if not one.is_dir():
-                with archive.open(one) as file:
-                    yield one.filename, file
+        for member in archive.infolist():
+            if not member.is_dir():
+                with archive.open(member) as file:
+                    yield member.filename, file
 
 
 def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with path.open("rb") as raw:
         head = raw.peek(6)[:6]
-        stream: Any = _Stream(unpacking(raw, head)) if packed(head) else raw
+        stream: Any = _Stream(decompressor(raw, head)) if compression(head) else raw
         with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for one in archive:
-                if one.isreg() and (file := archive.extractfile(one)) is not None:
-                    yield one.name, file
+            for member in archive:
+                if member.isreg() and (file := archive.extractfile(member)) is not None:
+                    yield member.name, file
 
 
 class _Stream:
-    """What tarfile reads: so many bytes at a time, fewer at the end only."""
+    """A stream for tarfile: returns as many bytes as asked for, fewer only at the end."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -81,7 +84,7 @@ class _Stream:
 
 
 def _store(folder: Path, members: Iterable[tuple[str, IO[bytes]]], skipped: Skipped) -> None:
-    left, files = LARGEST, FILES
+    left, files = MAX_COPIED, FILES
     for name, file in members:
         reason = unwanted(PurePosixPath(name).name)
         if reason is None and (left <= 0 or files <= 0):
@@ -97,30 +100,30 @@ def _store(folder: Path, members: Iterable[tuple[str, IO[bytes]]], skipped: Skip
 
 
 def _place(folder: Path, name: str) -> Path:
-    """Where a member goes: inside the folder whatever its name says."""
+    """Target of a member: inside the folder, whatever its name."""
     parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".", "..")]
-    safe = [re.sub(r'[<>:"|?*\x00-\x1f]', "_", part)[:200] for part in parts] or ["file"]
+    safe = [re.sub(r'[<>:"|?*\x00-\x1f]', "_", part)[:_MAX_FILE_NAME] for part in parts] or ["file"]
     place = folder.joinpath(*safe[-DEPTH - 1 :])
     place.parent.mkdir(parents=True, exist_ok=True)
     return place if not place.exists() else place.with_name(f"{len(list(place.parent.iterdir()))}-{place.name}")
 
 
 def fetch(url: str, skipped: Skipped) -> Path:
-    """A temporary folder with what a URL holds, by way of fsspec. Raises DoctorError (3) where that is not possible."""
+    """Copy the files of a URL to a temporary folder, with fsspec. Raises DoctorError (3) if that fails."""
     fsspec = need("fsspec", "remote", f"{url}: reading from there", NOTHING_TO_READ)
     folder = Path(tempfile.mkdtemp(prefix="lfdoctor-"))
     try:
-        _bring(fsspec, url, folder, skipped)
+        _copy(fsspec, url, folder, skipped)
     except Exception as error:  # every storage has errors of its own, also for a missing library
         shutil.rmtree(folder, ignore_errors=True)
         raise DoctorError(f"{url}: cannot be read: {type(error).__name__}: {error}", NOTHING_TO_READ) from error
     return folder
 
 
-def _bring(fsspec: Any, url: str, folder: Path, skipped: Skipped) -> None:
+def _copy(fsspec: Any, url: str, folder: Path, skipped: Skipped) -> None:
     storage, root = fsspec.core.url_to_fs(url)
     found = storage.find(root, maxdepth=DEPTH + 1, detail=True) if storage.isdir(root) else {root: storage.info(root)}
-    left = LARGEST
+    left = MAX_COPIED
     for name, details in sorted(found.items())[:FILES]:
         relative = name.removeprefix(root).lstrip("/") or PurePosixPath(name).name
         reason = unwanted(PurePosixPath(name).name) if name != root else None

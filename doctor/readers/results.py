@@ -1,4 +1,4 @@
-"""train_results.json and its kin: the figures that a finished phase leaves in the run's root, or W&B in its own (wandb-summary.json)."""
+"""train_results.json, eval_results.json, ... and wandb-summary.json: the figures of a finished phase."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctor.core.events import Event, Fact
-from doctor.readers.base import File, ReaderBase, number
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
+from doctor.readers.values import number
 
 _NAMES = frozenset({"train_results.json", "all_results.json", "eval_results.json", "predict_results.json", "wandb-summary.json"})
 _FACTS = {
@@ -19,9 +21,9 @@ _FACTS = {
 
 
 class Results(ReaderBase):
-    """train_results.json is written only after the last step: it proves that training ended as planned (or was told to stop).
+    """train_results.json is written only after training ended as planned (or was stopped on purpose).
 
-    W&B's summary keeps the last value of everything logged: `train/train_loss` there is the same record.
+    W&B's summary has the last value of everything logged; `train/train_loss` in it says the same.
     """
 
     kind = "results"

@@ -1,4 +1,4 @@
-"""`lfdoctor-stacks-rank1.txt`: where a rank that had fallen silent stood, as faulthandler wrote it: the fact stands.rank1.
+"""`lfdoctor-stacks-rank1.txt`: the stack of a rank that stopped logging, written by faulthandler; the fact stands.rank1.
 
 Format: Modules/faulthandler.c and Python/traceback.c of CPython 3.11 to 3.14, below lines of our own (doctor/live/trainer/stacks.py).
 """
@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctor.core.events import Event, Fact
-from doctor.readers.base import File, ReaderBase
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
 from doctor.support.lazy_regex import lazy_compile
 
-_LARGEST = 16 << 20
-_FRAMES = 40
+_MAX_BYTES = 16 << 20
+_MAX_FRAMES = 40
 _ASKED = lazy_compile(
     r"lfdoctor asks: rank (?P<rank>\d{1,9}) pid (?P<pid>\d{1,9}) step (?P<step>\d{1,18}) silent (?P<silent>\d{1,9})"
     r" time (?P<time>\d{1,12})(?: thread 0x(?P<thread>[0-9a-f]{1,16}))?"
@@ -25,7 +26,7 @@ _FRAME = lazy_compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d{1,9}|\?\?\?) 
 
 
 class Stacks(ReaderBase):
-    """The last stacks of the training thread: the one that our line names, else the first that the process ever had (told last)."""
+    """The last stack of the training thread: the thread that our line names, else the process's first thread (printed last)."""
 
     kind = "stacks"
 
@@ -38,23 +39,23 @@ class Stacks(ReaderBase):
         asked: re.Match[str] | None = None
         line_asked, threads = 0, dict[str, list[str]]()
         frames: list[str] = []
-        told: dict[int, Fact] = {}
-        for number, line in enumerate([*(file.text(_LARGEST) or "").splitlines(), "lfdoctor ends"], 1):
+        facts: dict[int, Fact] = {}
+        for number, line in enumerate([*(file.text(_MAX_BYTES) or "").splitlines(), "lfdoctor ends"], 1):
             if line.startswith("lfdoctor "):
                 if asked is not None and (fact := _fact(file, asked, line_asked, threads)) is not None:
-                    told[int(asked["rank"])] = fact
+                    facts[int(asked["rank"])] = fact
                     file.source.records += 1
                 asked, line_asked, threads = _ASKED.match(line), number, {}
-                if found := _LISTENS.match(line):  # a new process: where an earlier one stood is of another run
-                    told.pop(int(found[1]), None)
+                if found := _LISTENS.match(line):  # a new process: earlier stacks are of another run
+                    facts.pop(int(found[1]), None)
             elif found := _THREAD.match(line):
                 frames = threads[found["thread"].lstrip("0")] = []
-            elif line.strip() == "...":  # more threads than faulthandler tells of
+            elif line.strip() == "...":  # more threads than faulthandler prints
                 threads.pop("", None)
                 threads[""] = frames = []
-            elif (found := _FRAME.match(line)) and len(frames) < _FRAMES:
+            elif (found := _FRAME.match(line)) and len(frames) < _MAX_FRAMES:
                 frames.append(f"{found['file']}:{found['line']} {found['function']}"[:500])
-        yield from told.values()
+        yield from facts.values()
 
 
 def _fact(file: File, asked: re.Match[str], line: int, threads: dict[str, list[str]]) -> Fact | None:

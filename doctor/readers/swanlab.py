@@ -1,4 +1,4 @@
-"""SwanLab: `run-ID.swanlab` or `backup.swanlab` of a run, and the config.yaml, swanlab-metadata.json and public config beside it.
+"""SwanLab: `run-ID.swanlab` or `backup.swanlab` of a run, and the config.yaml, swanlab-metadata.json and public config next to it.
 
 Format: LevelDB's log (leveldb.py) of JSON objects (`model_type`, `data`; SwanLab 0.5 to 0.7) or of protobuf messages `Record`
 (swanlab/record/v1/record.proto; since 0.8). Checked against files that SwanLab 0.6.8 and 0.10.3 wrote.
@@ -17,17 +17,23 @@ import msgspec
 
 from doctor.config import yaml_edit
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, number, steps_of
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
+from doctor.readers.trackers import metric_name, steps_of
+from doctor.readers.values import number
 
 _SCALAR, _LOG = 13, 16
+"""Fields of Record."""
 _NO_METRICS = ("train/global_step", "__swanlab__")
-_STEPS = 1 << 52
+"""Keys (their beginnings) that are no metrics of the run."""
+_MAX_STEP = 1 << 52
+"""Larger steps are no steps, and not exact as floats."""
 
 
 class SwanLab(ReaderBase):
-    """Scalars by step, in the order in which they were logged, and the console that SwanLab kept."""
+    """Scalars by step in the order of logging, and the console output that SwanLab recorded."""
 
     kind = "swanlab"
     lane: Lane = "metrics"
@@ -62,7 +68,7 @@ class SwanLabConfig(ReaderBase):
             return
         file.source.records = len(values)
         if file.path.name == "config.yaml":
-            given = {key: one["value"] for key, one in values.items() if isinstance(one, dict) and "value" in one}
+            given = {key: entry["value"] for key, entry in values.items() if isinstance(entry, dict) and "value" in entry}
             options = {key: value for key, value in given.items() if value is not None and not key.startswith("_")}
             if options:
                 yield ConfigSeen(where=file.where(), values=options, origin="events")
@@ -71,7 +77,7 @@ class SwanLabConfig(ReaderBase):
 
 
 def _machine(values: dict[str, Any], file: File) -> Iterator[Event]:
-    """What the metadata tells: 0.6 `{python, gpu: {nvidia: {type: [..]}}}`, 0.10 `{runtime: .., hardware: {accelerators: [..]}}`."""
+    """Facts of the metadata: SwanLab 0.6 `{python, gpu: {nvidia: {type: [..]}}}`, 0.10 `{runtime: .., hardware: {accelerators: [..]}}`."""
     own = _inner(values, "swanlab")
     cards = _inner(values, "gpu", "nvidia").get("type")
     accelerators = _inner(values, "hardware").get("accelerators")
@@ -95,11 +101,11 @@ def _inner(values: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _scalars(file: File) -> Iterator[tuple[str, int, float, float | None]]:
-    """(Key, step, value, time) of every scalar that is the run's own."""
+    """(Key, step, value, time in Unix seconds) of every scalar of the run."""
     for data in records(file.chunks(), file.source.problem):
-        told = _json_scalar(data) if data.startswith(b"{") else _message_scalar(data)
-        if told is not None and 0 <= told[1] < _STEPS and not told[0].startswith(_NO_METRICS):
-            yield told
+        scalar = _json_scalar(data) if data.startswith(b"{") else _message_scalar(data)
+        if scalar is not None and 0 <= scalar[1] < _MAX_STEP and not scalar[0].startswith(_NO_METRICS):
+            yield scalar
 
 
 def _json_scalar(data: bytes) -> tuple[str, int, float, float | None] | None:
@@ -126,7 +132,7 @@ def _message_scalar(data: bytes) -> tuple[str, int, float, float | None] | None:
 
 
 def _line(data: bytes) -> bytes | None:
-    """The console line that a record keeps."""
+    """The console line in a record, or None."""
     if data.startswith(b"{"):
         model = _json(data)
         message = _inner(model, "data").get("message")

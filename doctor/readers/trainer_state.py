@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from doctor.core.events import Event, Fact, Step
-from doctor.readers.base import Context, File, Lane, ReaderBase, decode, number, numbers
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File, decode
+from doctor.readers.values import number, numbers
 
 _NOT_METRICS = frozenset({"step", "total_flos"})
 _SUMMARY = {
@@ -22,7 +24,7 @@ _SUMMARY = {
 
 
 class TrainerState(ReaderBase):
-    """A torn file gives the records before the damage."""
+    """Of a damaged file, the records before the damage are read."""
 
     kind = "trainer_state"
     lane: Lane = "metrics"
@@ -80,7 +82,7 @@ def _parse(data: bytes, file: File) -> Any:
 
 
 def _salvage(text: str) -> dict[str, Any]:
-    """The whole `{...}` records of a torn or garbled file, and the numbers that stand before or between them."""
+    """The intact `{...}` records of a damaged file, and max_steps."""
     history = []
     for found in re.finditer(r"\{[^{}]*\}", text):
         try:

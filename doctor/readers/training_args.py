@@ -1,7 +1,6 @@
-"""training_args.bin without unpickling: its pickle is run through a machine that knows no import, no call and no attribute.
+"""training_args.bin: the attributes of a TrainingArguments, read without unpickling (formats/pickles.py).
 
-Format: torch.save's zip (or the bare pickle of old PyTorch); the opcodes are Python's own (pickletools). Classes stay names, a call
-becomes a record of its arguments, so that the values can be read and a hostile file can do nothing.
+Format: torch.save's zip, or the bare pickle of old PyTorch.
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import File, ReaderBase
-from doctor.readers.formats.pickles import PickledObject, replay
+from doctor.readers.base import ReaderBase
+from doctor.readers.file import File
+from doctor.readers.formats.pickles import DAMAGE, PickledObject, replay
 
-_LIMIT = 4 << 20
+_MAX_BYTES = 4 << 20
 _PLAIN = (str, int, float, bool)
-_OWN = frozenset({"generation_max_length", "distributed_state", "_n_gpu", "hub_token", "push_to_hub_token"})
+_NOT_OPTIONS = frozenset({"generation_max_length", "distributed_state", "_n_gpu", "hub_token", "push_to_hub_token"})
 
 
 class TrainingArgs(ReaderBase):
-    """Also the copies in checkpoints: they agree with the root's."""
+    """Also the copies in checkpoints, which are the same."""
 
     kind = "training_args"
     output = True
@@ -35,7 +35,7 @@ class TrainingArgs(ReaderBase):
             return
         try:
             built = replay(data)
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
+        except DAMAGE as error:
             file.source.problem(f"not a readable pickle (it is never unpickled): {error}")
             return
         state = built.state if isinstance(built, PickledObject) else None
@@ -54,13 +54,13 @@ class TrainingArgs(ReaderBase):
     def _pickle(self, file: File) -> bytes | None:
         try:
             with zipfile.ZipFile(file.path) as archive:
-                entry = next((one for one in archive.infolist() if one.filename.endswith("data.pkl")), None)
-                if entry is None or entry.file_size > _LIMIT:
+                entry = next((entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")), None)
+                if entry is None or entry.file_size > _MAX_BYTES:
                     file.source.problem("no data.pkl of a usual size in it")
                     return None
-                return archive.open(entry).read(_LIMIT)
+                return archive.open(entry).read(_MAX_BYTES)
         except zipfile.BadZipFile:
-            return file.whole(_LIMIT)
+            return file.whole(_MAX_BYTES)
         except (OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
             file.source.problem(f"cannot be read: {error}")
             return None
@@ -68,7 +68,7 @@ class TrainingArgs(ReaderBase):
 
 def arguments_seen(values: dict[str, Any], file: File) -> Iterator[Event]:
     """ConfigSeen of the attributes of a TrainingArguments; LLaMA-Factory hands cutoff_len down as generation_max_length."""
-    options = {key: value for key, value in values.items() if not key.startswith("_") and key not in _OWN}
+    options = {key: value for key, value in values.items() if not key.startswith("_") and key not in _NOT_OPTIONS}
     length = values.get("generation_max_length")
     if type(length) is int:
         options["cutoff_len"] = length
@@ -83,7 +83,7 @@ def _value(raw: Any) -> Any:
         return argument if isinstance(argument, _PLAIN) else None
     if isinstance(raw, _PLAIN):
         return raw
-    if isinstance(raw, list) and all(isinstance(one, _PLAIN) for one in raw):
+    if isinstance(raw, list) and all(isinstance(entry, _PLAIN) for entry in raw):
         return list(raw)
     return None
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: the binary `run-ID.wandb` of a run (offline or not), and the config.yaml and wandb-metadata.json beside it.
+"""Weights & Biases: the binary `run-ID.wandb` of a run (offline or not), and the config.yaml and wandb-metadata.json next to it.
 
 Format: LevelDB's log (leveldb.py) of protobuf messages `Record` (wandb/proto/wandb_internal.proto). Checked against files that wandb 0.31
 wrote.
@@ -13,20 +13,26 @@ from typing import Any
 
 from doctor.config import yaml_edit
 from doctor.core.events import ConfigSeen, Event, Fact, Step
-from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, number
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
+from doctor.readers.trackers import metric_name
+from doctor.readers.values import number
 
 _HISTORY, _CONFIG, _OUTPUT, _RUN = 2, 5, (4, 13), 17
+"""Fields of Record: history, config, output and output_raw, run."""
 _LINE = 3
+"""Field of OutputRecord with the text."""
 _KEY, _NESTED, _JSON = 1, 2, 16
-_HEAD = 50
-"""The configuration stands among the first records."""
+"""Fields of HistoryItem and ConfigItem."""
+_HEAD_RECORDS = 50
+"""Records searched for the configuration; it is among the first."""
 _STEP = "train/global_step"
 
 
 class Wandb(ReaderBase):
-    """Every logged row; its step is the Trainer's own where it was logged (W&B counts its calls)."""
+    """Every logged row. Its step is train/global_step where that was logged, else W&B's own count of calls."""
 
     kind = "wandb"
     lane: Lane = "metrics"
@@ -38,11 +44,13 @@ class Wandb(ReaderBase):
     def configs(self, file: File) -> Iterator[Event]:
         values: dict[str, Any] = {}
         for count, data in enumerate(records(file.chunks(), file.source.problem)):
-            if count > _HEAD:
+            if count > _HEAD_RECORDS:
                 break
             for field, value in _safe(data):
                 if type(value) is bytes and field in (_CONFIG, _RUN):
-                    for inner in [value] if field == _CONFIG else [one for name, one in _safe(value) if name == 4 and type(one) is bytes]:
+                    for inner in (
+                        [value] if field == _CONFIG else [entry for name, entry in _safe(value) if name == 4 and type(entry) is bytes]
+                    ):
                         values.update(_items(inner))
         file.source.problems.clear()
         yield from _options(values, file)
@@ -62,7 +70,7 @@ class Wandb(ReaderBase):
 
 
 class WandbConfig(ReaderBase):
-    """config.yaml (`key: {value: ...}`) and wandb-metadata.json (card, Python, command line)."""
+    """config.yaml (`key: {value: ...}`) and wandb-metadata.json (GPU, Python, command line)."""
 
     kind = "wandb_config"
     output = True
@@ -81,7 +89,9 @@ class WandbConfig(ReaderBase):
         if file.path.name == "wandb-metadata.json":
             yield from _machine(values, file)
         else:
-            yield from _options({key: one["value"] for key, one in values.items() if isinstance(one, dict) and "value" in one}, file)
+            yield from _options(
+                {key: entry["value"] for key, entry in values.items() if isinstance(entry, dict) and "value" in entry}, file
+            )
 
 
 def _safe(data: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -145,7 +155,7 @@ def _options(values: dict[str, Any], file: File) -> Iterator[Event]:
 
 
 def _machine(values: dict[str, Any], file: File) -> Iterator[Event]:
-    """Of the metadata what tells about the run's machine; the command line has its own reader where it is a script."""
+    """Facts about the machine."""
     count = values.get("gpu_count")
     if isinstance(values.get("gpu"), str):
         yield Fact(where=file.where(), name="gpu.name", value=values["gpu"])
@@ -154,7 +164,7 @@ def _machine(values: dict[str, Any], file: File) -> Iterator[Event]:
     cards = values.get("gpu_nvidia")
     card = cards[0] if isinstance(cards, list) and cards and isinstance(cards[0], dict) else {}
     memory = card.get("memoryTotal", card.get("memory_total"))
-    if (told := number(memory)) is not None and told > 0:
-        yield Fact(where=file.where(), name="gpu.total_gib", value=round(told / 2**30, 2))
+    if (total := number(memory)) is not None and total > 0:
+        yield Fact(where=file.where(), name="gpu.total_gib", value=round(total / 2**30, 2))
     if isinstance(values.get("python"), str):
         yield Fact(where=file.where(), name="versions.python", value=values["python"].removeprefix("CPython "))

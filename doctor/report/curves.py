@@ -1,4 +1,4 @@
-"""What a run measured, as curves small enough for any page: decimated so that no extreme and no hole is lost."""
+"""The logged series of a run, downsampled for plots: extremes and non-finite values stay."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Literal
 
 import msgspec
 
-from doctor.core.run import Run, Series
+from doctor.core.run import Run
+from doctor.core.series import Series, downsample
 
 POINTS = 2000
-"""Points of one curve at most: twice the pixels of a wide plot, so that every column of pixels has its lowest and its highest value."""
+"""Maximum points of a curve: twice the pixels of a wide plot, so that each column of pixels has its lowest and highest value."""
 METRICS = 24
-"""So many metrics are kept, the ones that people look at first."""
+"""Maximum number of metrics kept, the ones that people look at first."""
 _FIRST = (
     "loss", "eval_loss", "grad_norm", "learning_rate", "step_seconds", "seconds", "throughput", "vram_allocated_gib", "vram_reserved_gib",
     "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "eval_accuracy", "kl", "entropy",
 )  # fmt: skip
 _LAST = ("epoch", "total_tokens", "num_input_tokens_seen", "percentage")
-"""Counters that only rise say nothing as a curve."""
+"""Counters that only rise: no use as a curve."""
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 def of_run(run: Run) -> list[Curve]:
-    """The curves of a run: metrics by step, wall time and time per step, then the machine's readings by second."""
+    """The curves of a run: metrics by step, wall time and time per step, then GPU and host readings by second."""
     measured: dict[str, Series] = {name: series for name, series in run.series.items() if name not in _LAST}
     measured |= {name: series for name, series in (("seconds", run.seconds), ("step_seconds", run.step_seconds)) if len(series) > 1}
     out = [curve for name in _chosen(measured) for curve in _curves(name, measured[name], "steps")]
@@ -50,12 +51,12 @@ def _chosen(measured: dict[str, Series]) -> list[str]:
 
 def _curves(name: str, series: Series, over: Literal["steps", "seconds"]) -> Iterator[Curve]:
     for attempt, (start, stop) in enumerate(_attempts(series.steps)):
-        at, values = decimated(series.steps[start:stop], series.values[start:stop], POINTS)
+        at, values = downsample(series.steps[start:stop], series.values[start:stop], POINTS)
         yield Curve(name, attempt, over, at, [_short(value) for value in values])
 
 
 def _attempts(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Stretches in which the step does not go back."""
+    """Start and stop of each part in which the step does not go back."""
     start = 0
     for place in range(1, len(steps)):
         if steps[place] < steps[place - 1]:
@@ -63,22 +64,6 @@ def _attempts(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = place
     if steps:
         yield start, len(steps)
-
-
-def decimated(at: Sequence[int], values: Sequence[float], points: int) -> tuple[list[int], list[float]]:
-    """At most about `points` points: of each stretch the lowest, the highest and the first that is not finite, in their order."""
-    if len(at) <= points:
-        return list(at), list(values)
-    stretches = max(1, points // 2)
-    kept: list[int] = [0]
-    for number in range(stretches):
-        start, stop = number * len(at) // stretches, (number + 1) * len(at) // stretches
-        finite = [place for place in range(start, stop) if math.isfinite(values[place])]
-        broken = [place for place in range(start, stop) if not math.isfinite(values[place])][:1]
-        ends = [min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)] if finite else []
-        kept += sorted({*ends, *broken})
-    kept = sorted({*kept, len(at) - 1})
-    return [at[place] for place in kept], [values[place] for place in kept]
 
 
 def _short(value: float) -> float | None:

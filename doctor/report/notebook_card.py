@@ -1,4 +1,4 @@
-"""How a Report shows itself in a notebook: one small table of HTML, no script, no style sheet, everything escaped."""
+"""A report as a small HTML table for notebooks: no script, no style sheet, everything escaped."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 
 
 def report_html(report: Report) -> str:
-    """Verdict, findings with their first proof, what to change, and the command."""
+    """Verdict, findings with their first quote, changes, and the command to run next."""
     words = wording.load(report.lang)
-    shown = [one for one in report.findings if one.severity != "note"] or report.findings
+    shown = [finding for finding in report.findings if finding.severity != "note"] or report.findings
     head = f"<b>{escape(report.run.path)}</b> &middot; {escape(words.run_status[report.run.status])}"
     out = [f"<div>{head}</div>"]
     if report.healthy:
         out.append(f"<div>{escape(words('healthy'))}</div>")
-    rows = [_finding(one, words) for one in shown[:12]]
+    if report.verdict == "undecided":
+        out.append(f"<div>{escape(words('undecided'))}</div>")
+    rows = [_finding(finding, words) for finding in shown[:12]]
     out.append(f"<table>{''.join(rows)}</table>" if rows else "")
     if report.patch:
-        changes = "".join(f"<tr>{_cell(one.key)}{_cell(str(one.old))}{_cell(str(one.new))}</tr>" for one in report.patch.changes)
+        changes = "".join(
+            f"<tr>{_cell(finding.key)}{_cell(str(finding.old))}{_cell(str(finding.new))}</tr>" for finding in report.patch.changes
+        )
         out.append(f"<div><b>{escape(words('patch'))}</b></div><table>{changes}</table>")
         if report.patch.command:
             out.append(f"<pre>{escape(report.patch.command)}</pre>")

@@ -1,18 +1,59 @@
-"""What reports put between their own words: facts filled into a rule's texts, evidence cut to its point, a series made short."""
+"""What a report quotes: facts filled into a rule's texts, evidence cut around the words that decided."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
+import msgspec
+
+from doctor.core.events import Where
+from doctor.privacy.personal import private
 from doctor.privacy.secrets import clean
+from doctor.rulebook.findings import Finding
+
+EVIDENCE_CHARS = 480
+"""A quote is cut to this many characters around its deciding words: six lines of a terminal."""
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*(?:/\w+)*)(?::([^{}]*))?\}")
 _FACT_CHARS = 200
+"""A fact that is longer is cut inside a sentence."""
 ELLIPSIS = " [...] "
+_SHORT_WORD = 12
+"""A deciding word shorter than this (a number, a name) is marked together with its sentence."""
+_MARK_CHARS = 200
+"""A longer sentence is not marked as a whole."""
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """A piece of evidence as a report shows it: masked, cut, and the part of it that decided."""
+
+    where: Where
+    text: str
+    mark: str | None
+
+
+def quotes(finding: Finding) -> list[Quote]:
+    """A finding's evidence, each piece cut around the words that made the rule match."""
+    out = []
+    for piece in finding.evidence:
+        deciding = deciding_words(finding.rule.params, finding.first.facts, piece.text)
+        text = private(excerpt(piece.text, deciding, EVIDENCE_CHARS))
+        out.append(Quote(piece.where, text, _mark(text, deciding)))
+    return out
+
+
+def _mark(text: str, deciding: Sequence[str]) -> str | None:
+    """The part of a quote that decided: a phrase as it stands, a lone number or name with its sentence."""
+    word = next((word for word in map(clean, deciding) if word and word in text), None)
+    if word is None or len(word) >= _SHORT_WORD:
+        return word
+    place = text.find(word)
+    start = text.rfind("\n", 0, place) + 1
+    ends = [end for stop in (". ", "\n", " (") if (end := text.find(stop, place)) >= 0]
+    sentence = text[start : min([*ends, len(text)])]
+    return sentence if len(sentence) <= _MARK_CHARS else word
 
 
 def placeholders(template: str) -> list[str]:
@@ -21,15 +62,15 @@ def placeholders(template: str) -> list[str]:
 
 
 def fill(template: str, known: Callable[[str], Any]) -> str:
-    """`template` with facts put in; `known` gives None for what is not known, which reads as `?`.
+    """`template` with its facts; `known` returns None for an unknown one, which reads as `?`.
 
-    Templates come from rules only; facts are data: nothing inside them is looked at again.
+    Templates come from rules only. Facts are data: placeholders inside them are not filled.
     """
     return _PLACEHOLDER.sub(lambda found: _form(known(found[1]), found[2] or ""), template)
 
 
 def _form(value: Any, spec: str) -> str:
-    """A fact in the words' form: numbers by `spec` (a text that is a number counts as one), everything else as cleaned text."""
+    """A fact as the text wants it: numbers by `spec` (also a text that is a number), everything else as cleaned text."""
     if value is None:
         return "?"
     if spec:
@@ -69,70 +110,10 @@ def _word_edge(text: str, place: int, direction: int) -> int:
 
 
 def deciding_words(params: Mapping[str, Any], facts: Mapping[str, Any], text: str) -> list[str]:
-    """The words that made a rule match `text`: what its patterns found first, then its literals, then the facts taken from it."""
+    """The words that made a rule match `text`: what its patterns found, then its literals, then the facts taken from it."""
     found = [match[0] for pattern in _texts(params.get("any_of")) if (match := re.search(pattern, text))]
     return [*found[:1], *_texts(params.get("contains")), *(str(fact) for fact in facts.values() if len(str(fact)) > 3)]
 
 
 def _texts(value: Any) -> Sequence[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list | tuple) else []
-
-
-def downsample(steps: Sequence[int], values: Sequence[float], points: int) -> tuple[list[int], list[float | None]]:
-    """At most `points` of a series: of each stretch its value farthest from the median (a non-finite one first), so that no spike is lost.
-
-    Non-finite values become None: JSON has no others.
-    """
-    if len(steps) > points:
-        finite = sorted(value for value in values if math.isfinite(value))
-        centre = finite[len(finite) // 2] if finite else 0.0
-        edges = [round(i * len(steps) / points) for i in range(points + 1)]
-        kept = [max(range(a, b), key=lambda i: _distance(values[i], centre)) for a, b in pairwise(edges) if b > a]
-        steps, values = [steps[i] for i in kept], [values[i] for i in kept]
-    return list(steps), [value if math.isfinite(value) else None for value in values]
-
-
-def _distance(value: float, centre: float) -> float:
-    return abs(value - centre) if math.isfinite(value) else math.inf
-
-
-_PARTICLE = re.compile(r"(?P<last>[^\s`'\"”’)])(?P<close>[`'\"”’)]*)(?P<pair>이\(가\)|을\(를\)|은\(는\)|과\(와\)|\(으\)로|으로\(로\))")
-_PAIRS = {
-    "이(가)": ("이", "가"),
-    "을(를)": ("을", "를"),
-    "은(는)": ("은", "는"),
-    "과(와)": ("과", "와"),
-    "(으)로": ("으로", "로"),
-    "으로(로)": ("으로", "로"),
-}
-_NO_FINAL, _FINAL, _RIEUL = "", "final", "rieul"
-_READ_AS = {
-    **dict.fromkeys("036", _FINAL), **dict.fromkeys("178", _RIEUL), **dict.fromkeys("2459%", _NO_FINAL),
-    **dict.fromkeys("MN", _FINAL), **dict.fromkeys("LR", _RIEUL), **dict.fromkeys("ABCDEFGHIJKOPQSTUVWXYZ", _NO_FINAL),
-}  # fmt: skip
-
-
-def resolve_josa(text: str) -> str:
-    """Korean particles given as pairs, `이(가)`, in the one form that the word before takes; after a Latin word both stay.
-
-    The ending of a Hangul syllable is its code point's place modulo 28 (Unicode standard, chapter 3.12); digits and capital letters
-    are read by their Korean names.
-    """
-
-    def chosen(found: re.Match[str]) -> str:
-        ending = _ending(found["last"])
-        if ending is None:
-            return found[0]
-        closed, open_ = _PAIRS[found["pair"]]
-        takes_open = ending == _NO_FINAL or (ending == _RIEUL and open_ == "로")
-        return f"{found['last']}{found['close']}{open_ if takes_open else closed}"
-
-    return _PARTICLE.sub(chosen, text)
-
-
-def _ending(letter: str) -> str | None:
-    """How the sound of `letter` ends; None where its reading is not known."""
-    if "가" <= letter <= "힣":
-        final = (ord(letter) - ord("가")) % 28
-        return _NO_FINAL if final == 0 else _RIEUL if final == 8 else _FINAL
-    return _READ_AS.get(letter)
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []

@@ -1,4 +1,4 @@
-"""What a maintainer needs, in one zip that can be shown to anybody: report, config, environment, log excerpts, series, all masked."""
+"""What a maintainer needs in one zip, fit to be published: report, config, environment, log excerpts, series, all masked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from doctor.privacy.secrets import MASK, clean, mask
 from doctor.report.model import Report, SourceView
 
 HEAD, TAIL, AROUND = 150, 250, 60
-"""Lines of a log that are taken along: its beginning (versions, arguments), its end, and those around each piece of evidence."""
+"""Lines of a log in the bundle: from its beginning (versions, arguments), from its end, and around each piece of evidence."""
 LINE_CHARS = 1000
 LARGEST_BYTES = 256 << 20
 SHOWN = 20
@@ -26,7 +26,7 @@ SHOWN = 20
 
 
 class Masker:
-    """Masks texts for strangers, and remembers in which file how much was masked and how those lines read now."""
+    """Masks texts for publication. Counts the masks per file and keeps the masked lines for the preview."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -34,7 +34,7 @@ class Masker:
         self.lines: dict[str, list[str]] = {}
 
     def learn(self, text: str) -> None:
-        """Takes the user and host names of a text, to be masked everywhere."""
+        """Collect the user and host names of a text; they are masked in every file."""
         self.names |= names_in(text)
 
     def text(self, text: str, name: str) -> str:
@@ -51,25 +51,25 @@ class Masker:
         return "\n".join(out)
 
     def data(self, value: Any, name: str) -> Any:
-        """The same for every text inside plain data."""
+        """Plain data with every text in it masked."""
         if isinstance(value, str):
             return self.text(value, name)
         if isinstance(value, list):
-            return [self.data(one, name) for one in value]
+            return [self.data(item, name) for item in value]
         if isinstance(value, dict):
-            return {self.text(str(key), name): self.data(one, name) for key, one in value.items()}
+            return {self.text(str(key), name): self.data(item, name) for key, item in value.items()}
         return value
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """The files of a bundle by name, and what was masked in which."""
+    """The files of a bundle by name, and what was masked in each."""
 
     files: dict[str, str]
     masked: dict[str, int]
     lines: dict[str, list[str]]
 
     def preview(self) -> str:
-        """Which files there are, how many places of each were masked, and how those lines read now."""
+        """The files, the number of masked places in each, and the masked lines."""
         out = ["# What was masked", ""]
         for name in self.files:
             out.append(f"- {name}: {self.masked.get(name, 0)} places")
@@ -85,7 +85,7 @@ class Bundle(msgspec.Struct, frozen=True):
 
 
 def make(report: Report) -> Bundle:
-    """The bundle of an analyzed run: its report, and what its sources still say."""
+    """The bundle of an analyzed run: its report and excerpts of the files it was read from."""
     masker = Masker()
     lines = _evidence_lines(report)
     logs = {source.path: text for source in report.run.sources if (text := _excerpt(source, lines.get(source.path, set()))) is not None}
@@ -131,7 +131,7 @@ def _evidence_lines(report: Report) -> dict[str, set[int]]:
 
 
 def _excerpt(source: SourceView, wanted: set[int]) -> str | None:
-    """The lines that matter of a text source; None for what is no text, gone, or too large."""
+    """The excerpt of a text file; None if it is no text, missing, or too large."""
     path = Path(source.path)
     try:
         if path.suffix in (".bin", ".pt", ".gz", ".zst") or "tfevents" in path.name or path.stat().st_size > LARGEST_BYTES:
@@ -143,7 +143,7 @@ def _excerpt(source: SourceView, wanted: set[int]) -> str | None:
 
 
 def _kept(file: Iterable[bytes], wanted: set[int]) -> Iterator[str]:
-    """Head, surroundings of the evidence and tail, with a line for what was left out."""
+    """Beginning, surroundings of the evidence and end, with a line for each gap."""
     tail: list[tuple[int, bytes]] = []
     last = 0
     for number, raw in enumerate(file, 1):
@@ -155,7 +155,7 @@ def _kept(file: Iterable[bytes], wanted: set[int]) -> Iterator[str]:
         tail.append((number, raw))
         if len(tail) > TAIL:
             del tail[0]
-    for number, raw in (one for one in tail if one[0] not in wanted and one[0] > HEAD):
+    for number, raw in (item for item in tail if item[0] not in wanted and item[0] > HEAD):
         if number > last + 1:
             yield f"[... {number - last - 1} lines ...]"
         last = max(last, number)
@@ -163,14 +163,14 @@ def _kept(file: Iterable[bytes], wanted: set[int]) -> Iterator[str]:
 
 
 def _line(raw: bytes) -> str:
-    """One line, of a progress bar its last state; masked before it is cut, for half a key is not recognised."""
-    states = [one for one in raw[: 1 << 16].decode("utf-8", "replace").rstrip("\r\n").split("\r") if one.strip()]
+    """One line, a progress bar by its last state; masked before it is cut: half a key is not recognised."""
+    states = [item for item in raw[: 1 << 16].decode("utf-8", "replace").rstrip("\r\n").split("\r") if item.strip()]
     text = mask(states[-1]) if states else ""
     return text if len(text) <= LINE_CHARS else f"{text[:LINE_CHARS]} [...]"
 
 
 def _safe(name: str) -> str:
-    return "".join(one if one.isalnum() or one in "._-" else "_" for one in name)[:80]
+    return "".join(item if item.isalnum() or item in "._-" else "_" for item in name)[:80]
 
 
 _README = """\

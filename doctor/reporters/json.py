@@ -21,7 +21,7 @@ def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the 
 
 _NUMBERS = re.compile(r"\[\n +(?:-?\d[\d.eE+-]*|null)(?:,\n +(?:-?\d[\d.eE+-]*|null))*\n +\]")
 _BREAK = re.compile(r"\n +")
-"""A text inside JSON holds no newline of its own: what spans lines is a list."""
+"""JSON texts hold no raw newline, so this matches only the layout of lists."""
 
 
 def schema() -> str:
@@ -30,10 +30,10 @@ def schema() -> str:
 
 
 def settled(report: Report) -> Report:
-    """The report as it is after it was saved and read again, so that `show` gives every format as `analyze` did, byte for byte."""
+    """The report as if saved and read again: `show` then prints every format exactly as `analyze` did."""
     return parse(msgspec.json.encode(report.to_dict()))
 
 
 def parse(text: str | bytes) -> Report:
-    """A report written by `render`; its texts are cleaned again: it may come from anywhere. MsgspecError for anything else."""
+    """A report written by `render`. Its texts are cleaned again, for the file may come from anywhere. Raises MsgspecError."""
     return convert(plain(msgspec.json.decode(text)), Report)

@@ -1,4 +1,4 @@
-"""The report for an issue or a chat: Markdown, the verdict in sight, the rest folded away; safe against whatever a log holds."""
+"""The report for an issue or a chat: Markdown, the verdict visible, details folded, all text of logs escaped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from doctor.report.model import EvidenceView, FindingView, PatchView, RemedyView, Report, SimilarView
-from doctor.reporters import base
+from doctor.reporters import advice, base
 from doctor.reporters.base import PLAIN, Screen
 from doctor.words import catalogue as wording
 from doctor.words.catalogue import Words
@@ -48,7 +48,7 @@ def fenced(text: str, kind: str = "text") -> str:
 
 
 def folded(title: str, blocks: Iterable[str]) -> str:
-    """A part that opens on a click; nothing if it is empty."""
+    """A folded part; nothing if it is empty."""
     inside = "\n\n".join(filter(None, blocks))
     return f"<details><summary>{title}</summary>\n\n{inside}\n\n</details>" if inside else ""
 
@@ -71,7 +71,7 @@ class Document:
             out += self.remedies(root)
         if self.report.patch:
             out += self.patch(self.report.patch)
-        known = base.known_failures(self.report)
+        known = advice.known_failures(self.report)
         if known:
             out += [f"**{words('similar')}**", "\n".join(self.known_failure(*one) for one in known)]
         if others:
@@ -83,12 +83,12 @@ class Document:
         return [*out, f"<sub>{words('written_by', tool=self.report.tool.name, version=self.report.tool.version)}</sub>"]
 
     def attempts(self) -> list[str]:
-        """The lineage of a healed run, before the last attempt's findings."""
+        """The attempts of a healed run, before the last one's findings."""
         if not self.report.healing:
             return []
         rows = [
             "\n".join([f"- {escaped(head)}", *(f"  - {escaped(line)}" for line in lines)])
-            for head, lines in base.attempt_lines(self.report, self.words)
+            for head, lines in advice.attempt_lines(self.report, self.words)
         ]
         return [f"**{self.words('attempts')}** {escaped(self.report.healing)}", "\n".join(rows)]
 
@@ -101,7 +101,7 @@ class Document:
         return "<sub>" + " · ".join(map(escaped, filter(None, base.run_row(self.report, self.words)))) + "</sub>"
 
     def finding(self, finding: FindingView, level: str) -> list[str]:
-        """Title, sentence, how sure and where, the quotes, the series."""
+        """Title, sentence, confidence and place, quotes, series."""
         facts = [f"**{self.words.how_sure(finding.confidence)}**", code(finding.rule), *map(escaped, base.span(finding, self.words))]
         out = [f"{level} {_MARKS[finding.severity]} {escaped(finding.title)}", escaped(finding.text), " · ".join(facts)]
         if finding.role == "root":
@@ -119,26 +119,28 @@ class Document:
     def lines(self, findings: Sequence[FindingView]) -> str:
         """Consequences or notes, one line each."""
         out = []
-        for one in findings:
-            where = [code(base.place(one.evidence[0], self.words))] if one.evidence else []
-            out.append(f"- {escaped(one.title)} ({', '.join([code(one.rule), *map(escaped, base.span(one, self.words)), *where])})")
+        for finding in findings:
+            where = [code(base.place(finding.evidence[0], self.words))] if finding.evidence else []
+            out.append(
+                f"- {escaped(finding.title)} ({', '.join([code(finding.rule), *map(escaped, base.span(finding, self.words)), *where])})"
+            )
         return "\n".join(out)
 
     def remedies(self, finding: FindingView) -> list[str]:
         """The guide's steps in order, then the others, as a table; the guide's corrections folded."""
-        guide, beyond = base.in_guide_order(finding.remedies)
+        guide, beyond = advice.in_guide_order(finding.remedies)
         words = self.words
         if not guide and not beyond:
             return [f"**{words('helps')}**", words("no_remedy")]
         head = [words(name) for name in ("guide_step", "status", "what", "why", "cost")]
-        rows = [head, ["---"] * len(head), *(self.row(one) for one in [*guide, *beyond])]
-        titles = base.guide_titles(guide, words)
+        rows = [head, ["---"] * len(head), *(self.row(remedy) for remedy in [*guide, *beyond])]
+        titles = advice.guide_titles(guide, words)
         intro = words("guide_order" if beyond else "guide_only", titles=titles) if guide else ""
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         corrections = [
-            f"- {words.section[one.guide.section]} {one.guide.step}: {escaped(one.correction)}"
-            for one in guide
-            if one.guide and one.correction
+            f"- {words.section[remedy.guide.section]} {remedy.guide.step}: {escaped(remedy.correction)}"
+            for remedy in guide
+            if remedy.guide and remedy.correction
         ]
         return [f"**{words('helps')}**", escaped(intro), table, folded(words("corrections"), ["\n".join(corrections)])]
 
@@ -146,7 +148,7 @@ class Document:
         words = self.words
         place = f"{words.section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else words("beyond")
         what = [escaped(remedy.text), escaped(words("command", command=f"`{remedy.command}`")) if remedy.command else ""]
-        stands = base.standing(remedy, self.report)
+        stands = advice.standing(remedy, self.report)
         status = f"{_ADVICE[stands]} {words.advice[stands]}"
         return [place, status, "<br>".join(filter(None, what)), escaped(remedy.reason), escaped(remedy.cost)]
 
@@ -160,8 +162,8 @@ class Document:
         return self.words("similar_issue", issue=link, score=f"{known.score:.2f}")
 
     def todo(self, finding: FindingView) -> str:
-        todo = [one for one in finding.remedies if one.status in ("apply", "manual")]
-        return "\n".join(f"- {self.words.sentences(escaped(one.text), escaped(one.reason))}" for one in todo)
+        todo = [remedy for remedy in finding.remedies if remedy.status in ("apply", "manual")]
+        return "\n".join(f"- {self.words.sentences(escaped(remedy.text), escaped(remedy.reason))}" for remedy in todo)
 
     def patch(self, patch: PatchView) -> list[str]:
         """Diff or overrides, what they are predicted to do, what to run."""
@@ -169,28 +171,28 @@ class Document:
         out = [f"**{words('patch')}** {code(patch.source) if patch.source else ''}".rstrip()]
         if patch.diff:
             out.append(fenced(patch.diff, "diff"))
-        elsewhere = [one for one in patch.changes if one.target != "config" or not patch.diff]
+        elsewhere = [change for change in patch.changes if change.target != "config" or not patch.diff]
         if elsewhere:
-            out.append("\n".join(f"- {escaped(base.change_line(one, words))}" for one in elsewhere))
-        said, options = base.launch_lines(patch, words)
+            out.append("\n".join(f"- {escaped(advice.change_line(change, words))}" for change in elsewhere))
+        said, options = advice.launch_lines(patch, words)
         out += [escaped(said), fenced(options, "sh") if options else ""]
-        out.append("\n".join(f"- {escaped(line)}" for line in [*patch.notes, *base.predicted_lines(patch, words)]))
-        commands = base.next_commands(self.report)
+        out.append("\n".join(f"- {escaped(line)}" for line in [*patch.notes, *advice.predicted_lines(patch, words)]))
+        commands = advice.next_commands(self.report)
         return [*out, *([f"**{words('next')}**", fenced("\n".join(commands), "sh")] if commands else [])]
 
     def bottom(self) -> list[str]:
-        """What could not be looked at, what was read, what went wrong in reading it."""
+        """Rules that were not checked, files read, read errors."""
         words, sources = self.words, self.report.run.sources
         read = [
-            words("source", path=f"`{one.path}`", kind=one.kind, records=f"{one.records:,}")
-            for one in sources
-            if one.records or not one.problems
+            words("source", path=f"`{source.path}`", kind=source.kind, records=f"{source.records:,}")
+            for source in sources
+            if source.records or not source.problems
         ]
         read += base.skipped_lines(self.report, words)
-        troubles = [f"`{one.path}`: {problem}" for one in sources for problem in one.problems] + self.report.problems
+        troubles = [f"`{source.path}`: {problem}" for source in sources for problem in source.problems] + self.report.problems
         parts = (
             (words("blind"), base.blind_lines(self.report, words)),
-            (f"{words('read')} ({words('rules_looked', looked=self.report.rules_looked)})", read),
+            (f"{words('read')} ({base.rules_line(self.report, words)})", read),
             (words("problems"), troubles),
         )
         return [f"**{title}**\n\n" + "\n".join(f"- {escaped(line)}" for line in lines) for title, lines in parts if lines]

@@ -1,4 +1,4 @@
-"""The outputs: a new one is one file here and its name in NAMES. Each is loaded when it is asked for."""
+"""The outputs. A new one is one module here and its name in NAMES; each is imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SARIF 2.1.0: what code-scanning pages and editors read; each finding stands at the line of the config or log that proves it."""
+"""SARIF 2.1.0 for code-scanning pages and editors; each finding points to the line of the config or log that proves it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
-    """One SARIF run with one result a finding; roots first, like the report."""
+    """One SARIF run with one result per finding, roots first."""
     rules = list(dict.fromkeys(finding.rule for finding in report.findings))
     run = {
         "tool": {"driver": {"name": report.tool.name, "semanticVersion": report.tool.version, "rules": _rules(report, rules)}},

@@ -1,4 +1,4 @@
-"""The languages of the reports: one more is a name here, its `words/<name>.yaml`, and a field of that name in every text of the rules."""
+"""The languages of the reports. Each is a name here, a field of `Text`, and an entry in every text of the rules and of doctor/words."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 import doctor
-from doctor.core.run import Series
+from doctor.core.series import Series
 from doctor.report.model import Report
 from doctor.reporters.json import settled
 from doctor.reporters.registry import REPORTERS

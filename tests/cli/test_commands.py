@@ -193,7 +193,7 @@ def test_every_rule_can_be_explained(lang: str) -> None:
     """No rule's page fails; each has its title, how it is seen, and every remedy."""
     from doctor.cli.explain import Explanation
     from doctor.reporters.base import PLAIN
-    from doctor.reporters.terminal import to_text
+    from doctor.reporters.terminal.canvas import to_text
     from doctor.words.catalogue import load as words
 
     for rule in load().rules:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from doctor.cli import progress
-from doctor.readers import base, reading
+from doctor.readers import reading
 
 
 class Terminal(io.StringIO):
@@ -24,15 +24,14 @@ def test_a_long_reading_is_shown_on_a_terminal_only(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(progress, "DELAY_SECONDS", -1.0)
     path = tmp_path / "a\x1b.log"
     path.write_bytes(b"x" * (3 << 20))
-    with progress.shown_progress():
-        list(reading.read([path]).events())
+    with progress.shown_progress() as shown:
+        list(reading.read([path], progress=shown).events())
     if terminal:
         assert "a?.log" in out.getvalue()
         assert "3.1/3.1 MB" in out.getvalue()
         assert out.getvalue().endswith("\x1b[1A\x1b[2K")
     else:
         assert out.getvalue() == ""
-    assert base.progress is None
 
 
 def test_a_short_reading_shows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -40,6 +39,6 @@ def test_a_short_reading_shows_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     out = Terminal()
     monkeypatch.setattr("sys.stderr", out)
     (tmp_path / "a.log").write_bytes(b"Killed\n")
-    with progress.shown_progress():
-        list(reading.read([tmp_path]).events())
+    with progress.shown_progress() as shown:
+        list(reading.read([tmp_path], progress=shown).events())
     assert out.getvalue() == ""

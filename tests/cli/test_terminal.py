@@ -87,8 +87,8 @@ def test_verbose_tells_every_piece_of_evidence_and_the_environment(capsys: pytes
 def test_a_slow_reading_shows_a_sign_of_life(tmp_path: Path) -> None:
     """On standard error, on a terminal only; gone when the report comes."""
     code = (
-        "import time\nfrom doctor.cli.progress import shown_progress\nfrom doctor.readers import base\n"
-        "with shown_progress():\n    time.sleep(1.2)\n    base.progress and base.progress('x.log', 5, 10)\nprint('done')"
+        "import time\nfrom doctor.cli.progress import shown_progress\n"
+        "with shown_progress() as shown:\n    time.sleep(1.2)\n    shown and shown('x.log', 5, 10)\nprint('done')"
     )
     leader, follower = pty.openpty()
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=follower, env={**os.environ, "TERM": "xterm"})

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from doctor.core.events import ConfigSeen, Fact, Step, Where
-from doctor.core.run import Run, Series
+from doctor.core.run import Run
+from doctor.core.series import Series
 
 HERE = Where("trainer_log.jsonl", 1)
-
-
-def test_a_series_of_any_length_is_bounded_and_keeps_its_extremes():
-    """A million points with one spike and one NaN: at most `capacity` are kept, both among them."""
-    series = Series(capacity=1000)
-    for step in range(200_000):
-        series.append(step, 50.0 if step == 77_777 else math.nan if step == 123_456 else 1.0 + step % 7 / 10)
-    assert len(series) <= 1000
-    assert (77_777, 50.0) in list(series)
-    assert 123_456 in [step for step, value in series if math.isnan(value)]
-
-
-@given(st.lists(st.floats(), min_size=1, max_size=300))
-def test_thinning_keeps_order_and_the_range(values):
-    """Whatever comes in, steps stay sorted and the finite minimum and maximum survive."""
-    series = Series(capacity=16)
-    for step, value in enumerate(values):
-        series.append(step, value)
-    finite = [value for value in values if math.isfinite(value)]
-    kept = [value for value in series.values if math.isfinite(value)]
-    assert series.steps == sorted(set(series.steps))
-    assert not finite or (min(kept), max(kept)) == (min(finite), max(finite))
 
 
 STEPS = st.builds(
@@ -91,3 +71,30 @@ def test_frame_has_one_row_a_step():
     assert math.isnan(table.loc[20, "grad_norm"])
     assert table.loc[10, "seconds"] == 5.0
     assert run.completed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pace"),
+    [
+        ([(1, 10.0), (2, 12.0), (3, 15.0)], [(2, 2.0), (3, 3.0)]),
+        ([(10, 10.0), (20, 30.0)], [(20, 2.0)]),  # logged every ten steps
+        ([(1, 10.0), (2, 10.0), (3, 10.0), (4, 11.0)], [(4, 1 / 3)]),  # a clock of whole seconds: three steps in one second
+        ([(1, 10.0), (2, 9.0), (3, 12.0)], [(3, 1.0)]),  # a clock that went back measures nothing
+        ([(5, 10.0), (3, 12.0), (4, 13.0)], [(4, 1.0)]),  # the step went back: the time between is no step's
+    ],
+)
+def test_the_time_of_a_step_is_the_clock_since_the_last_one(seconds: list[tuple[int, float]], pace: list[tuple[int, float]]):
+    """Also while the clock stands still or goes back."""
+    run = Run()
+    for step, moment in seconds:
+        run.apply(Step(where=HERE, step=step, metrics={"loss": 1.0}, seconds=moment))
+    assert run.step_seconds.steps == [step for step, _ in pace]
+    assert run.step_seconds.values == pytest.approx([value for _, value in pace])
+
+
+def test_no_step_time_spans_two_attempts():
+    """Between the last step of one process and the first of the next there is a start, not a step."""
+    run = Run()
+    for attempt, step, moment in ((0, 1, 10.0), (0, 2, 12.0), (1, 3, 100.0), (1, 4, 103.0)):
+        run.apply(Step(where=HERE, step=step, metrics={"loss": 1.0}, seconds=moment, attempt=attempt))
+    assert list(run.step_seconds) == [(2, 2.0), (4, 3.0)]

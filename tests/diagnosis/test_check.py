@@ -235,3 +235,21 @@ def test_absurd_numbers_break_no_output(tmp_path, value):
         for name in ("json", "sarif", "terminal", "markdown"):
             assert REPORTERS[name](report)
         json.loads(REPORTERS["json"](report))
+
+
+def test_foreign_files_can_be_passed_over(tmp_path, capsys):
+    """As pre-commit needs it, which hands over every YAML file of a commit; a broken training config still fails."""
+    good, compose = write(tmp_path / "t.yaml", GOOD), tmp_path / "compose.yaml"
+    compose.write_text("services: {web: {image: x}}\n", encoding="utf-8")
+    assert main(["check", str(good), str(compose), "--folder", str(tmp_path), "--skip-foreign"]) == 0
+    assert "compose" not in capsys.readouterr().err
+    assert main(["check", str(compose), "--skip-foreign", "-f", "json"]) == 0
+    assert main(["check", str(good), str(compose), "--folder", str(tmp_path)]) == 2
+
+
+def test_a_misspelt_key_of_a_v1_config_is_named(tmp_path, capsys):
+    """The v1 trainer refuses unknown keys too."""
+    v1 = {"model": "Qwen/Qwen3-4B", "train_dataset": "x", "output_dir": "o", "micro_batch_size": 1, "cutof_len": 512}
+    assert main(["check", str(write(tmp_path / "t.yaml", v1))]) == 1
+    assert "Unknown option `cutof_len` of the v1 trainer; did you mean `cutoff_len`?" in capsys.readouterr().err
+    assert main(["check", str(write(tmp_path / "t.yaml", {key: value for key, value in v1.items() if key != "cutof_len"}))]) == 0

@@ -9,7 +9,7 @@ import pytest
 from doctor.cli.main import main
 from doctor.errors import DoctorError
 from doctor.fleet.attribution.compare import compare
-from doctor.fleet.attribution.curves import Curve, blocks, picture
+from doctor.fleet.attribution.curves import LossCurve, blocks, picture
 from doctor.fleet.scan.coordinator import Options, scan
 
 
@@ -46,7 +46,7 @@ def test_the_command_in_every_format(runs, tmp_path, capsys):
     assert main(["compare", *pair]) == 0
     assert "learning_rate" in capsys.readouterr().out
     assert main(["compare", *pair, "--lang", "ko"]) == 0
-    assert "판단할 수 없음" in capsys.readouterr().out
+    assert "판단할 수 없습니다" in capsys.readouterr().out
     assert main(["compare", *pair, "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
     page = tmp_path / "compare.html"
@@ -59,7 +59,7 @@ def test_the_command_in_every_format(runs, tmp_path, capsys):
 
 def test_curves_share_one_scale():
     """The highest and the lowest point of all runs span the picture and the blocks; a short run ends where it ended."""
-    curves = [Curve("a", [0, 50, 100], [4.0, 2.0, 1.0]), Curve("b", [0, 50], [8.0, 8.0], failed=True), Curve("c", [], [])]
+    curves = [LossCurve("a", [0, 50, 100], [4.0, 2.0, 1.0]), LossCurve("b", [0, 50], [8.0, 8.0], failed=True), LossCurve("c", [], [])]
     drawn = picture(curves)
     heights = {line.name: [float(point.split(",")[1]) for point in line.points.split()] for line in drawn.lines}
     assert min(heights["b"]) < min(heights["a"])
@@ -68,4 +68,4 @@ def test_curves_share_one_scale():
     assert lines["a"][0] > lines["a"][-1] == "▁"
     assert lines["b"].rstrip() == "█████"
     assert lines["c"].strip() == ""
-    assert picture([Curve("x", [], [])]) is None
+    assert picture([LossCurve("x", [], [])]) is None

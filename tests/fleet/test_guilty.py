@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.fleet.attribution.changes import Trial, _fisher, explain
+from doctor.fleet.attribution.changes import Trial, explain, fisher_p
 
 
 def sweep(runs, harmful, seed=0, noise=0.0):
@@ -78,4 +78,41 @@ def test_the_exact_test_is_fishers(runs, data):
     bad, size = data.draw(st.integers(1, runs - 1)), data.draw(st.integers(1, runs - 1))
     hit = data.draw(st.integers(max(0, bad + size - runs), min(bad, size)))
     table = [[hit, size - hit], [bad - hit, runs - size - bad + hit]]
-    assert _fisher(runs, bad, size)[hit] == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-6)
+    assert fisher_p(runs, bad, size)[hit] == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-6)
+
+
+def test_the_lady_tasting_tea():
+    """Fisher's own example (The Design of Experiments, 1935): 8 cups, 4 with milk first, 4 chosen."""
+    assert fisher_p(8, 4, 4) == pytest.approx([2 / 70, 34 / 70, 1.0, 34 / 70, 2 / 70])
+
+
+def test_adjusted_p_is_bounded_and_in_order():
+    """A perfect split is as small as 999 permutations allow, 1 / 1000, never 0; a weaker key never gets a smaller p than a stronger one."""
+    trials = [Trial(f"{i}", i % 2 == 0, {"cause": i % 2, "half": i % 2 if i < 40 else i // 2 % 2, "noise": i // 8 % 2}) for i in range(80)]
+    found = {one.key: one for one in explain(trials).suspects}
+    assert found["cause"].adjusted == pytest.approx(0.001)
+    assert found["cause"].adjusted <= found["half"].adjusted <= found["noise"].adjusted <= 1.0
+    assert found["noise"].adjusted > 0.2
+    chance = [Trial(f"{i}", i in (0, 3, 5), {f"key{k}": (i >> k) & 1 for k in range(3)}) for i in range(8)]
+    ordered = sorted(explain(chance).suspects, key=lambda one: one.p)
+    assert [one.adjusted for one in ordered] == sorted(one.adjusted for one in ordered)
+    assert all(one.adjusted >= one.p for one in ordered)
+
+
+def test_step_down_never_favours_the_second_of_two_equals():
+    """Two keys that separate the runs equally well, in different ways, get the same adjusted p, whichever is looked at first."""
+    answers = {"left": {0, 1, 2, 3, 6}, "right": {0, 1, 2, 4, 7}}  # four of five failed runs and one good one, each
+    trials = [Trial(f"{i}", i < 5, {key: i in yes for key, yes in answers.items()}) for i in range(14)]
+    left, right = sorted(explain(trials).suspects, key=lambda one: one.key)
+    assert left.p == pytest.approx(right.p)
+    assert left.adjusted == right.adjusted
+
+
+def test_many_questions_cost_certainty():
+    """The best of forty random keys looks good by itself and is nothing after all forty were asked."""
+    chance = np.random.default_rng(5)
+    trials = [Trial(f"{i}", i < 10, {f"key{k}": bool(chance.integers(2)) for k in range(40)}) for i in range(24)]
+    found = explain(trials)
+    assert found.suspects[0].p < 0.1
+    assert found.suspects[0].adjusted > 5 * found.suspects[0].p
+    assert found.verdict == "cannot_tell"

@@ -379,8 +379,8 @@ def test_an_analyst_ends_with_its_worker(runs):
 
     def once():
         found = next(iter(__import__("doctor.fleet.scan.discovery", fromlist=["discover"]).discover([str(runs)])))
-        worker.work([__import__("msgspec").msgpack.encode(records.Task(found, records.Limits()))])
-        pids.append(worker._analysts.mine.process.pid)
+        worker.work([__import__("msgspec").msgpack.encode(records.ScanTask(found, records.Limits()))])
+        pids.append(worker._of_thread.process.process.pid)
 
     thread = threading.Thread(target=once)
     thread.start()

@@ -251,7 +251,7 @@ def chance(seed: int) -> int:
     from doctor.planner.situation import Situation, advise
     from doctor.report.model import ChangeView
     from doctor.rulebook import loader
-    from doctor.words.healing import restarts_used
+    from doctor.words import catalogue
 
     dice = random.Random(seed)
     rules = loader.load().rules
@@ -270,11 +270,13 @@ def chance(seed: int) -> int:
     class UncheckedRule(Ledger):
         def next_attempt(self, attempt: HealAttempt) -> Any:
             if attempt.number > self.restarts:
-                return restarts_used(self.restarts)
+                return catalogue.text("healing.restarts_used", count=self.restarts)
             one = order(attempt)[0]
             if not one.changes:
-                return self.make_attempt(attempt, attempt, attempt.text or "", (), attempt.env, restarts_used(0))
-            return self._patched(attempt) or restarts_used(self.restarts)
+                return self.make_attempt(
+                    attempt, attempt, attempt.text or "", (), attempt.env, catalogue.text("healing.restarts_used", count=0)
+                )
+            return self._patched(attempt) or catalogue.text("healing.restarts_used", count=self.restarts)
 
     healer = Healer(["llamafactory-cli", "train", "train.yaml"], Path("doctor"), RESTARTS)
     healer.ledger = UncheckedRule(healer.ledger.attempts[0], Path("doctor"), RESTARTS, order)

@@ -99,7 +99,7 @@ ON_THREAD = [
     (live, "stop_judge"), (snapshot, "effective"), (snapshot, "facts"), (snapshot, "allocator"), (snapshot, "given"),
     (recorder.Recorder, "put"), (recorder.Recorder, "start"), (recorder.Recorder, "flush"), (recorder.Recorder, "__init__"),
     (stop_judge.StopJudge, "step"), (stop_judge.StopJudge, "__init__"), (crashes, "watch_uncaught"), (crashes, "watch_training"),
-    (live.DoctorCallback, "_repeat_history"), (live.DoctorCallback, "_settle_rank"), (live.DoctorCallback, "_begin_memory_history"),
+    (live.DoctorCallback, "_repeat_history"), (live.DoctorCallback, "_settle_rank"), (memory_history.MemoryHistory, "training_failed"),
     (memory_history, "begin"), (stacks.StackFile, "listen"), (listeners, "lend_msgspec"),
 ]  # fmt: skip
 OFF_THREAD = [

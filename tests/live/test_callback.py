@@ -17,6 +17,7 @@ from doctor.live.trainer import callback as module
 from doctor.live.trainer import crashes, hang_check, imports, memory_history, owner, recorder, values
 from doctor.live.trainer.journal import JournalWriter
 from doctor.live.trainer.monitor import Monitor
+from doctor.live.trainer.step_timer import StepTimer
 from doctor.live.trainer.stop_judge import StopJudge
 from doctor.readers.reading import read
 
@@ -430,3 +431,18 @@ def test_a_package_is_lent_only_where_it_is_missing(tmp_path, monkeypatch):
     assert "broken_loan" not in sys.modules
     for name in ("lent_to_tests", "lent_to_tests.part"):
         monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize(
+    ("training", "pause", "longest", "hangs"),
+    [(True, 301, 1.0, True), (True, 299, 1.0, False), (True, 301, 16.0, False), (True, 400, 19.9, True), (False, 9999, 1.0, False)],
+)
+def test_what_counts_as_a_hang(tmp_path, training, pause, longest, hangs):
+    """More than 300 s and more than 20 times the longest step, while a training is on: both are needed."""
+    check, timer = hang_check.HangCheck(0, warn=False), StepTimer()
+    timer.last_event -= pause
+    timer.longest_step = longest
+    check.look(timer, tmp_path, training=training)
+    if check.stack_file is not None:
+        check.stack_file._open().close()
+    assert (tmp_path / "lfdoctor-stacks-rank0.txt").exists() is hangs

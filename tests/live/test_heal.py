@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,12 @@ import pytest
 from doctor.config import yaml_edit
 from doctor.config.patch import Change
 from doctor.live.supervisor import checkpoints
+from doctor.live.supervisor.attempts import HealAttempt
+from doctor.live.supervisor.checkpoints import Checkpoint
 from doctor.live.supervisor.launch import Launch, patched
+from doctor.live.supervisor.ledger import Ledger
+from doctor.live.supervisor.resume import cannot_resume, first_checkpoint, resume_point
+from doctor.report.model import Report
 from doctor.reporters.json import parse
 from doctor.reporters.registry import REPORTERS
 
@@ -78,10 +84,16 @@ OOM = (
 
 
 def heal(
-    tmp_path: Path, fault: str, *options: str, config: str = CONFIG, restarts: int = 3, words: tuple[str, ...] = ()
+    tmp_path: Path,
+    fault: str,
+    *options: str,
+    config: str = CONFIG,
+    restarts: int = 3,
+    words: tuple[str, ...] = (),
+    training: str = TRAINING,
 ) -> tuple[int, dict]:
     (tmp_path / "cfg.yaml").write_text(config)
-    (tmp_path / "train.py").write_text(TRAINING)
+    (tmp_path / "train.py").write_text(training)
     run = "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", run, "run", "--heal", str(restarts), "-o", "d", *options, "--"]
     command += [sys.executable, "train.py", "train", "cfg.yaml", *words]
@@ -127,7 +139,7 @@ def test_no_flapping(tmp_path):
     code, report = heal(tmp_path, "if step == 8: os.kill(os.getpid(), 9)", restarts=9)
     assert code == 128 + 9
     assert len(report["attempts"]) == 2
-    assert "No change of the config" in report["healing"]
+    assert "No remaining config change can help" in report["healing"]
 
 
 def test_the_same_patch_is_never_tried_twice(tmp_path):
@@ -146,7 +158,7 @@ def test_a_mistake_that_no_patch_cures_is_refused_at_once(tmp_path):
     code, report = heal(tmp_path, fault)
     assert code == 1
     assert len(report["attempts"]) == 1
-    assert report["healing"].startswith("No change of the config")
+    assert report["healing"].startswith("No remaining config change can help")
 
 
 def test_a_torn_checkpoint_is_not_resumed(tmp_path):
@@ -288,3 +300,116 @@ def test_only_whole_checkpoints_count(tmp_path, name, damage):
     else:
         path.write_bytes(path.read_bytes()[:-3] if damage == "cut" else b"")
     assert [one.step for one in checkpoints.whole(tmp_path)] == [5]
+
+
+# ---- a damaged checkpoint that LLaMA-Factory would resume by itself
+
+LOADS = """
+if step == first + 1 and resume:
+    torn = not zipfile.is_zipfile(Path(resume) / "optimizer.pt") or zipfile.ZipFile(Path(resume) / "optimizer.pt").testzip()
+    if torn: sys.exit("RuntimeError: PytorchStreamReader failed reading zip archive: failed finding central directory")
+"""
+
+
+@pytest.mark.parametrize("damage", ["cut", "scrambled"])
+def test_an_older_checkpoint_is_used_where_the_newest_is_damaged(tmp_path, damage):
+    """The first start resumes the newest checkpoint unasked and fails on it: the next one continues from the older, whole one."""
+    for step in (5, 10):
+        whole(tmp_path / "out", step)
+    path = tmp_path / "out" / "checkpoint-10" / "optimizer.pt"
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else bytes(data).replace(b"x" * 100, b"x" * 50 + b"y" * 50))
+    script = TRAINING.replace("for step in range(first + 1", f"step = first + 1\n{LOADS}\nfor step in range(first + 1")
+    code, report = heal(tmp_path, "pass", training=script)
+    assert code == 0
+    done = [one["first"] for folder in ("out", "out-fix1") if (tmp_path / folder).exists() for one in starts(tmp_path, folder)]
+    assert [first for first in done if first != 10] == [5]
+    assert [attempt["outcome"] for attempt in report["attempts"]] == ["failed", "finished"]
+    assert report["attempts"][1]["resumed_from"].endswith("checkpoint-5")
+
+
+def report_of(**finding: object) -> Report:
+    """A report with one root finding."""
+    base = {"rule": "a/b", "cause": "unknown", "symptom": "crash", "severity": "error", "role": "root", "confidence": 0.9, "title": "T"}
+    view = types.SimpleNamespace(**{**base, "family": "a", "steps": [], "remedies": [], **finding})
+    run = types.SimpleNamespace(status="failed", steps=types.SimpleNamespace(last=finding.get("last", 0)))
+    return types.SimpleNamespace(findings=[view], run=run, patch=None)  # type: ignore[return-value]
+
+
+def attempt(tmp_path: Path, config: str = "", **finding: object) -> HealAttempt:
+    text = f"stage: sft\noutput_dir: {tmp_path / 'out'}\n{config}"
+    return HealAttempt(number=1, text=text, code=1, hooked=True, report=report_of(**finding))
+
+
+@pytest.mark.parametrize(
+    ("logging_steps", "onset", "expected"), [(1, 11, 10), (1, 10, 5), (5, 15, 10), (5, 14, 5), (5, 9, None), (10, 20, 10)]
+)
+def test_a_checkpoint_from_before_the_onset_is_resumed(tmp_path, logging_steps, onset, expected):
+    """The onset is the first bad log, a mean over `logging_steps` steps: a checkpoint from within those is no good."""
+    points = [Checkpoint(step, tmp_path / f"checkpoint-{step}") for step in (5, 10, 15)]
+    failed = attempt(tmp_path, f"logging_steps: {logging_steps}\n", symptom="divergence", steps=[onset, 40])
+    point = resume_point(failed, set(), points)
+    assert (point.step if point else None) == expected
+    other = attempt(tmp_path, f"logging_steps: {logging_steps}\n", symptom="gpu_oom", steps=[onset, 40])
+    assert resume_point(other, set(), points) == points[-1]
+
+
+@pytest.mark.parametrize(("reached", "starts_again"), [([8, 12, 13], 3), ([8, 8], 1), ([8, 5], 1), ([8, 12, 12], 2), ([1, 2, 3, 4, 5], 3)])
+def test_a_failure_that_may_pass_is_tried_again_while_there_is_progress(tmp_path, reached, starts_again):
+    """The same is started again only if it got further than before, and three times at most."""
+    first = attempt(tmp_path, symptom="killed", cause="process_killed", confidence=0.4, last=0)
+    ledger = Ledger(first, tmp_path, restarts=9, order=lambda _: [])
+    current: object = first
+    count = 0
+    for last in reached:
+        if not isinstance(current, HealAttempt):
+            break
+        current.code, current.hooked = 137, True
+        current.report = report_of(symptom="killed", cause="process_killed", confidence=0.4, last=last)
+        current = ledger.next_attempt(current)
+        count += isinstance(current, HealAttempt)
+    assert count == starts_again
+
+
+def test_what_a_training_resumes_unasked(tmp_path):
+    """The newest checkpoint folder, whole or not; none if the config names one, overwrites, or has no folder."""
+    for step in (5, 10):
+        whole(tmp_path / "out", step)
+    (tmp_path / "out" / "checkpoint-10" / "optimizer.pt").write_bytes(b"PK")
+    values = {"output_dir": str(tmp_path / "out")}
+    assert first_checkpoint(values) == Checkpoint(10, tmp_path / "out" / "checkpoint-10")
+    assert first_checkpoint({**values, "resume_from_checkpoint": "a/checkpoint-7"}) == Checkpoint(7, Path("a/checkpoint-7"))
+    assert first_checkpoint({**values, "overwrite_output_dir": True}) is None
+    assert first_checkpoint({}) is None
+    assert first_checkpoint({"output_dir": str(tmp_path / "empty")}) is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "damaged", "expected"),
+    [
+        ("checkpoint_load_failure", False, True),
+        ("model_files_corrupt", True, True),
+        ("model_files_corrupt", False, False),
+        ("unknown", True, True),
+        ("config_unknown_key", True, False),
+    ],
+)
+def test_which_first_failures_are_the_checkpoints_fault(tmp_path, cause, damaged, expected):
+    """A mistake in the config or a damaged base model is not cured by an older checkpoint."""
+    path = whole(tmp_path / "out", 10)
+    if damaged:
+        (path / "optimizer.pt").write_bytes(b"PK")
+    failed = attempt(tmp_path, cause=cause, symptom="crash", last=0)
+    failed.resume = first_checkpoint(failed.values)
+    assert cannot_resume(failed) is expected
+
+
+def test_the_judge_learns_where_other_rates_jumped(tmp_path):
+    """Divergences of attempts with another learning rate are passed on; those with the same rate, and other failures, are not."""
+    first = attempt(tmp_path, "learning_rate: 1.0e-4\n", symptom="divergence", steps=[35, 60])
+    ledger = Ledger(first, tmp_path, restarts=9)
+    ledger.attempts.append(attempt(tmp_path, "learning_rate: 3.0e-5\n", symptom="gpu_oom", steps=[7]))
+    ledger.attempts.append(attempt(tmp_path, "learning_rate: 1.0e-5\n", symptom="divergence", steps=[36, 60]))
+    third = attempt(tmp_path, "learning_rate: 1.0e-5\n")
+    assert ledger.jumps_before(third) == [35]
+    assert ledger.jumps_before(attempt(tmp_path, "learning_rate: 2.0e-6\n")) == [35, 36]

@@ -13,12 +13,12 @@ import msgspec
 import pytest
 
 from doctor import analyze
-from doctor.core.run import Series
+from doctor.core.series import Series
 from doctor.errors import DoctorError
 from doctor.live.watch.screen import render
 from doctor.live.watch.view import Watched, step_seconds
 from doctor.reporters.base import Screen
-from doctor.reporters.terminal import to_text
+from doctor.reporters.terminal.canvas import to_text
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"

@@ -402,7 +402,7 @@ def test_only_what_stands_on_the_command_line_is_said_to_stand_there(origin: str
     smaller = Remedy(id="smaller", text=Text("x", "x"), patch=[Op(set={"per_device_train_batch_size": 4})])
     plan = planned(LORA, found(rule(remedies=[smaller])), run=run)
     assert plan.patch is not None
-    assert any("per_device_train_batch_size is also given on the command line" in note.en for note in plan.patch.notes) is told
+    assert any("per_device_train_batch_size is also set on the command line" in note.en for note in plan.patch.notes) is told
 
 
 _ODD = st.one_of(

@@ -79,6 +79,7 @@ def test_every_kind_of_key_is_masked(kind: str) -> None:
             secret = make(random.Random(f"{seed} {line}"))
             if kind != "nameless" or is_random(secret):  # a random word may look like a name; none of these has 44 letters
                 assert secret not in mask(line.format(secret)), line
+                assert secret not in clean(json.dumps({"message": line.format(secret)})), line
 
 
 @pytest.mark.parametrize("kind", PRIVATE)
@@ -89,6 +90,13 @@ def test_every_kind_of_personal_data_is_masked(kind: str) -> None:
         for line in lines:
             secret = make(random.Random(f"{seed} {line}"))
             assert secret not in private(line.format(secret)), line
+
+
+def test_labels_inside_json_escapes_are_read() -> None:
+    """Python's json writes Chinese and Korean as escapes; ours and others' journals hold such lines."""
+    for line, secret in (("密码：abc123", "abc123"), ("비밀번호: abc123", "abc123"), ("手机 13349297217", "13349297217")):
+        assert secret not in private(clean(json.dumps({"message": line})))
+    assert clean(r"C:\users\ud83d \u0041") == r"C:\users\ud83d \u0041"
 
 
 @pytest.mark.parametrize("line", ORDINARY)

@@ -9,7 +9,6 @@ from typing import Any
 
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Step
 from doctor.readers import reading
-from doctor.readers.tensorboard.crc import checksum
 
 
 class Seen:
@@ -67,6 +66,22 @@ def log_record(step: int, total: int = 8, **more: Any) -> dict[str, Any]:
     shape = {"current_steps": step, "total_steps": total, "loss": 3.0 - step / 10, "lr": 5e-05, "epoch": step / 4, "percentage": 12.5,
              "elapsed_time": f"0:00:{step:02d}", "remaining_time": "0:00:10"}  # fmt: skip
     return {key: value for key, value in (shape | more).items() if value is not ...}
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C bit by bit (RFC 3720, appendix B.4): the polynomial's definition, not a library."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+def checksum(data: bytes) -> int:
+    """TFRecord's mask over it: rotated right by 15 bits, plus a constant."""
+    value = crc32c(data)
+    return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def frame(data: bytes) -> bytes:

@@ -340,3 +340,23 @@ def test_a_log_that_was_cut_to_nothing_while_it_was_written(tmp_path: Path, nuls
     assert [crash.exception for crash in seen.crashes] == ["ValueError"]
     assert [end.signal for end in seen.ends] == [9]
     assert seen.reading.sources[0].kind == "console"
+
+
+@pytest.mark.parametrize(("blanks", "marked"), [(9, False), (10, True), (40, True)])
+def test_a_cleared_bar_marks_the_step_of_a_buffered_record(tmp_path: Path, blanks: int, marked: bool):
+    """tqdm clears its bar with at least ten blanks before something is printed: the step of the bar is the step of a later record."""
+    bar = "\r{0}%|█   | {0}/40 [00:10<03:10,  1.00s/it]"
+    redrawn = "\r" + " " * blanks + bar
+    bars = "".join(bar.format(step) + (redrawn.format(step) if step % 5 == 0 else "") for step in range(41))
+    records = "".join(f"{{'loss': {9 - place}.0, 'learning_rate': 1e-05}}\n" for place in range(8))
+    steps = [step for step, _ in console(tmp_path, f"{bars}\n{records}").series("loss")]
+    assert (steps == [5, 10, 15, 20, 25, 30, 35, 40]) is marked
+
+
+@pytest.mark.parametrize(("lines", "complete"), [(7, False), (8, True)])
+def test_a_silent_ranks_message_is_complete_after_eight_lines(tmp_path: Path, lines: int, complete: bool):
+    """Until then the next line of that rank still belongs to its message."""
+    text = '[rank1]: Traceback (most recent call last):\n[rank1]:   File "a.py", line 1, in f\n[rank1]: ValueError: first\n'
+    text += "".join(f"[rank0]: {number}\n" for number in range(lines - 1)) + "[rank0]: a loss of power\n[rank1]: second\n"
+    (crash,) = console(tmp_path, text).crashes
+    assert crash.message == ("first" if complete else "first\nsecond")

@@ -1,47 +1,45 @@
-"""TensorBoard event files at scale: checksums, the many-at-once path against one event at a time, damage in the middle."""
+"""TensorBoard event files: every value to the bit, checksums, damage in the middle."""
 
 from __future__ import annotations
 
 import random
 import struct
+import sys
+import types
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from doctor.readers.tensorboard.crc import checksum, checksums
-from tests.readers.helpers import Seen, field, frame, scalar_event, text_event, varint
+from tests.readers.helpers import Seen, crc32c, field, frame, scalar_event, text_event, varint
 
 NAME = "events.out.tfevents.1.host"
-
-
-def unmasked(mask: int) -> int:
-    turned = (mask - 0xA282EAD8) & 0xFFFFFFFF
-    return (turned << 15 | turned >> 17) & 0xFFFFFFFF
 
 
 @pytest.mark.parametrize(
     ("data", "value"),
     [(bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E), (b"123456789", 0xE3069283)],
 )
-def test_the_checksum_is_crc32c(data: bytes, value: int):
-    """The vectors of RFC 3720, appendix B.4, and the usual check value."""
-    assert unmasked(checksum(data)) == value
+def test_the_helper_is_crc32c(data: bytes, value: int):
+    """The vectors of RFC 3720, appendix B.4, and the usual check value: what the tests below write is what TensorBoard would."""
+    assert crc32c(data) == value
 
 
-@given(st.integers(1, 40), st.integers(0, 9000), st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
-def test_many_checksums_at_once_are_those_of_each(count: int, length: int, rng: random.Random):
-    """Every length: shorter than a register, longer than a piece."""
-    messages = [rng.randbytes(length) for _ in range(count)]
-    columns = np.frombuffer(b"".join(messages), dtype=np.uint8).reshape(count, length).T
-    assert checksums(columns).tolist() == [checksum(message) for message in messages]
+@pytest.fixture(params=["google-crc32c", "without"])
+def verified(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether checksums are verified: with the library (its function is stood in for where it is not installed) and without it."""
+    library = types.SimpleNamespace(value=crc32c) if request.param == "google-crc32c" else None
+    monkeypatch.setitem(sys.modules, "google_crc32c", library)
+    return library is not None
 
 
-def test_many_events_give_what_each_alone_gives(tmp_path: Path):
-    """Tags, lengths, tensors and texts mixed, more than one form of one length, steps over two varint bytes, values to the bit."""
+def test_the_library_is_called_as_it_wants():
+    """google-crc32c takes bytes and returns the unmasked value."""
+    library = pytest.importorskip("google_crc32c")
+    assert library.value(b"123456789") == 0xE3069283
+
+
+def test_every_value_is_read_to_the_bit(tmp_path: Path):
+    """Tags, tensors and texts mixed, steps of two varint bytes, infinities and denormal-sized values."""
     rng = random.Random(7)
     whole, wanted = [text_event("args", "{}")], {}
     for step in range(1, 400):
@@ -57,16 +55,41 @@ def test_many_events_give_what_each_alone_gives(tmp_path: Path):
     assert seen.problems == []
 
 
-def test_an_event_with_a_wrong_checksum_is_left_out(tmp_path: Path):
-    """One flipped bit in a value costs that value, and the report says so."""
+def test_an_event_with_a_wrong_checksum_is_left_out(tmp_path: Path, verified: bool):
+    """One flipped bit in a value costs that value, and the report says so; without the library nobody can know."""
     frames = [scalar_event(step, "train/loss", float(step)) for step in range(1, 101)]
     broken = bytearray(frames[49])
     broken[-6] ^= 1
     path = tmp_path / NAME
     path.write_bytes(b"".join([*frames[:49], bytes(broken), *frames[50:]]))
     seen = Seen(path)
+    assert [step for step, _ in seen.series("loss") if verified is False or step != 50] == [step for step, _ in seen.series("loss")]
+    assert len(seen.series("loss")) == (99 if verified else 100)
+    assert seen.problems == (["events with a wrong checksum: left out"] if verified else [])
+
+
+def test_an_event_that_is_no_protobuf_is_left_out(tmp_path: Path, verified: bool):
+    """A destroyed message costs that event, found by its checksum or by parsing it; the events around it are read."""
+    frames = [scalar_event(step, "train/loss", float(step)) for step in range(1, 101)]
+    broken = bytearray(frames[49])
+    broken[12:-4] = b"\xff" * (len(broken) - 16)
+    path = tmp_path / NAME
+    path.write_bytes(b"".join([*frames[:49], bytes(broken), *frames[50:]]))
+    seen = Seen(path)
     assert [step for step, _ in seen.series("loss")] == [*range(1, 50), *range(51, 101)]
-    assert seen.problems == ["events with a wrong checksum: left out"]
+    assert seen.problems == ["events with a wrong checksum: left out" if verified else "damaged events: left out"]
+
+
+def test_nothing_is_read_behind_a_damaged_length(tmp_path: Path, verified: bool):
+    """The frames before it are; where the next frame begins is unknown."""
+    frames = [scalar_event(step, "train/loss", float(step)) for step in range(1, 101)]
+    broken = bytearray(frames[49])
+    broken[4] ^= 1  # 4 GiB longer
+    path = tmp_path / NAME
+    path.write_bytes(b"".join([*frames[:49], bytes(broken), *frames[50:]]))
+    seen = Seen(path)
+    assert [step for step, _ in seen.series("loss")] == [*range(1, 50)]
+    assert seen.problems == ["damaged: not read beyond the damage"]
 
 
 def test_step_zero_and_two_values_in_one_event(tmp_path: Path):

@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from doctor.errors import DoctorError
-from doctor.readers import reading
+from doctor.readers import file, reading
 from doctor.readers.discovery import CROWD
 from tests.readers.helpers import Seen, jsonl, log_record
 
@@ -153,7 +153,7 @@ def test_pipes_sockets_weights_and_crowds_cost_nothing(tmp_path: Path):
 
 def test_a_bomb_is_left_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What unpacks to far more than a log would is not read to its end."""
-    monkeypatch.setattr("doctor.readers.base.BOMB", 1 << 20)
+    monkeypatch.setattr(file, "MAX_UNPACKED", 1 << 20)
     path = tmp_path / "train.log.gz"
     path.write_bytes(gzip.compress(b"[INFO|x.py:1] hello\n" * (1 << 20)))
     assert any("far more than a log" in problem for problem in Seen(path).problems)

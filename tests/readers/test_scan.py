@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from doctor.core.events import LogLine
 from doctor.diagnosis.engine import Engine
 from doctor.readers import reading
-from doctor.readers.console import scan
+from doctor.readers.console import finder, scan
+from doctor.readers.console import reader as console_reader
 from doctor.readers.console.line_patterns import line_patterns
 from doctor.readers.console.superset import superset
 from doctor.rulebook.loader import load
@@ -25,8 +26,8 @@ from tests.readers.test_damage import CONSOLE, EXAMPLES
 
 BOOK = load()
 LITERALS = Engine(BOOK.rules).literals
-SIEVE = Engine(BOOK.rules).line_patterns
-EXPRESSIONS = [re.compile(one) for one in SIEVE.expressions]
+PATTERNS = Engine(BOOK.rules).line_patterns
+EXPRESSIONS = [re.compile(one) for one in PATTERNS.expressions]
 COMPILED = functools.lru_cache(line_patterns)
 """Half a second a time: once is enough for all logs of a worker."""
 LOGS = sorted((Path(__file__).parents[2] / "fixtures").glob("*/*.log"))
@@ -35,23 +36,23 @@ FIXTURES = LOGS[::7]
 
 def told(path: Path, small: int, monkeypatch: pytest.MonkeyPatch, engine: bool = True) -> list[str]:
     """Every event that a rule could want, as text (nan equals nan); the pass takes over after `small` bytes."""
-    monkeypatch.setattr("doctor.readers.console.reader.SMALL", small)
+    monkeypatch.setattr(console_reader, "SMALL", small)
     if not engine:
         monkeypatch.setitem(sys.modules, "hyperscan", None)
     events = reading.read([path], literals=LITERALS).events()
     return [repr(event) for event in events if not isinstance(event, LogLine) or any(literal in event.text for literal in LITERALS)]
 
 
-def sieved(path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> tuple[list[str], list[str]]:
+def by_patterns(path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> tuple[list[str], list[str]]:
     """(Every event that is no line, every line that some rule's expression matches), with the expressions from line `many` on.
 
     Times are left out: the clock is that of the lines that are looked at.
     """
-    monkeypatch.setattr("doctor.readers.console.reader.SMALL", 0)
-    for module in ("console.reader", "console.finder"):
-        monkeypatch.setattr(f"doctor.readers.{module}.MANY", many)
-    monkeypatch.setattr("doctor.readers.console.finder.line_patterns", COMPILED)
-    events = list(reading.read([path], literals=LITERALS, line_patterns=SIEVE).events())
+    monkeypatch.setattr(console_reader, "SMALL", 0)
+    for module in (console_reader, finder):
+        monkeypatch.setattr(module, "MANY", many)
+    monkeypatch.setattr(finder, "line_patterns", COMPILED)
+    events = list(reading.read([path], literals=LITERALS, line_patterns=PATTERNS).events())
     texts = [event for event in events if isinstance(event, LogLine) and any(one.search(event.text) for one in EXPRESSIONS)]
     others = [event for event in events if not isinstance(event, LogLine)]
     return tuple([re.sub(r"time=[^,)]*", "", repr(event)) for event in some] for some in (others, texts))  # type: ignore[return-value]
@@ -103,7 +104,7 @@ def test_the_expressions_find_what_the_literals_find(monkeypatch: pytest.MonkeyP
     """Recorded runs, the expressions from the first byte on: the same steps, tracebacks, facts, ends, and lines that a rule matches."""
     pytest.importorskip("hyperscan")
     for path in LOGS[part::18]:  # every third
-        assert sieved(path, monkeypatch, -1) == sieved(path, monkeypatch, 1 << 60), path
+        assert by_patterns(path, monkeypatch, -1) == by_patterns(path, monkeypatch, 1 << 60), path
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -119,8 +120,8 @@ def test_the_expressions_find_every_example(tmp_path: Path, monkeypatch: pytest.
     path.write_text(
         "\n".join(rng.choice(around).format(line) for text in texts for line in [*text.splitlines(), "ok"]), encoding="utf-8", newline=""
     )
-    found = sieved(path, monkeypatch, -1)
-    assert found == sieved(path, monkeypatch, 1 << 60)
+    found = by_patterns(path, monkeypatch, -1)
+    assert found == by_patterns(path, monkeypatch, 1 << 60)
     assert len(found[1]) > 400
 
 
@@ -129,9 +130,9 @@ def test_a_console_in_another_code_page_keeps_to_the_literals(tmp_path: Path, mo
     pytest.importorskip("hyperscan")
     path = tmp_path / "train.log"
     path.write_bytes("训练日志 the word Error stands here\n".encode("gbk") * 100)
-    monkeypatch.setattr("doctor.readers.console.reader.SMALL", 0)
-    monkeypatch.setattr("doctor.readers.console.finder.MANY", -1)
-    events = reading.read([path], literals=LITERALS, line_patterns=SIEVE).events()
+    monkeypatch.setattr(console_reader, "SMALL", 0)
+    monkeypatch.setattr(finder, "MANY", -1)
+    events = reading.read([path], literals=LITERALS, line_patterns=PATTERNS).events()
     assert [event.text for event in events if isinstance(event, LogLine)] == ["训练日志 the word Error stands here"] * 100
 
 
@@ -140,13 +141,13 @@ def test_of_lines_that_are_only_signs_the_last_one_counts(tmp_path: Path, monkey
     pytest.importorskip("hyperscan")
     path = tmp_path / "train.log"
     path.write_text("".join(f"the word Error stands here, {number}\n" for number in range(1000)))
-    monkeypatch.setattr("doctor.readers.console.reader.SMALL", 0)
-    monkeypatch.setattr("doctor.readers.console.finder.MANY", -1)
-    lines = [event for event in reading.read([path], literals=LITERALS, line_patterns=SIEVE).events() if isinstance(event, LogLine)]
+    monkeypatch.setattr(console_reader, "SMALL", 0)
+    monkeypatch.setattr(finder, "MANY", -1)
+    lines = [event for event in reading.read([path], literals=LITERALS, line_patterns=PATTERNS).events() if isinstance(event, LogLine)]
     assert [line.where.line for line in lines] == [1000]
 
 
-@given(st.sampled_from(sorted(SIEVE.expressions)), st.data())
+@given(st.sampled_from(sorted(PATTERNS.expressions)), st.data())
 @settings(max_examples=5 * EXAMPLES, deadline=None)
 def test_a_superset_finds_what_its_expression_finds(expression: str, data: st.DataObject):
     """Texts made to match a rule's expression, of any characters that a line can have."""

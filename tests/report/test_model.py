@@ -11,7 +11,8 @@ import pytest
 from doctor.core.events import ConfigSeen, Crash, Fact, ProcessEnd, Where
 from doctor.errors import DoctorError
 from doctor.planner.plan import Plan
-from doctor.report import model
+from doctor.report.build import SERIES_POINTS
+from doctor.report.model import Report
 from doctor.rulebook.model import Body, Rulebook
 from tests.reporters import samples
 from tests.reporters.samples import HERE, OOM, judged, rule, run_of, steps_of
@@ -22,9 +23,9 @@ DONE = Fact(where=HERE, name="run.completed", value=True)
 SPIKE = rule("stability/spike", "A spike", "손실 급등", symptom="loss_spike")
 
 
-def built(found: list[Any], *events: Any, lang: str = "en", **more: Any) -> model.Report:
+def built(found: list[Any], *events: Any, lang: str = "en", **more: Any) -> Report:
     plan = Plan(tuple(() for _ in found))
-    return model.build(found, plan, run_of(*events), [], [], book=Rulebook((OOM,)), path="run", lang=lang, **more)
+    return samples.written(found, plan, run_of(*events), Rulebook((OOM,)), lang, path="run", **more)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +90,9 @@ def test_the_first_body_whose_facts_are_known_is_used() -> None:
 
 
 def test_phases_read_as_words_of_the_language() -> None:
-    """`{phase}` is `training` and `학습`, not `train`."""
+    """`{phase}` is `training` and `훈련`, not `train`."""
     assert "While training, GPU 1" in samples.oom("en").findings[0].text
-    assert "학습 중 GPU 1" in samples.oom("ko").findings[0].text
+    assert "훈련 중 GPU 1" in samples.oom("ko").findings[0].text
 
 
 def test_facts_of_the_run_fill_texts_too() -> None:
@@ -130,7 +131,7 @@ def test_a_finding_carries_the_series_it_speaks_of() -> None:
     assert series["metric"] == "loss"
     assert None in series["values"]
     assert series["marks"] == [420, 480]
-    assert len(series["steps"]) == len(series["values"]) <= model.SERIES_POINTS
+    assert len(series["steps"]) == len(series["values"]) <= SERIES_POINTS
 
 
 def test_an_unknown_language_is_a_plain_error() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctor.report.quoting import deciding_words, downsample, excerpt, fill, placeholders, resolve_josa
+from doctor.report.quoting import deciding_words, excerpt, fill, placeholders
+from doctor.words.josa import resolve_josa
 
 FACTS = {"gpu": "5", "wanted_gib": 1.25, "share": 0.314, "text_number": "2.50", "gpu.name": "A100", "odd": "{gpu} {0.__class__}"}
 
@@ -63,22 +62,6 @@ def test_what_a_pattern_found_decides_before_its_literals() -> None:
 def test_an_excerpt_is_bounded(text: str, words: list[str], limit: int) -> None:
     """Whatever the text, at most the limit, the edges of words and two ellipses."""
     assert len(excerpt(text, words, limit)) <= limit + 24 * 2 + 12
-
-
-def test_a_thinned_series_keeps_its_spike_and_its_hole() -> None:
-    """The one point that matters survives among ten thousand."""
-    values = [1.0] * 10_000
-    values[5003], values[8000] = 9.0, math.nan
-    steps, shown = downsample(range(10_000), values, 72)
-    assert len(steps) == 72
-    assert 9.0 in shown
-    assert None in shown
-    assert steps == sorted(steps)
-
-
-def test_a_short_series_is_kept_whole() -> None:
-    """Nothing is lost where everything fits."""
-    assert downsample([1, 2, 3], [1.0, math.inf, 3.0], 72) == ([1, 2, 3], [1.0, None, 3.0])
 
 
 @pytest.mark.parametrize(

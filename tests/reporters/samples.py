@@ -10,9 +10,11 @@ import msgspec
 from doctor.config.patch import Change, Patch
 from doctor.core.events import ConfigSeen, Fact, ProcessEnd, Step, Where
 from doctor.core.run import Run
+from doctor.diagnosis.verdict import verdict
 from doctor.planner.plan import Advice, Memory, Plan, PlannedPatch, Status
-from doctor.report import model
+from doctor.report.build import Diagnosis, build
 from doctor.report.model import Report, SourceView
+from doctor.report.status import run_status
 from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding, Role, UncheckedRule
 from doctor.rulebook.model import Body, Guide, Remedy, Rule, Rulebook
 from doctor.support.texts import Text
@@ -217,6 +219,13 @@ def steps_of(losses: list[float], every: int = 10) -> list[Step]:
     return [Step(where=Where("trainer_log.jsonl", i + 1), step=(i + 1) * every, metrics={"loss": loss}) for i, loss in enumerate(losses)]
 
 
+def written(found: list[RankedFinding], plan: Plan, run: Run, book: Rulebook, lang: str = "en", **more: Any) -> Report:
+    """The report on these findings, as the pipeline would write it."""
+    status = run_status(run, found)
+    said = verdict("analyze", status, found, run)
+    return build(Diagnosis(run=run, ranked=found, plan=plan, status=status, verdict=said, **more), book, lang)
+
+
 def oom(lang: str = "en") -> Report:
     """An out-of-memory failure of one rank, torchrun's consequence, a lesser finding, a patch with a prediction."""
     config = ConfigSeen(where=HERE, values={"stage": "sft", "finetuning_type": "lora", "model_name_or_path": "Qwen/Qwen2.5-7B"})
@@ -274,7 +283,7 @@ def oom(lang: str = "en") -> Report:
         ),
     )
     blind = [UncheckedRule(DIVERGED, "metrics.grad_norm"), UncheckedRule(SLOW_LOADER, "samples")]
-    return model.build(found, plan, run, blind, SOURCES, book=BOOK, path="saves/qwen", lang=lang)
+    return written(found, plan, run, BOOK, lang, unchecked=blind, sources=SOURCES, path="saves/qwen")
 
 
 def diverged(lang: str = "en") -> Report:
@@ -289,7 +298,7 @@ def diverged(lang: str = "en") -> Report:
         ((advice(lower, "apply", "0.01 is far above what LoRA takes.", "0.01은 LoRA에 쓰기에는 너무 큽니다.", change),),),
         PlannedPatch(patch=Patch((change,)), source=None, yaml=None, diff=None, overrides=("learning_rate=0.001",)),
     )
-    return model.build(found, plan, run, [], SOURCES[1:2], book=BOOK, path="trainer_log.jsonl", lang=lang)
+    return written(found, plan, run, BOOK, lang, sources=SOURCES[1:2], path="trainer_log.jsonl")
 
 
 def empty(lang: str = "en", *, completed: bool = False, crashed: bool = False) -> Report:
@@ -298,4 +307,4 @@ def empty(lang: str = "en", *, completed: bool = False, crashed: bool = False) -
     died = [ProcessEnd(where=Where("console.log", 90), code=1)] if crashed else []
     run = run_of(Fact(where=HERE, name="steps.planned", value=80 if completed else 120), *steps_of([1.2, 1.1, 1.0, 0.9] * 2), *end, *died)
     blind = [UncheckedRule(DIVERGED, "metrics.grad_norm")]
-    return model.build([], Plan(()), run, blind, SOURCES[:2], book=BOOK, path="saves/qwen", lang=lang)
+    return written([], Plan(()), run, BOOK, lang, unchecked=blind, sources=SOURCES[:2], path="saves/qwen")

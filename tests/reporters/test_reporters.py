@@ -16,8 +16,8 @@ from rich.cells import cell_len
 from doctor.config.patch import Change, Patch
 from doctor.core.events import Where
 from doctor.planner.plan import Plan, PlannedPatch
-from doctor.report import model
 from doctor.report.model import Report
+from doctor.reporters.advice import next_commands
 from doctor.reporters.base import Screen, sparkline
 from doctor.reporters.json import parse
 from doctor.reporters.registry import REPORTERS
@@ -48,17 +48,8 @@ def told(what: str, lang: str = "en") -> Report:
     change = Change("env", "set", "KEY", None, what)
     planned = PlannedPatch(patch=Patch((change,)), source=what, yaml=None, diff=f" {what}\n", overrides=(what,), command=what)
     found = [judged(TOLD, "root", what or "-", Where(what or "log", 3), facts={"what": what, "metric": "loss"}, steps=(10, 30))]
-    return model.build(
-        found,
-        Plan(((),), planned),
-        run_of(*steps_of([1.0, math.nan, math.inf, 2.0])),
-        [],
-        [],
-        book=Rulebook((TOLD,)),
-        path=what,
-        lang=lang,
-        problems=[what],
-    )
+    run = run_of(*steps_of([1.0, math.nan, math.inf, 2.0]))
+    return samples.written(found, Plan(((),), planned), run, Rulebook((TOLD,)), lang, path=what, problems=[what])
 
 
 def strict(text: str) -> Any:
@@ -72,9 +63,26 @@ def strict(text: str) -> Any:
 @settings(max_examples=60, deadline=None)
 def test_terminal_report_keeps_to_its_columns_and_cannot_be_steered(what: str, lang: str, unicode: bool, width: int) -> None:
     """No line is wider than the screen, no control character and no markup of the log takes effect."""
-    text = REPORTERS["terminal"](told(what, lang), Screen(width=width, unicode=unicode))
+    report = told(what, lang)
+    text = REPORTERS["terminal"](report, Screen(width=width, unicode=unicode))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
-    assert all(cell_len(line) <= width for line in text.split("\n"))
+    commands = {" ".join(line.split("\n")).strip() for line in (*next_commands(report), *(report.patch.overrides if report.patch else ()))}
+    assert all(cell_len(line) <= width for line in text.split("\n") if line.strip() not in commands)
+
+
+def test_a_command_is_one_line_on_any_screen_and_in_markdown() -> None:
+    """What is pasted runs as it was meant: no line break inside a command, however narrow the terminal."""
+    command = (
+        "FORCE_TORCHRUN=1 llamafactory-cli train "
+        + "a-long-folder-name/" * 12
+        + "train-patched.yaml learning_rate=1e-4 output_dir=saves/x-fix1"
+    )
+    report = samples.oom()
+    report = msgspec.structs.replace(report, patch=msgspec.structs.replace(report.patch, command=command, packages=["bitsandbytes"]))
+    for text in (REPORTERS["terminal"](report, Screen(width=48)), REPORTERS["markdown"](report)):
+        lines = [line.strip() for line in text.split("\n")]
+        assert command in lines
+        assert lines.index("pip install bitsandbytes") < lines.index(command)
 
 
 @given(HOSTILE)
@@ -153,7 +161,7 @@ def test_the_guides_steps_come_in_the_guides_order() -> None:
     made = samples.oom()
     shuffled = msgspec.structs.replace(made.findings[0], remedies=made.findings[0].remedies[::-1])
     text = REPORTERS["terminal"](msgspec.structs.replace(made, findings=[shuffled, *made.findings[1:]]))
-    places = [text.index(f"  {label}  ") for label in ("memory 1", "memory 2", "memory 3", "memory 4", "memory 5", "beyond")]
+    places = [text.index(f"  {label}  ") for label in ("memory 1", "memory 2", "memory 3", "memory 4", "memory 5", "extra")]
     assert places == sorted(places)
 
 

@@ -1,9 +1,10 @@
-"""Guilty change: which difference between runs separates the failed from the good ones, how well, and whether chance would do it too.
+"""Attribution: which difference between runs separates the failed from the good ones, and whether chance would do it too.
 
-Every option becomes a few yes/no questions (`learning_rate > 0.0002`, `packing = true`). Each is asked of all runs: Fisher's exact test
-says how unlikely its split of failures is by chance. Because many questions are asked, the p of a key is adjusted by permuting the
-failures (Westfall and Young 1993, step-down minP): so it stays honest whatever the number of runs, keys and values. From `MANY` runs on a
-sparse logistic model (L1, scikit-learn) sorts out which of several guilty keys stand on their own and which only go along with another.
+1. Every option becomes a few yes/no questions (`learning_rate > 0.0002`, `packing = true`).
+2. Fisher's exact test says how unlikely the split of failures by each question is by chance.
+3. Many questions are asked, so the p of a key is adjusted by permuting the failures (Westfall and Young 1993, step-down minP).
+4. From MIN_RUNS_FOR_MODEL runs on a sparse logistic model (L1, scikit-learn) tells keys that act by themselves from those that only
+   occur together with another.
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ from doctor.support.optional import need
 
 np: Any = need("numpy", "fleet")
 
-CHANCE = 0.05
-"""A key is called guilty where all keys together would look that guilty in less than one of twenty sweeps without a guilty one."""
+ALPHA = 0.05
+"""Adjusted p below which a key explains the failures: one false alarm in twenty sweeps without a harmful key."""
 PERMUTATIONS = 999
-MANY = 50
-"""From so many runs on, a sparse model weighs the keys against each other."""
-MOST = 2000
-"""Of more runs, so many are taken, evenly: enough for any effect worth a word."""
-THRESHOLDS, VALUES = 12, 12
-"""A numeric key is cut at so many places at most; of a key's values so many, the most frequent ones, are asked about."""
+"""Smallest possible adjusted p: 1 / 1000."""
+MIN_RUNS_FOR_MODEL = 50
+"""Below, the folds of the sparse model's cross-validation hold too few failures."""
+MAX_RUNS = 2000
+"""Of more runs every n-th is taken: 2,000 show any effect of a few percent."""
+MAX_THRESHOLDS, MAX_VALUES = 12, 12
+"""Cuts of a numeric key, and values of a key (the most frequent), that become questions."""
+TIE = 1e-7
+"""Relative difference below which two probabilities count as equal, as in R's fisher.test."""
 
 Verdict = Literal["found", "cannot_tell", "all_failed", "none_failed", "no_difference"]
 ABSENT = "(not set)"
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One run: whether it failed, and its options, surroundings and sizes of data."""
+    """One run: whether it failed, and its options, environment and data sizes."""
 
     name: str
     failed: bool
@@ -42,11 +46,11 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A key, the question about it that separates best, and what the runs answered.
+    """A key, the question about it that separates best, and the answers.
 
-    `failed_with` of `with_` runs to which the question applies failed, and `failed_without` of the `without` others. `effect` is the
-    difference of these rates, `p` Fisher's exact (two-sided), `adjusted` after all questions asked, `weight` the share of the sparse
-    model that is this key's (None where there is none). `same` are keys that split the runs exactly alike: no test can tell them apart.
+    Of `with_` runs with answer yes `failed_with` failed, of the `without` others `failed_without`; `effect` is the difference of these
+    rates. `p` is Fisher's exact test (two-sided), `adjusted` the p after all questions, `weight` the key's share of the sparse model
+    (None without a model). `same` are keys that split the runs in exactly the same way: no test can tell them apart.
     """
 
     key: str
@@ -64,11 +68,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def guilty(self) -> bool:
         """Whether chance is a bad explanation."""
-        return self.adjusted <= CHANCE
+        return self.adjusted <= ALPHA
 
 
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: the suspects, the likeliest first, and whether any of them can be called guilty."""
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: the candidates, the likeliest first, and whether one of them explains the failures."""
 
     verdict: Verdict
     good: int
@@ -78,36 +82,36 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Questions(msgspec.Struct):
-    """All questions: `answers[i]` holds a 0 or 1 for every run."""
+    """All questions; `answers` is an array of 0 and 1, shape (questions, runs)."""
 
     keys: list[str]
     texts: list[str]
     answers: Any
 
 
-def explain(trials: Sequence[Trial]) -> Explanation:
-    """Which key explains the failures. Two runs, or runs of one kind only, explain nothing: the differences are told, not judged."""
-    if len(trials) > MOST:
-        trials = [trials[i * len(trials) // MOST] for i in range(MOST)]
-    failed = np.array([one.failed for one in trials], dtype=np.int64)
+def explain(trials: Sequence[Trial]) -> Attribution:
+    """Which key explains the failures. Two runs, or only failed or only good ones, explain nothing: differences are listed, not judged."""
+    if len(trials) > MAX_RUNS:
+        trials = [trials[i * len(trials) // MAX_RUNS] for i in range(MAX_RUNS)]
+    failed = np.array([trial.failed for trial in trials], dtype=np.int64)
     bad, good = int(failed.sum()), int(len(trials) - failed.sum())
     questions = _ask(trials)
     varied = sorted(dict.fromkeys(questions.keys))
     if not bad or not good:
-        return Explanation(verdict="none_failed" if not bad else "all_failed", good=good, failed=bad, varied=varied)
+        return Attribution(verdict="none_failed" if not bad else "all_failed", good=good, failed=bad, varied=varied)
     if not varied:
-        return Explanation(verdict="no_difference", good=good, failed=bad)
+        return Attribution(verdict="no_difference", good=good, failed=bad)
     suspects = _rank(questions, failed)
     found = bool(suspects and suspects[0].guilty)
-    return Explanation(verdict="found" if found else "cannot_tell", good=good, failed=bad, suspects=suspects, varied=varied)
+    return Attribution(verdict="found" if found else "cannot_tell", good=good, failed=bad, suspects=suspects, varied=varied)
 
 
 def _ask(trials: Sequence[Trial]) -> _Questions:
-    keys = sorted({key for one in trials for key in one.values})
+    keys = sorted({key for trial in trials for key in trial.values})
     questions = _Questions([], [], None)
     rows: list[Any] = []
     for key in keys:
-        column = [_plain(one.values.get(key, ABSENT)) for one in trials]
+        column = [_plain(trial.values.get(key, ABSENT)) for trial in trials]
         for text, row in _split(column):
             if 0 < row.sum() < len(row):
                 questions.keys.append(key)
@@ -119,7 +123,7 @@ def _ask(trials: Sequence[Trial]) -> _Questions:
 
 def _split(column: Sequence[Any]) -> list[tuple[str, Any]]:
     """The yes/no questions about one key."""
-    numeric = all(isinstance(one, int | float) and not isinstance(one, bool) for one in column)
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in column)
     distinct = sorted(set(column)) if numeric else sorted(set(column), key=str)
     if len(distinct) < 2:
         return []
@@ -127,27 +131,28 @@ def _split(column: Sequence[Any]) -> list[tuple[str, Any]]:
     if numeric:
         values = np.array(column, dtype=np.float64)
         cuts = distinct[:-1]
-        if len(cuts) > THRESHOLDS:
-            cuts = sorted({distinct[round(i * (len(distinct) - 2) / (THRESHOLDS - 1))] for i in range(THRESHOLDS)})
+        if len(cuts) > MAX_THRESHOLDS:
+            cuts = sorted({distinct[round(i * (len(distinct) - 2) / (MAX_THRESHOLDS - 1))] for i in range(MAX_THRESHOLDS)})
         out += [(f"> {_say(cut)}", values > cut) for cut in cuts]
-        if not 3 <= len(distinct) <= VALUES // 2:
+        if not 3 <= len(distinct) <= MAX_VALUES // 2:
             return out
-    counted = sorted(distinct, key=lambda one: -column.count(one))[:VALUES]
-    chosen = counted[-1:] if len(distinct) == 2 else [one for one in counted if not numeric or distinct[0] != one != distinct[-1]]
-    return [*out, *((f"= {_say(one)}", np.array([value == one for value in column])) for one in chosen)]
+    counted = sorted(distinct, key=lambda value: -column.count(value))[:MAX_VALUES]
+    inner = [value for value in counted if not numeric or distinct[0] != value != distinct[-1]]  # the cuts ask about both ends
+    chosen = counted[-1:] if len(distinct) == 2 else inner
+    return [*out, *((f"= {_say(choice)}", np.array([value == choice for value in column])) for choice in chosen)]
 
 
 def _rank(questions: _Questions, failed: Any) -> list[Candidate]:
     runs, bad = len(failed), int(failed.sum())
     sizes = questions.answers.sum(axis=1)
-    tables = {int(size): _fisher(runs, bad, int(size)) for size in set(sizes.tolist())}
+    tables = {int(size): fisher_p(runs, bad, int(size)) for size in set(sizes.tolist())}
     hits = questions.answers @ failed
     p = np.array([tables[int(size)][int(hit)] for size, hit in zip(sizes, hits, strict=True)])
     best = {
-        key: min((i for i, one in enumerate(questions.keys) if one == key), key=lambda i: p[i]) for key in dict.fromkeys(questions.keys)
+        key: min((i for i, other in enumerate(questions.keys) if other == key), key=lambda i: p[i]) for key in dict.fromkeys(questions.keys)
     }
     adjusted = _adjusted(questions, failed, p, best, tables)
-    weights = _weights(questions, failed) if runs >= MANY and min(adjusted.values()) <= CHANCE else {}
+    weights = _weights(questions, failed) if runs >= MIN_RUNS_FOR_MODEL and min(adjusted.values()) <= ALPHA else {}
     suspects = [
         Candidate(
             key=key,
@@ -160,42 +165,38 @@ def _rank(questions: _Questions, failed: Any) -> list[Candidate]:
         )
         for key, i in best.items()
     ]
-    return sorted(suspects, key=lambda one: (not one.guilty, one.weight is not None and one.weight < _OWN, one.p, one.key))
+    return sorted(suspects, key=_order)
 
 
-_OWN = 0.02
-"""A key with a smaller share of the sparse model only goes along with another one."""
+MIN_WEIGHT = 0.02
+"""A key with a smaller share of the sparse model only occurs together with another one."""
+
+
+def _order(candidate: Candidate) -> tuple[bool, bool, float, str]:
+    return (not candidate.guilty, candidate.weight is not None and candidate.weight < MIN_WEIGHT, candidate.p, candidate.key)
 
 
 def _counts(hit: int, size: int, bad: int, runs: int) -> dict[str, Any]:
-    """How the question splits the runs, asked so that it goes with failing."""
+    """How the question splits the runs, reversed if necessary so that yes goes with failing."""
     if hit * runs < bad * size:
         hit, size = bad - hit, runs - size
     rates = hit / size, (bad - hit) / (runs - size)
     return {"failed_with": hit, "with_": size, "failed_without": bad - hit, "without": runs - size, "effect": round(rates[0] - rates[1], 4)}
 
 
-def _fisher(runs: int, bad: int, size: int) -> Any:
-    """Two-sided p of every possible number of failures among `size` runs: the hypergeometric chance of all that are no likelier."""
+def fisher_p(runs: int, bad: int, size: int) -> Any:
+    """Fisher's exact test, two-sided, for every possible count of failures among `size` of `runs` runs of which `bad` failed.
+
+    Index k of the array is the p of k failures: the probability (hypergeometric, scipy) of all counts that are no likelier than k.
+    """
     counts = np.arange(min(bad, size) + 1)
-    log = np.array([_choose(bad, k) + _choose(runs - bad, size - k) for k in counts.tolist()]) - _choose(runs, size)
-    chance = np.exp(log)
-    order = np.argsort(chance, kind="stable")
-    p = np.empty_like(chance)
-    p[order] = np.minimum(1.0, np.cumsum(chance[order]))
-    for k in counts:  # equal chances count together, whatever their rounding
-        p[k] = min(1.0, float(chance[chance <= chance[k] * (1 + 1e-7)].sum()))
-    return p
-
-
-def _choose(n: int, k: int) -> float:
-    if not 0 <= k <= n:
-        return -math.inf
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    chance = need("scipy.stats", "fleet").hypergeom.pmf(counts, runs, bad, size)
+    no_likelier = chance[None, :] <= chance[:, None] * (1 + TIE)
+    return np.minimum(1.0, np.where(no_likelier, chance[None, :], 0.0).sum(axis=1))
 
 
 def _adjusted(questions: _Questions, failed: Any, p: Any, best: Mapping[str, int], tables: Mapping[int, Any]) -> dict[str, float]:
-    """Step-down minP: how often permuted failures make any key not yet named look as guilty as this one."""
+    """Step-down minP: how often permuted failures give any key of this rank or below a p as small as this one's."""
     chance = np.random.default_rng(20240229)
     permuted = np.array([chance.permutation(failed) for _ in range(PERMUTATIONS)]).T
     hits = questions.answers @ permuted
@@ -214,7 +215,7 @@ def _adjusted(questions: _Questions, failed: Any, p: Any, best: Mapping[str, int
 
 
 def _weights(questions: _Questions, failed: Any) -> dict[str, float]:
-    """Each key's share of a sparse logistic model; how sparse is chosen by cross-validation, one standard error on the sparse side."""
+    """Each key's share of a sparse logistic model: the sparsest within one standard error of the best in cross-validation."""
     model = need("sklearn.linear_model", "fleet").LogisticRegression
     score = need("sklearn.model_selection", "fleet").cross_val_score
     folds = need("sklearn.model_selection", "fleet").StratifiedKFold(
@@ -231,7 +232,7 @@ def _weights(questions: _Questions, failed: Any) -> dict[str, float]:
         )
         scores = score(made, x, failed, cv=folds, scoring="neg_log_loss")
         tried.append((float(scores.mean()), float(scores.std() / math.sqrt(len(scores))), made))
-    top = max(tried, key=lambda one: one[0])
+    top = max(tried, key=lambda result: result[0])
     chosen = next(made for mean, _, made in tried if mean >= top[0] - top[1])
     weight = np.abs(chosen.fit(x, failed).coef_[0])
     total = float(weight.sum()) or 1.0
@@ -240,7 +241,7 @@ def _weights(questions: _Questions, failed: Any) -> dict[str, float]:
 
 
 def _new_sklearn() -> bool:
-    """From 1.8 on the kind of penalty is said by `l1_ratio`; `penalty` warns."""
+    """From 1.8 on `l1_ratio` selects the penalty; `penalty` warns."""
     major, minor = need("sklearn", "fleet").__version__.split(".")[:2]
     return (int(major), int(minor)) >= (1, 8)
 
@@ -250,7 +251,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _reversed(question: str) -> str:
-    """The question whose yes is the other's no."""
+    """The question with the opposite answers."""
     sign, value = question.split(" ", 1)
     return f"{ {'>': '≤', '=': '≠'}[sign] } {value}"
 
@@ -260,7 +261,7 @@ def _say(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that can be compared and counted; true, false and lists become their texts as YAML writes them."""
+    """A value that can be compared and counted; booleans and lists become their YAML text."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float) and math.isfinite(value):

@@ -1,4 +1,4 @@
-"""The attempts of one job: which runs they are, what was changed from one to the next, whether it helped, what has failed already."""
+"""The attempts of a job: which runs they are, what changed from one to the next, whether it helped, what has failed already."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from doctor.fleet.scan.records import RunRecord
 
 Verdict = Literal["first", "helped", "other_failure", "no_help", "repeated", "broke", "unknown"]
-TRIED = 20
-"""So many earlier attempts, the latest ones, are held against what is proposed."""
+MAX_PREVIOUS = 20
+"""Latest earlier attempts whose changes are not proposed again."""
 
 NAMES_OF_PLACES = frozenset(
     {
@@ -32,7 +32,7 @@ NAMES_OF_PLACES = frozenset(
         "deepspeed_file",
     }
 )
-"""Options that say where things go: they differ from run to run and explain nothing."""
+"""Options that name places: they differ from run to run and explain nothing."""
 _AGAIN = re.compile(
     r"(?i)(?:[-_.](?:fix|retry|attempt|try|rerun|restart|resume|v)[-_]?\d*"
     r"|[-_.]\d{4}[-_]?\d\d[-_]?\d\d(?:[-_T]?\d\d[-_:]?\d\d(?:[-_:]?\d\d)?)?|[-_.]\d{10})+$"
@@ -40,10 +40,10 @@ _AGAIN = re.compile(
 
 
 def job_name(path: str, config: Mapping[str, Any], *, folder: bool = True) -> str:
-    """The name that all attempts of a job share: parent and name without `-fix1`, `_retry2`, dates.
+    """The name that all attempts of a job share: parent folder and name without `-fix1`, `_retry2`, dates.
 
-    It is that of the output folder; where the run lies in a `folder` of another name, that folder's (many archives give every run the
-    same `output`); a `run_name` of the user's own wins.
+    In this order: a `run_name` of the user's own; the run's folder if it is a `folder` of another name than output_dir (many archives
+    give every run the same `output`); output_dir.
     """
     parts, given = _parts(path), _parts(str(config.get("output_dir") or ""))
     if given and (not folder or given[-1] in parts):
@@ -59,8 +59,8 @@ def _parts(path: str) -> list[str]:
     return [part for part in re.split(r"[\\/]", path) if part not in ("", ".", "..")]
 
 
-class Attempt(msgspec.Struct, frozen=True):
-    """One attempt beside the one before: `changed` maps an option to its value before and now."""
+class JobAttempt(msgspec.Struct, frozen=True):
+    """An attempt compared with the one before: `changed` maps an option to its values before and now."""
 
     path: str
     status: str
@@ -69,33 +69,35 @@ class Attempt(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-def attempts(runs: Iterable[RunRecord]) -> list[Attempt]:
-    """The attempts of one job in the order in which they ended."""
-    out: list[Attempt] = []
+def attempts(runs: Iterable[RunRecord]) -> list[JobAttempt]:
+    """The attempts of a job in the order they ended."""
+    out: list[JobAttempt] = []
     before: RunRecord | None = None
-    for run in sorted(runs, key=lambda one: (one.ended or 0.0, one.path)):
+    for run in sorted(runs, key=lambda run: (run.ended or 0.0, run.path)):
         changed = changes(before, run) if before else {}
         out.append(
-            Attempt(run.path, run.status if run.outcome == "analyzed" else run.outcome, run.cause, changed, _verdict(before, run, changed))
+            JobAttempt(
+                run.path, run.status if run.outcome == "analyzed" else run.outcome, run.cause, changed, _verdict(before, run, changed)
+            )
         )
         before = run
     return out
 
 
 def changes(before: RunRecord, after: RunRecord) -> dict[str, tuple[Any, Any]]:
-    """Options whose effective value differs, and surroundings that both runs tell and that differ."""
+    """Options whose effective values differ, and facts of the environment that both runs report and that differ."""
     old, new = effective(before.config, before.environment), effective(after.config, after.environment)
     keys = sorted({*before.config, *after.config} - NAMES_OF_PLACES)
     changed = {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
     both = before.environment.keys() & after.environment.keys()
-    if "launcher" in both:  # both tell how they were started: a variable that one of them does not tell was not set there
+    if "launcher" in both:  # both report how they were started: a variable missing in one was not set there
         both |= {key for key in {*before.environment, *after.environment} if key.startswith("env.")}
     now, then = after.environment, before.environment
     return changed | {key: (then.get(key), now.get(key)) for key in sorted(both) if then.get(key) != now.get(key)}
 
 
 def _verdict(before: RunRecord | None, run: RunRecord, changed: Mapping[str, Any]) -> Verdict:
-    """What the changes did to the failure before."""
+    """What the changes did to the previous failure."""
     if before is None:
         return "first"
     if before.failed is None or run.failed is None:
@@ -110,7 +112,7 @@ def _verdict(before: RunRecord | None, run: RunRecord, changed: Mapping[str, Any
 
 
 def by_job(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs by the name of their job, those with several attempts only."""
+    """Runs by job name; only jobs with several attempts."""
     jobs: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
         jobs[run.job].append(run)
@@ -118,7 +120,8 @@ def by_job(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
 
 
 def previous_attempts(run: RunRecord, group: Sequence[RunRecord]) -> list[PreviousAttempt]:
-    """The job's other attempts that failed of this run's cause: what the planner must not propose again."""
-    same = [one for one in group if one.path != run.path and one.failed and one.cause is not None and one.cause == run.cause]
-    same.sort(key=lambda one: (one.ended or 0.0, one.path))
-    return [PreviousAttempt(one.path, dict(one.config), external_settings(one.environment)) for one in same[-TRIED:]]
+    """Other attempts of the job that failed of the same cause: the planner does not propose their settings again."""
+    same = [other for other in group if other.path != run.path and other.failed and other.cause is not None and other.cause == run.cause]
+    same.sort(key=lambda other: (other.ended or 0.0, other.path))
+    latest = same[-MAX_PREVIOUS:]
+    return [PreviousAttempt(other.path, dict(other.config), external_settings(other.environment)) for other in latest]

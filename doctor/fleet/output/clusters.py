@@ -1,4 +1,4 @@
-"""Failures that no rule knows, grouped by what they say: TF-IDF of their normalised evidence, density clustering (scikit-learn)."""
+"""Groups failures that no rule knows by their text: TF-IDF of the normalised evidence, density clustering (scikit-learn)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import msgspec
 from doctor.diagnosis.known_issues import ngrams
 from doctor.support.optional import need
 
-ALIKE = 0.5
-"""Cosine from which two failures are neighbours: the same likeness at which the nearest public issue is of the same cause in nine of ten
-cases (benchmarks/known_issues.py)."""
-MOST = 3000
-"""So many different failures are clustered, the most frequent ones; equal ones are one by their fingerprint already."""
-LINES, RUNS = 12, 50
-"""Of a cluster so many different lines and runs are told."""
+MIN_COSINE = 0.5
+"""Similarity from which two failures are neighbours: at this value the nearest public issue has the same cause in nine of ten cases
+(benchmarks/known_issues.py)."""
+MAX_FAILURES = 3000
+"""Different failures that are clustered, the most frequent first; equal ones share a fingerprint already."""
+MAX_LINES, MAX_RUNS = 12, 50
+"""Different lines and runs of a cluster that are listed."""
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Runs of one fingerprint, the line they show, and how many they are (`runs` names the first of them)."""
+    """The runs of one fingerprint: their line, their number, and the first of them (`runs`)."""
 
     fingerprint: str
     line: str
@@ -30,7 +30,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """Failures that say nearly the same: a typical line, other forms of it, and the runs."""
+    """Failures with nearly the same text: a typical line, variants of it, and the runs."""
 
     id: str
     line: str
@@ -41,47 +41,47 @@ class Cluster(msgspec.Struct, frozen=True):
 
 
 def cluster(failures: Sequence[Failure]) -> list[Cluster]:
-    """The clusters by falling number of runs; a failure that is like no other is a cluster of its own."""
-    failures = sorted(failures, key=lambda one: (-one.count, one.fingerprint))[:MOST]
+    """The clusters, largest first; a failure without neighbours is a cluster by itself."""
+    failures = sorted(failures, key=lambda failure: (-failure.count, failure.fingerprint))[:MAX_FAILURES]
     if not failures:
         return []
-    vectors, labels = _labels([one.line for one in failures])
+    vectors, labels = _labels([failure.line for failure in failures])
     groups: dict[Any, list[int]] = {}
     for place, label in enumerate(labels):
         groups.setdefault(label if label >= 0 else ("alone", place), []).append(place)
     made = [_cluster([failures[i] for i in group], vectors[group]) for group in groups.values()]
-    return sorted(made, key=lambda one: (-one.count, one.id))
+    return sorted(made, key=lambda cluster: (-cluster.count, cluster.id))
 
 
 def _labels(lines: Sequence[str]) -> tuple[Any, Sequence[int]]:
-    """Unit vectors, and DBSCAN's labels on the cosine: two different lines that are alike make a cluster."""
+    """Unit vectors and DBSCAN labels by cosine; two similar lines are enough for a cluster."""
     text = need("sklearn.feature_extraction.text", "fleet")
     words = [ngrams(line) or ["(nothing)"] for line in lines]
-    vectors = text.TfidfVectorizer(analyzer=lambda one: one, sublinear_tf=True).fit_transform(words)
+    vectors = text.TfidfVectorizer(analyzer=lambda words: words, sublinear_tf=True).fit_transform(words)
     if len(lines) == 1:
         return vectors, [0]
-    model = need("sklearn.cluster", "fleet").DBSCAN(eps=1 - ALIKE, min_samples=2, metric="cosine", algorithm="brute")
+    model = need("sklearn.cluster", "fleet").DBSCAN(eps=1 - MIN_COSINE, min_samples=2, metric="cosine", algorithm="brute")
     return vectors, [int(label) for label in model.fit(vectors).labels_]
 
 
 def _cluster(group: Sequence[Failure], vectors: Any) -> Cluster:
-    """One cluster; its typical line is the one that is most like all others, weighted by how often each was seen."""
+    """One cluster; its typical line is the most similar to all others, weighted by their counts."""
     np = need("numpy", "fleet")
-    centre = np.asarray(vectors.T @ np.array([one.count for one in group], dtype=float)).ravel()
+    centre = np.asarray(vectors.T @ np.array([failure.count for failure in group], dtype=float)).ravel()
     likeness = np.asarray(vectors @ centre).ravel()
     typical = group[int(likeness.argmax())]
     digest = hashlib.blake2b(typical.fingerprint.encode(), digest_size=4).hexdigest()
-    ordered = sorted(group, key=lambda one: (one is not typical, -one.count, one.fingerprint))
+    ordered = sorted(group, key=lambda failure: (failure is not typical, -failure.count, failure.fingerprint))
     return Cluster(
         id=f"c{digest}",
         line=typical.line,
-        count=sum(one.count for one in group),
-        lines=list(dict.fromkeys(one.line for one in ordered))[:LINES],
-        fingerprints=[one.fingerprint for one in ordered],
-        runs=sorted(run for one in ordered for run in one.runs)[:RUNS],
+        count=sum(failure.count for failure in group),
+        lines=list(dict.fromkeys(failure.line for failure in ordered))[:MAX_LINES],
+        fingerprints=[failure.fingerprint for failure in ordered],
+        runs=sorted(run for failure in ordered for run in failure.runs)[:MAX_RUNS],
     )
 
 
 def find(clusters: Sequence[Cluster], name: str) -> Cluster | None:
-    """The cluster of this id, or that holds this fingerprint."""
-    return next((one for one in clusters if name == one.id or name in one.fingerprints), None)
+    """The cluster with this id or this fingerprint; None if there is none."""
+    return next((cluster for cluster in clusters if name == cluster.id or name in cluster.fingerprints), None)

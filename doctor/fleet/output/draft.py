@@ -1,4 +1,4 @@
-"""A cluster of unknown failures as the draft of a rule: what its lines have in common becomes the pattern, the lines its examples."""
+"""Drafts a rule from a cluster of unknown failures: the common text becomes the pattern, the lines become examples."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from doctor.fleet.output.clusters import Cluster
 from doctor.rulebook.parsing import parse_rule
 
 FAMILY = "environment"
-"""Where a draft stands until its writer knows better: most failures that no rule knows come from the surroundings."""
-LONGEST = 240
+"""Family of a draft until somebody moves it: most failures that no rule knows come from the environment."""
+MAX_LINE = 240
+"""Characters of a line that are used."""
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 _VALUE = re.compile(r"[^'\"\s]*[\\/][^'\"\s]*|0x[0-9a-fA-F]+|\b[0-9a-fA-F]{12,}\b|\d[\d.,:]*")
 _EXCEPTION = re.compile(r"^(?:[\w]+\.)*(?P<name>[A-Z]\w*(?:Error|Exception|Failure|Exit))\b")
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """The text of a rule file and the id (`family/name`) that it bears."""
+    """The text of a rule file and its id (`family/name`)."""
 
     id: str
     text: str
 
 
 def draft(cluster: Cluster, others: Sequence[Cluster]) -> Draft:
-    """The rule's file. `others` are clusters whose lines it must not match. Raises DoctorError where the lines have nothing in common."""
+    """The rule's file. `others` are clusters whose lines it must not match. Raises DoctorError if the lines have nothing in common."""
     lines = list(dict.fromkeys(_one_line(line) for line in cluster.lines if _one_line(line)))
     parts = _common(lines)
-    literal = max((_shorn(part) for part in parts), key=len, default="")
+    literal = max((_strip_punctuation(part) for part in parts), key=len, default="")
     if len(literal) < 4:
         raise DoctorError(f"cluster {cluster.id}: its lines have too little in common for a pattern: split it by hand")
     pattern = ".{0,200}?".join(re.escape(part).replace("\\ ", " ") for part in parts)
@@ -49,19 +50,19 @@ def draft(cluster: Cluster, others: Sequence[Cluster]) -> Draft:
 
 
 _HARMLESS = ("***** Running training *****", "{'loss': 1.234, 'grad_norm': 0.5, 'learning_rate': 5e-05, 'epoch': 0.1}")
-"""Lines of every sound run: no rule may match them."""
+"""Lines of every healthy run: no rule may match them."""
 
 
 def _one_line(text: str) -> str:
-    return text.strip().splitlines()[0][:LONGEST].strip() if text.strip() else ""
+    return text.strip().splitlines()[0][:MAX_LINE].strip() if text.strip() else ""
 
 
 def _common(lines: Sequence[str]) -> list[str]:
-    """Texts that stand in every line, in this order; values (paths, numbers, ids) are never among them."""
+    """Texts that every line contains, in this order; never values (paths, numbers, ids)."""
     masked = [_VALUE.sub("\0", line) for line in lines]
     tokens = reduce(_shared, ([*_TOKEN.findall(line)] for line in masked))
     runs = "".join(tokens).split("\0")
-    kept = [run for part in runs for run in part.split("\1") if len(_shorn(run)) >= 3]
+    kept = [run for part in runs for run in part.split("\1") if len(_strip_punctuation(run)) >= 3]
     return [run.strip() for run in kept][:8]
 
 
@@ -77,7 +78,7 @@ def _shared(a: list[str], b: list[str]) -> list[str]:
     return out
 
 
-def _shorn(text: str) -> str:
+def _strip_punctuation(text: str) -> str:
     return text.strip().strip("'\"()[]{}:,.;- ")
 
 
@@ -87,7 +88,7 @@ def _quote(text: str) -> str:
 
 
 def problems(made: Draft) -> list[str]:
-    """What is wrong with a draft by its own examples: nothing, unless the lines are stranger than the pattern allows."""
+    """What is wrong with a draft by its own examples; empty if they pass."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{made.id}.yaml")
         path.parent.mkdir(parents=True)
@@ -96,7 +97,7 @@ def problems(made: Draft) -> list[str]:
 
 
 def _name(line: str) -> str:
-    """A file name after what the user sees."""
+    """A file name made of the words of the line."""
     words = re.findall(r"[a-z]{3,}", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _VALUE.sub(" ", _one_line(line))).lower())
     return "-".join(words[:5]) or "unknown-failure"
 

@@ -1,27 +1,27 @@
-"""An explanation of a difference between runs, in sentences."""
+"""Sentences for what separates runs."""
 
 from __future__ import annotations
 
-from doctor.fleet.attribution.changes import Candidate, Explanation
-from doctor.words.fleet import say
+from doctor.fleet.attribution.changes import Attribution, Candidate
+from doctor.words import catalogue
 
 
-def verdict(found: Explanation, lang: str) -> str:
-    """The answer in one sentence, empty where a guilty change was found: the suspects speak for themselves."""
-    return "" if found.verdict == "found" else say(found.verdict, lang)
+def verdict(found: Attribution, lang: str) -> str:
+    """The answer in one sentence; empty if a change explains the failures (its own sentence says so)."""
+    return "" if found.verdict == "found" else catalogue.say(f"fleet.say.{found.verdict}", lang)
 
 
-def candidate(one: Candidate, lang: str) -> str:
+def candidate(candidate: Candidate, lang: str) -> str:
     """A candidate in one sentence."""
-    text = say(
-        "suspect",
+    text = catalogue.say(
+        "fleet.say.suspect",
         lang,
-        key=one.key,
-        question=one.question,
-        failed_with=one.failed_with,
-        with_=one.with_,
-        failed_without=one.failed_without,
-        without=one.without,
-        adjusted=f"{one.adjusted:.3f}",
+        key=candidate.key,
+        question=candidate.question,
+        failed_with=candidate.failed_with,
+        with_=candidate.with_,
+        failed_without=candidate.failed_without,
+        without=candidate.without,
+        adjusted=f"{candidate.adjusted:.3f}",
     )
-    return f"{text}; {say('same', lang, names=', '.join(one.same))}" if one.same else text
+    return f"{text}; {catalogue.say('fleet.say.same', lang, names=', '.join(candidate.same))}" if candidate.same else text

@@ -1,4 +1,4 @@
-"""What a scan says as a whole: how many failed and of what, clusters of unknown failures, guilty changes, histories of jobs."""
+"""The summary of a scan: states, causes, clusters of unknown failures, what separates failed runs, histories of jobs."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import msgspec
 from doctor.config.options import effective
 from doctor.errors import DoctorError
 from doctor.fleet.attribution import changes, history
-from doctor.fleet.attribution.changes import Explanation, Trial
-from doctor.fleet.attribution.history import Attempt
+from doctor.fleet.attribution.changes import Attribution, Trial
+from doctor.fleet.attribution.history import JobAttempt
 from doctor.fleet.output import clusters
 from doctor.fleet.output.clusters import Cluster, Failure
 from doctor.fleet.scan.records import RunRecord
 from doctor.fleet.scan.store import Store
 from doctor.support.decoding import from_json
 
-ATTEMPTS = 50
-"""Of one job so many attempts, the latest ones, are looked at."""
-JOBS, SWEEPS = 200, 50
-"""So many histories of jobs and sweeps are told, the largest ones."""
-TOLD_BY = 0.9
-"""A fact of the surroundings is compared where so large a part of the runs tell it."""
-SWEEP_RUNS = 8
-"""Fewer runs are no sweep: even a perfect split of seven could be chance."""
+MAX_ATTEMPTS = 50
+"""Latest attempts of a job that are compared."""
+MAX_JOBS, MAX_SWEEPS = 200, 50
+"""Jobs and sweeps that are listed, the largest first."""
+KNOWN_SHARE = 0.9
+"""Share of the runs that must report a fact of the environment for it to be compared."""
+MIN_SWEEP_RUNS = 8
+"""Fewer runs are no sweep: even a perfect split of seven may be chance."""
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """A known cause, how many runs it failed, and one of them."""
+    """A known cause, the number of runs that failed of it, and one of them."""
 
     cause: str
     title: str
@@ -40,18 +40,18 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """Runs that lie beside each other, and what separates the failed ones."""
+    """Runs in one folder, and what separates the failed ones."""
 
     folder: str
     runs: int
-    explanation: Explanation
+    explanation: Attribution
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A job and its attempts, in the order in which they ended; `next` is what the last report proposes."""
+    """A job and its attempts in the order they ended; `next` is the patch of the last report."""
 
     name: str
-    attempts: list[Attempt]
+    attempts: list[JobAttempt]
     next: list[str] = []
 
 
@@ -84,7 +84,7 @@ def of(store: Store) -> Summary:
 
 
 def read(table: Path) -> Summary:
-    """The summary beside the table of a scan. Raises DoctorError where there is none."""
+    """The summary that belongs to the table of a scan. Raises DoctorError if there is none."""
     path = table.with_name(table.name.removesuffix(".parquet") + ".summary.json")
     try:
         return from_json(path.read_bytes(), Summary)
@@ -94,7 +94,7 @@ def read(table: Path) -> Summary:
 
 def attempts_of(store: Store, job: str) -> list[RunRecord]:
     """The latest attempts of one job."""
-    return list(store.records("job = ?", (job,), order="ended DESC, path DESC", limit=ATTEMPTS))
+    return list(store.records("job = ?", (job,), order="ended DESC, path DESC", limit=MAX_ATTEMPTS))
 
 
 def _causes(store: Store) -> list[Cause]:
@@ -110,17 +110,19 @@ def _causes(store: Store) -> list[Cause]:
 
 
 def _unknown(store: Store) -> list[Failure]:
-    """The failures without a known cause, one for every fingerprint; a failure without any evidence has none."""
+    """Failures without a known cause, one per fingerprint; those without evidence have none."""
     query = (
         "SELECT fingerprint, COUNT(*), MIN(path) FROM runs WHERE here = 1 AND state = 'failed' AND fingerprint IS NOT NULL "
         "AND (cause IS NULL OR cause = 'unknown') GROUP BY fingerprint ORDER BY 2 DESC, 1 LIMIT ?"
     )
     out = []
-    for name, count, path in store.rows(query, (clusters.MOST,)):
+    for name, count, path in store.rows(query, (clusters.MAX_FAILURES,)):
         record = next(store.records("path = ?", (path,)))
         runs = [
             row[0]
-            for row in store.rows("SELECT path FROM runs WHERE here = 1 AND fingerprint = ? ORDER BY path LIMIT ?", (name, clusters.RUNS))
+            for row in store.rows(
+                "SELECT path FROM runs WHERE here = 1 AND fingerprint = ? ORDER BY path LIMIT ?", (name, clusters.MAX_RUNS)
+            )
         ]
         out.append(Failure(name, record.evidence or record.title or "", count, runs))
     return out
@@ -132,16 +134,18 @@ def _sweeps(store: Store) -> list[Sweep]:
         "HAVING COUNT(*) >= ? AND SUM(state = 'failed') > 0 AND SUM(state = 'sound') > 0 ORDER BY 2 DESC, 1 LIMIT ?"
     )
     out = []
-    for folder, count in store.rows(query, (SWEEP_RUNS, SWEEPS)):
-        step = max(1, count // changes.MOST)
-        chosen = (one for i, one in enumerate(store.records("sweep = ? AND state IN ('failed', 'sound')", (folder,))) if i % step == 0)
+    for folder, count in store.rows(query, (MIN_SWEEP_RUNS, MAX_SWEEPS)):
+        step = max(1, count // changes.MAX_RUNS)
+        chosen = (
+            record for i, record in enumerate(store.records("sweep = ? AND state IN ('failed', 'sound')", (folder,))) if i % step == 0
+        )
         out.append(Sweep(folder, count, changes.explain(trials(chosen))))
     return out
 
 
 def trials(records: Iterable[RunRecord]) -> list[Trial]:
     """Runs as the comparison sees them: what any of them was given, as it took effect in each, and facts of the surroundings."""
-    rows = [(one.path, bool(one.failed), one.config, one.environment) for one in records]
+    rows = [(record.path, bool(record.failed), record.config, record.environment) for record in records]
     given = {key for _, _, config, _ in rows for key in config} - history.NAMES_OF_PLACES
     around = _usual([environment for *_, environment in rows])
     out = []
@@ -153,16 +157,16 @@ def trials(records: Iterable[RunRecord]) -> list[Trial]:
 
 
 def _usual(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Facts that nearly all runs tell, with their most frequent value (for the few that do not).
+    """Facts that nearly all runs report, with their most frequent value, which stands in for the runs that do not.
 
-    A run that fails early tells less than one that ends well: a fact that many lack would look guilty by its absence.
+    A run that fails early reports less than one that ends well: a fact that many lack would seem to explain the failures.
     """
     seen: dict[str, Counter[Any]] = {}
     for environment in environments:
         for key, value in environment.items():
             if isinstance(value, str | int | float | bool):
                 seen.setdefault(key, Counter())[value] += 1
-    return {key: counts.most_common(1)[0][0] for key, counts in sorted(seen.items()) if counts.total() >= TOLD_BY * len(environments)}
+    return {key: counts.most_common(1)[0][0] for key, counts in sorted(seen.items()) if counts.total() >= KNOWN_SHARE * len(environments)}
 
 
 def _jobs(store: Store) -> list[Job]:
@@ -171,7 +175,7 @@ def _jobs(store: Store) -> list[Job]:
         "HAVING COUNT(*) > 1 ORDER BY MAX(ended) DESC, job LIMIT ?"
     )
     out = []
-    for job, _ in store.rows(query, (JOBS,)):
+    for job, _ in store.rows(query, (MAX_JOBS,)):
         group = attempts_of(store, job)
         if group:
             out.append(Job(job, history.attempts(group), group[0].patch if group[0].failed else []))

@@ -1,4 +1,4 @@
-"""The scan as two Parquet files: one row a run, one row a finding. The columns are told in docs/scale.md."""
+"""The scan as two Parquet files: one row per run, one row per finding. docs/scale.md describes the columns."""
 
 from __future__ import annotations
 
@@ -75,21 +75,21 @@ FINDINGS: dict[str, tuple[str, str]] = {
 
 
 def write(records: Iterable[RunRecord], runs: Path, findings: Path) -> tuple[int, int]:
-    """Writes both tables in constant memory; returns their numbers of rows. Raises DoctorError where they cannot be written."""
+    """Write both tables in constant memory; returns their numbers of rows. Raises DoctorError if they cannot be written."""
     counts = [0, 0]
     try:
-        with _Writer(runs, RUNS) as one, _Writer(findings, FINDINGS) as other:
+        with _Writer(runs, RUNS) as run_writer, _Writer(findings, FINDINGS) as finding_writer:
             records = iter(records)
             while batch := list(itertools.islice(records, ROWS)):
-                counts[0] += one.add(map(run_row, batch))
-                counts[1] += other.add(row for record in batch for row in finding_rows(record))
+                counts[0] += run_writer.add(map(run_row, batch))
+                counts[1] += finding_writer.add(row for record in batch for row in finding_rows(record))
     except OSError as error:
         raise DoctorError(f"cannot write {runs}: {error.strerror or error}") from error
     return counts[0], counts[1]
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:
-    """A run as the values of its row."""
+    """The values of a run's row."""
     row = {name: getattr(record, name, None) for name in RUNS}
     steps, values = record.curve
     return row | {
@@ -103,13 +103,13 @@ def run_row(record: RunRecord) -> dict[str, Any]:
 
 
 def finding_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
-    """A run's findings as the values of their rows."""
-    for one in record.findings:
-        yield {"path": record.path, **{name: getattr(one, name) for name in FINDINGS if name != "path"}}
+    """The values of the rows of a run's findings."""
+    for finding in record.findings:
+        yield {"path": record.path, **{name: getattr(finding, name) for name in FINDINGS if name != "path"}}
 
 
 def read(runs: Path) -> list[dict[str, Any]]:
-    """The rows of a table of runs. Raises DoctorError where it is no such table."""
+    """The rows of a table of runs. Raises DoctorError for any other file."""
     parquet = need("pyarrow.parquet", "fleet")
     try:
         rows: list[dict[str, Any]] = parquet.read_table(runs, columns=list(RUNS)).to_pylist()
@@ -123,7 +123,7 @@ def _microseconds(seconds: float | None) -> int | None:
 
 
 class _Writer:
-    """A Parquet file that appears, whole, when it is closed."""
+    """A Parquet file that appears complete when it is closed."""
 
     def __init__(self, path: Path, columns: dict[str, tuple[str, str]]) -> None:
         self.arrow, self.parquet = need("pyarrow", "fleet"), need("pyarrow.parquet", "fleet")
@@ -146,7 +146,7 @@ class _Writer:
         return self
 
     def add(self, rows: Iterable[dict[str, Any]]) -> int:
-        """Appends rows; returns how many."""
+        """Append rows; returns their number."""
         batch = list(rows)
         if batch:
             self.writer.write_table(self.arrow.Table.from_pylist(batch, schema=self.schema))

@@ -1,6 +1,6 @@
-"""Many runs: find them, analyze what changed since the last time, hold attempts of one job against each other, write tables and a page.
+"""Scans many runs: find them, analyze what has changed, compare the attempts of a job, write tables and a page.
 
-The coordinator keeps nothing but counts: states and records lie in an SQLite file beside the output (doctor/fleet/scan/store.py).
+Memory does not grow with the runs: states and records are in an SQLite file next to the output (doctor/fleet/scan/store.py).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from doctor.fleet.attribution import history
 from doctor.fleet.output import summary, tables
 from doctor.fleet.output.summary import Summary
 from doctor.fleet.scan import engines, worker
-from doctor.fleet.scan.discovery import Found, discover
-from doctor.fleet.scan.records import Limits, RunRecord, Task
+from doctor.fleet.scan.discovery import FoundRun, discover
+from doctor.fleet.scan.records import Limits, RunRecord, ScanTask
 from doctor.fleet.scan.store import Store
 from doctor.planner.plan import PreviousAttempt
 from doctor.rulebook import loader
@@ -29,16 +29,17 @@ from doctor.support.package_files import rules_folder
 from doctor.version import __version__
 
 CHUNK_RUNS, CHUNK_BYTES = 8, 8 << 20
-"""What is handed to a worker at a time: so many runs or bytes; a worker that is killed loses no more."""
-BREAKDOWNS = 6
-"""So often in a row an engine may break down without having finished a single run."""
+"""Most runs and bytes that a worker gets at a time; a killed worker loses no more."""
+MAX_BREAKDOWNS = 6
+"""Breakdowns of an engine in a row without a finished run between them."""
 RECORD_FORMAT = 2
+"""Version of the cached records; another one invalidates the cache."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to scan. `output` is the table of runs; everything else goes beside it under the same stem.
+    """How to scan. `output` is the table of runs; all other files go next to it under the same stem.
 
-    `report` names what renders a run's report (`module:mapping:key`) and `suffix` the ending of its file; without it there are none.
+    `report` names the renderer of a run's report (`module:mapping:key`; None: no reports), `suffix` the ending of its file.
     """
 
     roots: list[str]
@@ -49,19 +50,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     report: str | None = None
     suffix: str = ".txt"
 
-    def beside(self, ending: str) -> Path:
-        """A file (or folder) of the same stem as the output."""
+    def sibling(self, ending: str) -> Path:
+        """A file or folder with the stem of the output."""
         return self.output.with_name(self.output.name.removesuffix(".parquet") + ending)
 
 
 class Progress(Protocol):
-    """What a scan tells while it goes on; the command line shows it."""
+    """What a scan reports while it runs; the command line shows it."""
 
     def found(self, total: int, unchanged: int) -> None:
-        """So many runs were found so far, of which so many need no work."""
+        """Runs found so far, and how many of them need no work."""
 
     def planned(self, work: int) -> None:
-        """So many runs are to be analyzed."""
+        """Number of runs to analyze."""
 
     def analyzed(self, record: RunRecord | None) -> None:
         """A run is done (None: it was no run)."""
@@ -71,7 +72,7 @@ class Progress(Protocol):
 
 
 class _Silent:
-    """Tells nobody."""
+    """No progress output."""
 
     def found(self, total: int, unchanged: int) -> None:
         return
@@ -87,17 +88,17 @@ class _Silent:
 
 
 def scan(options: Options, progress: Progress | None = None) -> Summary:
-    """Scans the roots and writes all outputs. Raises DoctorError: 3 where no run was found, 2 where an engine or output cannot be used."""
+    """Scan the roots and write all outputs. Raises DoctorError: 3 if no run was found, 2 if an engine or output cannot be used."""
     progress = progress or _Silent()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    store = Store(options.beside(".cache"), _version(options))
+    store = Store(options.sibling(".cache"), _version(options))
     try:
         if store.settings("limits", msgspec.json.encode(options.limits).decode()):
             store.forget(("too_slow", "too_large"))
         waiting = _find(options, store, progress)
         if waiting:
             progress.planned(waiting)
-        with engines.started(options.engine) if waiting or _again(store) else contextlib.nullcontext(_nobody) as engine:
+        with engines.started(options.engine) if waiting or _has_replans(store) else contextlib.nullcontext(_no_engine) as engine:
             _analyze(options, store, engine, progress)
             _with_history(options, store, engine, progress)
         return _write(options, store)
@@ -106,7 +107,7 @@ def scan(options: Options, progress: Progress | None = None) -> Summary:
 
 
 def _version(options: Options) -> str:
-    """What a record depends on beside the run's files: this program, its rules and plugins, the language, the form of reports."""
+    """What a record depends on besides the run's files: this program, its rules and plugins, the language, the report format."""
     added = plugins.load()
     rules = loader.cache_file([rules_folder(), *added.rules])
     parts = (RECORD_FORMAT, __version__, rules and rules.name, options.lang, options.report)
@@ -114,7 +115,7 @@ def _version(options: Options) -> str:
 
 
 def _find(options: Options, store: Store, progress: Progress) -> int:
-    """Notes every run; returns how many must be analyzed."""
+    """Store every run; returns how many must be analyzed."""
     total = work = 0
     for total, found in enumerate(discover(options.roots), 1):
         work += store.found(found)
@@ -127,16 +128,16 @@ def _find(options: Options, store: Store, progress: Progress) -> int:
     return work
 
 
-def _nobody(tasks: Iterable[list[bytes]]) -> engines.Results:
-    """No engine: there is nothing to do."""
+def _no_engine(tasks: Iterable[list[bytes]]) -> engines.Results:
+    """Used when there is nothing to do."""
     return (worker.work(task) for task in tasks)
 
 
 def _analyze(options: Options, store: Store, engine: engines.Engine, progress: Progress) -> None:
-    """Every run without a record gets one; where a worker is lost, the tasks in hand are given out anew."""
+    """Analyze every run without a record; tasks of a lost worker are handed out again."""
 
-    def tasks() -> Iterator[Task]:
-        return (Task(found, options.limits, options.lang, options.report) for found in store.waiting())
+    def tasks() -> Iterator[ScanTask]:
+        return (ScanTask(found, options.limits, options.lang, options.report) for found in store.waiting())
 
     def keep(path: str, record: bytes) -> None:
         decoded = store.put(path, record)
@@ -148,8 +149,8 @@ def _analyze(options: Options, store: Store, engine: engines.Engine, progress: P
     store.commit()
 
 
-def _work(tasks: Callable[[], Iterator[Task]], keep: Callable[[str, bytes], None], engine: engines.Engine, progress: Progress) -> None:
-    """Runs `tasks()` until it yields none. Raises DoctorError where the engine breaks down again and again."""
+def _work(tasks: Callable[[], Iterator[ScanTask]], keep: Callable[[str, bytes], None], engine: engines.Engine, progress: Progress) -> None:
+    """Run `tasks()` until it yields none. Raises DoctorError after MAX_BREAKDOWNS."""
     broken = 0
     while True:
         done = 0
@@ -160,17 +161,17 @@ def _work(tasks: Callable[[], Iterator[Task]], keep: Callable[[str, bytes], None
                     done += 1
         except DoctorError:
             raise
-        except Exception as error:  # every engine has its own way to say that a worker is gone
+        except Exception as error:  # every engine has its own exceptions for a lost worker
             broken = 0 if done else broken + 1
-            if broken >= BREAKDOWNS:
+            if broken >= MAX_BREAKDOWNS:
                 raise DoctorError(f"the engine broke down {broken} times in a row: {type(error).__name__}: {error}") from error
             progress.note(f"a worker was lost ({type(error).__name__}): its runs are analyzed again")
             continue
         return
 
 
-def _chunks(tasks: Iterable[Task]) -> Iterator[list[bytes]]:
-    """Tasks as they travel, some at a time."""
+def _chunks(tasks: Iterable[ScanTask]) -> Iterator[list[bytes]]:
+    """Encoded tasks in chunks."""
     chunk: list[bytes] = []
     size = 0
     for task in tasks:
@@ -183,19 +184,19 @@ def _chunks(tasks: Iterable[Task]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def _again(store: Store) -> bool:
-    """Whether some latest attempt has to be planned anew in the light of the others."""
+def _has_replans(store: Store) -> bool:
+    """Whether the patch of some latest attempt must be planned again, with the attempts before it."""
     return any(True for _ in _to_plan(store))
 
 
 def _with_history(options: Options, store: Store, engine: engines.Engine, progress: Progress) -> None:
-    """The latest attempt of every job that failed before is planned anew: what failed already is not proposed."""
+    """Plan the latest attempt of every job that failed before again: what failed already is not proposed."""
     digests: dict[str, str] = {}
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[ScanTask]:
         for found, previous_attempts, digest in _to_plan(store):
             digests[found.path] = digest
-            yield Task(found, options.limits, options.lang, options.report, previous_attempts)
+            yield ScanTask(found, options.limits, options.lang, options.report, previous_attempts)
 
     def keep(path: str, record: bytes) -> None:
         decoded = store.put(path, record, digests.pop(path))
@@ -206,12 +207,12 @@ def _with_history(options: Options, store: Store, engine: engines.Engine, progre
     store.commit()
 
 
-def _to_plan(store: Store) -> Iterator[tuple[Found, list[PreviousAttempt], str]]:
-    """The latest attempt of each job, if it failed like earlier ones and was not yet planned in their light."""
+def _to_plan(store: Store) -> Iterator[tuple[FoundRun, list[PreviousAttempt], str]]:
+    """The latest attempt of each job, if it failed like earlier ones and was not yet planned with them."""
     jobs = store.rows("SELECT job FROM runs WHERE here = 1 AND done = 1 AND job IS NOT NULL GROUP BY job HAVING COUNT(*) > 1")
     for (job,) in jobs:
         group = summary.attempts_of(store, str(job))
-        latest = max(group, key=lambda one: (one.ended or 0.0, one.path), default=None)
+        latest = max(group, key=lambda run: (run.ended or 0.0, run.path), default=None)
         if latest is None or not latest.failed:
             continue
         previous_attempts = history.previous_attempts(latest, group)
@@ -224,7 +225,7 @@ def _to_plan(store: Store) -> Iterator[tuple[Found, list[PreviousAttempt], str]]
 
 
 def report_name(path: str, suffix: str) -> str:
-    """Where the report of a run lies, in the folder of reports."""
+    """Path of a run's report in the folder of reports."""
     digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
     return f"{digest[:2]}/{digest[2:]}{suffix}"
 
@@ -232,30 +233,30 @@ def report_name(path: str, suffix: str) -> str:
 def _write_report(options: Options, path: str, record: RunRecord) -> None:
     if record.page is None:
         return
-    target = options.beside(".reports") / report_name(path, options.suffix)
+    target = options.sibling(".reports") / report_name(path, options.suffix)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(record.page, encoding="utf-8", newline="\n")
 
 
 def _write(options: Options, store: Store) -> Summary:
-    """Tables, summary and page; where no run has changed since they were written, and nobody changed them, they stay."""
+    """Write tables, summary and page; if neither the runs nor these files have changed since, they stay."""
     from doctor.fleet.output import page
 
-    told = options.beside(".summary.json")
-    files = (options.output, options.beside(".findings.parquet"), told, options.beside(".html"))
+    summary_file = options.sibling(".summary.json")
+    files = (options.output, options.sibling(".findings.parquet"), summary_file, options.sibling(".html"))
     state = store.digest(repr((store.about("version"), options.roots, options.limits, options.suffix)))
-    if store.about("outputs") == _outputs(state, files) and (kept := _still(told)) is not None:
+    if store.about("outputs") == _outputs(state, files) and (kept := _previous_summary(summary_file)) is not None:
         return kept
     found = summary.of(store)
-    tables.write(store.records(), options.output, options.beside(".findings.parquet"))
-    told.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    tables.write(store.records(), options.output, options.sibling(".findings.parquet"))
+    summary_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     page.write(store, found, options)
     store.settings("outputs", _outputs(state, files))
     return found
 
 
-def _still(path: Path) -> Summary | None:
-    """The summary of the scan before, if it is one."""
+def _previous_summary(path: Path) -> Summary | None:
+    """The summary of the previous scan; None if there is none."""
     try:
         return from_json(path.read_bytes(), Summary)
     except (OSError, msgspec.DecodeError):
@@ -263,6 +264,6 @@ def _still(path: Path) -> Summary | None:
 
 
 def _outputs(state: str, files: Sequence[Path]) -> str:
-    """What the outputs are made from, and how they lie on the disk."""
+    """What the outputs are made from, with their sizes and times on disk."""
     stats = [path.stat() if path.is_file() else None for path in files]
     return repr((state, [stat and (stat.st_size, stat.st_mtime_ns) for stat in stats]))

@@ -1,8 +1,10 @@
-"""Which runs lie under a root: one walk that says what belongs together, without opening anything but the two ends of a run's files.
+"""Finds the runs under a root in one walk that opens nothing but both ends of a run's files.
 
-A folder that holds what a trainer writes (trainer_log.jsonl, trainer_state.json, event files, ...) is a run; its checkpoints, TensorBoard
-and log folders are parts of it. A folder with consoles and one run below it is that run. Consoles beside several runs go to the run whose
-name they bear; those that are nobody's are runs of their own, grouped by job (`job-7.out` with `job-7.err`).
+- A folder with what a trainer writes (trainer_log.jsonl, trainer_state.json, event files, ...) is a run; its checkpoint, TensorBoard and
+  log folders are parts of it.
+- A folder with console logs and one run below it is that run.
+- Console logs next to several runs belong to the run with the same name.
+- Other console logs are runs by themselves, grouped by job (`job-7.out` with `job-7.err`).
 """
 
 from __future__ import annotations
@@ -20,17 +22,18 @@ import msgspec
 
 from doctor import plugins
 from doctor.fleet.scan.storage import Entry, Storage, storage_of
-from doctor.readers.base import plain_name
 from doctor.readers.console.reader import Console
 from doctor.readers.discovery import worth_a_look
-from doctor.readers.reading import READERS
+from doctor.readers.formats.compression import plain_name
+from doctor.readers.registry import READERS
 
 DEPTH = 12
-FILES = 2000
-"""So many files of one run are told apart when asked whether it changed."""
+"""Folders below a root that are visited."""
+MAX_FILES = 2000
+"""Files of a run that count when its signature is computed."""
 
 _MAY_BE_CONSOLE = re.compile(r"(?:.*[-_.])?(?:train(?:ing)?|running|run)[-_.]?(?:[-_.]\w+)?\.txt", re.IGNORECASE)
-"""Names of texts that a reader would open to see what they are; here they are taken at their word."""
+"""Text files that a reader would open to see what they are; here the name decides."""
 _SETTINGS = re.compile(r".*\.(?:ya?ml|sh|bash|slurm|sbatch)|.*(?:ds_|deepspeed|zero)[^/]*\.json|readme\.md", re.IGNORECASE)
 _PART = re.compile(r"checkpoint-\d+|global_step\d+|runs|logs?|tb|tensorboard|tf?events|wandb|swanlab|attempt_\d+|node_?\d+", re.IGNORECASE)
 _LOGS = re.compile(r"logs?|slurm(?:[-_]?logs?)?|std|consoles?|out", re.IGNORECASE)
@@ -42,11 +45,11 @@ _STREAM = re.compile(
 _GENERIC = frozenset({"", "console", "train", "training", "log", "run", "running", "nohup", "output", "main", "lfdoctor", "stdout"})
 
 
-class Found(msgspec.Struct, frozen=True):
-    """One run: its name (a folder, or the stem of its consoles), what to read, and the state in which it was found.
+class FoundRun(msgspec.Struct, frozen=True):
+    """A run: its path (a folder, or the stem of its console logs), what to read, and the state in which it was found.
 
-    `signature` changes when any of its files does (path, size, time of change, both ends). `ended` is the newest of its files' times of
-    change in Unix seconds, `problems` say what could not be looked at; with no `paths` there is nothing to read at all.
+    `signature` changes when any of its files does (path, size, modification time, both ends). `ended` is the newest modification time in
+    Unix seconds. `problems` say what could not be listed; without `paths` there is nothing to read.
     """
 
     path: str
@@ -60,15 +63,15 @@ class Found(msgspec.Struct, frozen=True):
 
 @cache
 def _readers() -> tuple[Any, ...]:
-    """Ours and those of plugins, in the order in which they are asked."""
+    """Ours and those of plugins, in order of precedence."""
     return (*READERS, *plugins.load().readers)
 
 
 @lru_cache(4096)
 def belongs(name: str) -> str:
-    """What a file of this name is to a run, as the readers know it: `output`, `console`, `settings`, or empty."""
+    """The role of a file of this name by the readers' rules: `output`, `console`, `settings`, or empty."""
     path = Path(name)
-    reader = next((one for one in _readers() if one.claims(Path(plain_name(path)), b"") or one.claims(path, b"")), None)
+    reader = next((reader for reader in _readers() if reader.claims(Path(plain_name(path)), b"") or reader.claims(path, b"")), None)
     if reader is not None and getattr(reader, "output", False):
         return "output"
     if isinstance(reader, Console) or _MAY_BE_CONSOLE.fullmatch(plain_name(path)):
@@ -76,13 +79,13 @@ def belongs(name: str) -> str:
     return "settings" if worth_a_look(name) and (reader is not None or _SETTINGS.fullmatch(name)) else ""
 
 
-def only_logs(found: Found) -> bool:
-    """Whether nothing in it but its logs' names says that this is a training run."""
+def only_logs(found: FoundRun) -> bool:
+    """Whether only the names of its logs say that this is a training run."""
     return not any(belongs(_name(path)) == "output" for path, _ in found.files)
 
 
-def discover(roots: Sequence[str]) -> Iterator[Found]:
-    """The runs under the roots, each once, in no promised order. Raises DoctorError for a root that is not there."""
+def discover(roots: Sequence[str]) -> Iterator[FoundRun]:
+    """The runs under the roots, each once, in no particular order. Raises DoctorError for a root that does not exist."""
     for root in dict.fromkeys(roots):
         storage = storage_of(root)
         top = root.rstrip("/\\") or root
@@ -91,7 +94,7 @@ def discover(roots: Sequence[str]) -> Iterator[Found]:
 
 
 def _kinds(storage: Storage, root: str) -> Iterator[str]:
-    """A word if the root is no folder: a single log is a run too, but `lfdoctor analyze` is what looks at one."""
+    """Yields a word if the root is no folder: `lfdoctor analyze` is for single logs."""
     try:
         next(storage.list(root), None)
     except NotADirectoryError:
@@ -101,7 +104,7 @@ def _kinds(storage: Storage, root: str) -> Iterator[str]:
 
 
 class _Folder(msgspec.Struct):
-    """A listing, sorted into what the names say."""
+    """A listing, sorted by the role of its names."""
 
     path: str
     outputs: list[Entry] = []
@@ -117,7 +120,7 @@ class _Walk:
         self.storage = storage
 
     def look(self, path: str) -> _Folder:
-        """Lists a folder; what cannot be listed or is no regular file becomes a problem."""
+        """List a folder; what cannot be listed or is no regular file becomes a problem."""
         folder = _Folder(path)
         try:
             for entry in self.storage.list(path):
@@ -141,8 +144,8 @@ class _Walk:
         elif kind:
             {"output": folder.outputs, "console": folder.consoles, "settings": folder.settings}[kind].append(entry)
 
-    def visit(self, path: str, depth: int, given: Sequence[Entry]) -> Iterator[Found]:
-        """The runs of a folder and below it. `given` are consoles that were found elsewhere and bear this folder's name."""
+    def visit(self, path: str, depth: int, given: Sequence[Entry]) -> Iterator[FoundRun]:
+        """The runs of a folder and below it. `given` are console logs from other folders that carry this folder's name."""
         here = self.look(path)
         if here.outputs:
             nested = self._below(here.folders, depth, {})
@@ -150,7 +153,7 @@ class _Walk:
             yield self._run(here, given, whole=first is None)
             yield from itertools.chain([first] if first else [], nested)
             return
-        logs = [one for one in here.parts if _LOGS.fullmatch(_name(one))]
+        logs = [part for part in here.parts if _LOGS.fullmatch(_name(part))]
         named, consoles = self._match(here, logs)
         below = self._below(here.folders, depth, named)
         two = list(itertools.islice(below, 2))
@@ -170,14 +173,14 @@ class _Walk:
             for part in here.parts:
                 yield from self.visit(part, depth + 1, ())
 
-    def _below(self, folders: Sequence[str], depth: int, named: dict[str, list[Entry]]) -> Iterator[Found]:
+    def _below(self, folders: Sequence[str], depth: int, named: dict[str, list[Entry]]) -> Iterator[FoundRun]:
         if depth < DEPTH:
-            for one in folders:
-                yield from self.visit(one, depth + 1, named.get(one, ()))
+            for folder in folders:
+                yield from self.visit(folder, depth + 1, named.get(folder, ()))
 
     def _match(self, here: _Folder, logs: Sequence[str]) -> tuple[dict[str, list[Entry]], list[Entry]]:
-        """Consoles here and in log folders beside the runs: by the folder that bears their name, and the rest."""
-        by_name = {_job(_name(one)): one for one in here.folders}
+        """Console logs here and in log folders: by the run folder with the same name, and the rest."""
+        by_name = {_job(_name(folder)): folder for folder in here.folders}
         named: dict[str, list[Entry]] = defaultdict(list)
         rest = []
         for entry in [*here.consoles, *(entry for folder in logs for entry in self.look(folder).consoles)]:
@@ -190,10 +193,10 @@ class _Walk:
 
     def _holds_output(self, part: str) -> bool:
         inside = self.look(part)
-        return bool(inside.outputs or inside.consoles) or any(self._holds_output(one) for one in inside.parts[:4])
+        return bool(inside.outputs or inside.consoles) or any(self._holds_output(part) for part in inside.parts[:4])
 
-    def _consoles(self, here: _Folder, consoles: Sequence[Entry], *, alone: bool) -> Iterator[Found]:
-        """Runs of which only consoles are left: one a job; a folder of its own with one job is a run as a whole."""
+    def _consoles(self, here: _Folder, consoles: Sequence[Entry], *, alone: bool) -> Iterator[FoundRun]:
+        """Runs of which only console logs are left: one per job; a folder with one job is a run as a whole."""
         jobs: dict[str, list[Entry]] = defaultdict(list)
         for entry in consoles:
             job = _job(entry.name)
@@ -205,35 +208,35 @@ class _Walk:
             yield self._run(here, (), whole=True)
             return
         for job, entries in sorted(jobs.items()):
-            yield self._found(f"{here.path}/{job or 'console'}", [one.path for one in entries], entries, [])
+            yield self._found(f"{here.path}/{job or 'console'}", [entry.path for entry in entries], entries, [])
 
-    def _run(self, here: _Folder, given: Sequence[Entry], *, whole: bool, also: Sequence[Found] = ()) -> Found:
-        """A run that is this folder: all of it, or, where other runs lie below, its own files and parts."""
+    def _run(self, here: _Folder, given: Sequence[Entry], *, whole: bool, also: Sequence[FoundRun] = ()) -> FoundRun:
+        """The run of this folder: all of it, or, if there are other runs below, its own files and parts."""
         entries = [*here.outputs, *here.consoles, *here.settings]
         problems = list(here.problems)
         parts = [*here.parts, *(here.folders if whole else ())]
         for part in parts:
             self._gather(part, entries, problems, 0)
         own = [*here.outputs, *here.consoles, *here.settings]
-        paths = [here.path] if whole else [*(one.path for one in own), *here.parts]
-        return self._found(here.path, [*paths, *(one.path for one in given)], [*entries, *given], problems)
+        paths = [here.path] if whole else [*(entry.path for entry in own), *here.parts]
+        return self._found(here.path, [*paths, *(entry.path for entry in given)], [*entries, *given], problems)
 
     def _gather(self, path: str, entries: list[Entry], problems: list[str], depth: int) -> None:
-        """Files of a run's parts, for its signature."""
+        """Add the files of a run's parts, for its signature."""
         inside = self.look(path)
         entries += [*inside.outputs, *inside.consoles, *inside.settings]
         problems += inside.problems
-        if depth < 3 and len(entries) < FILES:
-            for one in [*inside.parts, *inside.folders]:
-                self._gather(one, entries, problems, depth + 1)
+        if depth < 3 and len(entries) < MAX_FILES:
+            for part in [*inside.parts, *inside.folders]:
+                self._gather(part, entries, problems, depth + 1)
 
-    def _found(self, path: str, paths: list[str], entries: Sequence[Entry], problems: list[str]) -> Found:
+    def _found(self, path: str, paths: list[str], entries: Sequence[Entry], problems: list[str]) -> FoundRun:
         digest = hashlib.blake2b(digest_size=16)
-        entries = sorted(entries, key=lambda entry: entry.path)[:FILES]
+        entries = sorted(entries, key=lambda entry: entry.path)[:MAX_FILES]
         for entry in entries:
             digest.update(f"{entry.path}\0{entry.size}\0{entry.changed}\0{entry.tag}\n".encode("utf-8", "surrogateescape"))
             digest.update(self.storage.ends(entry))
-        return Found(
+        return FoundRun(
             path=path,
             paths=paths if entries else [],
             files=[(entry.path, entry.size) for entry in entries],
@@ -243,7 +246,7 @@ class _Walk:
             problems=problems[:20],
         )
 
-    def _unreadable(self, here: _Folder) -> Found:
+    def _unreadable(self, here: _Folder) -> FoundRun:
         return self._found(here.path, [], [], here.problems)
 
 
@@ -252,10 +255,10 @@ def _name(path: str) -> str:
 
 
 def depth_of(path: str) -> int:
-    """How many folders deep a path is."""
+    """Number of folders in a path."""
     return len(re.split(r"[\\/]", path))
 
 
 def _job(name: str) -> str:
-    """What is left of a console's name without its stream, rank and endings."""
+    """The name of a console log without stream, rank and endings."""
     return _STREAM.sub("", name.lower()).strip("-_. ")

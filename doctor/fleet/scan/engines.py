@@ -1,4 +1,4 @@
-"""Who does the work: joblib over local processes, a dask cluster, or ray. The work itself is the same: `doctor.fleet.scan.worker.work`."""
+"""Engines: joblib with local processes, a dask cluster, or ray. All run `doctor.fleet.scan.worker.work`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from doctor.support.optional import need
 NAMES = ("local", "dask", "ray")
 Results = Iterator[list[tuple[str, bytes]]]
 Engine = Callable[[Iterable[list[bytes]]], Results]
-AHEAD = 3
-"""So many tasks a worker are handed out ahead of the results."""
+TASKS_AHEAD = 3
+"""Tasks per worker that are handed out ahead of the results."""
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Which engine, where it is (a scheduler's address; empty for one of our own), and how many runs are analyzed at a time."""
+    """Which engine, its address (empty: start one), and how many runs are analyzed at a time."""
 
     name: str = "local"
     address: str = ""
@@ -31,7 +31,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def started(choice: Choice) -> Iterator[Engine]:
-    """The engine, connected or started, and ended again. Raises DoctorError where it is not installed or cannot be reached."""
+    """The engine, connected or started, and closed at the end. Raises DoctorError if it is not installed or cannot be reached."""
     joblib = need("joblib", "fleet")
     jobs = choice.jobs or processors()
     opened = {"local": _local, "dask": _dask, "ray": _ray}[choice.name](joblib, choice.address, jobs)
@@ -46,17 +46,17 @@ def processors() -> int:
 
 @contextlib.contextmanager
 def _local(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
-    """A thread a job, each with an analyst process of its own."""
+    """A thread per job, each with a worker process of its own."""
     if address:
         raise DoctorError("--address is for --engine dask or ray")
     yield lambda tasks: joblib.Parallel(
-        n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch=AHEAD * jobs, batch_size=1
+        n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch=TASKS_AHEAD * jobs, batch_size=1
     )(joblib.delayed(work)(task) for task in tasks)
 
 
 @contextlib.contextmanager
 def _dask(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
-    """A scheduler that runs already, or one of our own with a worker process a job."""
+    """A running scheduler, or one of our own with a worker process per job."""
     distributed = need("distributed", "fleet")
     with contextlib.ExitStack() as stack:
         try:
@@ -69,14 +69,14 @@ def _dask(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
             raise DoctorError(f"--address {address}: no dask scheduler answers: {error}") from error
         total = max(1, sum(client.nthreads().values()) if address else jobs)
         stack.enter_context(joblib.parallel_config(backend="dask", client=client))
-        yield lambda tasks: joblib.Parallel(n_jobs=-1, return_as="generator_unordered", pre_dispatch=AHEAD * total, batch_size=1)(
+        yield lambda tasks: joblib.Parallel(n_jobs=-1, return_as="generator_unordered", pre_dispatch=TASKS_AHEAD * total, batch_size=1)(
             joblib.delayed(work)(task) for task in tasks
         )
 
 
 @contextlib.contextmanager
 def _ray(joblib: Any, address: str, jobs: int) -> Iterator[Engine]:
-    """A ray cluster, or one of our own. Its joblib backend hands results out a window at a time."""
+    """A ray cluster, or one of our own. Its joblib backend returns results in windows."""
     ray = need("ray", "ray")
     need("ray.util.joblib", "ray").register_ray()
     where = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}

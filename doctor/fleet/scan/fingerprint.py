@@ -1,4 +1,4 @@
-"""A short name for a failure that stays the same over paths, numbers, ranks and hosts: cause and normalised evidence, hashed."""
+"""A hash of a failure's cause and normalised evidence: the same for other paths, numbers, ranks and hosts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from doctor.diagnosis.known_issues import normalise
 from doctor.rulebook.findings import RankedFinding
 
-WORDS = 12
-"""So many words of the evidence count: an error says what it is at its beginning, and what follows are the values of one run.
-Chosen with benchmarks/fingerprints.py: fewer merge different causes, more break under other values."""
+MAX_WORDS = 12
+"""First words of the evidence that count: an error begins with what it is; values of the run follow. Chosen with
+benchmarks/fingerprints.py: fewer merge different causes, more split equal ones."""
 
-_TELLING = ("phase", "place")
+_PLACE_FACTS = ("phase", "place")
 """Facts of a match that say where in the program it failed."""
 _EXCEPTION = re.compile(r"^(?:[\w.]*\.)?(?P<name>[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|Warning))\b:?")
 _QUOTED = re.compile(r"'[^'\n]{1,200}'|\"[^\"\n]{1,200}\"|`[^`\n]{1,200}`")
@@ -24,7 +24,7 @@ _HOSTS = re.compile(
 
 
 def fingerprint(judged: Sequence[RankedFinding]) -> str | None:
-    """The failure's fingerprint (12 hex digits) by its root finding, else by the first error; None where nothing failed."""
+    """The fingerprint (12 hex digits) of the root finding, else of the first error; None if nothing failed."""
     chosen = root(judged)
     if chosen is None:
         return None
@@ -32,11 +32,11 @@ def fingerprint(judged: Sequence[RankedFinding]) -> str | None:
 
 
 def root(judged: Sequence[RankedFinding]) -> RankedFinding | None:
-    """The finding that stands for the failure: the root, else the first error, else what no rule knows (a note, but all there is)."""
-    told = [one for one in judged if one.finding.rule.severity != "note"]
-    roots = [one for one in told if one.role == "root"]
-    errors = [one for one in told if one.finding.rule.severity == "error"]
-    unknown = [one for one in judged if one.finding.rule.fallback]
+    """The finding that represents the failure: the root, else the first error, else the fallback for unknown failures."""
+    reportable = [finding for finding in judged if finding.finding.rule.severity != "note"]
+    roots = [finding for finding in reportable if finding.role == "root"]
+    errors = [finding for finding in reportable if finding.finding.rule.severity == "error"]
+    unknown = [finding for finding in judged if finding.finding.rule.fallback]
     return next(iter(roots or errors or unknown), None)
 
 
@@ -46,21 +46,21 @@ def evidence(judged: RankedFinding) -> str:
 
 
 def of(cause: str, text: str, circumstances: Sequence[str] = ()) -> str:
-    """The fingerprint of a cause, the text that proves it, and what else tells two such failures apart."""
+    """The fingerprint of a cause, its evidence, and the circumstances that tell two such failures apart."""
     return hashlib.blake2b("\0".join((cause, *circumstances, *signature(text))).encode(), digest_size=6).hexdigest()
 
 
 def _circumstances(judged: RankedFinding) -> list[str]:
-    """Where it happened, as far as the match tells: the same words in evaluation and in the backward pass are two failures."""
+    """Where it happened, if the match says so: the same error in evaluation and in the backward pass is two failures."""
     facts = judged.finding.first.facts
-    return [f"{name}={value}" for name, value in sorted(facts.items()) if name in _TELLING or value is True]
+    return [f"{name}={value}" for name, value in sorted(facts.items()) if name in _PLACE_FACTS or value is True]
 
 
 def signature(text: str) -> list[str]:
-    """The exception's name and the first words that do not change from run to run: no values, quotes, paths, numbers or hosts."""
+    """The exception's name and the first words without values, quotes, paths, numbers and hosts."""
     line = text.strip()
     found = _EXCEPTION.match(line)
-    first = next((one for one in line[found.end() if found else 0 :].splitlines() if normalise(one)), "")
+    first = next((part for part in line[found.end() if found else 0 :].splitlines() if normalise(part)), "")
     stripped = _VALUE.sub(" ", _HOSTS.sub(" ", _QUOTED.sub(" ", first)))
     words = normalise(stripped) or normalise(first)
-    return [*([found["name"].lower()] if found else []), *words[:WORDS]]
+    return [*([found["name"].lower()] if found else []), *words[:MAX_WORDS]]

@@ -1,4 +1,4 @@
-"""What is kept of a run: one small record that travels from the worker, is cached, and becomes rows of the tables."""
+"""What is kept of a run: a small record that the worker returns, the store caches, and the tables show."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import msgspec
 
 from doctor.config.options import table
 from doctor.core.run import Run
+from doctor.core.series import downsample
 from doctor.diagnosis.pipeline import Analysis
 from doctor.errors import NOTHING_TO_READ
 from doctor.fleet.attribution import history
 from doctor.fleet.scan import fingerprint
-from doctor.fleet.scan.discovery import Found, only_logs
+from doctor.fleet.scan.discovery import FoundRun, only_logs
 from doctor.planner.plan import PreviousAttempt
 from doctor.privacy import secrets
 from doctor.report.model import Report
-from doctor.report.quoting import downsample
 
 Outcome = Literal["analyzed", "unreadable", "too_slow", "too_large", "crashed"]
 CURVE_POINTS = 64
-FINDINGS = 50
-LINE = 500
-"""Of a run so many findings are kept, of a quote so many characters."""
+"""Points of a stored learning curve."""
+MAX_FINDINGS, MAX_QUOTE = 50, 500
+"""Findings of a run, and characters of a quote, that are stored."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one run may cost: seconds of wall time and GiB of resident memory."""
+    """Limits of one analysis: seconds of wall time and GiB of resident memory."""
 
     seconds: float = 120.0
     memory_gib: float = 2.0
 
 
-class Task(msgspec.Struct, frozen=True):
-    """One run to analyze, and how. `report` names the format of the report that is wanted beside the record."""
+class ScanTask(msgspec.Struct, frozen=True):
+    """A run to analyze, and how. `report` names the renderer of the report that is wanted besides the record."""
 
-    found: Found
+    found: FoundRun
     limits: Limits
     lang: str = "en"
     report: str | None = None
@@ -45,7 +45,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class FindingRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One finding as a row."""
+    """A finding as a row."""
 
     rule: str
     cause: str
@@ -64,7 +64,7 @@ class FindingRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One run as a row (docs/scale.md tells the columns). `page` is the rendered report, which goes to a file of its own."""
+    """A run as a row (docs/scale.md describes the columns). `page` is the rendered report, which goes to its own file."""
 
     path: str
     outcome: Outcome = "analyzed"
@@ -105,17 +105,17 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> bool | None:
-        """True for a run that failed, has an error, or whose training went wrong; False for one that completed without; None where
-        nothing says, and where somebody stopped it."""
+        """True: it failed, has an error, or its training went wrong. False: it completed without any. None: unknown, or somebody
+        stopped it."""
         if self.outcome != "analyzed":
             return None
-        if self.status == "failed" or any(one.severity == "error" or _ruins(one) for one in self.findings):
+        if self.status == "failed" or any(finding.severity == "error" or _ruins(finding) for finding in self.findings):
             return True
-        return False if self.status == "completed" else None
+        return False if self.status in ("completed", "ended_early") else None
 
 
 def _ruins(finding: FindingRecord) -> bool:
-    """A root cause of the stability family: the run may end, but what it learned is not worth much."""
+    """A root cause of the stability family: the run may complete, but the model is bad."""
     return finding.role == "root" and finding.severity == "warning" and finding.rule.startswith("stability/")
 
 
@@ -133,17 +133,17 @@ _ENVIRONMENT = (
     "command.",
     "launcher",
 )
-"""Facts that say in what surroundings, with which variables and on how much data a run ran."""
+"""Facts about a run's environment, variables and amount of data."""
 
 _OF_ONE_START = frozenset({"env.MASTER_PORT", "env.MASTER_ADDR", "env.RANK", "env.LOCAL_RANK", "env.NODE_RANK", "env.SLURM_JOB_ID"})
-"""Variables that differ from start to start and explain nothing."""
+"""Variables that differ with every start and explain nothing."""
 
 
-def record_of(found: Found, seen: Analysis) -> RunRecord:
+def record_of(found: FoundRun, seen: Analysis) -> RunRecord:
     """The record of an analyzed run."""
     report, run = seen.report, seen.run
     root = fingerprint.root(seen.judged)
-    shown = next((one for one in report.findings if root is not None and one.rule == root.finding.rule.id), None)
+    shown = next((finding for finding in report.findings if root is not None and finding.rule == root.finding.rule.id), None)
     loss, evaluated = run.series.get("loss"), run.series.get("eval_loss")
     seconds = max(run.seconds.values, default=0.0)
     view = report.run
@@ -157,7 +157,7 @@ def record_of(found: Found, seen: Analysis) -> RunRecord:
         title=shown.title if shown else None,
         confidence=shown.confidence if shown else None,
         fingerprint=_fingerprint(seen),
-        evidence=secrets.clean(fingerprint.evidence(root)[:LINE]) if root else None,
+        evidence=secrets.clean(fingerprint.evidence(root)[:MAX_QUOTE]) if root else None,
         job=secrets.clean(history.job_name(found.path, run.config, folder=found.paths == [found.path])),
         framework=view.framework,
         version=view.version,
@@ -169,31 +169,33 @@ def record_of(found: Found, seen: Analysis) -> RunRecord:
         last_step=view.steps.last,
         planned_steps=view.steps.planned,
         loss=_finite(loss.values[-1]) if loss and len(loss) else None,
-        best_eval_loss=min((one for one in evaluated.values if math.isfinite(one)), default=None) if evaluated else None,
+        best_eval_loss=min((value for value in evaluated.values if math.isfinite(value)), default=None) if evaluated else None,
         started=found.ended - seconds if found.ended else None,
         ended=found.ended or None,
         size=found.size,
         files=len(found.files),
         config={key: secrets.plain(value, key) for key, value in sorted(_given(run).items()) if _short(value)},
-        environment={key: secrets.plain(value, key) for key, value in sorted(run.facts.items()) if _surrounds(key) and _short(value)},
+        environment={key: secrets.plain(value, key) for key, value in sorted(run.facts.items()) if _is_environment(key) and _short(value)},
         curve=_curve(loss),
-        patch=[f"{one.key}={one.new}" if one.op == "set" else f"-{one.key}" for one in report.patch.changes] if report.patch else [],
-        proposed=sorted({change.key for one in report.findings for remedy in one.remedies for change in remedy.changes}),
-        problems=[*found.problems, *(f"{one.path}: {problem}" for one in view.sources for problem in one.problems)][:20],
+        patch=[f"{change.key}={change.new}" if change.op == "set" else f"-{change.key}" for change in report.patch.changes]
+        if report.patch
+        else [],
+        proposed=sorted({change.key for finding in report.findings for remedy in finding.remedies for change in remedy.changes}),
+        problems=[*found.problems, *(f"{source.path}: {problem}" for source in view.sources for problem in source.problems)][:20],
         findings=_findings(report),
     )
 
 
-def _surrounds(fact: str) -> bool:
+def _is_environment(fact: str) -> bool:
     return fact.startswith(_ENVIRONMENT) and fact not in _OF_ONE_START
 
 
-def failed_to(found: Found, outcome: Outcome, error: str) -> RunRecord:
+def failed_to(found: FoundRun, outcome: Outcome, error: str) -> RunRecord:
     """The record of a run that could not be analyzed."""
     return RunRecord(
         path=secrets.clean(found.path),
         outcome=outcome,
-        error=secrets.clean(error)[:LINE],
+        error=secrets.clean(error)[:MAX_QUOTE],
         job=secrets.clean(history.job_name(found.path, {})),
         ended=found.ended or None,
         size=found.size,
@@ -202,52 +204,52 @@ def failed_to(found: Found, outcome: Outcome, error: str) -> RunRecord:
     )
 
 
-def nothing_there(found: Found, exit_code: int) -> bool:
-    """Whether this is no run at all: consoles by their names, but nothing in them that a training would write."""
+def nothing_there(found: FoundRun, exit_code: int) -> bool:
+    """Whether this is no run at all: console logs by name, but without anything that a training writes."""
     return exit_code == NOTHING_TO_READ and only_logs(found) and not found.problems
 
 
 def _given(run: Run) -> dict[str, Any]:
-    """What the user gave, where that is known; else every option that can be recovered from what the run wrote.
+    """The options the user gave, if known; else every option that can be recovered from what the run wrote.
 
-    A run that ends well leaves more to recover than one that fails early: mixing both would make that difference look guilty.
+    Never both: a run that ends well leaves more to recover than one that fails early, and that difference would seem to be the cause.
     """
     own = {key: value for key, value in run.config.items() if run.origin(key) in ("yaml", "command")}
     return own or {key: value for key, value in run.config.items() if key in table()}
 
 
 def _fingerprint(seen: Analysis) -> str | None:
-    """Of failures and warnings; a sound run has none, and neither has one that somebody stopped."""
+    """For failures and warnings; None for a healthy run."""
     return None if seen.report.healthy else fingerprint.fingerprint(seen.judged)
 
 
 def _findings(report: Report) -> list[FindingRecord]:
     rows = []
-    for one in report.findings[:FINDINGS]:
-        quote = one.evidence[0] if one.evidence else None
+    for finding in report.findings[:MAX_FINDINGS]:
+        quote = finding.evidence[0] if finding.evidence else None
         rows.append(
             FindingRecord(
-                rule=one.rule,
-                cause=one.cause,
-                symptom=one.symptom,
-                severity=one.severity,
-                role=one.role,
-                confidence=one.confidence,
-                title=one.title,
-                first_step=one.steps[0] if one.steps else None,
-                last_step=one.steps[-1] if one.steps else None,
-                ranks=one.ranks[:64],
-                count=one.count,
+                rule=finding.rule,
+                cause=finding.cause,
+                symptom=finding.symptom,
+                severity=finding.severity,
+                role=finding.role,
+                confidence=finding.confidence,
+                title=finding.title,
+                first_step=finding.steps[0] if finding.steps else None,
+                last_step=finding.steps[-1] if finding.steps else None,
+                ranks=finding.ranks[:64],
+                count=finding.count,
                 source=quote.source if quote else None,
                 line=quote.line if quote else None,
-                text=quote.text[:LINE] if quote else "",
+                text=quote.text[:MAX_QUOTE] if quote else "",
             )
         )
     return rows
 
 
 def _curve(series: Any) -> tuple[list[int], list[float]]:
-    """The loss, thinned to what a small picture shows; its finite points only."""
+    """The loss, downsampled to CURVE_POINTS; finite points only."""
     if series is None:
         return [], []
     steps, values = downsample(series.steps, series.values, CURVE_POINTS)
@@ -260,9 +262,9 @@ def _finite(value: float) -> float | None:
 
 
 def _short(value: Any) -> bool:
-    """Values that can be compared between runs: no long texts, no nested settings."""
+    """Whether a value can be compared between runs: no long text, no nested settings."""
     if isinstance(value, Mapping) or value is None:
         return False
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return len(value) <= 16 and all(isinstance(one, str | int | float | bool) for one in value)
+        return len(value) <= 16 and all(isinstance(item, str | int | float | bool) for item in value)
     return not isinstance(value, str) or len(value) <= 200

@@ -1,4 +1,4 @@
-"""Where runs lie: a local folder, or any storage that fsspec knows (`s3://`, `gs://`, `hdfs://` ...), behind one listing."""
+"""Storage of runs behind one interface: local folders, or anything fsspec knows (`s3://`, `gs://`, `hdfs://` ...)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Kind = Literal["file", "folder", "odd"]
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One name in a folder: `size` in bytes and `changed` in nanoseconds (0 where unknown); `odd` is a pipe, device or dead link."""
+    """An entry of a folder: `size` in bytes, `changed` in nanoseconds (0: unknown); `odd`: a pipe, device or dead link."""
 
     name: str
     path: str
@@ -29,24 +29,24 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Storage(Protocol):
-    """A place with folders."""
+    """Lists folders and fingerprints files."""
 
     def list(self, folder: str) -> Iterator[Entry]:
-        """What a folder holds. Raises OSError."""
+        """The entries of a folder. Raises OSError."""
         ...
 
     def ends(self, entry: Entry) -> bytes:
-        """Bytes from both ends of a file, to tell whether it changed; empty where the listing tells enough."""
+        """Bytes from both ends of a file, to notice changes; empty if the listing is enough."""
         ...
 
 
 def remote(path: str) -> bool:
-    """Whether fsspec must read it."""
+    """Whether fsspec must read this path."""
     return "://" in path
 
 
 def storage_of(root: str) -> Storage:
-    """The storage of a root. Raises DoctorError: 3 if the root is not there, 2 if its kind of storage cannot be reached."""
+    """The storage of a root. Raises DoctorError: 3 if the root does not exist, 2 if its storage cannot be reached."""
     if remote(root):
         return Remote(root)
     if not Path(root).exists():
@@ -55,7 +55,7 @@ def storage_of(root: str) -> Storage:
 
 
 class Local:
-    """The machine's own files. Links to files are followed; a link to a folder is not: what it points to is found where it lies."""
+    """Local files. Links to files are followed, links to folders are not: their targets are found where they are."""
 
     def list(self, folder: str) -> Iterator[Entry]:
         with os.scandir(folder) as entries:
@@ -81,6 +81,7 @@ class Local:
 
 
 _END = 4096
+"""Bytes of each end of a file that are compared."""
 
 
 def _local(entry: os.DirEntry[str]) -> Entry:
@@ -95,7 +96,7 @@ def _local(entry: os.DirEntry[str]) -> Entry:
 
 
 class Remote:
-    """A storage behind fsspec; a file's ETag or checksum stands for its bytes."""
+    """A storage behind fsspec; a file's ETag or checksum replaces its bytes."""
 
     def __init__(self, root: str) -> None:
         self.protocol = root.partition("://")[0]
@@ -108,18 +109,18 @@ class Remote:
             raise DoctorError(f"{root}: no such folder", NOTHING_TO_READ)
 
     def list(self, folder: str) -> Iterator[Entry]:
-        for one in self.system.ls(folder, detail=True):
-            path = self.system.unstrip_protocol(one["name"])
-            kind: Kind = "folder" if one.get("type") == "directory" else "file" if one.get("type") == "file" else "odd"
-            tag = str(one.get("ETag") or one.get("etag") or one.get("md5Hash") or one.get("checksum") or "")
-            yield Entry(path.rstrip("/").rpartition("/")[2], path, kind, int(one.get("size") or 0), _nanoseconds(one), tag)
+        for entry in self.system.ls(folder, detail=True):
+            path = self.system.unstrip_protocol(entry["name"])
+            kind: Kind = "folder" if entry.get("type") == "directory" else "file" if entry.get("type") == "file" else "odd"
+            tag = str(entry.get("ETag") or entry.get("etag") or entry.get("md5Hash") or entry.get("checksum") or "")
+            yield Entry(path.rstrip("/").rpartition("/")[2], path, kind, int(entry.get("size") or 0), _nanoseconds(entry), tag)
 
     def ends(self, entry: Entry) -> bytes:
         return entry.tag.encode()
 
 
 def system(root: str) -> Any:
-    """The fsspec file system of a URL. Raises DoctorError where fsspec or the storage's own package is missing."""
+    """The fsspec file system of a URL. Raises DoctorError if fsspec or the storage's package is missing."""
     fsspec = need("fsspec", "fleet")
     try:
         return fsspec.core.url_to_fs(root)[0]
@@ -128,7 +129,7 @@ def system(root: str) -> Any:
 
 
 def _nanoseconds(info: dict[str, Any]) -> int:
-    """The time of the last change, under whatever name and type a storage gives it."""
+    """The modification time, under any of the names and types that storages use."""
     value = next(
         (info[name] for name in ("mtime", "LastModified", "last_modified", "updated", "modificationTime", "created") if info.get(name)), 0
     )

@@ -1,7 +1,8 @@
-"""The scan's memory on disk: an SQLite file with every run's state and record, so that the coordinator holds nothing but a handful of them.
+"""An SQLite file with the state and record of every run, so that the coordinator holds only a few in memory.
 
-It is the cache (an unchanged run keeps its record), the journal (an interrupted scan goes on where it was) and the sorting (tables come
-out by path, the same whatever engine did the work and in whatever order).
+- Cache: an unchanged run keeps its record.
+- Journal: an interrupted scan continues.
+- Order: tables are sorted by path, whatever engine did the work in whatever order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.fleet.scan.discovery import Found
+from doctor.fleet.scan.discovery import FoundRun
 from doctor.fleet.scan.records import RunRecord
 from doctor.support.decoding import unpack
 
@@ -30,11 +31,11 @@ CREATE INDEX IF NOT EXISTS sweeps ON runs (here, sweep);
 CREATE INDEX IF NOT EXISTS waiting ON runs (path) WHERE done = 0;
 """
 COMMIT_EVERY = 200
-"""Records between two commits: so many are analyzed again after a power cut."""
+"""Records between two commits: the most that are analyzed again after a power cut."""
 
 
 class Store:
-    """Open for one scan. `version` names everything beside a run's own files that its record depends on: another one starts anew."""
+    """Open for one scan. `version` names everything besides a run's files that its record depends on; another version clears the store."""
 
     def __init__(self, path: Path, version: str) -> None:
         self.path = path
@@ -48,7 +49,7 @@ class Store:
         self.db.commit()
 
     def _open(self) -> sqlite3.Connection:
-        """The file, begun anew where it is no database of ours."""
+        """Open the file; one that is no database of ours is replaced."""
         for _ in range(2):
             db = sqlite3.connect(self.path, check_same_thread=False)
             try:
@@ -65,12 +66,12 @@ class Store:
         return sqlite3.connect(self.path, check_same_thread=False)
 
     def about(self, name: str) -> str | None:
-        """A setting as it was remembered."""
+        """The stored value of a setting."""
         row = self.db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
-    def found(self, found: Found) -> bool:
-        """Notes that a run is there; True where it must be analyzed, False where its record still holds."""
+    def found(self, found: FoundRun) -> bool:
+        """Record that a run exists; whether it must be analyzed (False: its record is still valid)."""
         with self._lock:
             row = self.db.execute("SELECT signature, done FROM runs WHERE path = ?", (found.path,)).fetchone()
             if row is not None and row[0] == found.signature and row[1]:
@@ -83,7 +84,7 @@ class Store:
             self._count()
         return fresh
 
-    def waiting(self, after: str = "") -> Iterator[Found]:
+    def waiting(self, after: str = "") -> Iterator[FoundRun]:
         """The runs that have no record yet, by path; records may be put meanwhile."""
         while True:
             with self._lock:
@@ -91,11 +92,11 @@ class Store:
                 rows = self.db.execute(query, (after,)).fetchall()
             if not rows:
                 return
-            yield from (unpack(blob, Found) for _, blob in rows)
+            yield from (unpack(blob, FoundRun) for _, blob in rows)
             after = rows[-1][0]
 
     def put(self, path: str, record: bytes, previous_attempts: str = "") -> RunRecord | None:
-        """Keeps a record (msgpack); None for what turned out to be no run. `tried` names what was held against its patch."""
+        """Store a record (msgpack); returns it, None if it is no run. `previous_attempts` is a digest of those its patch considered."""
         decoded = unpack(record, RunRecord | None)
         if decoded is not None:
             record = msgspec.msgpack.encode(msgspec.structs.replace(decoded, page=None))
@@ -108,24 +109,24 @@ class Store:
         return decoded
 
     def forget(self, outcomes: tuple[str, ...]) -> None:
-        """Runs that were cut off are analyzed again: the limits are others now."""
+        """Analyze runs with these outcomes again: the limits have changed."""
         with self._lock:
             self.db.execute(f"UPDATE runs SET done = 0 WHERE state IN ({','.join('?' * len(outcomes))})", outcomes)  # noqa: S608
 
     def settings(self, name: str, value: str) -> bool:
-        """Remembers a setting; True if it was another one before."""
+        """Store a setting; whether it had another value before."""
         before = self.about(name)
         with self._lock:
             self.db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
         return before is not None and before != value
 
     def digest(self, more: str) -> str:
-        """Of every run that is here: which files it had, what was held against its patch; `more` goes into it, too."""
-        told = hashlib.blake2b(more.encode("utf-8", "surrogateescape"), digest_size=16)
+        """A digest of all runs of this scan (files, previous attempts, states) and `more`."""
+        digest = hashlib.blake2b(more.encode("utf-8", "surrogateescape"), digest_size=16)
         with self._lock:
             for row in self.db.execute("SELECT path, signature, tried, state FROM runs WHERE here = 1 ORDER BY path"):
-                told.update(repr(row).encode("utf-8", "surrogateescape"))
-        return told.hexdigest()
+                digest.update(repr(row).encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def _count(self) -> None:
         self._since += 1
@@ -134,13 +135,13 @@ class Store:
             self._since = 0
 
     def commit(self) -> None:
-        """Everything so far is safe."""
+        """Commit everything so far."""
         with self._lock:
             self.db.commit()
             self._since = 0
 
     def records(self, where: str = "1", values: tuple[object, ...] = (), order: str = "path", limit: int = -1) -> Iterator[RunRecord]:
-        """The records of this scan, a few at a time. `where` and `order` are ours, never a user's."""
+        """The records of this scan, read incrementally. `where` and `order` are SQL of ours, never a user's text."""
         cursor = self.db.execute(
             f"SELECT record FROM runs WHERE here = 1 AND done = 1 AND state != '' AND {where} ORDER BY {order} LIMIT ?",  # noqa: S608
             (*values, limit),
@@ -149,33 +150,33 @@ class Store:
             yield unpack(blob, RunRecord)
 
     def rows(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        """A query of ours over `runs`."""
+        """Run a query of ours over `runs`."""
         return self.db.execute(query, values).fetchall()
 
-    def found_of(self, path: str) -> Found:
-        """What was found of a run."""
-        return unpack(self.rows("SELECT found FROM runs WHERE path = ?", (path,))[0][0], Found)
+    def found_of(self, path: str) -> FoundRun:
+        """The FoundRun of a path."""
+        return unpack(self.rows("SELECT found FROM runs WHERE path = ?", (path,))[0][0], FoundRun)
 
     def close(self) -> None:
-        """Commits and closes the file."""
+        """Commit and close the file."""
         self.commit()
         self.db.close()
 
 
 def _sweep(path: str) -> str:
-    """The folder in which a run lies beside its like."""
+    """The folder that a run shares with its sweep."""
     return path.replace("\\", "/").rstrip("/").rpartition("/")[0]
 
 
 def _columns(record: RunRecord | None, previous_attempts: str) -> tuple[object, ...]:
-    """What queries ask about, beside the record."""
+    """The columns that queries use, besides the record."""
     if record is None:
         return (None, "", previous_attempts, None, None, None)
     return (record.job, _state(record), previous_attempts, record.ended, record.cause, record.fingerprint)
 
 
 def _state(record: RunRecord | None) -> str:
-    """Empty for what is no run, else failed, sound, unclear, or why it could not be analyzed."""
+    """failed, sound, unclear, or why it could not be analyzed; empty for no run."""
     if record is None:
         return ""
     if record.outcome != "analyzed":

@@ -1,8 +1,8 @@
-"""One run analyzed under its limits: in a process beside the worker, which is killed when the run takes too long or too much memory.
+"""Analyzes runs under limits, each in a separate process that is killed when a run takes too long or too much memory.
 
-The worker may be a thread of `lfdoctor scan`, a dask worker or a ray actor; the process that analyzes is the same everywhere,
-`doctor/fleet/scan/worker_process.py`: it takes one task after the other from its standard input and ends when that is closed. A run that
-hangs, fills memory or crashes the interpreter costs that process only, and a worker that is killed leaves nothing behind.
+The worker may be a thread of `lfdoctor scan`, a dask worker or a ray actor. The process is `doctor/fleet/scan/worker_process.py` in all
+cases: it reads tasks from standard input and ends when that is closed, so a killed worker leaves nothing behind. A run that hangs, fills
+the memory or crashes the interpreter costs that process only.
 """
 
 from __future__ import annotations
@@ -16,38 +16,39 @@ from typing import IO, Any
 
 import msgspec
 
-from doctor.fleet.scan.records import Outcome, RunRecord, Task, failed_to
+from doctor.fleet.scan.records import Outcome, RunRecord, ScanTask, failed_to
 from doctor.support.decoding import unpack
 from doctor.support.optional import need
 from doctor.support.subprocesses import receive, send, start
 
 RETRIES = 4
-"""A run whose analyst died without a word (killed by somebody, or crashed) is tried again so often."""
+"""Further tries for a run whose process died by itself (killed from outside, or crashed)."""
 READY = b"ready"
-"""The first message of an analyst."""
+"""The first message of a worker process."""
 POLL_SECONDS = 0.05
-_analysts = threading.local()
+"""Between two looks at a process's time and memory."""
+_of_thread = threading.local()
 
 
 def work(tasks: list[bytes]) -> list[tuple[str, bytes]]:
-    """Path and record of some tasks (all msgpack); the record is null for what turned out to be no run. Never raises."""
-    decoded = [unpack(task, Task) for task in tasks]
-    return [(task.found.path, msgspec.msgpack.encode(_one(task))) for task in decoded]
+    """Path and record of each task (all msgpack); the record is null for what is no run. Never raises."""
+    decoded = [unpack(task, ScanTask) for task in tasks]
+    return [(task.found.path, msgspec.msgpack.encode(_analyze(task))) for task in decoded]
 
 
-def _one(task: Task) -> RunRecord | None:
+def _analyze(task: ScanTask) -> RunRecord | None:
     broken = TaskFailure("crashed", "")
     if not task.found.paths:
         return failed_to(task.found, "unreadable", "; ".join(task.found.problems) or "nothing in it can be read")
     for _ in range(1 + RETRIES):
-        analyst: Analyst | None = getattr(_analysts, "mine", None)
-        if analyst is None:
-            analyst = _analysts.mine = Analyst()
-        answer = analyst.ask(task)
+        process: WorkerProcess | None = getattr(_of_thread, "process", None)
+        if process is None:
+            process = _of_thread.process = WorkerProcess()
+        answer = process.ask(task)
         if isinstance(answer, bytes):
             return unpack(answer, RunRecord | None)
-        analyst.end()
-        _analysts.mine = None
+        process.end()
+        _of_thread.process = None
         broken = answer
         if answer.outcome != "crashed":
             break
@@ -55,22 +56,22 @@ def _one(task: Task) -> RunRecord | None:
 
 
 class TaskFailure(msgspec.Struct, frozen=True):
-    """Why an analyst did not answer."""
+    """Why a worker process did not answer."""
 
     outcome: Outcome
     error: str
 
 
-class Analyst:
-    """A process that analyzes runs, one at a time. It starts with the first task (0.5 s) and serves until it is ended or dies."""
+class WorkerProcess:
+    """A process that analyzes runs, one at a time, until it is ended or dies. Starting takes 0.5 s."""
 
     def __init__(self) -> None:
         self.process = start("doctor.fleet.scan.worker_process")
-        self.memory = _reader_of_memory(self.process.pid)
+        self.memory = _memory_reader(self.process.pid)
         self.ready = False
 
-    def ask(self, task: Task) -> bytes | TaskFailure:
-        """The answer, or what became of the process: killed for time or memory, or gone by itself."""
+    def ask(self, task: ScanTask) -> bytes | TaskFailure:
+        """The answer, or why there is none: killed for time or memory, or died by itself."""
         if not self.ready:  # loading the rules counts against no run
             self.ready = receive(_open(self.process.stdout)) == READY
         over: list[TaskFailure] = []
@@ -90,7 +91,7 @@ class Analyst:
         send(_open(self.process.stdin), task)
         return receive(_open(self.process.stdout))
 
-    def _guard(self, task: Task, done: threading.Event, over: list[TaskFailure]) -> None:
+    def _guard(self, task: ScanTask, done: threading.Event, over: list[TaskFailure]) -> None:
         limits = task.limits
         end = time.monotonic() + limits.seconds
         while not done.wait(POLL_SECONDS):
@@ -103,7 +104,7 @@ class Analyst:
                 return
 
     def end(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self.process.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
@@ -111,7 +112,7 @@ class Analyst:
         self.process.wait()
 
     def __del__(self) -> None:
-        """The thread or worker that held it is gone."""
+        """The thread or worker that owned it is gone."""
         with contextlib.suppress(Exception):
             self.end()
 
@@ -122,8 +123,8 @@ def _open(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def _reader_of_memory(pid: int) -> Any:
-    """A function that tells the resident bytes of a process: from /proc, else by psutil, else always 0 (no limit on memory there)."""
+def _memory_reader(pid: int) -> Any:
+    """A function that returns the resident bytes of a process: from /proc, else from psutil, else always 0 (no memory limit then)."""
     statm = Path(f"/proc/{pid}/statm")
     if statm.exists():
         page = os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""`python -m doctor.fleet.scan.worker_process`: analyzes the runs that a worker names on standard input, until that is closed."""
+"""`python -m doctor.fleet.scan.worker_process`: analyzes the runs that a worker sends on standard input, until that is closed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from doctor.diagnosis import known_issues
 from doctor.diagnosis.pipeline import Analysis, run_analysis
 from doctor.diagnosis.tools import Tools
 from doctor.errors import DoctorError
 from doctor.fleet.scan import discovery, storage
-from doctor.fleet.scan.records import RunRecord, Task, failed_to, nothing_there, record_of
+from doctor.fleet.scan.records import RunRecord, ScanTask, failed_to, nothing_there, record_of
 from doctor.fleet.scan.worker import READY
 from doctor.report.model import Report
 from doctor.support.decoding import from_json, unpack
@@ -23,26 +22,26 @@ from doctor.support.subprocesses import receive, send, streams
 
 WHOLE = 64 << 20
 HEAD, TAIL = 4 << 20, 32 << 20
-"""Of a file in a remote storage that is larger than `WHOLE`, the beginning and the end are fetched, in bytes."""
+"""Bytes: of a remote file larger than WHOLE only the first HEAD and the last TAIL are fetched."""
 
 
 def main() -> None:
-    """Answers tasks until the other side is gone."""
+    """Answer tasks until the worker is gone."""
     tasks, answers = streams()
     tools = Tools.load()
     send(answers, READY)
     while (message := receive(tasks)) is not None:
-        send(answers, msgspec.msgpack.encode(_answer(unpack(message, Task), tools)))
+        send(answers, msgspec.msgpack.encode(_answer(unpack(message, ScanTask), tools)))
 
 
-def _answer(task: Task, tools: Tools) -> RunRecord | None:
-    """The record of one run; None if it is no run. Only the end of the process can keep it from answering."""
+def _answer(task: ScanTask, tools: Tools) -> RunRecord | None:
+    """The record of a run; None if it is no run. Always answers unless the process dies."""
     try:
         with _local(task) as (paths, rename):
             seen = run_analysis(paths, lang=task.lang, previous_attempts=task.previous_attempts, tools=tools)
             if _says_nothing(seen) and discovery.only_logs(task.found) and not task.found.problems:
                 return None
-            report = known_issues.attach(rename(msgspec.structs.replace(seen.report, run=_named(seen.report, task))))
+            report = rename(msgspec.structs.replace(seen.report, run=_named(seen.report, task)))
             record = record_of(task.found, Analysis(report, seen.judged, seen.run))
             return msgspec.structs.replace(record, page=_rendered(report, task.report))
     except DoctorError as error:
@@ -51,22 +50,22 @@ def _answer(task: Task, tools: Tools) -> RunRecord | None:
         return failed_to(task.found, "unreadable", "; ".join([*task.found.problems, *str(error).splitlines()][:3]))
     except MemoryError:
         return failed_to(task.found, "too_large", "out of memory")
-    except Exception as error:  # one bad run never stops the scan; the record says what happened
+    except Exception as error:  # a bad run must not stop the scan; its record says what happened
         return failed_to(task.found, "crashed", f"{type(error).__name__}: {error}")
 
 
 def _says_nothing(seen: Analysis) -> bool:
-    """Whether what was read may be the log of anything: no options, no steps, nothing that a training says, nothing found."""
+    """Whether this may be the log of any program: no options, no steps, no line of a training, no finding."""
     run = seen.run
     return not (run.config or run.series or run.ends or run.exceptions or seen.judged or set(run.facts) - {"text"})
 
 
-def _named(report: Report, task: Task) -> object:
+def _named(report: Report, task: ScanTask) -> object:
     return msgspec.structs.replace(report.run, path=task.found.path)
 
 
 def _rendered(report: Report, renderer: str | None) -> str | None:
-    """The report in the wanted format; `renderer` names a function: `module:mapping:key`."""
+    """The rendered report; `renderer` names a function as `module:mapping:key`."""
     if renderer is None:
         return None
     module, mapping, key = renderer.split(":")
@@ -75,8 +74,8 @@ def _rendered(report: Report, renderer: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _local(task: Task) -> Iterator[tuple[list[str], Renaming]]:
-    """Paths to read: the run's own, or copies of a remote run's files, whose names are then taken back out of the report."""
+def _local(task: ScanTask) -> Iterator[tuple[list[str], Renaming]]:
+    """Paths to read: the run's own, or copies of a remote run's files, whose names are replaced in the report afterwards."""
     if not storage.remote(task.found.path):
         yield task.found.paths, Renaming("", "")
         return
@@ -88,13 +87,13 @@ def _local(task: Task) -> Iterator[tuple[list[str], Renaming]]:
 
 
 def _inside(url: str, base: str) -> list[str]:
-    """The parts of a file's path under its run; consoles from elsewhere lie at its top."""
+    """The parts of a file's path below its run; consoles from other folders go to the top."""
     rest = url[len(base) :] if url.startswith(base) else url.rpartition("/")[2]
     return [part for part in rest.split("/") if part not in ("", ".", "..")]
 
 
 def _fetch(url: str, size: int, target: Path) -> None:
-    """A copy of a remote file: whole, or its two ends with a line between them that says what is left out."""
+    """Copy a remote file: whole, or both ends with a line in between that says what is missing."""
     system = storage.system(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     if size <= WHOLE:
@@ -105,7 +104,7 @@ def _fetch(url: str, size: int, target: Path) -> None:
 
 
 class Renaming(msgspec.Struct, frozen=True):
-    """Takes the folder of copies out of everything that a report says."""
+    """Replaces the folder of copies by the run's own path everywhere in a report."""
 
     folder: str
     name: str

@@ -1,1 +1,1 @@
-"""What runs beside the training process."""
+"""The parent of the training process."""

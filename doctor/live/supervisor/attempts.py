@@ -11,7 +11,7 @@ from doctor.config.patch import Change
 from doctor.live.supervisor.checkpoints import Checkpoint
 from doctor.report.model import FindingView, Report
 from doctor.support.texts import Text
-from doctor.words import healing
+from doctor.words import catalogue
 
 LOST_SYMPTOMS = ("divergence", "nonfinite", "zero_loss")
 """Symptoms of a training that may reach its end and is lost all the same."""
@@ -28,7 +28,7 @@ class HealAttempt(msgspec.Struct, kw_only=True):
     resume: Checkpoint | None = None
     keep_rate: bool = True
     changes: tuple[Change, ...] = ()
-    why: Text = healing.AS_GIVEN
+    why: Text = msgspec.field(default_factory=lambda: catalogue.text("healing.as_given"))
     parent: HealAttempt | None = None
     redone: int | None = None
     code: int = 0

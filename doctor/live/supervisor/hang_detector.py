@@ -17,14 +17,14 @@ import msgspec
 from doctor.core.events import Event
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.tools import Tools
-from doctor.errors import DoctorError
 from doctor.live.trainer import stacks
-from doctor.live.trainer.monitor import title
-from doctor.readers.base import File, Source
+from doctor.live.trainer.monitor import alert
 from doctor.readers.discovery import natural_sort_key
+from doctor.readers.file import File, Source
 from doctor.readers.stacks import Stacks
 from doctor.support.decoding import json_decoder
 from doctor.support.process_tree import descendants, end_group, kill_tree
+from doctor.words import catalogue
 
 SILENCE_BEFORE_DUMP_SECONDS = 300.0
 """Same as the callback's own hang threshold."""
@@ -91,7 +91,7 @@ class HangDetector:
             while not self._done.wait(0.2):
                 self._look(time.monotonic())
         except Exception as error:
-            self._report(f"no longer watching for hangs: {type(error).__name__}: {error}")
+            self._report(_say("hang_watch_ended", error=f"{type(error).__name__}: {error}"))
 
     def _look(self, now: float) -> None:
         if self._kill_at:
@@ -101,7 +101,7 @@ class HangDetector:
             return
         silence = now - self._last_output
         limits = [limit for limit in (self._dump_after, self._kill_after or 0) if limit > 0]
-        if not limits or silence < min(limits):
+        if not limits or silence < min(limits) / 2:
             self._dumps = 0
             return
         if now >= self._next_write_check:
@@ -109,10 +109,14 @@ class HangDetector:
             if self._is_writing():
                 self.on_output()
                 return
+        if silence < min(limits):
+            return
         silence = min(silence, _since_sign_of_life(self._folder))
         if self._kill_after is not None and silence >= self._kill_after:
             self._dump(silence)
-            self.summary.append(f"no output and no step for {silence:.0f} s: ended by lfdoctor as hung")
+            self.summary.append(
+                f"no output and no step for {silence:.0f} s: ended by lfdoctor as hung"
+            )  # rules/environment/ended-as-hung.yaml
             self._kill_at = time.monotonic() + TERMINATE_GRACE_SECONDS
             end_group(self._pid, signal.SIGTERM)
         elif 0 < self._dump_after * 2**self._dumps <= silence and self._dumps < MAX_STACK_DUMPS and now >= self._next_dump:
@@ -137,24 +141,27 @@ class HangDetector:
             _request_stacks(rank, step, silence)
         files = sorted({rank.path for rank in ranks})
         facts = [event for path in files for event in Stacks().configs(File(path, path.name, Source(str(path), "stacks", 0)))]
-        for line in verdict(facts) or [f"no output and no step for {silence:.0f} s; the stacks are in {self._folder}"]:
+        for line in verdict(facts) or [_say("hang_stacks", seconds=round(silence), folder=self._folder)]:
             self._report(line)
         return True
 
 
+def _say(name: str, /, **values: object) -> str:
+    return catalogue.say(f"live.{name}", catalogue.user_language(), **values)
+
+
 def verdict(facts: list[Event]) -> list[str]:
-    """What the rules say of the ranks' stacks, and where each rank is; empty if a plugin's rule cannot be read."""
+    """What the rules say of the ranks' stacks, and where each rank is; empty if a plugin cannot be loaded."""
     try:
         tools = Tools.load()
-    except DoctorError:
+    except Exception:  # a plugin's code must not end the watch
         return []
     engine = Engine((rule for rule in tools.book.rules if rule.detector == "standstill"), tools.detectors)
     for event in facts:
         engine.feed(event)
     out = []
     for finding in engine.findings():
-        step = finding.first.facts.get("after_step", 0)
-        out.append(f"{finding.rule.severity} at step {step}: {title(finding.rule, finding.first.facts)} [{finding.rule.id}]")
+        out.append(alert(finding))
         out += [f"  {piece.text}" for piece in finding.evidence]
     return out
 

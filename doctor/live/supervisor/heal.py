@@ -27,7 +27,7 @@ from doctor.live.trainer.stop_judge import JUMPS_VARIABLE
 from doctor.privacy.secrets import mask, plain
 from doctor.report.model import AttemptView, ChangeView, Report
 from doctor.support.texts import Text
-from doctor.words import healing as sentences
+from doctor.words import catalogue
 
 HUNG_SECONDS = 1800.0
 """Silence after which an unattended run is ended. LLaMA-Factory's ddp_timeout is 5 years (180000000 s), so nothing else ends it.
@@ -86,9 +86,9 @@ class Healer:
 
     def _next(self, attempt: HealAttempt, outcome: Outcome) -> HealAttempt | Text:
         if outcome.code == 0 and not attempt.lost:
-            return sentences.HEALED
+            return catalogue.text("healing.healed")
         if outcome.stop_requested:
-            return sentences.INTERRUPTED
+            return catalogue.text("healing.interrupted")
         return self.ledger.next_attempt(attempt)
 
     def _watched(self, attempt: HealAttempt) -> Outcome:
@@ -134,14 +134,18 @@ class Healer:
         if failed is None or failed.root is None or failed.root.cause != "disk_full" or type(limit) is not int or limit < 1:
             return
         gone = checkpoints.make_room(Path(str(failed.values.get("output_dir"))), limit, attempt.resume, self._began)
-        print(f"lfdoctor: {sentences.made_room(len(gone), limit).in_language(self.lang)}", file=sys.stderr, flush=True)
+        print(
+            f"lfdoctor: {catalogue.text('healing.made_room', count=len(gone), limit=limit).in_language(self.lang)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _with_attempts(self, outcome: Outcome, end: Text | None) -> Report | None:
         """The last attempt's report with all attempts, saved after each of them: it exists even if this process is killed."""
         if outcome.report is None:
             return None
         views = [self.view(attempt) for attempt in self.ledger.attempts if attempt.report is not None]
-        healing = end.in_language(self.lang) if end and (len(views) > 1 or end is not sentences.HEALED) else None
+        healing = end.in_language(self.lang) if end and (len(views) > 1 or end != catalogue.text("healing.healed")) else None
         report = msgspec.structs.replace(outcome.report, attempts=views, healing=healing)
         watched_run.save_or_complain(report, self.folder / "report.json")
         return report
@@ -200,8 +204,8 @@ class Healer:
         attempt.report = partial(self._analyze, lang=self.lang)(list(evidence), config=config)
         attempt.hooked = any(path.name == "lfdoctor.jsonl" for path in evidence)
         root = attempt.root
-        if attempt.report.healthy or (root is None and attempt.report.run.status == "completed"):
-            return [sentences.NOTHING_FAILED.in_language(self.lang), f"attempt 1: {self.command(attempt)}"]
+        if attempt.report.verdict in ("healthy", "undecided") or (root is None and attempt.report.run.status == "completed"):
+            return [catalogue.text("healing.nothing_failed").in_language(self.lang), f"attempt 1: {self.command(attempt)}"]
         next_attempt = self.ledger.next_attempt(attempt)
         if isinstance(next_attempt, Text):
             return [next_attempt.in_language(self.lang)]
@@ -211,7 +215,9 @@ class Healer:
 def lines(attempt: HealAttempt, lang: str) -> list[str]:
     """An attempt as lines: why, what changes, where it starts."""
     start = (
-        sentences.resumes(str(attempt.resume.path), attempt.redone or 0) if attempt.resume else sentences.starts_anew(attempt.redone or 0)
+        catalogue.text("healing.resumes", path=attempt.resume.path, redone=attempt.redone or 0)
+        if attempt.resume
+        else catalogue.text("healing.starts_anew", redone=attempt.redone or 0)
     )
     head = f"attempt {attempt.number}: {attempt.why.in_language(lang)}"
     changes = [

@@ -16,7 +16,7 @@ from doctor.live.supervisor.remedies import RemedyCandidate, candidates, fingerp
 from doctor.live.supervisor.resume import cannot_resume, resume_point, unused
 from doctor.report.model import FindingView
 from doctor.support.texts import Text
-from doctor.words import healing
+from doctor.words import catalogue
 
 MAX_PATCHES, MAX_RETRIES = 4, 3
 """Restarts for one cause: with a patch, and without one. Own choice: the deepest guide step needs four patches."""
@@ -45,13 +45,13 @@ class Ledger:
         """What to start after this failed attempt."""
         report, root = attempt.report, attempt.root
         if report is None:
-            return healing.NO_REPORT
+            return catalogue.text("healing.no_report")
         if report.run.status == "interrupted":
-            return healing.INTERRUPTED
+            return catalogue.text("healing.interrupted")
         if attempt.number > self.restarts:
-            return healing.restarts_used(self.restarts)
+            return catalogue.text("healing.restarts_used", count=self.restarts)
         if attempt.text is None:
-            return healing.NO_CONFIG
+            return catalogue.text("healing.no_config")
         if cannot_resume(attempt):
             return self._from_older_checkpoint(attempt)
         base = _without_bad_patch(attempt)
@@ -76,7 +76,7 @@ class Ledger:
         if attempt.resume is not None:
             known = self._points(parent)
             self._unusable |= {point.path for point in known} if self._unusable else {attempt.resume.path}
-        return self.make_attempt(parent, attempt, attempt.text or "", attempt.changes, attempt.env, healing.ELSEWHERE)
+        return self.make_attempt(parent, attempt, attempt.text or "", attempt.changes, attempt.env, catalogue.text("healing.elsewhere"))
 
     def _points(self, attempt: HealAttempt) -> list[Checkpoint]:
         """Whole checkpoints that an attempt wrote or began from, except those that did not load."""
@@ -93,7 +93,7 @@ class Ledger:
             return None
         self._retries[attempt.cause] += 1
         self._reached[attempt.cause] = attempt.last_step
-        return self.make_attempt(attempt, attempt, attempt.text or "", (), attempt.env, healing.AGAIN)
+        return self.make_attempt(attempt, attempt, attempt.text or "", (), attempt.env, catalogue.text("healing.again"))
 
     def _patched(self, base: HealAttempt) -> HealAttempt | None:
         if self._patches[base.cause] >= MAX_PATCHES:
@@ -107,7 +107,7 @@ class Ledger:
             self._tried.add(key)
             self._patches[base.cause] += 1
             text = patched(base.text or "", changes, candidate.because)
-            return self.make_attempt(base, self.attempts[-1], text, changes, env, healing.because(candidate.text))
+            return self.make_attempt(base, self.attempts[-1], text, changes, env, Text(candidate.text, candidate.text, candidate.text))
         return None
 
     def make_attempt(
@@ -168,6 +168,6 @@ def _without_bad_patch(attempt: HealAttempt) -> HealAttempt:
 def _gives_up(attempt: HealAttempt, spent: bool) -> Text:
     root = attempt.root
     if root is None:
-        return healing.UNKNOWN
+        return catalogue.text("healing.unknown")
     by_hand = next((remedy.text for remedy in root.remedies if remedy.status == "manual"), "")
-    return healing.gives_up(root.title, by_hand, spent)
+    return catalogue.text("healing.gives_up_spent" if spent else "healing.gives_up", title=root.title, by_hand=by_hand)

@@ -85,7 +85,7 @@ def cannot_resume(attempt: HealAttempt) -> bool:
 
 
 def unused(output: str) -> str:
-    """The next name of the family `output`, `output-2`, ... under which there is nothing."""
+    """The first of `output-fix1`, `output-fix2`, ... that does not exist."""
     name = next_name(output)
     while Path(name).exists():
         name = next_name(name)

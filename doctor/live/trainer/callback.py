@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from doctor.live.trainer import crashes, memory_history, snapshot
+from doctor.live.trainer import crashes, snapshot
 from doctor.live.trainer.hang_check import HangCheck
 from doctor.live.trainer.learning_rate import set_learning_rate
 from doctor.live.trainer.listeners import listeners, stop_judge
+from doctor.live.trainer.memory_history import MemoryHistory
 from doctor.live.trainer.owner import OWNERS, is_owner, never_raise, process_crashed, take_over, training_begins
 from doctor.live.trainer.rank_work import RankWorkTimer
 from doctor.live.trainer.recorder import Recorder, log_stderr, rank_of_process, run_with_timeout
@@ -31,8 +32,8 @@ ALIVE_SECONDS = 5.0
 """Shortest time between two Alive events during evaluation; `lfdoctor run` needs one before its silence limit."""
 MAX_HISTORY = 500
 """Logs from before the checkpoint that a resumed training repeats in its journal; the longest window of a detector is 200."""
-LISTEN_SECONDS, SNAPSHOT_SECONDS = 1.0, 60.0
-"""Longest wait for a disk that does not answer: when the training begins, and for a memory snapshot of a dying process."""
+LISTEN_SECONDS = 1.0
+"""Longest wait for a disk that does not answer when the training begins."""
 
 
 class DoctorCallback:
@@ -53,7 +54,7 @@ class DoctorCallback:
         self.memory_snapshot = memory_snapshot or os.environ.get("LFDOCTOR_MEMORY_SNAPSHOT") == "1"
         self.recorder: Recorder | None = None
         self.training = False
-        self._keeps_memory = False
+        self._memory_history = MemoryHistory(wanted=self.memory_snapshot)
         self._trainer: Any = None
         self._recorded_errors: list[BaseException] = []
         self._judge: Any = None
@@ -146,7 +147,7 @@ class DoctorCallback:
             self._judge = stop_judge(args, self._trainer, config)
         self._repeat_history(state)
         self.recorder.start(folder)
-        self._begin_memory_history()
+        self._memory_history.begin()
         self._work_timer = RankWorkTimer.of(args, self._trainer)
         self._timer = StepTimer()
         self._hang.training_thread = threading.get_ident()
@@ -163,15 +164,6 @@ class DoctorCallback:
                 self.recorder.put({"type": "Step", "step": step, "metrics": metrics, "history": True})
             if self._judge is not None:
                 self._judge.remember(step, metrics)
-
-    def _begin_memory_history(self) -> None:
-        """Start the history that a snapshot needs; where torch cannot keep one, only the snapshot is lost."""
-        if self.memory_snapshot and not self._keeps_memory:
-            try:
-                self._keeps_memory = memory_history.begin()
-            except Exception as error:  # a torch version with another interface
-                self.memory_snapshot = False
-                log_stderr(f"no memory snapshot here: {type(error).__name__}: {error}")
 
     @never_raise
     def on_epoch_begin(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
@@ -290,10 +282,7 @@ class DoctorCallback:
             self._put_fact("crashed_after_step", self._hang.last_step)
         recorder.start()
         recorder.flush()
-        if self._keeps_memory and memory_history.is_out_of_memory(error) and self._sampler.folder is not None:
-            self._keeps_memory = False
-            folder, rank = self._sampler.folder, recorder.rank
-            run_with_timeout(lambda: memory_history.write(folder, rank), SNAPSHOT_SECONDS)
+        self._memory_history.training_failed(error, self._sampler.folder, recorder.rank)
 
     def _put_fact(self, name: str, value: Any) -> None:
         if self.recorder is not None:

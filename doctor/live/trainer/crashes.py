@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import sys
 import time
 import traceback
@@ -11,23 +10,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from doctor.core.phases import phase_of
+
 Report = Callable[[BaseException], None]
 
-_PHASES = (
-    (r"evaluate|evaluation_loop|prediction_step|eval_loop", "eval"),
-    (r"predict|prediction_loop", "predict"),
-    (r"_?save_checkpoint|_save|save_model|save_state|save_pretrained|_save_optimizer_and_scheduler", "save"),
-    (
-        r"from_pretrained|load_model|load_tokenizer|load_config|init_adapter|_load_from_checkpoint|create_ref_model|create_reward_model",
-        "load",
-    ),
-    (
-        r"get_dataset|_get_merged_dataset|_load_single_dataset|_get_preprocessed_dataset|preprocess_\w+|load_dataset|align_dataset",
-        "tokenise",
-    ),
-    (r"training_step|_inner_training_loop|ppo_train|train", "train"),
-    (r"get_train_args|_parse_train_args|read_args|_parse_args|get_ray_args", "start"),
-)
 _FRAMES, _CHAIN, _MESSAGE = 200, 10, 20_000
 """Innermost frames, exceptions of a chain, and characters of a message that are kept."""
 
@@ -60,7 +46,7 @@ def _event(error: BaseException, number: int, rank: int) -> dict[str, Any]:
         "exception": name,
         "message": _text(error),
         "frames": frames,
-        "phase": phase_of([frame[2] for frame in frames]),
+        "phase": phase_of([str(frame[2]) for frame in frames]),
         "chain": number,
     }
 
@@ -70,15 +56,6 @@ def _text(error: BaseException) -> str:
         return str(error)[:_MESSAGE]
     except Exception:  # a __str__ of the user's may fail
         return "<no message>"
-
-
-def phase_of(functions: list[Any]) -> str | None:
-    """The phase of the innermost function that belongs to one."""
-    for name in reversed(functions):
-        for pattern, phase in _PHASES:
-            if re.fullmatch(pattern, str(name)):
-                return phase
-    return None
 
 
 def is_no_crash(error: BaseException) -> bool:

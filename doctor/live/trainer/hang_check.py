@@ -36,7 +36,7 @@ class HangCheck:
         self._silent = silent
 
     def dump(self, pause: float, folder: Path) -> None:
-        """All stacks into a file beside the journal; the training thread's place on the console, unless `lfdoctor run` prints it."""
+        """Write all stacks to a file next to the journal; print the training thread's place unless `lfdoctor run` does."""
         self.stack_file = self.stack_file or StackFile(folder, self.rank)
         self.stack_file.write(self.last_step, pause, self.training_thread)
         if self.warn:

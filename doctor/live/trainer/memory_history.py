@@ -11,13 +11,38 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from doctor.live.trainer.recorder import log_stderr, run_with_timeout
 from doctor.live.trainer.snapshot import cuda
 
 NAME = "lfdoctor-memory-rank{rank}.pickle"
 LIMIT = 48 << 20
 """Largest file in bytes; stacks of the smallest blocks are dropped first."""
+WRITE_SECONDS = 60.0
+"""Longest wait of a dying process for the file."""
 BLOCKS = 20_000
 """Number of largest blocks that keep their stacks."""
+
+
+class MemoryHistory:
+    """The opt-in history of one training; where torch cannot keep one, only the snapshot is lost."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self.wanted, self.recording = wanted, False
+
+    def begin(self) -> None:
+        """Start recording, if wanted and not done yet."""
+        if self.wanted and not self.recording:
+            try:
+                self.recording = begin()
+            except Exception as error:  # a torch version with another interface
+                self.wanted = False
+                log_stderr(f"no memory snapshot here: {type(error).__name__}: {error}")
+
+    def training_failed(self, error: BaseException, folder: Path | None, rank: int) -> None:
+        """Write the snapshot once if `error` is CUDA's out-of-memory."""
+        if self.recording and is_out_of_memory(error) and folder is not None:
+            self.recording = False
+            run_with_timeout(lambda: write(folder, rank), WRITE_SECONDS)
 
 
 def begin() -> bool:

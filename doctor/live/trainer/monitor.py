@@ -12,6 +12,7 @@ from doctor.readers.journal import Parser
 from doctor.readers.merge import Sequencer
 from doctor.rulebook.findings import Finding
 from doctor.rulebook.model import Rule
+from doctor.words import catalogue
 
 
 class Monitor:
@@ -47,7 +48,7 @@ class Monitor:
 
     def close(self) -> None:
         """The journal has ended: the last step is complete."""
-        held, self._sequencer.held = self._sequencer.held, None
+        held, self._sequencer.current = self._sequencer.current, None
         if held is not None:
             self._feed(held)
 
@@ -67,13 +68,22 @@ class Monitor:
             rule = finding.rule
             if rule.id in news and rule.severity in ("error", "warning"):
                 self._reported.add(rule.id)
-                place = f"at step {finding.steps[0]}" if finding.steps else f"at {finding.first.where}"
-                self._tell(f"{rule.severity} {place}: {title(rule, finding.first.facts)} [{rule.id}]")
+                self._tell(alert(finding))
 
 
-def title(rule: Rule, facts: Mapping[str, Any]) -> str:
+def alert(finding: Finding) -> str:
+    """One sentence about a finding, in the user's language."""
+    rule, facts, lang = finding.rule, finding.first.facts, catalogue.user_language()
+    known = {"severity": catalogue.texts("report.severity")[rule.severity], "title": title(rule, facts, lang), "rule": rule.id}
+    step = finding.steps[0] if finding.steps else facts.get("after_step")
+    if step is None:
+        return catalogue.say("live.alert_at_place", lang, place=finding.first.where, **known)
+    return catalogue.say("live.alert_at_step", lang, step=step, **known)
+
+
+def title(rule: Rule, facts: Mapping[str, Any], lang: str = "en") -> str:
     """The rule's title with the facts of a match; the rule's id where a fact is missing."""
     try:
-        return rule.title.en.format_map(facts)
+        return rule.title.in_language(lang).format_map(facts)
     except (KeyError, ValueError, TypeError):
         return rule.id

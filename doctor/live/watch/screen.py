@@ -10,14 +10,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from doctor.core.series import downsample, sparkline
 from doctor.live.watch.view import MemoryGauge, RunState
 from doctor.report.model import FindingView
-from doctor.report.quoting import downsample
 from doctor.words import catalogue as wording
 
-_BARS = " ▁▂▃▄▅▆▇█"
 _COLOURS = {"error": "bright_red", "warning": "yellow"}
-_STATUS = {"running": "green", "completed": "green", "failed": "bright_red", "interrupted": "yellow", "unknown": "magenta"}
+_STATUS = {
+    "running": "green",
+    "completed": "green",
+    "ended_early": "yellow",
+    "failed": "bright_red",
+    "interrupted": "yellow",
+    "unknown": "magenta",
+}
 ROWS = 6
 """Height of a curve in lines."""
 FINDINGS = 8
@@ -32,7 +38,7 @@ def render(state: RunState, width: int, lang: str) -> RenderableType:
         f"  {state.attempt}  " if state.attempt else "  ",
         (say.run_status[state.status], _STATUS[state.status]),
         "  ",
-        (say("watch_quiet", age=_span(state.quiet)), "dim"),
+        (say("watch_quiet", age=_span(state.quiet)) if round(state.quiet) else say("watch_now"), "dim"),
     )
     parts: list[RenderableType] = [head, _progress(state, width, say), _figures(state, say)]
     for name, (steps, values) in state.curves.items():
@@ -73,19 +79,13 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float], width: int) 
     touches the top and does not flatten the rest."""
     room = max(10, width - 12)
     shown_steps, shown = downsample(steps, values, room)
-    finite = sorted(value for value in shown if value is not None and math.isfinite(value))
+    finite = sorted(filter(math.isfinite, shown))
     if not finite:
         return [Text(f"{name}: nan", "bright_red")]
     low, high = finite[len(finite) // 50], finite[-1 - len(finite) // 50]
-    scale = (high - low) or 1.0
-    heights = [None if value is None else min(1.0, max(0.0, (value - low) / scale)) * (ROWS * 8 - 1) + 1 for value in shown]
     lines = [Text.assemble((name, "bold"), (f"  {shown_steps[0]} - {shown_steps[-1]}", "dim"), f"  {values[-1]:.4g}")]
-    for row in range(ROWS - 1, -1, -1):
-        label = high if row == ROWS - 1 else low if row == 0 else None
-        cells = "".join(
-            "x" if height is None and row == 0 else " " if height is None else _BARS[round(min(8, max(0, height - row * 8)))]
-            for height in heights
-        )
+    for row, cells in enumerate(sparkline(shown, low, high, rows=ROWS)):
+        label = high if row == 0 else low if row == ROWS - 1 else None
         lines.append(Text.assemble((f"{label:>9.4g} " if label is not None else " " * 10, "dim"), (cells, "cyan")))
     return lines
 

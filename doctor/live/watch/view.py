@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from doctor.core.run import Run, Series
+from doctor.core.run import Run
+from doctor.core.series import Series
 from doctor.diagnosis import causes
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.pipeline import feed
@@ -20,8 +21,10 @@ from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.planner.plan import Plan
 from doctor.readers import reading
 from doctor.readers.discovery import Skipped, natural_sort_key, walk
-from doctor.report import model as report
+from doctor.readers.registry import READERS
+from doctor.report.build import Diagnosis, build
 from doctor.report.model import FindingView
+from doctor.report.status import run_status
 
 RECENT = 100
 """Last records of the current process from which the step time and the time left are computed."""
@@ -83,12 +86,15 @@ class Watched:
     def _read(self, root: Path) -> RunState:
         tools = Tools.load()
         engine = Engine(tools.book.rules, tools.detectors)
-        feed(engine, reading.read([root], literals=engine.literals, readers=(*reading.READERS, *tools.added.readers)).batches())
+        feed(engine, reading.read([root], literals=engine.literals, readers=(*READERS, *tools.added.readers)).batches())
         run = engine.run
         judged = causes.assign_roles(engine.findings())
-        view = report.build(judged, Plan(tuple(() for _ in judged)), run, [], [], book=tools.book, path=str(self.path), lang=self.lang)
+        nothing = Plan(tuple(() for _ in judged))
+        status = run_status(run, judged)
+        diagnosis = Diagnosis(path=str(self.path), run=run, ranked=judged, plan=nothing, status=status, verdict="undecided")
+        view = build(diagnosis, tools.book, self.lang)
         seconds, steps = step_seconds(run.seconds), view.run.steps
-        ended = view.run.status in ("completed", "failed", "interrupted")
+        ended = view.run.status in ("completed", "ended_early", "failed", "interrupted")
         known = seconds is not None and steps.planned is not None and steps.last is not None and not ended
         return RunState(
             path=view.run.path,

@@ -1,4 +1,4 @@
-"""torchrun's error files (`attempt_0/RANK/error.json`), which `@record` writes where a worker raises: its traceback, whole and of one rank.
+"""torchrun's error files (`attempt_0/RANK/error.json`), which `@record` writes where a worker raises: the whole traceback of one rank.
 
 Format: torch/distributed/elastic/multiprocessing/errors/error_handler.py.
 """
@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from doctor.core.events import Crash, Event, Fact
-from doctor.readers.base import Context, File, Lane, ReaderBase, number
-from doctor.readers.console.tracebacks import Tracebacks, phase_of
+from doctor.core.phases import phase_of
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.console.tracebacks import Tracebacks
+from doctor.readers.file import File
+from doctor.readers.values import number
 
 
 class ErrorFile(ReaderBase):
-    """One exception (or a chain of them); the rank is the name of the folder, as torchrun lays them out."""
+    """One exception (or a chain). The rank is the name of the folder, as torchrun writes it."""
 
     kind = "torchrun_error"
     lane: Lane = "text"
@@ -26,8 +29,8 @@ class ErrorFile(ReaderBase):
 
     def read(self, file: File, context: Context) -> Iterator[Event]:
         try:
-            told = json.loads(file.text(4 << 20) or "")
-            message = told["message"]
+            content = json.loads(file.text(4 << 20) or "")
+            message = content["message"]
             message = message if isinstance(message, dict) else {"message": message}
         except (ValueError, RecursionError, KeyError, TypeError) as error:
             file.source.problem(f"not a torchrun error file: {error}")
@@ -37,17 +40,17 @@ class ErrorFile(ReaderBase):
         extra = extra if isinstance(extra, dict) else {}
         text = str(extra.get("py_callstack") or message.get("message") or "")
         parser = Tracebacks()
-        raised = [one for line in text.splitlines() for one in parser.feed(line, 1)[1]] + parser.close()
+        raised = [exception for line in text.splitlines() for exception in parser.feed(line, 1)[1]] + parser.close()
         folder = file.path.parent.name
-        for one in raised:
+        for exception in raised:
             file.source.records += 1
             yield Crash(
                 where=file.where(1),
                 rank=int(folder) if folder.isdecimal() and len(folder) < 7 else None,
                 time=number(extra.get("timestamp")),
-                exception=one.exception,
-                message=one.message,
-                frames=one.frames,
-                phase=phase_of(one.frames),
-                chain=one.chain,
+                exception=exception.exception,
+                message=exception.message,
+                frames=exception.frames,
+                phase=phase_of([frame.function for frame in exception.frames]),
+                chain=exception.chain,
             )

@@ -1,4 +1,4 @@
-"""Facts and phases told by single console lines: LLaMA-Factory's and transformers' own messages, in every wording since 0.7."""
+"""Facts and phases that single console lines state: messages of LLaMA-Factory (since 0.7) and transformers, in all their wordings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from doctor.core.events import Phase
+from doctor.core.phases import MARKERS, Phase
 
 _Make = Callable[[re.Match[str]], dict[str, Any]]
 
@@ -48,9 +48,9 @@ CONSTANT: dict[str, dict[str, Any]] = {
     "Training completed. Do not forget to share": {"run.completed": True},
     "***** train metrics *****": {"run.completed": True},
 }
-"""Words of a line -> what they say."""
+"""Text of a line -> the facts that it states."""
 
-_TELLING: dict[str, tuple[re.Pattern[str], _Make]] = {
+_PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
     word: (re.compile(pattern), make)
     for word, pattern, make in (
         ("Process rank:", r"Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"
@@ -90,54 +90,29 @@ _TELLING: dict[str, tuple[re.Pattern[str], _Make]] = {
     )
 }  # fmt: skip
 
-PHASES: dict[str, Phase] = {
-    "distributed tasks at": "start",
-    "Process rank:": "start",
-    "Loading dataset ": "tokenise",
-    "Converting format of dataset": "tokenise",
-    "Running tokenizer on dataset": "tokenise",
-    "Generating train split": "tokenise",
-    "KV cache is disabled": "load",
-    "loading weights file": "load",
-    "Loading checkpoint shards": "load",
-    "Loading weights": "load",
-    "Quantizing model to": "load",
-    "Instantiating ": "load",
-    "***** Running training *****": "train",
-    "***** Running Evaluation *****": "eval",
-    "***** Running evaluation *****": "eval",
-    "***** Running Prediction *****": "predict",
-    "Saving model checkpoint to": "save",
-    "Training completed. Do not forget to share": "end",
-    "***** train metrics *****": "end",
-    "***** eval metrics *****": "end",
-    "Saved merged model": "export",
-}
-"""Words of a line -> the phase that begins with it."""
+WORDS = (*CONSTANT, *_PATTERNS, *MARKERS)
+"""Every line with a fact or a phase contains one of these."""
 
-WORDS = (*CONSTANT, *_TELLING, *PHASES)
-"""One of these stands in every line that tells a fact or a phase."""
-
-EXPRESSIONS = tuple(pattern.pattern for pattern, _ in _TELLING.values())
-"""One of these matches every line that tells a figure."""
+EXPRESSIONS = tuple(pattern.pattern for pattern, _ in _PATTERNS.values())
+"""Every line with a fact that is not constant matches one of these."""
 
 _ANY = re.compile("|".join(re.escape(word) for word in sorted({*WORDS}, key=len, reverse=True)))
 
 
-def tells(text: str) -> bool:
-    """Whether the line may tell a fact or a phase: it is nobody's message then."""
+def has_fact(text: str) -> bool:
+    """Whether the line may state a fact or a phase; then it is no part of an exception's message."""
     return _ANY.search(text) is not None or "'loss':" in text
 
 
 def parse_facts(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
-    """The facts of a line, and the phase that it begins."""
+    """The facts that a line states, and the phase that it begins."""
     facts: list[tuple[str, Any]] = []
     phase: Phase | None = None
     for word in dict.fromkeys(_ANY.findall(text)):
-        phase = PHASES.get(word, phase)
+        phase = MARKERS.get(word, phase)
         facts += CONSTANT.get(word, {}).items()
-        if word in _TELLING:
-            pattern, make = _TELLING[word]
+        if word in _PATTERNS:
+            pattern, make = _PATTERNS[word]
             if (found := pattern.search(text)) is not None:
                 facts += _safe(make, found)
     return facts, phase

@@ -1,4 +1,4 @@
-"""Lines of IPython's tracebacks (Jupyter, Colab, Kaggle), which look nothing like Python's own: frames, and the line each stands at."""
+"""Lines of IPython's tracebacks (Jupyter, Colab, Kaggle), whose format differs from Python's: frames, and their current lines."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from doctor.core.events import Frame
 
 ARROW = "--> "
-"""Stands before the line that was running; in an excerpt without a header it is the sign."""
+"""Precedes the current line of a frame; in an excerpt without header it is what identifies the format."""
 _NAME = r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*"
 HEADER_NAME = re.compile(rf"\s*{_NAME}\s{{2,}}$")
-"""What stands before `Traceback (most recent call last)`: the exception's name, and blanks up to the right margin."""
+"""Text before `Traceback (most recent call last)`: the exception's name, and blanks up to the right margin."""
 _FRAMES = tuple(
     re.compile(pattern)
     for pattern in (
@@ -27,7 +27,7 @@ _AROUND = re.compile(r"\s{0,8}(?:\[?\d{1,9}\b|\(\.\.\.\))|-{20,}$")
 
 
 def frame(text: str) -> Frame | None:
-    """The frame that this line begins; its function without class and arguments, its line 0 where the line does not tell it."""
+    """The frame that this line begins: function without class and arguments, line 0 if not printed."""
     found = next((match for pattern in _FRAMES if (match := pattern.match(text))), None)
     if found is None:
         return None

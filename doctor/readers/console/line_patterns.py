@@ -1,8 +1,8 @@
-"""For logs in which many lines hold some rule's literal: one pass with the rules' whole expressions instead of their literals.
+"""A pass with the rules' whole expressions instead of their literals, for logs in which many lines contain literals.
 
-A thousand expressions cost Hyperscan about what a thousand literals do, but half a second to compile, and what they find is nearly always
-wanted. Beside the rules' expressions stand those of the lines that are understood in any case (`STRUCTURE`); each is looser than what the
-module that it is named after looks for, and tests hold both ways against each other.
+Hyperscan scans a thousand expressions about as fast as a thousand literals, but compiles them for half a second. Nearly every line that
+they find is wanted. `STRUCTURE` adds the lines that are read in any case; its expressions are looser than those of the modules that read
+them, and tests compare both ways.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from doctor.core.phases import MARKERS
 from doctor.readers.console import facts, process_exits
 from doctor.readers.console.scan import ALWAYS, Scan
 from doctor.readers.console.superset import NoSuperset, superset
@@ -30,10 +31,11 @@ _PREFIX = (
     rb"^(?:[^\s]*[\]:|>)][ \t]*|\d\S*[ \t]+|\([^)\n]{1,200}\)[ \t]*|(?:std(?:out|err)|[FP]|ERROR)[ \t]+"
     rb"|[\w.-]+[ \t]+(?:logs:[ \t]|\|[ \t])|\[Rank[ \t])*\s*"
 )
-"""What can stand before a line's own text: ranks, hosts, times, streams (lines.Prefixes). A word alone is text."""
+"""Prefixes of a line's own text: ranks, hosts, times, streams (lines.Prefixes). A word alone is text."""
 _TAIL = 4096
+"""Bytes at the end of a block in which its last marker is searched for first."""
 _DOUBTFUL = 2
-"""`_SAID`, `_ENDED` with what else counts at a line's beginning only."""
+"""Expressions whose finds are checked again: `_SAID`, and `_ENDED` with everything that counts only at a line's beginning."""
 STRUCTURE: tuple[bytes, ...] = (
     # tracebacks
     escaped(b"Traceback (most recent call last)"),
@@ -53,7 +55,7 @@ STRUCTURE: tuple[bytes, ...] = (
     rb"(?:%\||\r|line \d+: +\d+ |\[\d\]\+? +(?:\d+ )?)[^\n]*" + _ENDED,
     rb"(?i:exit(?:ed)?(?: with)? (?:code|status)[ :=]{1,3}\d|return code[ :=]{1,3}\d)",
     # facts, printed models
-    *(escaped(word.encode()) for word in (*facts.CONSTANT, *facts.PHASES)),
+    *(escaped(word.encode()) for word in (*facts.CONSTANT, *MARKERS)),
     rb"Config \{\s*$",
     # records
     rb"""['"](?:[\w/.-]*[lL]oss|rewards?|rewards/[\w/.-]*|train_runtime|eval_[\w/.-]*|current_steps)['"]\s*:""",
@@ -63,15 +65,15 @@ STRUCTURE: tuple[bytes, ...] = (
 
 
 def line_patterns(wanted: LinePatterns) -> Scan | None:
-    """A pass that finds the lines of these expressions, or None where there is no engine for it or an expression is beyond it.
+    """A pass that finds the lines of these expressions; None without Hyperscan or if it cannot compile one.
 
-    Of the lines that hold nothing but a sign (`Sieve.signs`) only the last of each block is found.
+    Of the lines that only contain a marker (`LinePatterns.markers`), the last of each block is found.
     """
     made = _databases(wanted)
     if made is None:
         return None
     everything, first, markers = made
-    weak = len(_signs(wanted))
+    weak = len(_markers(wanted))
     sure = weak + _DOUBTFUL
     found: list[int] = []
     doubtful: list[int] = []
@@ -103,7 +105,7 @@ def _ends(made: Any, data: bytes) -> list[int]:
 
 
 def _last(markers: Any, block: bytes) -> int:
-    """The end of the last sign of a block that holds one."""
+    """The end of the last marker in a block that contains one."""
     for size in (_TAIL, 16 * _TAIL, len(block)):
         tail = block[-size:]
         if ends := _ends(markers, tail):
@@ -112,7 +114,7 @@ def _last(markers: Any, block: bytes) -> int:
 
 
 def _leading(first: Any, block: bytes, doubtful: list[int]) -> list[int]:
-    """Those finds whose line begins so that they count."""
+    """The doubtful finds that are at the beginning of their line's own text."""
     lines: list[bytes] = []
     finds: list[list[int]] = []
     places: list[int] = []
@@ -131,7 +133,7 @@ def _leading(first: Any, block: bytes, doubtful: list[int]) -> list[int]:
     return [end for number in sorted(yes) for end in finds[number]]
 
 
-def _signs(wanted: LinePatterns) -> list[bytes]:
+def _markers(wanted: LinePatterns) -> list[bytes]:
     return [escaped(sign.encode()) for sign in wanted.markers if sign]
 
 
@@ -143,38 +145,38 @@ def _databases(wanted: LinePatterns) -> tuple[Any, Any, Any] | None:
     hyperscan = optional("hyperscan", "fast")
     if hyperscan is None or package_folder("numpy", "fast") is None:
         return None
-    told = [getattr(hyperscan, "__version__", ""), sys.version, facts.EXPRESSIONS, wanted]
+    inputs = [getattr(hyperscan, "__version__", ""), sys.version, facts.EXPRESSIONS, wanted]
     code = (Path(__file__), Path(superset.__code__.co_filename), Path(process_exits.__file__), Path(facts.__file__))
-    kept = cache_path("expressions", repr(told).encode(), *code)
+    kept = cache_path("expressions", repr(inputs).encode(), *code)
     if kept is not None:
         try:
-            loaded = [hyperscan.loadb(one, hyperscan.HS_MODE_BLOCK) for one in unpack(kept.read_bytes(), tuple[bytes, bytes, bytes])]
-            for one in loaded:
-                one.scratch = hyperscan.Scratch(one)
+            loaded = [hyperscan.loadb(each, hyperscan.HS_MODE_BLOCK) for each in unpack(kept.read_bytes(), tuple[bytes, bytes, bytes])]
+            for each in loaded:
+                each.scratch = hyperscan.Scratch(each)
             return loaded[0], loaded[1], loaded[2]
         except (OSError, msgspec.MsgspecError, hyperscan.error):
             pass
     try:
-        loosened = [superset(one) for one in (*facts.EXPRESSIONS, *wanted.expressions)]
-        leading = list(dict.fromkeys(one.body for one in loosened if one.first))
-        sure = dict.fromkeys((*STRUCTURE, *map(escaped, ALWAYS), *(one.body for one in loosened if not one.first)))
+        loosened = [superset(each) for each in (*facts.EXPRESSIONS, *wanted.expressions)]
+        leading = list(dict.fromkeys(each.body for each in loosened if each.first))
+        sure = dict.fromkeys((*STRUCTURE, *map(escaped, ALWAYS), *(each.body for each in loosened if not each.first)))
     except NoSuperset:
         return None
-    markers = _signs(wanted)
+    markers = _markers(wanted)
     everything = database([*markers, _SAID, b"|".join((_ENDED, *leading)), *sure], lines=True, once=len(markers))
     first = database(_beginnings(leading), lines=True)
     weak = database(markers or [escaped(b"\0")])
     if everything is None or first is None or weak is None:
         return None
     if kept is not None:
-        write_cache(kept, msgspec.msgpack.encode([hyperscan.dumpb(one) for one in (everything, first, weak)]))
+        write_cache(kept, msgspec.msgpack.encode([hyperscan.dumpb(each) for each in (everything, first, weak)]))
     return everything, first, weak
 
 
 def _beginnings(leading: Sequence[bytes]) -> list[bytes]:
-    """What counts at the beginning of a line only, behind ranks and times or behind a bar.
+    """Expressions that count only at the beginning of a line, after its prefixes or a bar.
 
-    Looked for in lines that hold the words: over everything they would take most of the scan.
+    They are matched against lines with doubtful finds; matched against everything they would take most of the scan.
     """
     ended = b"(?:" + b"|".join((_ENDED, *leading)) + b")"
-    return [_PREFIX + rb"[\w.]*" + _SAID, _PREFIX + ended, *(rb"(?:%\||\r)[^\n]*" + one for one in leading)]
+    return [_PREFIX + rb"[\w.]*" + _SAID, _PREFIX + ended, *(rb"(?:%\||\r)[^\n]*" + each for each in leading)]

@@ -1,17 +1,17 @@
-"""Bytes of a console into lines worth looking at: carriage returns, glued progress bars, colours, rank prefixes, and the gate."""
+"""What lines of a console need before they can be interpreted: a filter, and removal of colours, progress bars and rank prefixes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from doctor.readers.base import decode
+from doctor.readers.file import decode
 from doctor.support.literal_search import MultiSearch
 
-LONGEST = 1 << 20
-CUT = 20_000
-"""Longer lines are cut here (no rule and no record is longer)."""
+MAX_LINE = 1 << 20
+"""Bytes; longer lines come in pieces."""
+MAX_TEXT = 20_000
+"""Characters; longer texts are cut (no rule and no record needs more)."""
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)|[@-Z\\-_])")
 _BAR = re.compile(
@@ -33,26 +33,20 @@ _PREFIX = re.compile(
 )
 _NUMBERED = re.compile(r"\s{0,6}(\d{1,5}): ")
 _HOSTED = re.compile(r"([A-Za-z][\w.-]{0,60}): ")
-_SURE = re.compile(r'(?:\[rank\d+\]:|Traceback \(most recent|\[(?:INFO|WARNING|ERROR)\||\{\'loss\'|  File "|\s*\d+%\|)')
+_CERTAIN = re.compile(r'(?:\[rank\d+\]:|Traceback \(most recent|\[(?:INFO|WARNING|ERROR)\||\{\'loss\'|  File "|\s*\d+%\|)')
 _DIGITS = b"0123456789"
-_SHAPES = 20_000
-"""So many shapes are remembered at most."""
-
-
-class Line(NamedTuple):
-    """One line: its 1-based number, its text, whose it is (`lane`), and the rank if the prefix tells it."""
-
-    number: int
-    text: str
-    lane: str
-    rank: int | None
+_MAX_SHAPES = 20_000
+"""Shapes of lines whose result is remembered."""
+_MAX_SHAPE = 1000
+"""Bytes of a shape that is remembered."""
+_MAX_HOSTS = 1000
 
 
 class LineFilter:
-    """Decides which lines anybody could want, from their shape: the bytes without digits. Shapes repeat, so most lines cost a look-up.
+    """Decides by a line's shape (its bytes without digits) whether anybody may want it. Shapes repeat, so most lines cost one look-up.
 
-    A text that holds a literal also holds it with the digits taken out of both, so no wanted line is lost (literals with digits are
-    looked for once more in the line itself).
+    A text that contains a literal also contains it after digits are removed from both, so no wanted line is lost. Literals with digits
+    are then searched for in the line itself.
     """
 
     STRUCTURE, WANTED, _DOUBTFUL = 1, 2, 4
@@ -73,20 +67,20 @@ class LineFilter:
         self._shapes: dict[bytes, int] = {}
 
     def __call__(self, raw: bytes) -> int:
-        """0, or the sum of STRUCTURE (it may be part of what is always understood) and WANTED (it may hold a literal)."""
+        """0, or the sum of STRUCTURE (it may be part of what is always read) and WANTED (it may contain a literal)."""
         shape = raw.translate(None, _DIGITS)
         known = self._shapes.get(shape)
         if known is None:
-            known = self._look(shape)
-            if len(shape) < 1000:
-                if len(self._shapes) >= _SHAPES:
+            known = self._search(shape)
+            if len(shape) < _MAX_SHAPE:
+                if len(self._shapes) >= _MAX_SHAPES:
                     self._shapes.clear()
                 self._shapes[shape] = known
         if known & (self.WANTED | self._DOUBTFUL) == self._DOUBTFUL and any(literal in raw for literal in self._exact):
             return known | self.WANTED
         return known & ~self._DOUBTFUL
 
-    def _look(self, shape: bytes) -> int:
+    def _search(self, shape: bytes) -> int:
         found = self._always
         for literal in self._literals.find(shape):
             found |= self._masks[literal]
@@ -94,10 +88,10 @@ class LineFilter:
 
 
 def clean(text: str) -> str:
-    """Without colours and other control sequences, cut to `CUT` characters."""
+    """Without colours and other control sequences, cut to `MAX_TEXT` characters."""
     if "\x1b" in text:
         text = _ANSI.sub("", text)
-    return (text.replace("\0", "") if "\0" in text else text)[:CUT]
+    return (text.replace("\0", "") if "\0" in text else text)[:MAX_TEXT]
 
 
 def unglue(text: str) -> tuple[list[str], tuple[int, int] | None]:
@@ -138,7 +132,7 @@ def labelled_bar(text: str) -> tuple[str, str] | None:
 
 
 class Prefixes:
-    """Takes rank and host prefixes off; `0: ` and `node1: ` only once they stood before something that cannot be their own text."""
+    """Removes rank and host prefixes; `0: ` and `node1: ` only after they preceded something that is a log line for certain."""
 
     def __init__(self) -> None:
         self._hosts: set[str] = set()
@@ -151,12 +145,12 @@ class Prefixes:
             found = _PREFIX.match(text)
             if found is not None and not (found["compose"] and not self._compose(found["compose"], text[found.end() :])):
                 lane += found[0].strip() if not found["stamp"] else ""
-                told = found["rank"] or found["mpi"] or found["ray_rank"]
-                rank = int(told) if told else rank
+                number = found["rank"] or found["mpi"] or found["ray_rank"]
+                rank = int(number) if number else rank
                 text = text[found.end() :]
                 continue
             numbered = _NUMBERED.match(text)
-            if numbered and (self._numbered or _SURE.match(text, numbered.end())):
+            if numbered and (self._numbered or _CERTAIN.match(text, numbered.end())):
                 self._numbered = True
                 lane, rank, text = lane + numbered[1], int(numbered[1]), text[numbered.end() :]
                 continue
@@ -168,12 +162,12 @@ class Prefixes:
         return lane, rank, text
 
     def _compose(self, name: str, rest: str) -> bool:
-        if name not in self._hosts and len(self._hosts) < 1000 and _SURE.match(rest):
+        if name not in self._hosts and len(self._hosts) < _MAX_HOSTS and _CERTAIN.match(rest):
             self._hosts.add(name)
         return name in self._hosts
 
     def _host(self, hosted: re.Match[str], text: str) -> bool:
-        if not _SURE.match(text, hosted.end()) or len(self._hosts) >= 1000:
+        if not _CERTAIN.match(text, hosted.end()) or len(self._hosts) >= _MAX_HOSTS:
             return False
         self._hosts.add(hosted[1])
         return True

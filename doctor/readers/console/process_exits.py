@@ -1,4 +1,4 @@
-"""Processes that ended, as launchers, shells and schedulers report it."""
+"""Process ends as launchers, shells and schedulers report them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ SIGNALS = {
     "Killed": 9, "Out Of Memory": 9, "Segmentation fault": 11, "Bus error": 7, "Aborted": 6, "Terminated": 15, "Hangup": 1,
     "Illegal instruction": 4,
 }  # fmt: skip
-_SHORT = 120
-"""A shell's own line is short; `Killed` in a longer one is somebody's prose."""
+_MAX_SHELL_LINE = 120
+"""Characters of a shell's own line; `Killed` in a longer line is prose."""
+_MAX_SIGNAL = 64
+_MAX_PENDING = 64
+"""One-line reports that are kept until it is known whether a failure block follows."""
 
 WORDS = (
     "exitcode", "exits with return code", "srun: error", "Killed", "Segmentation fault", "Bus error", "Aborted", "Terminated", "Hangup",
@@ -36,7 +39,7 @@ WORDS = (
 
 
 class Ends:
-    """Line after line; torchrun's block spans several. Its one-line form is told only where no block follows."""
+    """`feed` line after line. torchrun's failure block has several; its one-line report counts only if no block follows."""
 
     def __init__(self) -> None:
         self.in_block = False
@@ -51,21 +54,21 @@ class Ends:
         return self._rank if self.in_block else None
 
     def feed(self, text: str, where: Where, rank: int | None, attempt: int) -> Iterator[ProcessEnd]:
-        """What this line says."""
+        """The process ends that this line reports."""
         if self.in_block or "Failures:" in text or "Root Cause" in text:
             yield from self._block(text, where, attempt)
         if "failed (exitcode" in text and (found := _ELASTIC.search(text)):
             self._pending.append(_end(int(found[1]), where, None, attempt, "torchrun", int(found[2]) if found[2] else None))
-            del self._pending[:-64]
+            del self._pending[:-_MAX_PENDING]
         elif "return code =" in text and (found := _DEEPSPEED.search(text)):
             local = _LOCAL.search(text)
             yield _end(int(found[1]), where, rank, attempt, "deepspeed", int(local[1]) if local else None)
         elif "srun" in text and (found := _SRUN.search(text)):
             code = int(found[3]) if found[3] else -SIGNALS[found[2]]
             yield _end(code, where, int(found[1]), attempt, "slurm", None)
-        elif len(text) <= _SHORT and (found := _SHELL.search(text)):
+        elif len(text) <= _MAX_SHELL_LINE and (found := _SHELL.search(text)):
             yield _end(-SIGNALS[found[1]], where, rank, attempt, "shell", None)
-        elif len(text) <= _SHORT and "xit" in text and (found := _STATUS.search(text)) and not self.in_block:
+        elif len(text) <= _MAX_SHELL_LINE and "xit" in text and (found := _STATUS.search(text)) and not self.in_block:
             code = int(found[1])
             yield _end(128 - code if 128 < code < 160 else code, where, rank, attempt, "shell", None, code)
 
@@ -83,13 +86,15 @@ class Ends:
             self.in_block = False
 
     def close(self) -> Iterator[ProcessEnd]:
-        """What was said in one line and in no block."""
+        """The one-line reports that no block followed."""
         yield from self._pending
         self._pending.clear()
 
 
-def _end(code: int, where: Where, rank: int | None, attempt: int, reporter: str, local: int | None, told: int | None = None) -> ProcessEnd:
-    signal = -code if -65 < code < 0 else None
-    return ProcessEnd(
-        where=where, rank=rank, attempt=attempt, code=code if told is None else told, signal=signal, reporter=reporter, local_rank=local
-    )
+def _end(
+    code: int, where: Where, rank: int | None, attempt: int, reporter: str, local: int | None, printed: int | None = None
+) -> ProcessEnd:
+    """A process end. `printed` is the code as printed, where `code` is its signal's."""
+    signal = -code if -_MAX_SIGNAL <= code < 0 else None
+    shown = code if printed is None else printed
+    return ProcessEnd(where=where, rank=rank, attempt=attempt, code=shown, signal=signal, reporter=reporter, local_rank=local)

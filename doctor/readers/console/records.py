@@ -1,4 +1,4 @@
-"""Metric records printed to a console: the Trainer's dict lines in all their spellings, JSON lines, and other trainers' step lines."""
+"""Metric records printed to a console: the Trainer's dict lines in all spellings, JSON lines, step lines of other trainers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from doctor.readers.base import duration_seconds, number
+from doctor.readers.values import duration_seconds, number
 from doctor.support.decoding import json_decoder
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)"
@@ -21,13 +21,13 @@ ALIASES = {
     "val_loss": "eval_loss", "valid_loss": "eval_loss", "grad norm": "grad_norm", "learning rate": "learning_rate", "train/loss": "loss",
     "eval/loss": "eval_loss", "training_loss": "loss", "validation loss": "eval_loss", "loss/train": "loss", "loss/val": "eval_loss",
 }  # fmt: skip
-"""Other trainers' names -> trainer_state.json's."""
+"""Name that other trainers print -> name in trainer_state.json."""
 _STEPS = ("current_steps", "global_step", "step")
-_TELLING = ("'loss'", '"loss"', "'eval_", '"eval_', "'train_runtime'", "'reward'", "'rewards/", '"train_runtime"', "_loss'")
+_RECORD_SIGNS = ("'loss'", '"loss"', "'eval_", '"eval_', "'train_runtime'", "'reward'", "'rewards/", '"train_runtime"', "_loss'")
 
 
 class MetricRecord:
-    """One printed record: `metrics`, and its step where it prints one."""
+    """One printed record. `step`, `total` and `seconds` are None where it does not print them."""
 
     __slots__ = ("logger", "metrics", "seconds", "step", "total")
 
@@ -36,8 +36,8 @@ class MetricRecord:
 
 
 def printed(text: str) -> MetricRecord | None:
-    """The record of a line, or None. `logger` marks those that LLaMA-Factory's own logger printed (the Trainer repeats them)."""
-    if "{" in text and any(word in text for word in _TELLING):
+    """The record of a line, or None. `logger`: LLaMA-Factory's own logger printed it, and the Trainer prints it again."""
+    if "{" in text and any(word in text for word in _RECORD_SIGNS):
         found = _DICT.search(text)
         if found is not None and (record := _of_dict(found[0], ">>" in text[: found.start()] or " - " in text[: found.start()])):
             return record
@@ -45,11 +45,11 @@ def printed(text: str) -> MetricRecord | None:
 
 
 _decode_plain = json_decoder(dict[str, float], strict=False).decode
-"""Numbers as text are numbers too (transformers 5 prints them so)."""
+"""Also accepts numbers as text, as transformers 5 prints them."""
 
 
 def plain(raw: bytes) -> MetricRecord | None:
-    """The record of a line that is nothing but the Trainer's flat dict with a loss in it; None for all else (`printed` may know more)."""
+    """The record of a line that is only the Trainer's flat dict with a loss; None for other lines (`printed` reads more)."""
     try:
         metrics = _decode_plain(raw.replace(b"'", b'"'))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -58,10 +58,10 @@ def plain(raw: bytes) -> MetricRecord | None:
 
 
 def _pairs(text: str) -> dict[str, float]:
-    """The numbers of a dict line: in the Trainer's own form (flat, one quote) by splitting, otherwise by looking for them."""
+    """The numbers of a dict line: by splitting if it is flat, else by searching for pairs."""
     try:
-        told = dict([pair.split(": ") for pair in text[1:-1].replace("'", "").split(", ")])
-        return {name: float(value) for name, value in told.items()}
+        pairs = dict([pair.split(": ") for pair in text[1:-1].replace("'", "").split(", ")])
+        return {name: float(value) for name, value in pairs.items()}
     except ValueError:
         return {name: float(value) for name, _, value in _PAIR.findall(text)}
 

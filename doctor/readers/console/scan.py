@@ -1,8 +1,7 @@
-"""One multi-pattern pass over a console's bytes: where does something stand that anybody could want? The rest is not looked at.
+"""One multi-pattern pass over a console's bytes finds the lines that anybody may want; the others are not read.
 
-The engine is Hyperscan (BSD; the `hyperscan` wheel), which finds a thousand literals in a fraction of the time that ripgrep takes for
-them (benchmarks/readers_speed.py). Where its wheel is missing, `scanner` gives None and every line goes through the `Gate` instead:
-the same answers, later.
+The engine is Hyperscan (BSD; the `hyperscan` wheel), which finds a thousand literals several times faster than ripgrep
+(benchmarks/readers_speed.py). Without its wheel `scanner` returns None and every line goes through the `LineFilter`, with the same result.
 """
 
 from __future__ import annotations
@@ -10,28 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from doctor.readers.console.lines import CUT, LONGEST
+from doctor.readers.console.lines import MAX_LINE, MAX_TEXT
 from doctor.support.literal_search import database, escaped
 from doctor.support.optional import need, package_folder
 
 Scan = Callable[[bytes], list[int]]
-"""Takes a block; gives the ends (offset behind the last byte) of everything found in it, rising."""
+"""Takes a block; returns the ends (offset after the last byte) of everything found in it, ascending."""
 
-SMALL = 4 << 20
-"""So many bytes go through the gate before a scanner is built: building costs what looking at them does."""
 _CLEARED = b" " * 10 + b"\r"
+"""End of what tqdm writes to clear a bar."""
 ALWAYS = (b"\x1b", _CLEARED, b"| 0/", b"| 1/")
-"""Colours (the gate looks at the text without them), a progress bar that was cleared to print something, a bar that begins."""
-_NEAR = 4096
-_WIDE = 400
+"""Always found: colours (the filter needs the text without them), a bar that was cleared to print something, a bar that begins."""
+_BAR_WITHIN = 4096
+"""Bytes from the edge of a part in which its first or last bar is searched for."""
+_BAR_LENGTH = 400
+"""Bytes of a bar at most: a wide terminal's."""
 _SHORT = 2000
+"""Bytes; a shorter line is read whole."""
 _NEWLINE = 10
-_FEW = 500
-"""With a find in so many bytes, or more of them, all lines of a block are looked up in one go."""
+_BYTES_PER_FIND = 500
+"""With more finds than one in this many bytes, all line ends of a block are located at once (faster)."""
 
 
 def scanner(structure: Iterable[str], wanted: Iterable[str], count: list[int]) -> Scan | None:
-    """A pass that finds these literals, or None where there is no engine for it. `count[0]` grows by each find of a wanted one."""
+    """A pass that finds these literals; None without Hyperscan. `count[0]` is increased by each find of a `wanted` one."""
     first = {word.encode() for word in wanted if word}
     others = {*(word.encode() for word in structure), *ALWAYS} - first
     made = database(list(map(escaped, (*sorted(first), *sorted(others)))))
@@ -53,8 +54,8 @@ def scanner(structure: Iterable[str], wanted: Iterable[str], count: list[int]) -
     return scan
 
 
-def text_only(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Without NULs at the beginning: what is left of a log that was cut to nothing while its writer went on at its old place."""
+def without_leading_nuls(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Drop NULs at the beginning: a log that was truncated while its writer kept its offset has them."""
     begun = False
     for chunk in chunks:
         text = chunk if begun else chunk.lstrip(b"\0")
@@ -64,7 +65,7 @@ def text_only(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether these whole lines are UTF-8: expressions that hold other characters than ASCII's know them so."""
+    """Whether these whole lines are UTF-8: expressions with non-ASCII characters are compiled for it."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -73,7 +74,7 @@ def is_utf8(data: bytes) -> bool:
 
 
 def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """(Bytes, whether they end a line): whole lines; a line of over 1 MiB (bars without newline) comes in pieces."""
+    """Blocks of whole lines, as (bytes, whether they end a line); a line longer than `MAX_LINE` (bars without newline) comes in pieces."""
     rest = b""
     for chunk in chunks:
         cut = chunk.rfind(b"\n") + 1
@@ -83,7 +84,7 @@ def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
             rest = bytes(view[cut:])
         else:
             rest += chunk
-        if len(rest) > LONGEST:
+        if len(rest) > MAX_LINE:
             cut = rest.rfind(b"\r", 0, len(rest) - 1) + 1 or len(rest)
             yield rest[:cut], False
             rest = rest[cut:]
@@ -92,8 +93,8 @@ def blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 class Found(NamedTuple):
-    """What was found in a block: how many lines end in it; for each find where it ends (offset behind its last byte), its line's number
-    in the block (from 0), where that line begins and where its newline stands (or would). All rising.
+    """Finds in a block with `lines` line ends. For each find, ascending: its end (offset after its last byte), the number of its line
+    in the block (from 0), where that line starts, and where its newline is (or would be).
     """
 
     lines: int
@@ -104,12 +105,12 @@ class Found(NamedTuple):
 
 
 def locate_lines(data: bytes, ends: list[int]) -> Found:
-    """The lines of some finds: of some thousands in a block few are looked at."""
+    """The lines of finds that end at `ends`."""
     numpy = need("numpy", "fast")
 
     breaks = numpy.frombuffer(data, dtype=numpy.uint8) == _NEWLINE
     lines = int(numpy.count_nonzero(breaks))
-    if len(ends) * _FEW > len(data):
+    if len(ends) * _BYTES_PER_FIND > len(data):
         places = numpy.flatnonzero(breaks)
         number = numpy.searchsorted(places, numpy.array(ends) - 1)
         edges = numpy.concatenate(([-1], places, [len(data)]))
@@ -129,7 +130,7 @@ def locate_lines(data: bytes, ends: list[int]) -> Found:
 
 
 def relevant_part(data: bytes, start: int, stop: int, ends: list[int], number: int) -> bytes:
-    """A line without those of its progress bars that tell nothing: what stays is what was found, the bar before and after, the last bar.
+    """A line without most of its progress bars. It keeps what was found, the bars before and after, and the last bar.
 
     `ends[number:]` are the finds from this line on.
     """
@@ -142,24 +143,24 @@ def relevant_part(data: bytes, start: int, stop: int, ends: list[int], number: i
         number += 1
         if place < done:
             continue
-        low = max(done, place - CUT // 2)
+        low = max(done, place - MAX_TEXT // 2)
         first = max(low, data.rfind(b"\r", low, place) + 1)
         shown = data.rfind(b"%|", max(done, first - _SHORT), first)
         if shown >= 0:
-            first = max(done, data.rfind(b"\r", done, shown) + 1, shown - 400)
+            first = max(done, data.rfind(b"\r", done, shown) + 1, shown - _BAR_LENGTH)
         last = data.find(b"\r", place, stop)
         after = data.find(b"\r", last + 1, stop) if last >= 0 else -1
-        upto = min(stop if after < 0 else after, place + CUT)
+        upto = min(stop if after < 0 else after, place + MAX_TEXT)
         parts.append(data[first:upto])
         done = upto + 1
-    shown = data.rfind(b"%|", max(done, stop - _NEAR), stop) if done < stop else -1
+    shown = data.rfind(b"%|", max(done, stop - _BAR_WITHIN), stop) if done < stop else -1
     if shown >= 0:
         parts.append(data[max(done, data.rfind(b"\r", done, shown) + 1) : stop])
     return b"\r".join(parts)
 
 
 def last_segment(data: bytes, start: int, stop: int, ends: list[int], number: int) -> int:
-    """Where the text behind a line's last carriage return begins, if nothing but the clearing of bars was found before it; else -1."""
+    """Start of the text after a line's last carriage return; -1 if anything but the clearing of bars was found before it."""
     place = data.rfind(b"\r", start, stop) + 1 or start
     while number < len(ends) and ends[number] <= place:
         if not data.endswith(_CLEARED, start, ends[number]):
@@ -169,18 +170,18 @@ def last_segment(data: bytes, start: int, stop: int, ends: list[int], number: in
 
 
 def bars(data: bytes, start: int, stop: int) -> list[bytes]:
-    """Of a stretch in which nothing was found: the last bar of the line with its first bar, and the last bar of all."""
-    first = data.find(b"%|", start, min(stop, start + _NEAR))
-    last = data.rfind(b"%|", max(start, stop - _NEAR), stop)
+    """The decisive bars of a part without finds: the last bar of the line with the first bar, and the last bar of all."""
+    first = data.find(b"%|", start, min(stop, start + _BAR_WITHIN))
+    last = data.rfind(b"%|", max(start, stop - _BAR_WITHIN), stop)
     if first >= 0:
-        end = data.find(b"\n", first, min(stop, first + _NEAR))
+        end = data.find(b"\n", first, min(stop, first + _BAR_WITHIN))
         first = data.rfind(b"%|", first, stop if end < 0 else end)
     return [_segment(data, place, start, stop) for place in dict.fromkeys((first, last)) if place >= 0]
 
 
 def _segment(data: bytes, place: int, low: int, high: int) -> bytes:
     """The bytes between carriage returns or newlines around `place`, a few hundred at most."""
-    low, high = max(low, place - _WIDE), min(high, place + _WIDE)
+    low, high = max(low, place - _BAR_LENGTH), min(high, place + _BAR_LENGTH)
     first = max(data.rfind(b"\r", low, place), data.rfind(b"\n", low, place)) + 1 or low
     last = data.find(b"\r", place, high)
     last = data.find(b"\n", place, high if last < 0 else last) if last < 0 or b"\n" in data[place:last] else last

@@ -1,4 +1,4 @@
-"""Which step a printed record belongs to, where it does not say: from the logging cadence, the progress bar and the epochs."""
+"""Infers the step of printed records that do not say it: from logging_steps, the progress bar and the epochs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from doctor.core.events import Step, Where
 from doctor.readers.console.records import MetricRecord
 
 _USUAL = (1, 10, 5, 2, 20, 50, 100, 25, 500, 200, 1000, 250, 4, 8, 3, 30, 40, 15)
-"""Usual values of logging_steps, the likeliest first, tried where several would fit."""
+"""Usual values of logging_steps, most frequent first; tried in this order where several are possible."""
 _ROUNDED = 0.0051
-"""Epochs are printed with two decimals."""
-_HELD = 50
-"""So many records are looked at together before the cadence is decided."""
+"""Rounding error of epochs, printed with two decimals."""
+_MAX_PENDING = 50
+"""Records after which the cadence is decided."""
+_AGREEING = 0.6
+"""Share of distances that must agree (up to one step) for a cadence."""
 
 
 class Pending(msgspec.Struct, gc=False):
-    """A record, where it stood, and the training bar's step around it."""
+    """A record whose step is not decided, its place, and the step of the training's bar next to it."""
 
     record: MetricRecord
     where: Where
@@ -47,22 +49,22 @@ class StepInference:
 
     @property
     def settled(self) -> bool:
-        """Whether the steps of records to come follow without any bar."""
-        return self._cadence is not None and self.total is not None and not self._held
+        """Whether the steps of later records follow without any bar."""
+        return self._cadence is not None and self.total is not None and not self._pending
 
     def restart(self) -> None:
-        """A new training begins in the same console."""
+        """Another training begins in the same console."""
         self.total = self.epochs = self.per_epoch = None
         self._cadence = self._given
         self._last = 0
         self._bar: int | None = None
         self._marks: list[int] = []
-        self._held: list[Pending] = []
-        self._placed_last: MetricRecord | None = None
+        self._pending: list[Pending] = []
+        self._last_record: MetricRecord | None = None
         self._fresh = True
 
     def learn(self, name: str, value: Any) -> None:
-        """A fact that the header of the training prints."""
+        """Use a fact of the training's header."""
         if name == "steps.planned":
             self.total = value
         elif name == "epochs.planned":
@@ -71,52 +73,52 @@ class StepInference:
             self.per_epoch = value
 
     def bar(self, step: int, total: int) -> bool:
-        """A progress bar without a label was seen; whether it is the training's."""
+        """Use a progress bar without label; return whether it is the training's."""
         if self.total is None and step <= 1 < total:
             self.total = total
         if total != self.total:
             return False
         self._bar = step
-        if self._held and self._held[-1].bar is None:
-            self._held[-1].bar = step
+        if self._pending and self._pending[-1].bar is None:
+            self._pending[-1].bar = step
         return True
 
     def mark(self, step: int, total: int) -> None:
-        """The training's bar was cleared and drawn again at this step: something was printed there, even if it comes later in the text."""
+        """The training's bar was cleared and redrawn at this step: a record was printed there, even if it comes later in the text."""
         self.total = self.total or total
-        if self.bar(step, total) and len(self._marks) < _HELD:
+        if self.bar(step, total) and len(self._marks) < _MAX_PENDING:
             self._marks.append(step)
 
     def feed(self, record: MetricRecord, where: Where, time: float | None) -> list[Step]:
-        """Takes a record; gives those whose step is now decided."""
-        before = self._placed_last
-        if not self._held and self._cadence is not None and not record.logger and (before is None or not before.logger):
-            self._placed_last = record
-            return [self._placed(record, where, time)]
-        if self._held and _same(self._held[-1].record, record):
-            _join(self._held[-1].record, record)
+        """Add a record; return the steps that are decided now."""
+        before = self._last_record
+        if not self._pending and self._cadence is not None and not record.logger and (before is None or not before.logger):
+            self._last_record = record
+            return [self._with_step(record, where, time)]
+        if self._pending and _same(self._pending[-1].record, record):
+            _join(self._pending[-1].record, record)
         elif before is not None and _same(before, record):
             return []
         else:
-            self._held.append(Pending(record, where, time, None))
-        if self._cadence is None and record.step is None and len(self._held) < _HELD:
+            self._pending.append(Pending(record, where, time, None))
+        if self._cadence is None and record.step is None and len(self._pending) < _MAX_PENDING:
             return []
-        keep = self._held[-1:] if record.logger else []
-        self._held = self._held[: len(self._held) - len(keep)]
+        keep = self._pending[-1:] if record.logger else []
+        self._pending = self._pending[: len(self._pending) - len(keep)]
         decided = self.flush()
-        self._held = keep
+        self._pending = keep
         return decided
 
     def flush(self) -> list[Step]:
-        """Decides what is held back (the text ended, or a new training begins)."""
-        held, self._held = self._held, []
-        if held and self._cadence is None and any(one.record.step is None for one in held):
-            self._decide([one for one in held if "loss" in one.record.metrics and one.record.step is None])
-        if held:
-            self._placed_last = held[-1].record
-        return [self._placed(one.record, one.where, one.time) for one in held]
+        """Decide all pending records (the text ended, or another training begins)."""
+        records, self._pending = self._pending, []
+        if records and self._cadence is None and any(pending.record.step is None for pending in records):
+            self._decide([pending for pending in records if "loss" in pending.record.metrics and pending.record.step is None])
+        if records:
+            self._last_record = records[-1].record
+        return [self._with_step(pending.record, pending.where, pending.time) for pending in records]
 
-    def _placed(self, record: MetricRecord, where: Where, time: float | None) -> Step:
+    def _with_step(self, record: MetricRecord, where: Where, time: float | None) -> Step:
         exact = record.step is not None
         step = record.step if record.step is not None else self._next_step(record)
         if "loss" in record.metrics or exact:
@@ -144,40 +146,40 @@ class StepInference:
             return self.per_epoch
         return self.total / self.epochs if self.total and self.epochs else None
 
-    def _decide(self, held: list[Pending]) -> None:
-        """The logging cadence of these first records, and whether the very first step was logged too."""
-        epochs = [one.record.metrics.get("epoch", math.nan) for one in held]
+    def _decide(self, records: list[Pending]) -> None:
+        """Decide the logging cadence from the first records, and whether step 1 was logged too (logging_first_step)."""
+        epochs = [pending.record.metrics.get("epoch", math.nan) for pending in records]
         if len(epochs) > 2 and 0 <= epochs[0] < 0.5 * (epochs[2] - epochs[1]):
             self._first_too = True
         marks = [mark for mark in self._marks if mark > self._last]
         if len(marks) > 2 and marks[0] == 1 and marks[2] - marks[1] > 1:
             self._first_too = True
-        regular = held[self._first_too :]
+        regular = records[self._first_too :]
         self._cadence = (
             _regular(marks[self._first_too :])
             or self._from_epochs(regular)
             or self._from_bars(regular)
-            or (self._from_warmup(held) if self._first_too else None)
-            or (1 if held else None)
+            or (self._from_warmup(records) if self._first_too else None)
+            or (1 if records else None)
         )
 
-    def _from_warmup(self, held: list[Pending]) -> int | None:
-        """Where the first step was logged too: a linear warm-up's learning rate grows like the step."""
-        rates = [one.record.metrics.get("learning_rate", 0.0) for one in held[:2]]
+    def _from_warmup(self, records: list[Pending]) -> int | None:
+        """The cadence if step 1 was logged too: in a linear warm-up the learning rate is proportional to the step."""
+        rates = [pending.record.metrics.get("learning_rate", 0.0) for pending in records[:2]]
         ratio = rates[1] / rates[0] if len(rates) == 2 and rates[0] > 0 else 0.0
         return next((cadence for cadence in _USUAL if cadence > 1 and abs(ratio - cadence) < 0.02 * cadence), None)
 
-    def _from_bars(self, held: list[Pending]) -> int | None:
-        """From the bars behind the records, if most of their distances agree (standard output may be buffered, then they do not)."""
-        bars = [one.bar for one in held if one.bar is not None]
-        if len(bars) < 2 or len(bars) < 0.6 * len(held):
+    def _from_bars(self, records: list[Pending]) -> int | None:
+        """The cadence from the bars after the records, if most distances agree (with buffered standard output they do not)."""
+        bars = [pending.bar for pending in records if pending.bar is not None]
+        if len(bars) < 2 or len(bars) < _AGREEING * len(records):
             steps = (self._bar or 0) - self._last
-            return _usual([(steps, len(held))]) if steps > 0 and held and len(held) <= 3 else None
+            return _usual([(steps, len(records))]) if steps > 0 and records and len(records) <= 3 else None
         return _regular(bars)
 
-    def _from_epochs(self, held: list[Pending]) -> int | None:
+    def _from_epochs(self, records: list[Pending]) -> int | None:
         per_epoch = self._steps_per_epoch()
-        epochs = [one.record.metrics.get("epoch", math.nan) for one in held]
+        epochs = [pending.record.metrics.get("epoch", math.nan) for pending in records]
         if not per_epoch or not epochs or not all(map(math.isfinite, epochs)) or epochs[0] < 0:
             return None
         places = [epoch * per_epoch for epoch in epochs]
@@ -189,32 +191,32 @@ class StepInference:
 
 
 def _slack(per_epoch: float | None) -> float:
-    """How far rounding the epoch to two decimals can put a step off."""
+    """Error of a step, in steps, that rounding the epoch to two decimals can cause."""
     return _ROUNDED * (per_epoch or 0) + 1
 
 
 def _regular(steps: list[int]) -> int | None:
-    """The distance that most neighbours keep, up to one step of lag."""
+    """The distance of most neighbours, up to one step of lag."""
     distances = [later - earlier for earlier, later in pairwise(steps)]
     if not distances:
         return None
     middle = statistics.median(distances)
     agreeing = sum(abs(distance - middle) <= 1 for distance in distances)
-    if middle <= 0 or agreeing < 0.6 * len(distances):
+    if middle <= 0 or agreeing < _AGREEING * len(distances):
         return None
     return _usual([(round(middle), 1)]) or round(middle)
 
 
-def _usual(told: list[tuple[int, int]]) -> int | None:
+def _usual(distances: list[tuple[int, int]]) -> int | None:
     """The usual cadence that fits (steps, records) up to one step of lag."""
     for cadence in _USUAL:
-        if all(0 <= cadence * count - steps <= 1 or cadence * count == steps - 1 for steps, count in told):
+        if all(0 <= cadence * count - steps <= 1 or cadence * count == steps - 1 for steps, count in distances):
             return cadence
     return None
 
 
 def _same(a: MetricRecord, b: MetricRecord) -> bool:
-    """LLaMA-Factory's logger and the Trainer print the same record, one after the other."""
+    """Whether LLaMA-Factory's logger and the Trainer printed the same record, one after the other."""
     if a.logger == b.logger or "loss" not in a.metrics or "loss" not in b.metrics:
         return False
     epochs = a.metrics.get("epoch"), b.metrics.get("epoch")
@@ -222,7 +224,7 @@ def _same(a: MetricRecord, b: MetricRecord) -> bool:
 
 
 def _join(first: MetricRecord, second: MetricRecord) -> None:
-    """The Trainer's figures win, they have more digits."""
+    """Add the second record to the first; the Trainer's values are kept, they have more digits."""
     fuller = first.metrics if second.logger else second.metrics
     first.metrics = {**first.metrics, **second.metrics, **fuller}
     first.logger = False

@@ -1,7 +1,7 @@
-"""A rule's regular expression as one that Hyperscan takes and that finds at least as much in a line's bytes.
+"""Converts a rule's regular expression to one for Hyperscan that matches at least the same lines.
 
-Looser wherever the two differ: no anchors, word boundaries or look-arounds, no upper bounds of repeats, every character outside ASCII may
-be any bytes outside ASCII. What may match nothing at either end is left out, so that a find has one end and not hundreds.
+It is looser where the two differ: no anchors, word boundaries or look-arounds, no upper bounds of repeats, and any non-ASCII bytes for a
+non-ASCII character. Optional parts at both ends are dropped, so that a match has one end instead of hundreds.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ _WIDE = b"\\x80-\\xff"
 _ANY = b"[^\\n]"
 _CATEGORIES = {"WORD": b"\\w", "SPACE": b" \\t\\r\\x0b\\x0c\\x1c-\\x1f", "DIGIT": b"\\d"}
 _BYTES = 4
-"""A character of UTF-8 has so many bytes at most."""
+"""Bytes of a UTF-8 character at most."""
 
 
 class NoSuperset(Exception):
-    """The expression uses something that cannot be loosened here."""
+    """The expression has something that cannot be converted."""
 
 
 class Superset(NamedTuple):
-    """For the bytes of one line: Hyperscan's expression, and whether a match counts at the beginning of the line's own text only."""
+    """Hyperscan's expression for one line, and whether a match counts only at the beginning of the line's own text (`first`)."""
 
     body: bytes
     first: bool
 
 
 def superset(expression: str) -> Superset:
-    """Raises NoSuperset, also where nothing would be left that must match."""
+    """Convert an expression. Raises NoSuperset, also if nothing would remain that must match."""
     try:
         tree: Any = importlib.import_module(_PARSER).parse(expression)  # noqa: TID251 (standard library)
         flags = tree.state.flags
@@ -46,7 +46,7 @@ def superset(expression: str) -> Superset:
 
 
 def _trimmed(nodes: list[Any], *, last: bool) -> list[Any]:
-    """Without what may be empty at its end (or beginning); repeats there as short as they may be."""
+    """Drop what may be empty at the end (or beginning) and shorten repeats there to their minimum."""
     place = -1 if last else 0
     while nodes:
         name, value = _name(nodes[place]), nodes[place][1]
@@ -95,7 +95,7 @@ def _node(node: Any) -> bytes:
 
 
 def _characters(node: Any) -> bytes | None:
-    """The class of bytes that one character of this node may have; None for other nodes and for characters of several bytes."""
+    """The bytes that match this node if it is a single character, as a class; None for other nodes and non-ASCII literals."""
     name, value = _name(node), node[1]
     if name == "LITERAL":
         return b"\\x%02x" % value if value < 128 else None

@@ -1,4 +1,4 @@
-"""Python tracebacks out of a stream of lines, one parser a lane: indented or not, excerpted, chained, nested, grouped, boxed, of cells."""
+"""Parses Python tracebacks, one parser per lane: indented or not, excerpted, chained, nested, grouped, boxed (rich), IPython's."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 
 import msgspec
 
-from doctor.core.events import Frame, Phase
+from doctor.core.events import Frame
 from doctor.readers.console import ipython
 from doctor.support.lazy_regex import lazy_compile
 
 HEADER = "Traceback (most recent call last)"
 CUT = '.py", line '
 _COLLAPSED = lazy_compile(r"\(most recent call last\):?[ \t]+File [\"“']")
-"""A whole traceback pasted as one line: it is a line like any other, and rules read what it ends with."""
+"""A whole traceback pasted as one line: an ordinary line, whose end rules read."""
 _FRAME = lazy_compile(r'\s*File "([^"]{1,1000})", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
 _CUT_FRAME = lazy_compile(r'\s*([^"]{1,1000}\.py)", line (\d{1,9})(?:, in (.{1,300}))?\s*$')
 """The first frame of an excerpt that begins in the middle of its line."""
@@ -22,17 +22,16 @@ _RICH_CODE = lazy_compile(r"❱\s*\d+\s*│?\s?(.*)$")
 _RAISED = lazy_compile(
     r"((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*|socket\.\w+|(?:struct|zlib|binascii|re)\.error)(?:\([\w., ]{1,200}\))?(?::(?:\s(.*))?)?$", re.S | re.A
 )
-"""The line that ends a traceback: a class name (in ASCII, as all of these libraries' are: damaged bytes can look like letters), then
-usually a colon and the message."""
+"""The line that ends a traceback: a class name (ASCII: damaged bytes can look like letters), then usually a colon and the message."""
 _BARE = lazy_compile(
     r"\s*((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Invalid|Exit)|StopIteration)(?:\([\w.]{1,100}\))?(?::\s(.*))?$", re.S
 )
-"""The same without a traceback above it (an excerpt): only names that are surely exceptions."""
+"""The same without a traceback before it (an excerpt): only names that are exceptions for certain."""
 _NO_EXCEPTION = frozenset(
     {"Killed", "Terminated", "Aborted", "Hangup", "Traceback", "Note", "Warning", "True", "None", "Message", "Arguments", "Command"}
 )
 _DOUBTFUL = frozenset({"Error", "Exception"})
-"""Names that are an exception's only under a traceback."""
+"""Names that count as exceptions only after a traceback."""
 _ELLIPSES = frozenset({"...", "…", "[...]", "......", "....."})
 _DECORATION = lazy_compile(r"[\s^~()\[\]{},]*$|\.\.\.<\d+ lines>\.\.\.$|\[Previous line repeated ")
 _FOREIGN = lazy_compile(
@@ -42,13 +41,20 @@ _FOREIGN = lazy_compile(
     (?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Warning):\s|File\ ")""",
     re.X,
 )
-"""What can follow a message and is no part of it."""
+"""Lines that may follow a message and are no part of it."""
 _CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
-_MESSAGE_LINES, _MESSAGE_SIZE, _KEPT_FRAMES, _PATIENCE = 40, 20_000, 200, 60
+_MESSAGE_LINES, _MESSAGE_SIZE = 40, 20_000
+"""Lines and characters of a message."""
+_MAX_FRAMES = 200
+"""Frames of a traceback; of a deeper one the middle is dropped."""
+_MAX_FOREIGN = 60
+"""Lines of other output inside a traceback after which it counts as cut off."""
+_MAX_CODE = 500
+"""Characters of a frame's source line."""
 
 
 class Raised(msgspec.Struct):
-    """One finished exception; `line` is where its name stands (the last frame's line where the text ended before it)."""
+    """A complete exception. `line` is the line with its name, or of the last frame if the text ended before it."""
 
     exception: str
     message: str
@@ -75,7 +81,7 @@ class _Open(msgspec.Struct):
 
 
 class Tracebacks:
-    """`feed` line after line of one lane; it says whether the line belonged to a traceback and which exceptions it completed."""
+    """`feed` line after line of one lane. It returns whether the line is part of a traceback, and the exceptions that it completes."""
 
     def __init__(self) -> None:
         self._open: _Open | None = None
@@ -87,7 +93,7 @@ class Tracebacks:
 
     @property
     def silent_since(self) -> int | None:
-        """The last line of a message that may be complete; None while no message is being read."""
+        """The last line of a message that may be complete; None if no message is open."""
         return self.line if self._open is not None and self._open.exception else None
 
     @property
@@ -96,7 +102,7 @@ class Tracebacks:
         return self._open is not None or self._remote
 
     def feed(self, text: str, line: int) -> tuple[bool, list[Raised]]:
-        """Takes a line (no newline, no rank prefix)."""
+        """Add a line (without newline and rank prefix)."""
         open_ = self._open
         self.line = line
         if HEADER in text and not _COLLAPSED.search(text):
@@ -187,13 +193,13 @@ class Tracebacks:
         if open_.expects_code and open_.flat:
             return self._code(open_, stripped), []
         open_.foreign += 1
-        return False, self._finish() if open_.foreign > _PATIENCE else []
+        return False, self._finish() if open_.foreign > _MAX_FOREIGN else []
 
     def _in_rich(self, open_: _Open, text: str, line: int) -> tuple[bool, list[Raised]]:
         inner = text.strip().strip("│").strip()
         if text.lstrip().startswith("╰"):
             open_.rich, open_.flat, open_.indent = False, False, 0
-        elif (frame := _RICH_FRAME.match(inner)) and len(open_.frames) < _KEPT_FRAMES:
+        elif (frame := _RICH_FRAME.match(inner)) and len(open_.frames) < _MAX_FRAMES:
             open_.frames.append(Frame(frame[1], int(frame[2]), frame[3].rstrip("│ ")))
             open_.line = line
         elif (code := _RICH_CODE.search(inner)) and open_.frames:
@@ -204,8 +210,8 @@ class Tracebacks:
         frame = ipython.frame(text)
         marked = None if frame is not None else ipython.running(text)
         if frame is not None:
-            if len(open_.frames) >= _KEPT_FRAMES:
-                del open_.frames[_KEPT_FRAMES // 2]
+            if len(open_.frames) >= _MAX_FRAMES:
+                del open_.frames[_MAX_FRAMES // 2]
             open_.frames.append(frame)
             open_.line = line
         elif marked is not None and open_.frames:
@@ -217,22 +223,22 @@ class Tracebacks:
             self._add_message(open_, raised[2] or "")
         elif not ipython.is_context_line(text):
             open_.foreign += 1
-            return False, self._finish() if open_.foreign > _PATIENCE else []
+            return False, self._finish() if open_.foreign > _MAX_FOREIGN else []
         return True, []
 
     def _code(self, open_: _Open, stripped: str) -> bool:
-        """The source line under a frame, and its underlining; other indented text is not the traceback's."""
+        """Add the source line under a frame; its underlining is skipped. Other indented text is no part of the traceback."""
         if not open_.expects_code or not open_.frames:
             return _DECORATION.match(stripped) is not None
-        open_.frames[-1] = msgspec.structs.replace(open_.frames[-1], code=stripped[:500])
+        open_.frames[-1] = msgspec.structs.replace(open_.frames[-1], code=stripped[:_MAX_CODE])
         open_.expects_code = False
         return True
 
     def _add_frame(self, open_: _Open, frame: re.Match[str], text: str) -> None:
         if text[:1].isspace():
             open_.flat = False
-        if len(open_.frames) >= _KEPT_FRAMES:
-            del open_.frames[_KEPT_FRAMES // 2]
+        if len(open_.frames) >= _MAX_FRAMES:
+            del open_.frames[_MAX_FRAMES // 2]
         open_.frames.append(Frame(frame[1], int(frame[2]), frame[3] or ""))
         open_.expects_code = True
 
@@ -259,36 +265,10 @@ class Tracebacks:
         open_.size += len(text)
 
     def _finish(self) -> list[Raised]:
-        """Completes the innermost open traceback; an outer one that quoted it goes on."""
+        """Complete the innermost open traceback; an outer one that quoted it continues."""
         open_ = self._open
         self._open = self._outer.pop() if self._outer else None
         if open_ is None or not (open_.exception or open_.frames):
             return []
         chain, self._chain = self._chain, self._chain + 1
         return [Raised(open_.exception, "\n".join(open_.message).strip(), tuple(open_.frames), chain, open_.line)]
-
-
-_FUNCTIONS: tuple[tuple[str, Phase], ...] = (
-    (r"^(?:evaluate|evaluation_loop|prediction_step|_evaluate|eval_loop)$", "eval"),
-    (r"^(?:predict|prediction_loop)$", "predict"),
-    (r"^(?:_?save_checkpoint|_save|save_model|save_state|save_pretrained|_save_optimizer_and_scheduler|save_16bit_model)$", "save"),
-    (r"^export_model$", "export"),
-    (r"^(?:from_pretrained|load_model|load_tokenizer|load_config|init_adapter|_load_pretrained_model|configure_quantization|"
-     r"_load_state_dict_into\w*|load_state_dict|_load_from_checkpoint|create_ref_model|create_reward_model|convert_and_load\w*|_finalize_model_loading|load_adapter|patch_config|patch_model)$",
-     "load"),
-    (r"^(?:get_dataset|_get_merged_dataset|_load_single_dataset|_get_preprocessed_dataset|preprocess_\w+|load_dataset|align_dataset|"
-     r"get_template_and_fix_tokenizer|convert_(?:alpaca|sharegpt|openai)\w*|_map_single|_prepare_dataset)$", "tokenise"),
-    (r"^(?:training_step|_inner_training_loop|inner_training_loop|optimizer_step|ppo_train|train)$", "train"),
-    (r"^(?:get_train_args|_parse_train_args|read_args|_parse_args|get_ray_args|get_infer_args)$", "start"),
-)  # fmt: skip
-_PHASES = [(lazy_compile(pattern), phase) for pattern, phase in _FUNCTIONS]
-
-
-def phase_of(frames: tuple[Frame, ...]) -> Phase | None:
-    """What the process was doing, told by the innermost frame that says so."""
-    for frame in reversed(frames):
-        name = frame.function.rsplit(".", 1)[-1]
-        for pattern, phase in _PHASES:
-            if pattern.match(name):
-                return phase
-    return None

@@ -1,4 +1,4 @@
-"""LevelDB's log format, in which W&B and SwanLab keep their runs: blocks of 32 KiB, records with CRC-32, length and type.
+"""LevelDB's log format, used by W&B and SwanLab: blocks of 32 KiB, records with CRC-32, length and type.
 
 https://github.com/google/leveldb/blob/main/doc/log_format.md, with a header of seven bytes before the first block's records.
 """
@@ -10,17 +10,20 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 _BLOCK = 32768
-_LONGEST = 64 << 20
+"""Bytes of a block."""
+_MAX_RECORD = 64 << 20
+"""Bytes; a longer record is dropped."""
 _HEADER = 7
+"""Bytes before the first block's records, and of each record's header (checksum, length, type)."""
 
 
 def records(chunks: Iterable[bytes], problem: Callable[[str], None]) -> Iterator[bytes]:
-    """The records of a file's bytes; one with a wrong checksum is left out, a torn one ends the reading, and `problem` is told."""
+    """The records of a file. One with a wrong checksum is left out, an incomplete one ends the reading; `problem` is called for both."""
     parts: list[bytes] = []
     size, place = 0, _HEADER
     for block in _blocks(chunks):
         while place + 7 <= len(block):
-            told, length, kind = struct.unpack_from("<IHB", block, place)
+            checksum, length, kind = struct.unpack_from("<IHB", block, place)
             data = block[place + 7 : place + 7 + length]
             place += 7 + length
             if kind == 0 and length == 0:
@@ -28,7 +31,7 @@ def records(chunks: Iterable[bytes], problem: Callable[[str], None]) -> Iterator
             if len(data) < length:
                 problem("its last record is incomplete (the writer was killed, or still writes)")
                 return
-            if kind not in (1, 2, 3, 4) or zlib.crc32(bytes([kind]) + data) != told:
+            if kind not in (1, 2, 3, 4) or zlib.crc32(bytes([kind]) + data) != checksum:
                 problem("records with a wrong checksum: left out")
                 parts.clear()
                 continue
@@ -40,7 +43,7 @@ def records(chunks: Iterable[bytes], problem: Callable[[str], None]) -> Iterator
             if kind in (1, 4):
                 yield b"".join(parts)
                 parts.clear()
-            elif size > _LONGEST:
+            elif size > _MAX_RECORD:
                 parts.clear()
         place = 0
 

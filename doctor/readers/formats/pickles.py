@@ -1,7 +1,7 @@
-"""What a pickle describes, without unpickling it: its operations are run by a machine that knows no import, no call and no attribute.
+"""Reads pickles without unpickling: an interpreter of pickle's operations that never imports, calls or sets attributes.
 
-The operations are Python's own (pickletools). Classes stay names, a call becomes a record of its arguments, so that the values can be
-read and a hostile file can do nothing.
+It uses pickletools. Classes stay names and a call becomes a record of its arguments. So values can be read and a hostile file can do
+nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MARK = object()
 
 
 class PickledObject(msgspec.Struct):
-    """What a pickle wanted to build: the class by its name, the arguments, and the state that it would have been given."""
+    """An object that a pickle would build: the name of its class, the arguments, and the state."""
 
     name: str
     args: Any = ()
@@ -23,11 +23,11 @@ class PickledObject(msgspec.Struct):
 
 
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError)
-"""What `replay` raises on what is no pickle, or a damaged one."""
+"""Raised by `replay` for data that is no pickle, or a damaged one."""
 
 
 def replay(data: bytes, longest: int = 1_000_000) -> Any:
-    """The value that a pickle of at most `longest` operations describes, of plain data and `PickledObject`; `DAMAGE` on anything else."""
+    """The value of a pickle with at most `longest` operations, made of plain data and `PickledObject`. Raises one of `DAMAGE`."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
@@ -106,7 +106,7 @@ def _fill(name: str, stack: list[Any]) -> bool:
 
 
 def _make(name: str, argument: Any, stack: list[Any]) -> bool:
-    """The opcodes that would import or call: they only write down what was asked for."""
+    """The operations that would import or call: they only record what they would do."""
     if name == "GLOBAL":
         stack.append(PickledObject(str(argument)))
     elif name == "STACK_GLOBAL":
@@ -128,5 +128,5 @@ def _make(name: str, argument: Any, stack: list[Any]) -> bool:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    """Key, value, key, value ...; keys that cannot be keys are dropped."""
+    """A dict of key, value, key, value ...; unhashable keys are dropped."""
     return {key: value for key, value in zip(items[::2], items[1::2], strict=False) if isinstance(key, str | int | float | bool | None)}

@@ -1,4 +1,4 @@
-"""The wire format of Protocol Buffers, field by field: what a few known messages need of it, without their generated classes."""
+"""The wire format of Protocol Buffers, field by field, for the few messages that are read here without generated classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(field number, value) of a protobuf message: integers of varints, bytes of everything else."""
+    """(field number, value) of a message: int for varints, bytes for everything else. Raises ValueError or IndexError for damaged data."""
     place, end = 0, len(data)
     while place < end:
         key, place = _varint(data, place)

@@ -1,8 +1,7 @@
 """TensorBoard event files: scalars by step, and the configuration that the Trainer stores in them as text when training begins.
 
-Format: TFRecord frames (length, its CRC, data, its CRC) of the protobuf message tensorflow.Event; only the fields that hold scalars and
-texts are looked at. Checksums are verified: a damaged event is left out, and a torn tail (the run was killed, or still runs) ends the
-reading, nothing more.
+Format: TFRecord frames (frames.py) of the protobuf message tensorflow.Event (message.py). A damaged event is left out; an incomplete last
+event (the run was killed, or still runs) ends the reading.
 """
 
 from __future__ import annotations
@@ -12,21 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctor.core.events import ConfigSeen, Event, Fact
-from doctor.readers.base import Context, File, Lane, ReaderBase, metric_name, steps_of
-from doctor.readers.tensorboard.frames import frames, scalars
-from doctor.readers.tensorboard.message import event
+from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.file import File
+from doctor.readers.tensorboard.frames import frames
+from doctor.readers.tensorboard.message import parse
+from doctor.readers.trackers import metric_name, steps_of
 
 _HEAD_EVENTS = 200
-"""The texts stand among the first events."""
+"""Events searched for the configuration; the Trainer writes it first."""
 _NAMES = {"lm loss": "loss", "loss/train": "loss", "train/train_loss": "", "train/total_flos": "", "train/train_runtime": "",
           "train/train_samples_per_second": "", "train/train_steps_per_second": "", "loss/val": "eval_loss", "loss/valid": "eval_loss",
           "val/loss": "eval_loss", "valid/loss": "eval_loss", "val_loss": "eval_loss", "grad-norm": "grad_norm",
           "learning-rate": "learning_rate", "train/avg_train_loss": "loss", "training loss": "loss", "train_loss": "loss"}  # fmt: skip
-"""Tags -> names of trainer_state.json; empty: the summary at the end, no step's value."""
+"""Tag -> name in trainer_state.json; empty: a summary of the whole run, not a step's value."""
+
+
+_MAX_TAGS = 10_000
+"""Tags whose names are remembered."""
 
 
 class TensorBoard(ReaderBase):
-    """Every point is kept; scalars may be simple values or tensors."""
+    """Keeps every point. A scalar is a simple value or a tensor."""
 
     kind = "tensorboard"
     lane: Lane = "metrics"
@@ -39,8 +44,7 @@ class TensorBoard(ReaderBase):
         for count, data in enumerate(frames(file)):
             if count > _HEAD_EVENTS:
                 break
-            _, _, values = event(data)
-            for tag, _, text in values:
+            for tag, _, text in parse(data).values:
                 if text is not None:
                     yield from _text(tag, text, file)
         file.source.problems.clear()
@@ -51,12 +55,17 @@ class TensorBoard(ReaderBase):
 
 def _points(file: File) -> Iterator[tuple[int, str, float, float]]:
     names: dict[str, str] = {}
-    for time, step, tag, value in scalars(file):
-        name = names.get(tag)
-        if name is None:
-            name = names.setdefault(tag, _name(tag)) if len(names) < 10_000 else _name(tag)
-        if name:
-            yield step, name, value, time
+    for data in frames(file):
+        time, step, values, damaged = parse(data)
+        if damaged:
+            file.source.problem("damaged events: left out")
+            continue
+        for tag, value, _ in values:
+            name = names.get(tag)
+            if name is None:
+                name = names.setdefault(tag, _name(tag)) if len(names) < _MAX_TAGS else _name(tag)
+            if name and value is not None:
+                yield step, name, value, time
 
 
 def _name(tag: str) -> str:

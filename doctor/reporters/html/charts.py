@@ -12,7 +12,7 @@ from doctor.report.model import Report
 
 
 class Chart(msgspec.Struct, frozen=True):
-    """One plot: `name` of its title among the words, the metrics it shows, the unit of its axis."""
+    """One plot: the name of its title in the catalogue, its metrics, the unit of its y axis."""
 
     name: str
     metrics: list[str]
@@ -29,11 +29,11 @@ _SHARED = (
     Chart("chart_memory", ["vram_allocated_gib", "vram_reserved_gib"], "GiB"),
 )
 OTHERS = 8
-"""So many metrics beyond these get a plot of their own."""
+"""Maximum number of other metrics that get a plot of their own."""
 
 
 def charts(report: Report) -> list[Chart]:
-    """The plots of a report that have something to show: the usual ones, then groups of what else was logged, then machine readings."""
+    """The plots of a report that have data: the usual ones, then other logged metrics by group, then GPU and host readings."""
     over = {curve.metric: curve.over for curve in report.curves if len(curve.at) > 1 or curve.metric == "eval_loss"}
     known = {metric for chart in _SHARED for metric in chart.metrics} | {"seconds"}
     out = [msgspec.structs.replace(chart, metrics=[one for one in chart.metrics if one in over]) for chart in _SHARED]
@@ -46,7 +46,7 @@ def charts(report: Report) -> list[Chart]:
 
 
 def _readings(metrics: list[str]) -> list[Chart]:
-    """Readings of the machine over time: those of one kind (unit) together."""
+    """GPU and host readings over time, one plot per unit."""
     used = [one for one in metrics if one.endswith("_gib") and "gpu" in one]
     rest = [one for one in metrics if one not in used]
     kinds: dict[str, list[str]] = {}
@@ -59,7 +59,7 @@ def _readings(metrics: list[str]) -> list[Chart]:
 
 
 def marks(report: Report) -> dict[str, list[int]]:
-    """The steps that findings speak of, by the metric that shows them."""
+    """Metric -> the steps that findings refer to."""
     out: dict[str, set[int]] = {}
     for finding in report.findings:
         if finding.steps is None or finding.severity == "note":
@@ -93,6 +93,4 @@ def _plain(curve: Curve) -> dict[str, Any]:
 
 def yaml_name(report: Report) -> str:
     """The file that the next command expects the patched YAML in."""
-    command = report.patch.command if report.patch else None
-    words = (command or "").split()
-    return next((word.rpartition("/")[2] for word in words if word.endswith((".yaml", ".yml", ".json"))), "train-patched.yaml")
+    return (report.patch.file if report.patch else None) or "train-patched.yaml"

@@ -1,39 +1,30 @@
-"""One report in one language, as the page's template wants it: no markup here, only what stands where."""
+"""The data that the page's template asks for, in one language; the markup is in page.html."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from doctor.report.model import EvidenceView, FindingView, PatchView, RemedyView, Report
-from doctor.reporters import base
+from doctor.reporters import advice, base
 from doctor.reporters.html.charts import Chart, charts
+from doctor.reporters.html.diff import Row, side_by_side
 from doctor.words.catalogue import Words
 
 SYMBOLS = {"error": "✗", "warning": "!", "note": "i", "fine": "✓", "unknown": "?"}
 ADVICE = {"apply": "✔", "later": "▹", "done": "✓", "not_applicable": "–", "conflict": "⇄", "rejected": "✗", "manual": "✎"}
 _PHASES = ("start", "tokenise", "load", "train", "eval", "save", "predict", "export", "end")
 _BEFORE, _TRAINING = 16.0, 84.0
-"""Per cent of the timeline that stand for what comes before the first step, and for the steps."""
+"""Per cent of the timeline for the time before the first step, and for the steps."""
 _PIN = 2.6
 """Per cent of the timeline that a pin covers on a wide screen."""
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A row of a side-by-side diff: line numbers and texts, and whether it is the same, changed, removed, added, or left out."""
-
-    kind: str
-    old_line: int | None = None
-    old: str | None = None
-    new_line: int | None = None
-    new: str | None = None
-
-
 class Incident(msgspec.Struct, frozen=True):
-    """Something on the timeline: where (per cent), how bad, what, when in words, and which finding tells more."""
+    """A point on the timeline: place (per cent), kind, title, time in words, and the anchor of its finding."""
 
     at: float
     kind: str
@@ -43,7 +34,7 @@ class Incident(msgspec.Struct, frozen=True):
 
 
 class Page:
-    """What the template asks for."""
+    """One report in one language."""
 
     def __init__(self, report: Report, words: Words) -> None:
         self.report = report
@@ -59,7 +50,7 @@ class Page:
 
     @property
     def symbol(self) -> str:
-        """The verdict's sign."""
+        """The verdict's symbol."""
         return SYMBOLS[self.kind]
 
     def say(self, name: str, **values: object) -> str:
@@ -71,19 +62,19 @@ class Page:
         return [piece for piece in base.run_row(self.report, self.words) if piece]
 
     def todo(self) -> list[RemedyView]:
-        """What is in the patch or to be done by hand, of the root causes."""
-        return base.todo(self.report)
+        """Remedies of the root causes that are in the patch or manual."""
+        return advice.todo(self.report)
 
     def commands(self) -> list[str]:
         """What to type next."""
-        return base.next_commands(self.report)
+        return advice.next_commands(self.report)
 
     def place(self, piece: EvidenceView) -> str:
-        """Where a quote stands."""
+        """File and line of a quote."""
         return base.place(piece, self.words)
 
     def pieces(self, text: str, mark: str | None) -> Iterator[tuple[str, bool]]:
-        """A quote in pieces, and of each whether it is the one that decided."""
+        """A quote in pieces, each with whether it is the deciding one."""
         place = text.find(mark) if mark else -1
         if place < 0 or not mark:
             yield text, False
@@ -96,7 +87,7 @@ class Page:
         yield from ((text[:start], False), (text[start:stop], True), (text[stop:], False))
 
     def code(self, text: str) -> Iterator[tuple[str, bool]]:
-        """A sentence in pieces, and of each whether it stands in backticks."""
+        """A sentence in pieces, each with whether it is code (in backticks)."""
         pieces = text.split("`")
         if len(pieces) % 2 == 0:
             pieces = [text]
@@ -107,22 +98,26 @@ class Page:
         return base.span(finding, self.words)
 
     def steps_of(self, finding: FindingView) -> list[tuple[str, str, RemedyView]]:
-        """The remedies with their label and their standing, the guide's first and in its order."""
-        guide, beyond = base.in_guide_order(finding.remedies)
+        """The remedies with their label and status, the guide's first and in its order."""
+        guide, beyond = advice.in_guide_order(finding.remedies)
         section = self.words.section
         return [
-            (f"{section[one.guide.section]} {one.guide.step}" if one.guide else self.say("beyond"), base.standing(one, self.report), one)
-            for one in [*guide, *beyond]
+            (
+                f"{section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else self.say("beyond"),
+                advice.standing(remedy, self.report),
+                remedy,
+            )
+            for remedy in [*guide, *beyond]
         ]
 
     def advice(self, standing: str) -> str:
-        """A standing in words, with its sign."""
+        """A status in words, with its symbol."""
         return f"{ADVICE[standing]} {self.words.advice[standing]}"
 
     def intro(self, finding: FindingView) -> str:
         """Which chapters of the guide the steps come from."""
-        guide, beyond = base.in_guide_order(finding.remedies)
-        return self.say("guide_order" if beyond else "guide_only", titles=base.guide_titles(guide, self.words)) if guide else ""
+        guide, beyond = advice.in_guide_order(finding.remedies)
+        return self.say("guide_order" if beyond else "guide_only", titles=advice.guide_titles(guide, self.words)) if guide else ""
 
     # --- patch
 
@@ -132,19 +127,19 @@ class Page:
 
     def elsewhere(self, patch: PatchView) -> list[str]:
         """Changes outside the YAML."""
-        changes = [one for one in patch.changes if one.target != "config" or patch.diff is None]
-        return [base.change_line(one, self.words) for one in changes]
+        changes = [change for change in patch.changes if change.target != "config" or patch.diff is None]
+        return [advice.change_line(change, self.words) for change in changes]
 
     def launch(self, patch: PatchView) -> tuple[str, str]:
-        """What to say where the YAML was not found."""
-        return base.launch_lines(patch, self.words)
+        """What to say if the YAML was not found."""
+        return advice.launch_lines(patch, self.words)
 
     def predicted(self, patch: PatchView) -> list[str]:
         """What the patch is predicted to do."""
-        return base.predicted_lines(patch, self.words)
+        return advice.predicted_lines(patch, self.words)
 
     def memory(self, patch: PatchView) -> dict[str, Any] | None:
-        """The stacked bars before and after: each part's name, GiB and share of the scale; where the card ends."""
+        """The stacked bars before and after: name, GiB and share of each part; the GPU's capacity as a mark."""
         view = patch.predicted.memory_gib
         if view is None or view.terms is None:
             return None
@@ -164,14 +159,14 @@ class Page:
         return {"bars": bars, "rows": rows, "edge": edge, "capacity": view.capacity}
 
     def term(self, name: str) -> str:
-        """A part of the memory in words."""
+        """The name of a part of the memory."""
         known = f"term_{name}"
         return self.say(known) if known in self.words.say else name
 
     # --- plots
 
     def charts(self) -> list[tuple[int, str, str]]:
-        """The plots: number, title, and in a sentence what they show."""
+        """The plots: number, title, summary."""
         return [(number, self.title(chart), self.summary(chart)) for number, chart in enumerate(charts(self.report))]
 
     def title(self, chart: Chart) -> str:
@@ -180,7 +175,7 @@ class Page:
         return f"{name} ({chart.unit})" if chart.unit else name
 
     def summary(self, chart: Chart) -> str:
-        """Lowest and highest of every curve in words: what a plot says to who cannot see it."""
+        """Lowest and highest value of every curve in words, for readers who cannot see the plot."""
         out = []
         for curve in self.report.curves:
             values = [value for value in curve.values if value is not None]
@@ -204,14 +199,14 @@ class Page:
         for curve in self.report.curves:
             if curve.metric == "loss" and curve.attempt and curve.at:
                 out.append(Incident(self._at(curve.at[0]), "note", self.say("html_restarted"), self.say("step", step=curve.at[0])))
-        for number, one in enumerate(self.report.findings):
-            if one.severity != "note":
-                when = ", ".join(self.span(one)[:1]) if one.steps else self.words.phase.get(one.phase or "", "")
-                out.append(Incident(self._place(one), one.severity, one.title, when, f"f{number}"))
-        end = {"completed": "fine", "failed": "error", "interrupted": "warning"}.get(run.status, "unknown")
-        if not base.config_only(self.report):
+        for number, incident in enumerate(self.report.findings):
+            if incident.severity != "note":
+                when = ", ".join(self.span(incident)[:1]) if incident.steps else self.words.phase.get(incident.phase or "", "")
+                out.append(Incident(self._place(incident), incident.severity, incident.title, when, f"f{number}"))
+        end = {"completed": "fine", "ended_early": "warning", "failed": "error", "interrupted": "warning"}.get(run.status, "unknown")
+        if not base.setup_only(self.report):
             out.append(Incident(self._end(), end, self.words.run_status[run.status], base.reached(self.report, self.words)))
-        return spread(sorted(out, key=lambda one: one.at))
+        return spread(sorted(out, key=lambda incident: incident.at))
 
     def number(self, finding: FindingView) -> int:
         """A finding's place in the report: its anchor."""
@@ -249,21 +244,25 @@ class Page:
         """Software and machine, as they were found."""
         return [(name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in self.report.run.environment.items()]
 
+    def rules(self) -> str:
+        """How many of the rules ran."""
+        return base.rules_line(self.report, self.words)
+
     def blind(self) -> list[str]:
-        """What could not be looked at."""
+        """The rules that were not checked."""
         return base.blind_lines(self.report, self.words)
 
     def troubles(self) -> list[str]:
-        """What went wrong in reading."""
-        return [f"{one.path}: {problem}" for one in self.report.run.sources for problem in one.problems] + self.report.problems
+        """Errors while reading."""
+        return [f"{source.path}: {problem}" for source in self.report.run.sources for problem in source.problems] + self.report.problems
 
     def attempts(self) -> list[tuple[str, list[str]]]:
-        """The lineage of a healed run."""
-        return base.attempt_lines(self.report, self.words)
+        """The attempts of a healed run."""
+        return advice.attempt_lines(self.report, self.words)
 
     def known(self) -> list[tuple[str, list[tuple[str, str, float]]]]:
-        """Known failures: a fix, and of each issue its name, address and score."""
-        return [(fix, [(one.issue, _address(one.issue), one.score) for one in some]) for fix, some in base.known_failures(self.report)]
+        """Similar known failures: a fix, and the name, address and score of each issue."""
+        return [(fix, [(one.issue, _address(one.issue), one.score) for one in some]) for fix, some in advice.known_failures(self.report)]
 
 
 def _address(issue: str) -> str:
@@ -273,48 +272,13 @@ def _address(issue: str) -> str:
 
 
 def spread(incidents: list[Incident]) -> list[Incident]:
-    """Incidents (by their place) moved apart by as little as lets every pin be read; none leaves the timeline."""
+    """Incidents, sorted by place, moved apart as little as needed to read every pin; none leaves the timeline."""
     gap = min(_PIN, 100.0 / max(1, len(incidents)))
     places: list[float] = []
-    for one in incidents:
-        places.append(max(one.at, places[-1] + gap) if places else one.at)
+    for incident in incidents:
+        places.append(max(incident.at, places[-1] + gap) if places else incident.at)
     limit = 100.0
     for number in reversed(range(len(places))):
         places[number] = min(places[number], limit)
         limit = places[number] - gap
-    return [msgspec.structs.replace(one, at=place) for one, place in zip(incidents, places, strict=True)]
-
-
-def side_by_side(diff: str) -> list[Row]:
-    """A unified diff as rows of two columns: what was removed beside what came for it."""
-    rows: list[Row] = []
-    old = new = 0
-    gone: list[str] = []
-    came: list[str] = []
-    for line in diff.splitlines():
-        found = re.match(r"@@ -(\d+)(?:,\d+)? \+(\d+)", line)
-        if line.startswith(("--- ", "+++ ", "\\")):
-            continue
-        if line.startswith("-"):
-            gone.append(line[1:])
-        elif line.startswith("+"):
-            came.append(line[1:])
-        else:
-            rows += _changed(gone, came, old, new)
-            old, new = old + len(gone), new + len(came)
-            gone, came = [], []
-            if found:
-                old, new = int(found[1]), int(found[2])
-                rows += [Row("gap")] if rows else []
-            else:
-                rows.append(Row("same", old, line[1:], new, line[1:]))
-                old, new = old + 1, new + 1
-    return [*rows, *_changed(gone, came, old, new)]
-
-
-def _changed(gone: Sequence[str], came: Sequence[str], old: int, new: int) -> Iterator[Row]:
-    for place in range(max(len(gone), len(came))):
-        left = gone[place] if place < len(gone) else None
-        right = came[place] if place < len(came) else None
-        kind = "changed" if left is not None and right is not None else "removed" if right is None else "added"
-        yield Row(kind, old + place if left is not None else None, left, new + place if right is not None else None, right)
+    return [msgspec.structs.replace(incident, at=place) for incident, place in zip(incidents, places, strict=True)]

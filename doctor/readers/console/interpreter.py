@@ -1,0 +1,225 @@
+"""Text of a console, line by line, into events: tracebacks, printed metrics, process ends, facts, phases, and the lines that rules want."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from doctor.core.events import Crash, Event, Fact, LogLine, Step
+from doctor.core.phases import Phase, phase_of
+from doctor.readers.base import Context
+from doctor.readers.console import facts, process_exits
+from doctor.readers.console.ipython import HEADER_NAME
+from doctor.readers.console.line_head import level, timestamp
+from doctor.readers.console.lines import Prefixes
+from doctor.readers.console.model_config import ModelConfigBlock
+from doctor.readers.console.records import MetricRecord, printed
+from doctor.readers.console.step_inference import StepInference
+from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks
+from doctor.readers.file import File
+
+_HEADER_PREFIXES = ("Original", "Group", "─", "traceback :", "|", "+")
+"""Text before a traceback's header that is part of the traceback; other text is a line of its own."""
+_MAX_LANES = 4096
+"""Lanes (ranks, hosts) with a traceback parser of their own; more share one."""
+_MESSAGE_SILENCE = 8
+"""Lines of other lanes after which an exception's message counts as complete."""
+_MAX_FACT_LINE = 2000
+"""Characters; longer lines have no facts and no process ends."""
+_SUMMARY = {
+    "train_runtime": "train.runtime_seconds",
+    "train_samples_per_second": "train.samples_per_second",
+    "train_steps_per_second": "train.steps_per_second",
+}
+"""Metric of the Trainer's last record -> fact."""
+_TRAINING_RESUMES: tuple[Phase | None, ...] = (None, "start", "load", "tokenise", "save", "eval")
+"""Phases that end with a record of the training."""
+
+
+class Interpreter:
+    """The state of one console: open blocks of each lane, the phase, the attempt, the steps of printed records.
+
+    `number` is the current line (1-based); the line reader counts it.
+    """
+
+    def __init__(self, file: File, context: Context) -> None:
+        self.file = file
+        self.steps = StepInference(context.config, context.facts)
+        self.phase: Phase | None = None
+        self.number = 1
+        self._prefixes = Prefixes()
+        self._tracebacks: dict[str, Tracebacks] = {}
+        self._ranks: dict[str, int | None] = {}
+        self._open_lanes: set[str] = set()
+        self._ends = process_exits.Ends()
+        self._model_config = ModelConfigBlock()
+        self._attempt = 0
+        self._trained = self._failed = self._completed = False
+        self._time: float | None = None
+
+    @property
+    def in_traceback(self) -> bool:
+        """Whether a traceback is open in any lane."""
+        return bool(self._open_lanes)
+
+    @property
+    def in_block(self) -> bool:
+        """Whether the next line may belong to a traceback, a failure block or a printed model, whatever it looks like."""
+        return bool(self._open_lanes) or self._ends.in_block or self._model_config.lane is not None
+
+    def text(self, text: str, *, structure: bool, wanted: bool) -> Iterator[Event]:
+        """Events of one line. `structure`: it may be part of what is always read; `wanted`: rules want the line itself."""
+        lane, rank, rest = self._prefixes.split(text)
+        if HEADER in rest:
+            before = rest[: rest.index(HEADER)]
+            if before.strip() and not any(sign in before for sign in _HEADER_PREFIXES) and not HEADER_NAME.match(before):
+                yield from self._line(lane, rank, before, structure, wanted)
+                rest = rest[len(before) :]
+        yield from self._line(lane, rank, rest, structure, wanted)
+
+    def record(self, record: MetricRecord, text: str) -> Iterator[Event]:
+        """Events of a printed metric record."""
+        if "train_runtime" in record.metrics and "loss" not in record.metrics:
+            self.file.source.records += 1
+            yield from self._summary(record)
+            return
+        # the time of an earlier line is not the time of this step
+        yield from self.training_steps(record, self._clock(text))
+
+    def training_steps(self, record: MetricRecord, time: float | None) -> list[Step]:
+        """The steps that are known after this record of the training."""
+        if self.phase in _TRAINING_RESUMES:
+            self.phase = "train"
+        self._trained = True
+        self.file.source.records += 1
+        return self.steps.feed(record, self.file.where(self.number), time)
+
+    def log_line(self, text: str, rank: int | None = None) -> LogLine:
+        """The line as an event."""
+        self._clock(text)
+        where = self.file.where(self.number)
+        return LogLine(
+            where=where, rank=rank, attempt=self._attempt, time=self._time, text=text.rstrip(), level=level(text), phase=self.phase
+        )
+
+    def close_silent(self, before: int | None = None) -> Iterator[Event]:
+        """Close the tracebacks of lanes whose message may be complete and that were silent since (or since line `before`)."""
+        limit = self.number - _MESSAGE_SILENCE if before is None else before
+        for lane in [lane for lane in self._open_lanes if lane]:
+            parser = self._tracebacks[lane]
+            if parser.silent_since is not None and parser.silent_since < limit:
+                for raised in parser.close():
+                    yield self._crash(raised, self._ranks.get(lane))
+                self._open_lanes.discard(lane)
+
+    def close(self) -> Iterator[Event]:
+        """The end of the text."""
+        left = [(raised, lane) for lane, parser in self._tracebacks.items() for raised in parser.close()]
+        for raised, lane in sorted(left, key=lambda entry: entry[0].line):
+            yield self._crash(raised, self._ranks.get(lane))
+        yield from (msgspec.structs.replace(end, phase=self.phase) for end in self._ends.close())
+        yield from self.steps.flush()
+
+    def _line(self, lane: str, rank: int | None, text: str, structure: bool, wanted: bool) -> Iterator[Event]:
+        """One line without prefix: part of a printed model or a traceback, a record, or just a line."""
+        if self._model_config.lane == lane and (model := self._model_config.feed(text)) is not None:
+            yield self._fact("model.config", model)
+        consumed, raised = self._traceback(lane, rank, text, structure)
+        for exception in raised:
+            yield from self.close_silent(before=exception.line)
+            yield self._crash(exception, rank)
+        if consumed:
+            if "traceback :" in text:
+                yield from self._process_ends(text, rank)
+            return
+        if not text.strip():
+            return
+        record = printed(text)
+        if record is not None and record.metrics:
+            yield from self.record(record, text)
+        elif len(text) < _MAX_FACT_LINE:
+            yield from self._process_ends(text, rank)
+            self._model_config.begin(lane, text)
+            if structure:
+                yield from self._facts(text)
+        if wanted:
+            yield self.log_line(text, rank)
+
+    def _traceback(self, lane: str, rank: int | None, text: str, structure: bool) -> tuple[bool, list[Raised]]:
+        """Whether the line is part of a traceback, and the exceptions that it completes."""
+        parser = self._tracebacks.get(lane)
+        if parser is None:
+            if len(self._tracebacks) >= _MAX_LANES:
+                lane = ""
+            parser = self._tracebacks.setdefault(lane, Tracebacks())
+        if structure and parser.silent_since is not None and facts.has_fact(text):
+            self._open_lanes.discard(lane)
+            return False, parser.close()
+        consumed, raised = parser.feed(text, self.number)
+        if rank is not None:
+            self._ranks[lane] = rank
+        if parser.active:
+            self._open_lanes.add(lane)
+        else:
+            self._open_lanes.discard(lane)
+        return consumed, raised
+
+    def _crash(self, raised: Raised, rank: int | None) -> Crash:
+        self._failed = True
+        self.file.source.records += 1
+        return Crash(
+            where=self.file.where(raised.line),
+            rank=rank if rank is not None else self._ends.rank,
+            attempt=self._attempt,
+            time=self._time,
+            exception=raised.exception,
+            message=raised.message,
+            frames=raised.frames,
+            phase=phase_of([frame.function for frame in raised.frames]) or self.phase,
+            chain=raised.chain,
+        )
+
+    def _clock(self, text: str) -> float | None:
+        """The time of this line; the latest one is the time of events without their own."""
+        if (time := timestamp(text)) is not None:
+            self._time = time
+        return time
+
+    def _summary(self, record: MetricRecord) -> Iterator[Event]:
+        for name, fact in _SUMMARY.items():
+            if name in record.metrics:
+                yield self._fact(fact, record.metrics[name])
+        if "train_loss" in record.metrics:
+            self._completed = True
+            yield self._fact("run.completed", True)
+
+    def _process_ends(self, text: str, rank: int | None) -> Iterator[Event]:
+        for end in self._ends.feed(text, self.file.where(self.number), rank, self._attempt):
+            yield msgspec.structs.replace(end, phase=self.phase)
+
+    def _facts(self, text: str) -> Iterator[Event]:
+        found, phase = facts.parse_facts(text)
+        if any(name == "run.started_training" for name, _ in found) or "Process rank: 0," in text or "distributed tasks at" in text:
+            yield from self._begin_attempt()
+        if phase is not None:
+            self.phase = phase
+        for name, value in found:
+            yield self._fact(name, value)
+            self.steps.learn(name, value)
+            self._completed = self._completed or name == "run.completed"
+
+    def _begin_attempt(self) -> Iterator[Event]:
+        """A start marker begins another attempt if this one has already trained or failed."""
+        if not (self._trained or self._failed):
+            return
+        yield from self.steps.flush()
+        self.steps.restart()
+        self._attempt += 1
+        self._trained = self._failed = False
+        if self._completed:
+            self._completed = False
+            yield self._fact("run.completed", False)
+
+    def _fact(self, name: str, value: object) -> Fact:
+        return Fact(where=self.file.where(self.number), attempt=self._attempt, time=self._time, name=name, value=value)

@@ -1,0 +1,151 @@
+"""What to do about a report's findings, shared by the outputs for people: remedies, commands, predictions, attempts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+
+from doctor.report.model import ChangeView, PatchView, RemedyView, Report, SimilarView
+from doctor.reporters.base import parts
+from doctor.words.catalogue import Words
+
+
+def in_guide_order(remedies: Sequence[RemedyView]) -> tuple[list[RemedyView], list[RemedyView]]:
+    """The guide's steps in its order (sections in order of appearance), and the other remedies that are of use in this run."""
+    sections: list[str] = []
+    for remedy in remedies:
+        if remedy.guide and remedy.guide.section not in sections:
+            sections.append(remedy.guide.section)
+    guide = [remedy for remedy in remedies if remedy.guide]
+    guide.sort(key=lambda remedy: (sections.index(remedy.guide.section), remedy.guide.step) if remedy.guide else (0, 0))
+    return guide, [remedy for remedy in remedies if not remedy.guide and remedy.status not in ("not_applicable", "done")]
+
+
+def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:
+    """Similar public issues, grouped by their fix, nearest first."""
+    fixes: dict[str, dict[str, SimilarView]] = {}
+    for one in sorted((one for finding in report.findings for one in finding.similar), key=lambda one: -one.score):
+        fixes.setdefault(one.remedy, {}).setdefault(one.issue, one)
+    return [(fix, list(issues.values())) for fix, issues in fixes.items()]
+
+
+def standing(remedy: RemedyView, report: Report) -> str:
+    """A remedy's status as people read it: one that applies but is not in the patch is `later` (if needed)."""
+    patched = report.patch.changes if report.patch else []
+    return "later" if remedy.status == "apply" and not (patched and all(change in patched for change in remedy.changes)) else remedy.status
+
+
+def next_commands(report: Report) -> list[str]:
+    """What to type next, one line each: install packages, write the patched config unless that is done, train with it."""
+    patch = report.patch
+    if patch is None:
+        return []
+    out = [f"pip install {' '.join(patch.packages)}"] if patch.packages else []
+    path = shlex.quote(report.run.path)
+    command = patch.command
+    if report.kind == "check" and patch.yaml:
+        out.append(f"lfdoctor check {path} --fix")
+        command = with_config(command, patch.file, report.run.path)
+    elif patch.yaml and patch.file and not patch.written:
+        given = f" --config {shlex.quote(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
+        out.append(f"lfdoctor analyze {path}{given} --patch {shlex.quote(patch.file)}")
+    return [*out, *([command] if command else [])]
+
+
+def with_config(command: str | None, old: str | None, new: str) -> str | None:
+    """A command on another config file."""
+    if command is None or old is None:
+        return command
+    return re.sub(rf"(?<!\S){re.escape(shlex.quote(old))}(?!\S)", lambda _: shlex.quote(new), command, count=1)
+
+
+def _lies_in(file: str, folder: str) -> bool:
+    """Whether `analyze folder` finds the file by itself."""
+    return PurePath(file).is_relative_to(folder) or file == folder
+
+
+def todo(report: Report) -> list[RemedyView]:
+    """What to do about the root causes: what is in the patch, else what applies, else what is manual."""
+    remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
+    if report.patch is None:
+        return [remedy for remedy in remedies if remedy.status == "apply"] or [remedy for remedy in remedies if remedy.status == "manual"]
+    chosen = [remedy for remedy in remedies if standing(remedy, report) == "apply" and remedy.changes]
+    return chosen or [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
+
+
+def launch_lines(patch: PatchView, words: Words) -> tuple[str, str]:
+    """Without the run's YAML: a sentence, and the options to give, unless the next command has them already."""
+    if patch.diff or not patch.overrides:
+        return "", ""
+    words_of = shlex.split(patch.command) if patch.command else []
+    carried = bool(words_of) and all(word in words_of or _as_flag(word, words_of) for word in patch.overrides)
+    return (words("no_yaml_command"), "") if carried else (words("no_yaml"), " ".join(patch.overrides))
+
+
+def _as_flag(word: str, words: Sequence[str]) -> bool:
+    """Whether a command has an override as `--key value`."""
+    key, _, value = word.partition("=")
+    return f"--{key}" in words and value in words
+
+
+def guide_titles(remedies: Sequence[RemedyView], words: Words) -> str:
+    """The headings of the guide's sections these remedies come from."""
+    return words("comma").join(dict.fromkeys(words.section_title[remedy.guide.section] for remedy in remedies if remedy.guide))
+
+
+def predicted_lines(patch: PatchView, words: Words) -> list[str]:
+    """What the patch is predicted to do, one sentence a line."""
+    out = []
+    memory, batch = patch.predicted.memory_gib, patch.predicted.effective_batch
+    if memory is not None and memory.after is not None:
+        out.append(
+            words(
+                "memory",
+                after=f"{memory.after:.1f}",
+                before=words("memory_before", before=f"{memory.before:.1f}") if memory.before is not None else "",
+                interval=words("memory_interval", low=f"{memory.low:.1f}", high=f"{memory.high:.1f}")
+                if memory.low is not None and memory.high is not None
+                else "",
+                capacity=words("memory_capacity", capacity=f"{memory.capacity:.1f}") if memory.capacity is not None else "",
+            )
+        )
+    if batch:
+        out.append(words("batch_kept" if batch[0] == batch[1] else "batch_changed", before=batch[0], after=batch[1]))
+    return [*out, *([patch.predicted.speed] if patch.predicted.speed else [])]
+
+
+def attempt_lines(report: Report, words: Words) -> list[tuple[str, list[str]]]:
+    """The attempts of a healed run: headline, changes, checkpoint, cause of the failure."""
+    out = []
+    for attempt in report.attempts:
+        head = words("attempt", number=attempt.number, outcome=words(f"attempt_{attempt.outcome}"), why=attempt.why)
+        lines = [change_line(change, words) for change in attempt.changes]
+        if attempt.redone is not None:
+            lines.append(
+                words("attempt_resumed", path=attempt.resumed_from, redone=attempt.redone)
+                if attempt.resumed_from
+                else words("attempt_fresh", redone=attempt.redone)
+            )
+        if attempt.cause:
+            lines.append(words("attempt_cause", title=attempt.title, cause=attempt.cause, step=attempt.last_step or 0))
+        if attempt.effective_batch:
+            lines.append(words("attempt_batch", batch=attempt.effective_batch))
+        out.append((head, lines))
+    return out
+
+
+def change_line(change: ChangeView, words: Words) -> str:
+    """One change outside the YAML's diff: `environment: KEY = value (was x)`, the key and values as code."""
+    done = words("removed") if change.op == "unset" else f"= `{_value(change.new)}`"
+    was = f" ({words('was', old=_value(change.old))})" if change.old is not None else ""
+    return f"{words(f'target_{change.target}')}: `{change.key}` {done}{was}"
+
+
+def _value(value: Any) -> str:
+    """A value as YAML writes it."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

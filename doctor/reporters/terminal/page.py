@@ -1,0 +1,206 @@
+"""The report for a terminal: verdict first, then evidence, what helps, the patch; 80 columns, with or without colour."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.style import Style
+from rich.text import Text
+
+from doctor.report.model import EvidenceView, FindingView, Report
+from doctor.reporters import advice, base
+from doctor.reporters.base import PLAIN, Screen
+from doctor.reporters.terminal.canvas import COLOURS, Canvas, to_text
+from doctor.reporters.terminal.remedies import Remedies
+from doctor.words import catalogue as wording
+from doctor.words.catalogue import Words
+
+EVIDENCE_SHOWN = 3
+"""Quotes shown of a finding; `--verbose` shows all."""
+FOLLOWED_SHOWN = 8
+"""Consequences and notes shown."""
+SOURCES_SHOWN = 12
+"""Files and read errors listed."""
+
+
+def render(report: Report, screen: Screen = PLAIN) -> str:
+    """The page as text, 80 columns or as wide as the screen."""
+    return to_text(Page(report, screen, wording.load(report.lang)).blocks(), screen)
+
+
+class Page:
+    """One report on one screen, block by block."""
+
+    def __init__(self, report: Report, screen: Screen, words: Words) -> None:
+        self.report, self.screen, self.words = report, screen, words
+        self.canvas = Canvas(screen, words)
+        self.symbols = self.canvas.symbols
+        self.remedies = Remedies(report, self.canvas)
+
+    def blocks(self) -> list[RenderableType]:
+        """All parts in reading order."""
+        roots, followed, others, notes = base.parts(self.report)
+        out: list[RenderableType] = self.attempts()
+        for place, root in enumerate(roots):
+            out += [*self.head(root), *(self.remedies.next() if place == 0 else []), *([] if self.screen.detail < 0 else self.proof(root))]
+        if not roots:
+            out += [*self.no_cause(), *self.remedies.next()]
+        if self.screen.detail < 0:
+            return out
+        if followed:
+            out += [self.canvas.heading("then"), *(self.followed(one) for one in followed[:FOLLOWED_SHOWN])]
+        for root in roots:
+            out += self.remedies.table(root)
+        if self.report.patch:
+            out += self.remedies.patch(self.report.patch)
+        for root in roots:
+            out += self.remedies.corrections(root)
+        out += self.known_failures()
+        if others:
+            out.append(self.canvas.heading("also"))
+            for place, one in enumerate(others):
+                out += [*([Text()] if place else []), *self.finding(one), *self.remedies.short(one)]
+        if notes:
+            out += [self.canvas.heading("notes"), *(self.followed(one) for one in notes[:FOLLOWED_SHOWN])]
+        return [*out, *self.bottom()]
+
+    def finding(self, finding: FindingView) -> list[RenderableType]:
+        """All of a finding."""
+        return [*self.head(finding), *self.proof(finding)]
+
+    def proof(self, finding: FindingView) -> list[RenderableType]:
+        """The quotes and the series."""
+        return [*self.evidence(finding), *self.series(finding)]
+
+    def head(self, finding: FindingView) -> list[RenderableType]:
+        """Title, sentence, confidence and place."""
+        head = self.canvas.text(finding.title)
+        head.stylize(f"bold {COLOURS[finding.severity]}" if finding.role == "root" else "bold")
+        mark = Text(f"{self.symbols[finding.severity]} ", f"bold {COLOURS[finding.severity]}")
+        facts = [self.words.how_sure(finding.confidence), finding.rule, *base.span(finding, self.words)]
+        out: list[RenderableType] = [self.canvas.beside(mark, head)]
+        if finding.text:
+            out.append(self.canvas.indented(self.canvas.text(finding.text)))
+        out.append(self.canvas.indented(self.canvas.dotted(facts)))
+        if finding.role == "root":
+            out.append(self.run_row())
+        return out
+
+    def run_row(self) -> Padding:
+        """Which run this is and how far it came."""
+        return self.canvas.indented(self.canvas.dotted(base.run_row(self.report, self.words)))
+
+    def evidence(self, finding: FindingView) -> list[RenderableType]:
+        out: list[RenderableType] = []
+        shown = len(finding.evidence) if self.screen.detail > 0 else EVIDENCE_SHOWN
+        for piece in finding.evidence[:shown]:
+            out += [Text(), self.canvas.indented(self.place(piece))]
+            around = self.screen.detail > 0
+            out += [self.canvas.indented(self.canvas.text(line, "dim"), 4) for line in (piece.before if around else [])]
+            width = max(20, self.screen.width - 6)
+            console = Console(width=width, file=io.StringIO())
+            quoted = [part for line in piece.text.split("\n") for part in Text(line).wrap(console, width)]
+            for line in quoted:
+                out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), line)))
+            out += [self.canvas.indented(self.canvas.text(line, "dim"), 4) for line in (piece.after if around else [])]
+        more = len(finding.evidence) - shown
+        return [*out, self.canvas.indented(self.canvas.text(self.words("more_evidence", count=more), "dim"))] if more > 0 else out
+
+    def place(self, piece: EvidenceView) -> Text:
+        """File and line of a quote, as a link if the terminal takes links and the file exists."""
+        place = Text(base.place(piece, self.words), "bold cyan" if self.screen.color else "")
+        path = Path(piece.source)
+        if self.screen.links and path.is_file():
+            place.stylize(Style(link=path.absolute().as_uri()))
+        return place
+
+    def series(self, finding: FindingView) -> list[RenderableType]:
+        if not finding.series:
+            return []
+        title, blocks, marks = base.sparkline(finding.series, self.screen.width - 4, self.words, unicode=self.screen.unicode)
+        colour = COLOURS[finding.severity]
+        return [
+            Text(),
+            self.canvas.indented(self.canvas.text(title, "dim")),
+            self.canvas.indented(Text(blocks, "cyan")),
+            self.canvas.indented(Text(marks, colour)),
+        ]
+
+    def followed(self, finding: FindingView) -> RenderableType:
+        """A consequence or a note in two lines at most."""
+        where = base.place(finding.evidence[0], self.words) if finding.evidence else ""
+        head = self.canvas.text(finding.title)
+        head.append("  ")
+        head.append_text(self.canvas.dotted([finding.rule, *base.span(finding, self.words), where]))
+        return self.canvas.indented(
+            self.canvas.beside(Text(f"{self.symbols['then' if finding.role == 'consequence' else 'note']} ", "dim"), head)
+        )
+
+    def attempts(self) -> list[RenderableType]:
+        """The attempts of a healed run, before the last one's findings."""
+        if not self.report.healing:
+            return []
+        out: list[RenderableType] = [
+            Text(self.words("attempts"), "bold"),
+            self.canvas.indented(self.canvas.text(self.report.healing)),
+            Text(),
+        ]
+        for head, lines in advice.attempt_lines(self.report, self.words):
+            out += [
+                self.canvas.indented(self.canvas.text(head)),
+                *(self.canvas.indented(self.canvas.text(line, "dim"), 5) for line in lines),
+            ]
+        return [*out, Text()]
+
+    def no_cause(self) -> list[RenderableType]:
+        """The verdict of a report without a root cause."""
+        kind, title, sentence = base.verdict(self.report, self.words)
+        return [
+            self.canvas.beside(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
+            self.canvas.indented(self.canvas.text(sentence)),
+            self.run_row(),
+        ]
+
+    def known_failures(self) -> list[RenderableType]:
+        """Public issues that look like this one, and what fixed them."""
+        out: list[RenderableType] = []
+        for fix, issues in advice.known_failures(self.report):
+            said = (self.words("similar_issue", issue=one.issue, score=f"{one.score:.2f}") for one in issues)
+            out += [self.canvas.indented(self.canvas.text(", ".join(said), "bold")), self.canvas.indented(self.canvas.text(fix), 4)]
+        return [self.canvas.heading("similar"), *out] if out else []
+
+    def bottom(self) -> list[RenderableType]:
+        """Rules that were not checked, files read, read errors."""
+        out: list[RenderableType] = []
+        blind = base.blind_lines(self.report, self.words)
+        if blind:
+            out += [self.canvas.heading("blind"), self.canvas.indented(self.canvas.text(self.words("semicolon").join(blind), "dim"))]
+        out.append(self.canvas.heading("read", base.rules_line(self.report, self.words)))
+        sources = self.report.run.sources
+        if not sources:
+            out.append(self.canvas.indented(self.canvas.text(self.words("no_sources"), "dim")))
+        shown = [
+            self.words("source", path=source.path, kind=source.kind, records=f"{source.records:,}")
+            for source in sources
+            if source.records or not source.problems
+        ]
+        out += [
+            self.canvas.indented(self.canvas.text(line, "dim")) for line in (shown if self.screen.detail > 0 else shown[:SOURCES_SHOWN])
+        ]
+        out += [self.canvas.indented(self.canvas.text(line, "dim")) for line in base.skipped_lines(self.report, self.words)]
+        environment = self.report.run.environment if self.screen.detail > 0 else {}
+        if environment:
+            out += [
+                self.canvas.heading("html_environment"),
+                *(self.canvas.indented(self.canvas.text(f"{name}: {value}", "dim")) for name, value in environment.items()),
+            ]
+        troubles = [f"{source.path}: {problem}" for source in sources for problem in source.problems] + self.report.problems
+        if troubles:
+            out += [
+                self.canvas.heading("problems"),
+                *(self.canvas.indented(self.canvas.text(line, "yellow")) for line in troubles[:SOURCES_SHOWN]),
+            ]
+        return out

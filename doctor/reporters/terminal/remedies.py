@@ -1,0 +1,134 @@
+"""The terminal's part about what to do: remedies, the patch, commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from doctor.report.model import FindingView, PatchView, RemedyView, Report
+from doctor.reporters import advice
+from doctor.reporters.terminal.canvas import ADVICE_COLOURS, Canvas
+
+NEXT_SHOWN = 3
+"""Remedies named under "Do next"."""
+_GAP = 2
+"""Blanks between the columns of the table of remedies."""
+_DIFF_COLOURS = {"+": "green", "-": "bright_red", "@": "cyan"}
+
+
+class Remedies:
+    """What to do about a report's findings, block by block."""
+
+    def __init__(self, report: Report, canvas: Canvas) -> None:
+        self.report, self.canvas, self.words = report, canvas, canvas.words
+
+    def next(self) -> list[RenderableType]:
+        """What to do first: the chosen remedies and the commands."""
+        todo, commands = advice.todo(self.report), advice.next_commands(self.report)
+        if not todo and not commands:
+            return []
+        canvas = self.canvas
+        lines = [canvas.indented(canvas.text(remedy.text), 4) for remedy in todo[:NEXT_SHOWN]]
+        heading = canvas.indented(Text(self.words("do_next"), "bold green"))
+        return [Text(), heading, *lines, *(canvas.command(command, 4) for command in commands)]
+
+    def table(self, finding: FindingView) -> list[RenderableType]:
+        """A root cause's remedies: the guide's steps in order, then the others that say something."""
+        guide, extra = advice.in_guide_order(finding.remedies)
+        canvas = self.canvas
+        out: list[RenderableType] = [canvas.heading("helps")]
+        if not guide and not extra:
+            return [*out, canvas.indented(canvas.text(self.words("no_remedy")))]
+        if guide:
+            titles = advice.guide_titles(guide, self.words)
+            intro = self.words("guide_order" if extra else "guide_only", titles=titles)
+            out += [canvas.indented(canvas.text(intro, "dim")), Text()]
+        out += self._rows([*guide, *extra], labelled=bool(guide))
+        left_out = sum(not remedy.guide for remedy in finding.remedies) - len(extra)
+        return [*out, *([canvas.indented(canvas.text(self.words("not_here_count", count=left_out), "dim"))] if left_out else [])]
+
+    def _rows(self, remedies: Sequence[RemedyView], *, labelled: bool) -> Iterator[RenderableType]:
+        """The remedies as a table that is interrupted by commands, which stand on lines of their own."""
+        heads = [self._head(remedy)[0 if labelled else 1 :] for remedy in remedies]
+        widths = [max(cell_len(head[column].plain) for head in heads) for column in range(len(heads[0]))]
+        indent = 2 + sum(widths) + _GAP * len(widths)
+        table = _columns(widths)
+        for remedy, head in zip(remedies, heads, strict=True):
+            table.add_row(*head, self._what(remedy))
+            if remedy.command and advice.standing(remedy, self.report) in ("apply", "later", "manual"):
+                yield self.canvas.indented(table)
+                yield self.canvas.command(remedy.command, min(indent, 8))
+                table = _columns(widths)
+        if table.row_count:
+            yield self.canvas.indented(table)
+
+    def _head(self, remedy: RemedyView) -> list[Text]:
+        """The guide's step, and the status."""
+        label = f"{self.words.section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else self.words("beyond")
+        status = advice.standing(remedy, self.report)
+        shown = Text(f"{self.canvas.advice_symbols[status]} {self.words.advice[status]}", ADVICE_COLOURS[status])
+        return [Text(label, "bold" if status == "apply" else ""), shown]
+
+    def _what(self, remedy: RemedyView) -> Text:
+        """The remedy, the reason for its status, and its cost."""
+        what = self.canvas.text(remedy.text, "dim" if remedy.status == "not_applicable" else "")
+        cost = remedy.cost if advice.standing(remedy, self.report) in ("apply", "later", "manual") else ""
+        for line in filter(None, (remedy.reason, self.words("costs", cost=cost) if cost else "")):
+            what.append("\n")
+            what.append_text(self.canvas.text(line, "dim"))
+        return what
+
+    def corrections(self, finding: FindingView) -> list[RenderableType]:
+        """Where the guide's steps differ from today's LLaMA-Factory."""
+        guide, _ = advice.in_guide_order(finding.remedies)
+        rows = [(remedy.guide, remedy.correction) for remedy in guide if remedy.guide and remedy.correction]
+        if not rows:
+            return []
+        table = Table(box=None, show_header=False, padding=(0, _GAP, 0, 0), pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for place, correction in rows:
+            table.add_row(Text(f"{self.words.section[place.section]} {place.step}"), self.canvas.text(correction))
+        return [self.canvas.heading("corrections"), self.canvas.indented(table)]
+
+    def short(self, finding: FindingView) -> list[RenderableType]:
+        """For a lesser finding only what one can do about it."""
+        canvas, out = self.canvas, list[RenderableType]()
+        for remedy in (one for one in finding.remedies if one.status in ("apply", "manual")):
+            mark = Text(f"{canvas.advice_symbols[remedy.status]} ", ADVICE_COLOURS[remedy.status])
+            out.append(canvas.indented(canvas.beside(mark, canvas.text(self.words.sentences(remedy.text, remedy.reason)))))
+        return out
+
+    def patch(self, patch: PatchView) -> list[RenderableType]:
+        """The diff (or the overrides), what it is predicted to do, and what to run next."""
+        canvas = self.canvas
+        out: list[RenderableType] = [canvas.heading("patch", patch.source or "")]
+        out += [canvas.indented(line) for line in _diff(patch)]
+        outside = [change for change in patch.changes if change.target != "config" or patch.diff is None]
+        out += [canvas.indented(canvas.text(advice.change_line(change, self.words), "green")) for change in outside]
+        said, options = advice.launch_lines(patch, self.words)
+        out += [canvas.indented(canvas.text(said))] if said else []
+        out += [canvas.command(options, 4)] if options else []
+        out += [Text() for _ in patch.notes[:1]]
+        out += [canvas.indented(canvas.beside(Text(f"{canvas.symbols['note']} "), canvas.text(note))) for note in patch.notes]
+        predicted = advice.predicted_lines(patch, self.words)
+        if predicted:
+            out += [canvas.heading("predicted"), *(canvas.indented(canvas.text(line)) for line in predicted)]
+        return out
+
+
+def _columns(widths: Sequence[int]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, _GAP, 0, 0), pad_edge=False)
+    for width in widths:
+        table.add_column(no_wrap=True, overflow="fold", min_width=width)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _diff(patch: PatchView) -> list[Text]:
+    lines = [line for line in (patch.diff or "").splitlines() if not line.startswith(("--- ", "+++ "))]
+    return [Text(line, _DIFF_COLOURS.get(line[:1], "dim")) for line in lines]

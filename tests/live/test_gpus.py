@@ -1,0 +1,187 @@
+"""Readings of GPUs through NVML: which GPUs, and what a call that fails costs. The bindings are a fake with nvidia-ml-py's names."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from doctor.live.trainer import nvml
+from doctor.live.trainer.nvml import Gpus
+from doctor.live.trainer.recorder import sample_interval
+from doctor.live.trainer.sampler import Sampler
+
+UUIDS = ["GPU-8a1b2c3d-0000", "GPU-8a1bffff-1111", "GPU-5e5e5e5e-2222"]
+MIG = "MIG-c6d4-77"
+FIGURES = {"used_gib", "total_gib", "util_percent", "power_watts", "temperature_c", "throttled"}
+
+
+class NVMLError(Exception):
+    """pynvml's."""
+
+
+class FakeNvml(types.ModuleType):
+    """Three GPUs; handles are indices, the MIG instance of GPU 2 is "mig". `broken` names functions that fail."""
+
+    def __init__(self) -> None:
+        super().__init__("pynvml")
+        self.calls: list[str] = []
+        self.broken: set[str] = set()
+        self.forbidden: set[int] = set()
+        self.reasons = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            if name in self.broken or (name == "nvmlDeviceGetHandleByIndex" and arguments[0] in self.forbidden):
+                raise NVMLError(name)
+            return self.answer(name, *arguments)
+
+        return call
+
+    def answer(self, name: str, *arguments: Any) -> Any:
+        memory = types.SimpleNamespace(used=20 << 30, total=80 << 30)
+        return {
+            "nvmlDeviceGetCount": 3,
+            "nvmlDeviceGetHandleByIndex": arguments[0] if arguments else None,
+            "nvmlDeviceGetUUID": UUIDS[arguments[0]].encode() if name == "nvmlDeviceGetUUID" else None,
+            "nvmlDeviceGetHandleByUUID": "mig",
+            "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": 2,
+            "nvmlDeviceGetIndex": arguments[0] if arguments else None,
+            "nvmlDeviceGetMemoryInfo": memory,
+            "nvmlDeviceGetUtilizationRates": types.SimpleNamespace(gpu=97),
+            "nvmlDeviceGetPowerUsage": 412_300,
+            "nvmlDeviceGetTemperature": 61,
+            "nvmlDeviceGetCurrentClocksEventReasons": self.reasons,
+        }.get(name)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    module = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return module
+
+
+def indices(readings: dict[str, float]) -> set[int]:
+    return {int(name.split(".")[1]) for name in readings}
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, {0, 1, 2}),
+        ("", set()),
+        ("1", {1}),
+        ("2, 0", {0, 2}),
+        ("-1", set()),
+        ("0,-1,2", {0}),
+        ("0,7,1", {0}),
+        ("0,3,1", {0}),
+        ("NoDevFiles", set()),
+        (UUIDS[1], {1}),
+        ("GPU-5e5e", {2}),
+        ("GPU-8a1b", set()),  # two begin with it
+        (f"GPU-5e5e,{UUIDS[0]}", {0, 2}),
+        ("GPU-none,1", set()),
+        (MIG, {2}),
+        ("MIG-GPU-5e5e5e5e-2222/1/0", {2}),
+    ],
+)
+def test_the_visible_gpus_are_read(fake, monkeypatch, visible, expected):
+    """Indices, full and shortened UUIDs and MIG names mean what they mean to CUDA; an entry that names no GPU hides the rest."""
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert indices(Gpus().read()) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "lost"),
+    [
+        ("nvmlDeviceGetMemoryInfo", {"used_gib", "total_gib"}),
+        ("nvmlDeviceGetUtilizationRates", {"util_percent"}),
+        ("nvmlDeviceGetPowerUsage", {"power_watts"}),
+        ("nvmlDeviceGetTemperature", {"temperature_c"}),
+        ("nvmlDeviceGetCurrentClocksEventReasons", {"throttled"}),
+    ],
+)
+def test_a_failing_call_costs_its_figure(fake, function, lost):
+    """Utilisation under MIG, memory of a unified-memory GPU: all other figures of all GPUs are still there."""
+    fake.broken.add(function)
+    readings = Gpus().read()
+    assert set(readings) == {f"gpu.{index}.{name}" for index in range(3) for name in FIGURES - lost}
+
+
+def test_the_figures_have_their_units(fake):
+    """GiB, percent, watts, degrees."""
+    readings = Gpus().read()
+    assert [readings[f"gpu.1.{name}"] for name in ("used_gib", "total_gib", "util_percent", "power_watts", "temperature_c")] == [
+        20.0, 80.0, 97.0, 412.3, 61.0,
+    ]  # fmt: skip
+
+
+def test_a_gpu_without_permission_costs_that_gpu(fake, monkeypatch):
+    """The others are read, with and without CUDA_VISIBLE_DEVICES."""
+    fake.forbidden.add(1)
+    assert indices(Gpus().read()) == {0, 2}
+    for visible, expected in (("1,2", {2}), ("GPU-5e5e", {2})):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert indices(Gpus().read()) == expected
+
+
+@pytest.mark.parametrize("broken", [set(), {"nvmlInit"}, {"nvmlDeviceGetCount"}, {"nvmlDeviceGetHandleByIndex"}])
+def test_nvml_is_initialized_once(fake, broken):
+    """Whatever fails when the GPUs are looked up is not tried again every second."""
+    fake.broken |= broken
+    gpus = Gpus()
+    for _ in range(3):
+        gpus.read()
+    assert fake.calls.count("nvmlInit") == 1
+
+
+@pytest.mark.parametrize(
+    ("reasons", "throttled"),
+    [(0x0, 0.0), (0x1, 0.0), (0x2, 0.0), (0x4, 0.0), (0x4 | 0x1, 0.0), (0x8, 1.0), (0x20, 1.0), (0x40, 1.0), (0x80, 1.0), (0x44, 1.0)],
+)
+def test_the_power_cap_is_no_throttling(fake, reasons, throttled):
+    """nvml.h: hardware slowdown 0x8, thermal 0x20 and 0x40, power brake 0x80; 0x4 is the power cap of a GPU at full load."""
+    fake.reasons = reasons
+    assert Gpus().read()["gpu.0.throttled"] == throttled
+
+
+def test_older_bindings_have_another_name(fake, monkeypatch):
+    """Before nvidia-ml-py 12.535 the event reasons were called throttle reasons."""
+    monkeypatch.setattr(fake, "nvmlDeviceGetCurrentClocksEventReasons", None, raising=False)
+    monkeypatch.setattr(fake, "nvmlDeviceGetCurrentClocksThrottleReasons", lambda _: 0x40, raising=False)
+    assert Gpus().read()["gpu.0.throttled"] == 1.0
+
+
+def test_without_the_bindings_the_rest_is_read(monkeypatch, tmp_path):
+    """No pynvml: host, process and disk are sampled all the same, and only the first rank of a node samples them."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    whole, other = Sampler(tmp_path, whole=True).read(), Sampler(tmp_path, whole=False).read()
+    assert "disk.free_gib" in whole
+    assert set(other) <= {"process.rss_gib"}
+
+
+def test_a_gib_is_two_to_the_thirty(fake, monkeypatch):
+    """The figures of the sampler and of the GPUs count in the same unit."""
+    monkeypatch.setattr(
+        fake, "nvmlDeviceGetMemoryInfo", lambda _: types.SimpleNamespace(used=1_073_741_824, total=2_147_483_648), raising=False
+    )
+    readings = Gpus().read()
+    assert (readings["gpu.0.used_gib"], readings["gpu.0.total_gib"], nvml.GIB) == (1.0, 2.0, 1_073_741_824)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "expected"), [(0, 1.0), (599, 1.0), (600, 1.0), (1200, 2.0), (6000, 10.0), (18_000, 30.0), (90_000, 30.0)]
+)
+def test_samples_become_rarer(elapsed, expected):
+    """One a second for ten minutes, then every 600th of the time so far, never more than 30 s apart."""
+    assert sample_interval(elapsed) == pytest.approx(expected)

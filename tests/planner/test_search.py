@@ -1,0 +1,109 @@
+"""Which remedies the cheapest sufficient set holds: prices, order, thresholds; told by hand, with savings that the test invents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from doctor.planner import search
+from doctor.planner.prediction import EXPLAINED, Predictor
+from doctor.planner.situation import Situation
+from doctor.rulebook.model import Op, Remedy
+from doctor.support.texts import Text
+
+QWEN = {"model_name_or_path": "Qwen/Qwen2.5-7B-Instruct", "stage": "sft", "finetuning_type": "lora", "template": "qwen"}
+
+
+class Savings:
+    """A predictor: each key of the config saves its GiB from a peak of `before`; up to `enough` fits."""
+
+    def __init__(self, before: float, enough: float, saved: Mapping[str, float]) -> None:
+        self.before, self.enough, self.saved = before, enough, saved
+
+    def after(self, situation: Situation) -> float:
+        return self.before - sum(gib for key, gib in self.saved.items() if key in situation.config)
+
+
+def remedy(key: str, effect: Any = "neutral", *, requires: tuple[str, ...] = (), price: float | None = None) -> Remedy:
+    """A remedy that sets one key."""
+    patch = [Op(set={key: True})]
+    return Remedy(
+        id=key, text=Text(key, key), patch=patch, effect=effect, requires=list(requires), price=price, done_if={f"config.{key}": True}
+    )
+
+
+def chosen(remedies: list[Remedy], saved: Mapping[str, float], need: float) -> tuple[list[str], bool | None]:
+    """The ids that the search takes to free `need` GiB of 20, and whether that is enough."""
+    found = search.cheapest(remedies, Situation({}, {}, {}), {}, (), Savings(20.0, 20.0 - need, saved))  # type: ignore[arg-type]
+    return ([step.id for step, _ in found.steps], found.enough) if found else ([], None)
+
+
+@pytest.mark.parametrize(("neutral", "taken"), [(2, "neutral"), (4, "package")])
+def test_two_neutral_remedies_cost_less_than_a_package_and_four_more(neutral: int, taken: str) -> None:
+    """A remedy that needs a package costs as much as three neutral ones."""
+    many = [remedy(f"n{number}") for number in range(neutral)]
+    saved = {**{one.id: 1.0 for one in many}, "package": float(neutral)}
+    ids, enough = chosen([*many, remedy("package", requires=("p",))], saved, float(neutral))
+    assert enough
+    assert ids == (["package"] if taken == "package" else [one.id for one in many])
+
+
+@pytest.mark.parametrize(("neutral", "taken"), [(9, "neutral"), (11, "changing")])
+def test_ten_neutral_remedies_weigh_as_much_as_a_change_of_the_training(neutral: int, taken: str) -> None:
+    """Each of the neutral ones is needed, so that there is one way to take them."""
+    saved = {"changing": float(neutral)}
+    price = {f"n{number}": 1.0 for number in range(neutral)}
+    ids, _ = chosen(
+        [remedy("changing", "changes_training"), _bundle(neutral)], {**saved, "bundle": float(neutral), **price}, float(neutral)
+    )
+    assert ids == (["changing"] if taken == "changing" else ["bundle"])
+
+
+def _bundle(count: int) -> Remedy:
+    """Stands for that many neutral remedies: the same price at once."""
+    return remedy("bundle", price=count * search.PRICE["neutral"])
+
+
+def test_of_two_that_do_the_same_at_the_same_price_the_first_is_taken() -> None:
+    """Equal prices: the guide's order decides."""
+    assert chosen([remedy("first"), remedy("second")], {"first": 2.0, "second": 2.0}, 2.0)[0] == ["first"]
+
+
+def test_the_place_in_the_guide_decides_only_between_equal_prices() -> None:
+    """A neutral remedy at the guide's end goes before one that needs a package at its beginning."""
+    idle = [remedy(f"idle{number}") for number in range(4)]
+    remedies = [remedy("package", requires=("p",)), *idle, remedy("neutral")]
+    assert chosen(remedies, {"package": 2.0, "neutral": 2.0}, 2.0)[0] == ["neutral"]
+
+
+@pytest.mark.parametrize(("gib", "taken"), [(0.05, False), (0.15, True)])
+def test_what_saves_less_than_a_tenth_of_a_gib_is_not_proposed(gib: float, taken: bool) -> None:
+    """Not even where nothing else helps."""
+    assert chosen([remedy("small")], {"small": gib}, 5.0) == ((["small"], False) if taken else ([], None))
+
+
+def test_a_direct_cure_goes_before_what_makes_room() -> None:
+    """A price below a neutral one's names the cure of the cause."""
+    remedies = [remedy("room"), remedy("cure", price=0.5)]
+    assert [one.id for one in search.direct_first(remedies)] == ["cure", "room"]
+    assert chosen(remedies, {"room": 2.0, "cure": 2.0}, 2.0)[0] == ["cure"]
+
+
+def test_the_search_is_bounded() -> None:
+    """Twelve remedies that never suffice have 4,096 combinations; it stops at its bound and returns the best that it met."""
+    many = [remedy(f"n{number}") for number in range(12)]
+    ids, enough = chosen(many, {one.id: 0.2 for one in many}, 19.0)
+    assert enough is False
+    assert 1 <= len(ids) <= 12
+
+
+@pytest.mark.parametrize(("share", "predicts"), [(EXPLAINED + 0.05, True), (EXPLAINED - 0.05, False), (0.55, True), (0.45, False)])
+def test_an_estimate_that_explains_less_than_half_of_what_was_held_predicts_nothing(share: float, predicts: bool) -> None:
+    """What filled the GPU is then something that the model of the memory does not know."""
+    base = Predictor.for_run(Situation(QWEN, {}, {}), {}, 80.0)
+    assert base is not None
+    held = base.base.allocated_gib / share
+    facts = {"allocated_gib": held - 1.0, "wanted_gib": 1.0}
+    assert (Predictor.for_run(Situation(QWEN, {}, {}), facts, 80.0) is not None) is predicts
