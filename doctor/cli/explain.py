@@ -60,10 +60,10 @@ class Explanation:
         trial = [words("trial")] if rule.status == "trial" else []
         facts = [rule.id, words.severity[rule.severity], words.how_sure(rule.confidence), rule.cause, *trial]
         out: list[RenderableType] = [
-            Text(self.open(rule.title.in_language(words.lang)), "bold"),
+            Text(self.open(rule.title.get(words.lang)), "bold"),
             Text("  " + words("comma").join(facts), "dim"),
         ]
-        out += self.section("means", [f"- {self.open(body.in_language(words.lang))}" for body in rule.body])
+        out += self.section("means", [f"- {self.open(body.get(words.lang))}" for body in rule.body])
         out += self.section("when_seen", self.seen())
         out += self.section("refines", [", ".join(rule.refines)] if rule.refines else [])
         out += self.section("explains", [", ".join(rule.explained_by)] if rule.explained_by else [])
@@ -115,7 +115,7 @@ class Explanation:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for remedy in self.rule.remedies:
-            text = Flowing(self.open(remedy.text.in_language(self.words.lang)))
+            text = Flowing(self.open(remedy.text.get(self.words.lang)))
             for line in self.about(remedy):
                 text.append(f"\n{line}", "dim")
             place = remedy.guide_step
@@ -124,7 +124,7 @@ class Explanation:
 
     def about(self, remedy: Remedy) -> list[str]:
         """What a remedy costs, and what to run."""
-        cost = [self.open(remedy.cost.in_language(self.words.lang))] if remedy.cost else []
+        cost = [self.open(remedy.cost.get(self.words.lang))] if remedy.cost else []
         command = [self.words("command", command=self.open(remedy.command))] if remedy.command else []
         return [*cost, *command, *([self.words("effect_changes")] if remedy.effect == "changes_training" else [])]
 

@@ -42,7 +42,7 @@ def list_rules(
     rules = [rule for rule in load_rules()[0].rules if family in ("", rule.family)]
     if one_of(kind, ("table", "json"), "--format") == "json":
         keys = ("id", "cause", "symptom", "severity", "status", "confidence")
-        rows = [{**{key: getattr(rule, key) for key in keys}, "title": rule.title.in_language(lang)} for rule in rules]
+        rows = [{**{key: getattr(rule, key) for key in keys}, "title": rule.title.get(lang)} for rule in rules]
         write_out(json.dumps(rows, ensure_ascii=False, indent=2) + "\n")
     else:
         write_out(_table(rules, lang), encoding=None)
@@ -61,7 +61,7 @@ def _table(rules: list[Rule], lang: str) -> str:
         table.add_column(no_wrap=no_wrap, overflow="fold")
     said = load(lang)
     for rule in rules:
-        table.add_row(Text(rule.id), Text(said.severity[rule.severity], COLOURS[rule.severity]), Flowing(rule.title.in_language(lang)))
+        table.add_row(Text(rule.id), Text(said.severity[rule.severity], COLOURS[rule.severity]), Flowing(rule.title.get(lang)))
     return to_text([table], screen())
 
 
