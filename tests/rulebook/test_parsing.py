@@ -42,7 +42,7 @@ def test_a_rule_file_becomes_a_rule(tmp_path):
     """Every part of a plain rule arrives where the engine and the planner look for it."""
     rule = parsing.parse_rule(written(tmp_path, RULE), {})
     assert (rule.family, rule.detector, rule.params["contains"]) == ("memory", "log_pattern", ["needle"])
-    assert rule.title.in_language("ko") == "바늘"
+    assert rule.title.get("ko") == "바늘"
     assert rule.remedies[0].patch[0].set == {"stage": "pt"}
 
 
