@@ -24,7 +24,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 CORE = {"jinja2", "msgspec", "pyyaml", "rich", "typer"}
 OPTIONAL = {
     "apprise", "distributed", "fsspec", "google_crc32c", "hyperscan", "joblib", "numpy", "pandas", "plotly", "prometheus_client", "psutil",
-    "pyarrow", "pynvml", "ray", "sklearn", "zstandard",
+    "pyarrow", "pynvml", "ray", "scipy", "sklearn", "zstandard",
 }  # fmt: skip
 """Import names of the libraries that doctor/ may ask doctor/support/optional.py for."""
 DISTRIBUTIONS = {

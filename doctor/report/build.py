@@ -133,7 +133,7 @@ class ReportWriter:
         body = next((body for body in rule.body if _may_say(body, scope)), None)
         return FindingView(
             rule=rule.id,
-            cause=rule.cause,
+            cause=None if rule.cause == "unknown" else rule.cause,
             symptom=rule.symptom,
             family=rule.family,
             severity=rule.severity,

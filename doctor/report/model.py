@@ -126,7 +126,7 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     """One finding, in one language."""
 
     rule: str
-    cause: str
+    cause: str | None
     symptom: str
     family: str
     severity: Literal["error", "warning", "note"]

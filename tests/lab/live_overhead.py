@@ -19,6 +19,7 @@ from transformers.trainer_callback import CallbackHandler
 from transformers.utils import logging
 
 from doctor.live.trainer import callback as live
+from doctor.live.trainer import owner
 from doctor.live.trainer.sampler import Sampler
 
 STEPS, ROUNDS = 4000, 7
@@ -38,7 +39,7 @@ def per_step(make: Callable[[], list[Any]], log_every: int) -> float:
     """Median over rounds of the microseconds that one step's events take (step begin and end, and a log every `log_every` steps)."""
     times = []
     for _ in range(ROUNDS):
-        live.OWNERS.clear()
+        owner.OWNERS.clear()
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             events, args, state, control = handler(make(), Path(folder))
             spent = 0.0
@@ -58,7 +59,7 @@ def per_step(make: Callable[[], list[Any]], log_every: int) -> float:
 
 
 def journal_bytes() -> float:
-    live.OWNERS.clear()
+    owner.OWNERS.clear()
     with tempfile.TemporaryDirectory() as folder:
         events, args, state, control = handler([live.DoctorCallback(folder, warn=False)], Path(folder))
         for step in range(1, STEPS + 1):

@@ -23,7 +23,7 @@ from typing import Any
 
 from doctor.config import yaml_edit
 from doctor.core.events import ConfigSeen, Fact, Where
-from doctor.diagnosis.causes import judge
+from doctor.diagnosis.causes import assign_roles
 from doctor.diagnosis.engine import Engine
 from doctor.planner import plan as planner
 from doctor.planner.situation import Situation, advise
@@ -158,10 +158,10 @@ def grid() -> Iterator[tuple[str, Config]]:
 
 def remedies() -> dict[str, Remedy]:
     """All shared remedies by name: the guide's steps and those beyond."""
-    from doctor.rulebook import loader
+    from doctor.rulebook import parsing
 
     folder = rules_folder()
-    shared = loader._shared_remedies(folder, loader._load_guide(folder / "guide.yaml"))
+    shared = parsing._shared_remedies(folder, parsing._load_guide(folder / "guide.yaml"))
     import msgspec
 
     return {name: msgspec.convert(body, Remedy) for name, body in shared.items()}
@@ -236,7 +236,7 @@ def fixes(config: Config) -> Config | None:
     """The config as `check` would mend it; None where it offers nothing, or says itself that more is wrong."""
     engine = Engine(rule for rule in BOOK.rules if rule.detector in ("config", "options"))
     engine.feed(ConfigSeen(where=Where("config"), values=config))
-    found = judge(engine.findings())
+    found = assign_roles(engine.findings())
     plan = planner.plan(found, engine.run, BOOK)
     if plan.patch is None:
         return None

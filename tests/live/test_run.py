@@ -284,7 +284,7 @@ def test_an_idle_server_is_not_asked(tmp_path, word, asked):
     command = [*lfdoctor(tmp_path / "d", script, "--silence", "1"), word]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(PYTHONPATH=path), timeout=60)
     assert (done.returncode, done.stdout) == (0, "still here\n")
-    assert ("The training stands still [environment/process-stands-still]" in done.stderr) is asked
+    assert ("The training hangs [environment/process-stands-still]" in done.stderr) is asked
     assert ("lfdoctor asks" in (tmp_path / "d" / "lfdoctor-stacks-rank0.txt").read_text()) is asked
 
 

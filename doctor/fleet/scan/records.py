@@ -230,7 +230,7 @@ def _findings(report: Report) -> list[FindingRecord]:
         rows.append(
             FindingRecord(
                 rule=finding.rule,
-                cause=finding.cause,
+                cause=finding.cause or "unknown",
                 symptom=finding.symptom,
                 severity=finding.severity,
                 role=finding.role,

@@ -54,7 +54,7 @@ class HealAttempt(msgspec.Struct, kw_only=True):
     @property
     def cause(self) -> str:
         """The cause of its failure; `unknown` without one."""
-        return self.root.cause if self.root else "unknown"
+        return (self.root.cause if self.root else None) or "unknown"
 
     @property
     def last_step(self) -> int:
@@ -74,4 +74,4 @@ class HealAttempt(msgspec.Struct, kw_only=True):
         if root is None or root.symptom in ("killed", "stall") or root.cause == "hub_unreachable":
             return True
         started = self.last_step > 0
-        return started and (root.symptom == "nonfinite" or root.family in ("distributed", "device") or root.cause == "unknown")
+        return started and (root.symptom == "nonfinite" or root.family in ("distributed", "device") or root.cause is None)

@@ -153,7 +153,7 @@ def _output_dir(base: HealAttempt, changed: set[str], point: Checkpoint | None) 
 
 
 def _is_sure(root: FindingView | None) -> bool:
-    return root is not None and root.confidence >= MIN_CONFIDENCE and root.cause != "unknown"
+    return root is not None and root.confidence >= MIN_CONFIDENCE and root.cause is not None
 
 
 def _without_bad_patch(attempt: HealAttempt) -> HealAttempt:
