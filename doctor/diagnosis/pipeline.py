@@ -22,11 +22,13 @@ from doctor.planner import plan
 from doctor.planner.launching import is_llamafactory
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.readers import reading as readers
+from doctor.readers.base import Reader
+from doctor.readers.discovery import ChosenRun, choose_run
 from doctor.readers.file import Progress
 from doctor.readers.registry import READERS
 from doctor.report import context
 from doctor.report.build import Diagnosis, build
-from doctor.report.model import Report, SkippedView, SourceView
+from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView, SourceView
 from doctor.report.status import run_status
 from doctor.rulebook.findings import RankedFinding
 
@@ -75,11 +77,12 @@ def run_analysis(
 
     `previous_attempts` are failed attempts of the same job: what they changed is not proposed again.
     """
-    paths = [path] if isinstance(path, str | Path) else list(path)
     tools = tools or Tools.load()
     engine = Engine(tools.book.rules, tools.detectors)
     kinds = (*READERS, *tools.added.readers)
     given = Path(config) if config else None
+    chosen = _chosen([path] if isinstance(path, str | Path) else list(path), kinds)
+    paths = chosen.paths
     reading = readers.read(
         paths, literals=engine.literals, line_patterns=engine.line_patterns, config=given, readers=kinds, progress=progress
     )
@@ -103,7 +106,8 @@ def run_analysis(
     )
     said = verdict("analyze", status, ranked, engine.run)
     diagnosis = Diagnosis(
-        path=reading.root,
+        path=chosen.path,
+        other_runs=[OtherRunView(other) for other in (*chosen.others, *reading.other_runs)[:OTHER_RUNS]],
         run=engine.run,
         ranked=ranked,
         plan=planned,
@@ -119,6 +123,13 @@ def run_analysis(
         llamafactory=is_llamafactory(engine.run, launch) or not engine.run.config,
     )
     return Analysis(build(diagnosis, tools.book, lang), judged, engine.run)
+
+
+def _chosen(paths: list[str | Path], kinds: tuple[Reader, ...]) -> ChosenRun:
+    """What to read: of a single folder with several runs, one of them."""
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        return choose_run(str(paths[0]), kinds)
+    return ChosenRun(", ".join(map(str, paths)), list(map(str, paths)))
 
 
 def check(

@@ -1,141 +1,289 @@
-"""The files below a folder that may be readable, by a bounded walk that never opens weights, pipes or data sets."""
+"""Which files below a folder belong to one run: `analyze` and `scan` ask the same walk. No file is opened.
+
+- A folder with what a trainer writes (trainer_log.jsonl, trainer_state.json, event files, ...) is a run; its checkpoint, TensorBoard and
+  log folders are parts of it. A run in one of its other folders is another run.
+- A folder with console logs and one run below it is that run.
+- Console logs next to several runs belong to the run with the same name.
+- Other console logs are runs by themselves, grouped by job (`job-7.out` with `job-7.err`).
+- `wandb/` holds one run per `run-...` folder; a single one belongs to the run around it.
+"""
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
-import stat
-from collections.abc import Iterator
-from itertools import islice
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
+from doctor.readers.base import Reader
+from doctor.readers.console.reader import Console
 from doctor.readers.formats.compression import plain_name
+from doctor.readers.listing import Entry, Listing, LocalListing
+from doctor.readers.registry import READERS
+from doctor.readers.walk import worth_a_look
 
-DEPTH = 3
-"""Levels of subfolders that are read: output_dir, attempt, checkpoint."""
-FILES = 5000
-"""Files returned in all."""
-CROWD = 1000
-"""A folder with more entries is a data set: only files whose names say that a training wrote them are returned."""
-_MAX_ENTRIES = 200_000
-"""Entries of one folder that are listed."""
-_EXAMPLES = 3
-"""Skipped paths that are kept as examples for each reason."""
+DEPTH = 12
+"""Folders below a root that are visited."""
+MAX_FILES = 2000
+"""Files of a run that are listed."""
+_JOINED_DEPTH = 4
+"""Folders between a console log and the output folder that it belongs to: `saves/MODEL/lora/sft`."""
+_PART_DEPTH = 3
+"""Folders below a run in which its files are looked for."""
 
-_SKIPPED_FOLDERS = frozenset(
-    {".git", ".cache", "__pycache__", "node_modules", ".venv", "venv", "site-packages", ".mypy_cache", ".pytest_cache"}
+_MAY_BE_CONSOLE = re.compile(r"(?:.*[-_.])?(?:train(?:ing)?|running|run)[-_.]?(?:[-_.]\w+)?\.txt", re.IGNORECASE)
+"""Text files that a reader would open to see what they are; here the name decides."""
+_SETTINGS = re.compile(r".*\.(?:ya?ml|sh|bash|slurm|sbatch)|.*(?:ds_|deepspeed|zero)[^/]*\.json|readme\.md", re.IGNORECASE)
+_PART = re.compile(
+    r"checkpoint-\d+|global_step\d+|runs|logs?|tb|tensorboard|tf?events|wandb|swanlab|swanlog|attempt_\d+|node_?\d+", re.IGNORECASE
 )
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".npy", ".npz")
-_ARCHIVES = (".tar", ".tgz", ".zip", ".7z")
-_DATA = (".arrow", ".parquet", ".csv", ".tsv")
-_OTHERS = (
-    ".lock", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".pdf", ".mp4", ".mp3", ".wav", ".jinja", ".model", ".tiktoken", ".pyc",
-    ".so", ".py", ".ipynb", ".html", ".js", ".css", ".whl",
-)  # fmt: skip
-_SKIPPED_NAMES = frozenset(
-    {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json",
-     "generation_config.json", "preprocessor_config.json", "model.safetensors.index.json", "requirements.txt", "dataset_info.json"}
-)  # fmt: skip
-_TRAINING_NAMES = ("log", "trainer_", "events.out", "train", ".yaml", ".yml", ".out", ".err", "results.json", "config.json")
+_LOGS = re.compile(r"logs?|slurm(?:[-_]?logs?)?|std|consoles?|out", re.IGNORECASE)
+_SKIPPED = re.compile(r"\.git|\.cache|__pycache__|node_modules|\.?venv|site-packages|\..*_cache|.*\.reports")
+_TRACKED_RUN = re.compile(r"(?:offline-)?run-\S+")
+"""Name of W&B's and SwanLab's folder of one run (wandb/sdk/wandb_settings.py `sync_dir`)."""
+_TRACKERS = re.compile(r"wandb|swanlog|swanlab", re.IGNORECASE)
+_TRAINER_FILES = frozenset({"trainer_log", "trainer_state", "training_args", "results"})
+_HISTORIES = frozenset({"journal", "trainer_log", "trainer_state", "tensorboard", "wandb", "swanlab"})
+"""Kinds of files that hold a run's course. A folder in a run without any of them holds a copy of its results."""
+_STREAM = re.compile(
+    r"(?:^|[-_.])(?:std)?(?:out|err)(?:or|put)?(?=$|[-_.])|(?:^|[-_.])(?:local[-_]?)?(?:rank|node|worker)[-_]?\d+|\.(?:log|txt|gz|stdout|stderr|\d+)(?=$|\.)",
+    re.IGNORECASE,
+)
+_GENERIC = frozenset({"", "console", "train", "training", "log", "run", "running", "nohup", "output", "main", "lfdoctor", "stdout"})
 
 
-class Skipped(msgspec.Struct):
-    """What was not read: reason -> number of files (or folders), and the first of them."""
+class RunFiles(msgspec.Struct, frozen=True):
+    """A run: its path (a folder, or the stem of its console logs), the paths to read, and its files.
 
-    reasons: dict[str, tuple[int, list[str]]] = {}
+    `problems` say what could not be listed; without `entries` there is nothing to read.
+    """
 
-    def note(self, reason: str, path: str, count: int = 1) -> None:
-        """Count a path that was skipped for this reason."""
-        number, examples = self.reasons.get(reason, (0, []))
-        self.reasons[reason] = (number + count, [*examples, path] if len(examples) < _EXAMPLES else examples)
+    path: str
+    paths: list[str]
+    entries: list[Entry] = []
+    problems: list[str] = []
 
-
-def unwanted(name: str) -> str | None:
-    """Why a file of this name is never opened; None if it may be readable (training_args.bin has no weights)."""
-    low = plain_name(Path(name.lower()))
-    if low == "training_args.bin" or low.endswith(("_snapshot.pickle", ".pickle")):
-        return None
-    for endings, reason in ((_WEIGHTS, "weights"), (_ARCHIVES, "archive"), (_DATA, "data set"), (_OTHERS, "other file")):
-        if low.endswith(endings):
-            return reason
-    return "other file" if low in _SKIPPED_NAMES else None
+    @property
+    def changed(self) -> int:
+        """The newest modification time of its files, nanoseconds since 1970; 0 if unknown."""
+        return max((entry.changed for entry in self.entries), default=0)
 
 
-def worth_a_look(name: str) -> bool:
-    """Whether a file of this name may be readable."""
-    return unwanted(name) is None
+@lru_cache(4096)
+def kind_of(name: str, readers: tuple[Reader, ...] = READERS) -> tuple[str, str]:
+    """(Role, reader's kind) of a file of this name. The role is `output`, `console`, `settings`, or empty."""
+    path = Path(name)
+    reader = next((reader for reader in readers if reader.claims(Path(plain_name(path)), b"") or reader.claims(path, b"")), None)
+    kind = reader.kind if reader is not None else ""
+    if getattr(reader, "output", False):
+        return "output", kind
+    if isinstance(reader, Console) or _MAY_BE_CONSOLE.fullmatch(plain_name(path)):
+        return "console", kind
+    return "settings" if worth_a_look(name) and (reader is not None or _SETTINGS.fullmatch(name)) else "", kind
 
 
-def walk(root: Path, skipped: Skipped) -> Iterator[Path]:
-    """Regular files under `root`, `DEPTH` levels deep, in a fixed order. A folder is visited once, however many links lead to it."""
-    seen: set[tuple[int, int]] = set()
-    budget = [FILES]
-    yield from _walk(root, 0, seen, budget, skipped)
-
-
-def _walk(folder: Path, depth: int, seen: set[tuple[int, int]], budget: list[int], skipped: Skipped) -> Iterator[Path]:
+def runs_below(root: str, listing: Listing | None = None, readers: tuple[Reader, ...] = READERS) -> Iterator[RunFiles]:
+    """The runs of a folder, each once; the folder's own run, if it is one, first. Nothing for a file."""
+    listing = listing or LocalListing()
+    top = root.rstrip("/\\") or root
     try:
-        status = folder.stat()
-        entries = _entries(folder, skipped)
+        next(iter(listing.list(top)), None)
+    except NotADirectoryError:
+        return
     except OSError:
-        skipped.note("unreadable", str(folder))
-        return
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    if status.st_ino:
-        seen.add((status.st_dev, status.st_ino))
-    folders: list[Path] = []
-    for entry in entries:
-        kind = _kind(entry)
-        if kind == "folder":
-            folders += [Path(entry.path)] if entry.name not in _SKIPPED_FOLDERS else []
-        elif kind != "file":
-            skipped.note("no regular file", entry.path)
-        elif (reason := unwanted(entry.name)) is not None:
-            skipped.note(reason, entry.path)
-        elif budget[0] <= 0:
-            skipped.note("too many files", entry.path)
+        pass  # the walk notes it as a problem
+    yield from _Walk(listing, readers).visit(top, 0, ())
+
+
+class ChosenRun(msgspec.Struct, frozen=True):
+    """The run of a folder that a report is about: `path` is its name, `paths` are to be read, `others` are the paths of the other runs."""
+
+    path: str
+    paths: list[str]
+    others: list[str] = []
+
+
+def choose_run(folder: str, readers: tuple[Reader, ...] = READERS) -> ChosenRun:
+    """The run whose output lies in the folder itself, else the one that changed last. A folder with one run or none is read as a whole."""
+    runs = [run for run in runs_below(folder, readers=readers) if run.entries]
+    if len(runs) < 2:
+        far = [path for run in runs for path in run.paths if path != run.path and run.path == folder.rstrip("/\\")]
+        return ChosenRun(folder, [folder, *far])
+    chosen = runs[0] if runs[0].path == (folder.rstrip("/\\") or folder) else max(runs, key=lambda run: run.changed)
+    return ChosenRun(chosen.path, chosen.paths, [run.path for run in runs if run is not chosen])
+
+
+class _Folder(msgspec.Struct):
+    """A listing, sorted by the role of its names."""
+
+    path: str
+    outputs: list[Entry] = []
+    consoles: list[Entry] = []
+    settings: list[Entry] = []
+    parts: list[str] = []
+    folders: list[str] = []
+    problems: list[str] = []
+
+    def files(self) -> list[Entry]:
+        """Everything in it that can be read."""
+        return [*self.outputs, *self.consoles, *self.settings]
+
+
+class _Walk:
+    def __init__(self, listing: Listing, readers: tuple[Reader, ...]) -> None:
+        self.listing, self.readers = listing, readers
+
+    def look(self, path: str) -> _Folder:
+        """List a folder; what cannot be listed or is no regular file becomes a problem."""
+        folder = _Folder(path)
+        try:
+            for entry in self.listing.list(path):
+                self._sort(entry, folder)
+        except OSError as error:
+            folder.problems.append(f"{path}: cannot be listed: {error.strerror or error}")
+        for names in (folder.parts, folder.folders):
+            names.sort()
+        return folder
+
+    def _sort(self, entry: Entry, folder: _Folder) -> None:
+        name = entry.name
+        if entry.kind == "folder":
+            if not _SKIPPED.fullmatch(name):
+                part = _PART.fullmatch(name) or (name in ("files", "logs") and _TRACKED_RUN.fullmatch(_name(folder.path)))
+                (folder.parts if part else folder.folders).append(entry.path)
+            return
+        role, _ = kind_of(name, self.readers)
+        if entry.kind == "odd":
+            if role in ("output", "console") or "." not in name:
+                folder.problems.append(f"{entry.path}: a link to a folder, a dead link or a pipe: not followed")
+        elif role:
+            {"output": folder.outputs, "console": folder.consoles, "settings": folder.settings}[role].append(entry)
+
+    def visit(self, path: str, depth: int, given: Sequence[Entry]) -> Iterator[RunFiles]:
+        """The runs of a folder and below it. `given` are console logs from other folders that carry this folder's name."""
+        here = self.look(path)
+        if here.outputs:
+            nested = [run for run in self._below(here.folders, depth, {}) if self._holds(run, _HISTORIES)]
+            yield self._run(here, given, whole=not nested)
+            yield from nested
+            return
+        logs = [part for part in here.parts if _LOGS.fullmatch(_name(part))]
+        named, consoles = self._match(here, logs)
+        tracked = [run for part in here.parts if _TRACKERS.fullmatch(_name(part)) for run in self._of_tracker(part, depth)]
+        below = itertools.chain(self._below(here.folders, depth, named), tracked if len(tracked) > 1 else ())
+        first = list(itertools.islice(below, 3))
+        own = [*consoles, *given]
+        if first and self._are_one(first, here, own):
+            yield self._run(here, given, whole=True, also=first)
+            return
+        yield from first
+        yield from below
+        if first:
+            yield from self._consoles(here, own, alone=False)
+            yield from tracked if len(tracked) == 1 else ()
+        elif own or any(self._holds_output(part) for part in here.parts if part not in logs):
+            yield from self._consoles(here, own, alone=True)
+        elif len(tracked) == 1:
+            yield from tracked
         else:
-            budget[0] -= 1
-            yield Path(entry.path)
-    for subfolder in folders:
+            if here.problems:
+                yield RunFiles(here.path, [], [], here.problems)
+            for part in here.parts:
+                yield from self.visit(part, depth + 1, ())
+
+    def _of_tracker(self, path: str, depth: int) -> Iterator[RunFiles]:
+        """The runs of W&B's or SwanLab's folder: one per folder that the tracker made."""
+        for folder in self.look(path).folders:
+            if _TRACKED_RUN.fullmatch(_name(folder)):
+                yield from self.visit(folder, depth + 1, ())
+
+    def _are_one(self, runs: Sequence[RunFiles], here: _Folder, own: Sequence[Entry]) -> bool:
+        """Whether the runs below a folder are the one that its console logs and settings are of.
+
+        That is a single run, or a trainer's output folder and the folder of whatever watched it.
+        """
+        limit = depth_of(here.path) + (_JOINED_DEPTH if own else 2)
+        trained = sum(self._holds(run, _TRAINER_FILES) for run in runs)
+        single = len(runs) == 1 or (len(runs) == 2 and trained == 1 and all(self._holds(run, _HISTORIES) for run in runs))
+        return single and bool(own or here.settings) and all(depth_of(run.path) <= limit and not run.problems for run in runs)
+
+    def _holds(self, run: RunFiles, kinds: frozenset[str]) -> bool:
+        return any(kind_of(entry.name, self.readers)[1] in kinds for entry in run.entries)
+
+    def _below(self, folders: Sequence[str], depth: int, named: dict[str, list[Entry]]) -> Iterator[RunFiles]:
         if depth < DEPTH:
-            yield from _walk(subfolder, depth + 1, seen, budget, skipped)
-        else:
-            skipped.note("too deep", str(subfolder))
+            for folder in folders:
+                yield from self.visit(folder, depth + 1, named.get(folder, ()))
+
+    def _match(self, here: _Folder, logs: Sequence[str]) -> tuple[dict[str, list[Entry]], list[Entry]]:
+        """Console logs here and in log folders: by the run folder with the same name, and the rest."""
+        by_name = {_job(_name(folder)): folder for folder in here.folders}
+        named: dict[str, list[Entry]] = defaultdict(list)
+        rest = []
+        for entry in [*here.consoles, *(entry for folder in logs for entry in self.look(folder).consoles)]:
+            owner = by_name.get(_job(entry.name))
+            if owner is None:
+                rest.append(entry)
+            else:
+                named[owner].append(entry)
+        return named, rest
+
+    def _holds_output(self, part: str) -> bool:
+        inside = self.look(part)
+        return bool(inside.outputs or inside.consoles) or any(self._holds_output(part) for part in inside.parts[:4])
+
+    def _consoles(self, here: _Folder, consoles: Sequence[Entry], *, alone: bool) -> Iterator[RunFiles]:
+        """Runs of which only console logs are left: one per job; a folder with one job is a run as a whole."""
+        jobs: dict[str, list[Entry]] = defaultdict(list)
+        for entry in consoles:
+            job = _job(entry.name)
+            jobs["" if job in _GENERIC else job].append(entry)
+        if alone and len(jobs) > 1 and "" in jobs:
+            main = jobs.pop("")
+            jobs[next(iter(jobs))] += main
+        if alone and len(jobs) <= 1:
+            yield self._run(here, (), whole=True)
+            return
+        for job, entries in sorted(jobs.items()):
+            yield _found(f"{here.path}/{job or 'console'}", [entry.path for entry in entries], entries, [])
+
+    def _run(self, here: _Folder, given: Sequence[Entry], *, whole: bool, also: Sequence[RunFiles] = ()) -> RunFiles:
+        """The run of this folder: all of it, or, if there are other runs below, its own files and parts."""
+        entries, problems = here.files(), list(here.problems)
+        for part in [*here.parts, *(here.folders if whole else ())]:
+            self._gather(part, entries, problems, 0)
+        paths = [here.path] if whole else [*(entry.path for entry in here.files()), *here.parts]
+        far = [path for run in also if depth_of(run.path) > depth_of(here.path) + _PART_DEPTH for path in run.paths]
+        return _found(here.path, [*paths, *far, *(entry.path for entry in given)], [*entries, *given], problems)
+
+    def _gather(self, path: str, entries: list[Entry], problems: list[str], depth: int) -> None:
+        """Add the files of a run's parts."""
+        inside = self.look(path)
+        entries += inside.files()
+        problems += inside.problems
+        if depth < _PART_DEPTH and len(entries) < MAX_FILES:
+            for part in [*inside.parts, *inside.folders]:
+                self._gather(part, entries, problems, depth + 1)
 
 
-def _entries(folder: Path, skipped: Skipped) -> list[os.DirEntry[str]]:
-    """The folder's entries in natural order; of a crowded folder only those with training names."""
-    with os.scandir(folder) as listing:
-        entries = list(islice(listing, CROWD + 1))
-        if len(entries) > CROWD:
-            count = len(entries)
-            entries = [entry for entry in entries if _is_training_name(entry.name)]
-            for entry in islice(listing, _MAX_ENTRIES):
-                count += 1
-                if _is_training_name(entry.name) and len(entries) < FILES:
-                    entries.append(entry)
-            skipped.note("crowded folder", str(folder), count - len(entries))
-    return sorted(entries, key=lambda entry: natural_sort_key(entry.name))
+def _found(path: str, paths: list[str], entries: Sequence[Entry], problems: list[str]) -> RunFiles:
+    kept = sorted(entries, key=lambda entry: entry.path)[:MAX_FILES]
+    return RunFiles(path, paths if kept else [], kept, problems[:20])
 
 
-def _is_training_name(name: str) -> bool:
-    low = name.lower()
-    return any(word in low for word in _TRAINING_NAMES)
+def _name(path: str) -> str:
+    return re.split(r"[\\/]", path)[-1]
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    """`file`, `folder`, or empty for anything else (pipes, sockets, devices, dead links)."""
-    try:
-        mode = entry.stat().st_mode
-    except OSError:
-        return ""
-    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else ""
+def depth_of(path: str) -> int:
+    """Number of folders in a path."""
+    return len(re.split(r"[\\/]", path))
 
 
-def natural_sort_key(name: str) -> list[tuple[int, int | str]]:
-    """Natural order: `checkpoint-9` before `checkpoint-10`."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"([0-9]{1,18})", name) if part]
+def _job(name: str) -> str:
+    """The name of a console log without stream, rank and endings."""
+    return _STREAM.sub("", name.lower()).strip("-_. ")

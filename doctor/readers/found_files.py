@@ -15,9 +15,9 @@ from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.readers import remote
 from doctor.readers.base import Reader, ReaderBase
 from doctor.readers.console.reader import Console
-from doctor.readers.discovery import Skipped, natural_sort_key, walk
 from doctor.readers.file import HEAD, File, IteratorStream, Progress, Source, unpacked_head, utf16
 from doctor.readers.formats.compression import compression
+from doctor.readers.walk import Skipped, natural_sort_key, walk
 from doctor.support.optional import pip_install
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -35,6 +35,7 @@ class FoundFiles:
         self.files: list[tuple[Reader, File]] = []
         self.sources: list[Source] = []
         self.skipped = Skipped()
+        self._seen: set[Path] = set()
         self._readers, self._progress = readers, progress
 
     def add(self, path: str | Path) -> None:
@@ -98,6 +99,9 @@ class FoundFiles:
 
     def _claim(self, path: Path, *, explicit: bool, shown: str | None = None) -> None:
         """Give the file to the first reader that claims it. One that the user named (`explicit`) is a source even if none does."""
+        if path.absolute() in self._seen:
+            return
+        self._seen.add(path.absolute())
         head = unpacked_head(path)
         shown = str(path) if shown is None else shown
         source = Source(shown, "", _size(path))

@@ -57,6 +57,7 @@ class Reading:
         self._before_run: list[Event] = []
         self._found = FoundFiles(readers, progress)
         self.skipped = self._found.skipped
+        self.other_runs: list[str] = []
         for path in paths:
             self._found.add(path)
 

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from doctor.errors import NOTHING_TO_READ, DoctorError
-from doctor.readers.discovery import DEPTH, FILES, Skipped, unwanted
 from doctor.readers.file import CHUNK
 from doctor.readers.formats.compression import compression, decompressor
+from doctor.readers.walk import DEPTH, FILES, Skipped, unwanted
 from doctor.support.optional import MissingPackage, need
 
 MAX_COPIED = 4 << 30

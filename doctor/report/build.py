@@ -26,6 +26,7 @@ from doctor.report.model import (
     FindingView,
     GuideView,
     MemoryView,
+    OtherRunView,
     PatchView,
     PredictedView,
     RemedyView,
@@ -87,6 +88,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     problems: Sequence[str] = ()
     config_path: str | None = None
     llamafactory: bool = True
+    other_runs: Sequence[OtherRunView] = ()
 
 
 def build(diagnosis: Diagnosis, book: Rulebook, lang: str) -> Report:
@@ -103,6 +105,7 @@ def build(diagnosis: Diagnosis, book: Rulebook, lang: str) -> Report:
         healthy=diagnosis.verdict == "healthy",
         cause=next((finding.cause for finding in findings if finding.role == "root"), None),
         run=run_view(diagnosis.run, diagnosis.path, diagnosis.status, diagnosis.sources, diagnosis.skipped),
+        other_runs=[msgspec.structs.replace(other, path=clean(other.path)) for other in diagnosis.other_runs],
         findings=findings,
         patch=writer.patch(diagnosis.plan.patch) if diagnosis.plan.patch else None,
         could_not_look=[BlindView(unchecked.rule.id, unchecked.missing) for unchecked in diagnosis.unchecked],

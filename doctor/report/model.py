@@ -18,6 +18,10 @@ Verdict = Literal["failed", "unhealthy", "healthy", "undecided"]
 verdict."""
 
 
+OTHER_RUNS = 20
+"""Other runs of a folder that a report lists; `lfdoctor scan` lists all."""
+
+
 class ToolView(msgspec.Struct, frozen=True):
     """The program that wrote the report."""
 
@@ -66,6 +70,13 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     steps: StepsView = StepsView()
     sources: list[SourceView] = []
     skipped: list[SkippedView] = []
+
+
+class OtherRunView(msgspec.Struct, frozen=True):
+    """Another run in the folder that was given; it was not read, so its status is unknown."""
+
+    path: str
+    status: Status = "unknown"
 
 
 class EvidenceView(msgspec.Struct, frozen=True):
@@ -229,6 +240,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     healthy: bool
     cause: str | None
     run: RunView
+    other_runs: list[OtherRunView] = []
     findings: list[FindingView] = []
     patch: PatchView | None = None
     could_not_look: list[BlindView] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -178,6 +179,19 @@ def blind_lines(report: Report, words: Words) -> list[str]:
     """The rules that were not checked, one line per missing input, the most missed first."""
     counts = Counter(words.what_missed(unchecked.missing) for unchecked in report.could_not_look)
     return [words("blind_rule" if count == 1 else "blind_rules", count=count, missing=missing) for missing, count in counts.most_common()]
+
+
+def other_run_lines(report: Report, words: Words) -> list[str]:
+    """What else lies in the folder: which run this report is about, how to see all, and the other runs' paths."""
+    if not report.other_runs:
+        return []
+    paths = [report.run.path, *(other.path for other in report.other_runs)]
+    try:
+        folder = os.path.commonpath(paths)
+    except ValueError:  # absolute and relative paths mixed, or other drives
+        folder = report.run.path
+    known = (f"{other.path} ({words.run_status[other.status]})" if other.status != "unknown" else other.path for other in report.other_runs)
+    return [words("other_runs_scan", path=report.run.path, folder=shlex.quote(folder)), *known]
 
 
 def sparkline(series: dict[str, Any], width: int, words: Words, *, unicode: bool = True) -> list[str]:

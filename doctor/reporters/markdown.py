@@ -79,6 +79,9 @@ class Document:
             out.append(folded(f"{words('also')}: {len(others)}", inside))
         if notes:
             out.append(folded(f"{words('notes')}: {len(notes)}", [self.lines(notes)]))
+        others_here = base.other_run_lines(self.report, words)
+        if others_here:
+            out += [f"**{words('other_runs')}**", "\n".join(f"- {escaped(line)}" for line in others_here)]
         out.append(folded(words("details"), self.bottom()))
         return [*out, f"<sub>{words('written_by', tool=self.report.tool.name, version=self.report.tool.version)}</sub>"]
 

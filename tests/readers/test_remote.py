@@ -19,7 +19,7 @@ import zstandard
 
 from doctor.errors import DoctorError
 from doctor.readers import file, reading
-from doctor.readers.discovery import CROWD
+from doctor.readers.walk import CROWD
 from tests.readers.helpers import Seen, jsonl, log_record
 
 LOG = jsonl(*(log_record(step) for step in range(1, 6))).encode()

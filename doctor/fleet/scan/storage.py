@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import msgspec
+from typing import Any, Protocol
 
 from doctor.errors import NOTHING_TO_READ, DoctorError
+from doctor.readers.listing import Entry, Kind, Listing, LocalListing
 from doctor.support.optional import need
 
-Kind = Literal["file", "folder", "odd"]
 
-
-class Entry(msgspec.Struct, frozen=True):
-    """An entry of a folder: `size` in bytes, `changed` in nanoseconds (0: unknown); `odd`: a pipe, device or dead link."""
-
-    name: str
-    path: str
-    kind: Kind
-    size: int = 0
-    changed: int = 0
-    tag: str = ""
-
-
-class Storage(Protocol):
+class Storage(Listing, Protocol):
     """Lists folders and fingerprints files."""
-
-    def list(self, folder: str) -> Iterator[Entry]:
-        """The entries of a folder. Raises OSError."""
-        ...
 
     def ends(self, entry: Entry) -> bytes:
         """Bytes from both ends of a file, to notice changes; empty if the listing is enough."""
@@ -54,13 +35,8 @@ def storage_of(root: str) -> Storage:
     return Local()
 
 
-class Local:
-    """Local files. Links to files are followed, links to folders are not: their targets are found where they are."""
-
-    def list(self, folder: str) -> Iterator[Entry]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                yield _local(entry)
+class Local(LocalListing):
+    """Local files."""
 
     def ends(self, entry: Entry) -> bytes:
         """The first and the last 4 KiB."""
@@ -82,17 +58,6 @@ class Local:
 
 _END = 4096
 """Bytes of each end of a file that are compared."""
-
-
-def _local(entry: os.DirEntry[str]) -> Entry:
-    try:
-        status = entry.stat()
-    except OSError:
-        return Entry(entry.name, entry.path, "odd")
-    if stat.S_ISDIR(status.st_mode):
-        return Entry(entry.name, entry.path, "odd" if entry.is_symlink() else "folder")
-    kind: Kind = "file" if stat.S_ISREG(status.st_mode) else "odd"
-    return Entry(entry.name, entry.path, kind, status.st_size, status.st_mtime_ns)
 
 
 class Remote:

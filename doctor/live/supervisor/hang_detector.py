@@ -19,9 +19,9 @@ from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.tools import Tools
 from doctor.live.trainer import stacks
 from doctor.live.trainer.monitor import alert
-from doctor.readers.discovery import natural_sort_key
 from doctor.readers.file import File, Source
 from doctor.readers.stacks import Stacks
+from doctor.readers.walk import natural_sort_key
 from doctor.support.decoding import json_decoder
 from doctor.support.process_tree import descendants, end_group, kill_tree
 from doctor.words import catalogue

@@ -20,8 +20,8 @@ from doctor.diagnosis.tools import Tools
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.planner.plan import Plan
 from doctor.readers import reading
-from doctor.readers.discovery import Skipped, natural_sort_key, walk
 from doctor.readers.registry import READERS
+from doctor.readers.walk import Skipped, natural_sort_key, walk
 from doctor.report.build import Diagnosis, build
 from doctor.report.model import FindingView
 from doctor.report.status import run_status

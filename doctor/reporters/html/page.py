@@ -252,6 +252,10 @@ class Page:
         """The rules that were not checked."""
         return base.blind_lines(self.report, self.words)
 
+    def other_runs(self) -> list[str]:
+        """The other runs in the folder."""
+        return base.other_run_lines(self.report, self.words)
+
     def troubles(self) -> list[str]:
         """Errors while reading."""
         return [f"{source.path}: {problem}" for source in self.report.run.sources for problem in source.problems] + self.report.problems

@@ -175,6 +175,9 @@ class Page:
     def bottom(self) -> list[RenderableType]:
         """Rules that were not checked, files read, read errors."""
         out: list[RenderableType] = []
+        others = base.other_run_lines(self.report, self.words)
+        if others:
+            out += [self.canvas.heading("other_runs"), *(self.canvas.indented(self.canvas.text(line)) for line in others)]
         blind = base.blind_lines(self.report, self.words)
         if blind:
             out += [self.canvas.heading("blind"), self.canvas.indented(self.canvas.text(self.words("semicolon").join(blind), "dim"))]
