@@ -109,7 +109,7 @@ class _Foreign(DoctorError):
 
 
 def _report(error: DoctorError, *, alone: bool) -> int:
-    """Says on stderr why one of several files was not checked; raises the error for a single one."""
+    """Print on stderr why a file was not checked; with a single file raise the error."""
     if alone:
         raise error
     typer.echo(f"lfdoctor: {' '.join(str(error).split())}", err=True)
@@ -179,7 +179,7 @@ def _unsafe(text: str, values: Mapping[str, Any], patch: PatchView, is_json: boo
 
 
 def _write(path: Path, text: str) -> None:
-    """Replaces the file; the first original stays beside it as NAME.orig. Raises DoctorError."""
+    """Replace the file; keep the first original as NAME.orig. Raises DoctorError."""
     backup = path.with_name(f"{path.name}.orig")
     try:
         if not backup.exists():

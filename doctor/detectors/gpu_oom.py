@@ -119,14 +119,14 @@ def _add_place(known: dict[str, Any], event: LogLine | Crash) -> None:
     place = place_of(event.frames) if isinstance(event, Crash) else "save" if any(said in event.text for said in SAVING_WORDS) else None
     if place is not None and (known.get("place") in (None, "forward", "backward")):
         known["place"] = place
-    told = PHASE_OF_PLACE.get(known.get("place", ""))
-    phase = told or (event.phase if event.phase != "start" else None) or known.get("phase")
+    phase_of_place = PHASE_OF_PLACE.get(known.get("place", ""))
+    phase = phase_of_place or (event.phase if event.phase != "start" else None) or known.get("phase")
     if phase is not None:
         known["phase"] = phase
 
 
 def _config_facts(known: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """What the message means beside the config; nothing where no config is known."""
+    """Facts that combine the message with the config; empty if no config is known."""
     if not run.config:
         return {}
     facts: dict[str, Any] = {}
