@@ -84,14 +84,14 @@ def main() -> int:
         done = subprocess.run([*without_rights(), sys.executable, "-c", SCAN, argument], cwd=ROOT, check=False, timeout=4 * bound)
         wall = time.perf_counter() - begin
         rows = parquet.read_table(work / "runs.parquet").to_pylist() if done.returncode == 0 else []
-        told = {row["path"].rpartition("/")[2]: row for row in rows if "/hostile/" in row["path"]}
+        rows_by_run = {row["path"].rpartition("/")[2]: row for row in rows if "/hostile/" in row["path"]}
         for name in (CORRUPT, UNPACKED, LOOP, FORBIDDEN, PIPE, LARGE):
-            row = told.get(name)
+            row = rows_by_run.get(name)
             said = row and (row["error"] or "; ".join(row["problems"][:2]) or row["evidence"] or row["status"])
             print(f"{name}: {row['outcome'] if row else 'MISSING'}: {str(said)[:160]}")
         print(f"{len(rows)} rows; ended after {wall:.0f} s (bound {bound:.0f} s)")
-        silent = [name for name, row in told.items() if row["outcome"] == "analyzed" and not (row["problems"] or row["cause"])]
-        return 0 if len(told) == 6 and wall <= bound and not silent else 1
+        silent = [name for name, row in rows_by_run.items() if row["outcome"] == "analyzed" and not (row["problems"] or row["cause"])]
+        return 0 if len(rows_by_run) == 6 and wall <= bound and not silent else 1
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ from tests.reporters import samples
 USUAL = ("loss", "grad_norm", "learning_rate", "throughput")
 OTHERS = tuple(f"group{number % 6}/metric{number}" for number in range(METRICS - len(USUAL)))
 CANVAS = "[...document.querySelectorAll('.page:not([hidden]) .canvas')]"
-WATCH = """window.told = {busy: 0};
-new PerformanceObserver(seen => seen.getEntries().forEach(one => { told.busy = Math.max(told.busy, one.duration); }))
+WATCH = """window.times = {busy: 0};
+new PerformanceObserver(seen => seen.getEntries().forEach(entry => { times.busy = Math.max(times.busy, entry.duration); }))
   .observe({type: 'longtask'});
-new MutationObserver(() => { if (!told.first && document.querySelector('[data-drawn]')) told.first = performance.now(); })
+new MutationObserver(() => { if (!times.first && document.querySelector('[data-drawn]')) times.first = performance.now(); })
   .observe(document, {subtree: true, childList: true, attributes: true, attributeFilter: ['data-drawn']});
 addEventListener('DOMContentLoaded', () => document.querySelector('.page:not([hidden]) .plots')?.scrollIntoView({behavior: 'instant'}));"""
 CLICK = """new Promise(done => { const begin = performance.now(), plot = document.querySelector('.page:not([hidden]) .canvas');
@@ -63,11 +63,11 @@ def watched(browser: Any, path: Path, slower: int) -> dict[str, float]:
     while not tab.evaluate(DRAWN):
         tab.wait_for_timeout(5)
     drawn = tab.evaluate("new Promise(done => requestAnimationFrame(() => done(performance.now())))")
-    told = {"all": drawn, "verdict": tab.evaluate(PAINTED)}
+    times = {"all": drawn, "verdict": tab.evaluate(PAINTED)}
     if tab.evaluate(f"{CANVAS}.length"):
-        told |= {"first": tab.evaluate("told.first"), "click": tab.evaluate(CLICK), "busy": tab.evaluate("told.busy")}
+        times |= {"first": tab.evaluate("times.first"), "click": tab.evaluate(CLICK), "busy": tab.evaluate("times.busy")}
     tab.close()
-    return told
+    return times
 
 
 def line(tabs: list[dict[str, float]]) -> str:

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
 READ = (
     "import sys; from doctor.readers import reading; "
-    "print(sum(len(one) if isinstance(one, list) else 1 for one in reading.read([sys.argv[1]]).batches()))"
+    "print(sum(len(batch) if isinstance(batch, list) else 1 for batch in reading.read([sys.argv[1]]).batches()))"
 )
 POLARS = "import sys, polars; polars.read_ndjson(sys.argv[1])"
 PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"

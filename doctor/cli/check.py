@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file, write_out
+from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file, write_out
 from doctor.errors import BAD_USAGE, DoctorError
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def check(
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
     lang: Lang = "en",
-    fail_on: Annotated[
-        str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")
-    ] = "error",
+    fail_on: FailOn = "error",
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
