@@ -30,9 +30,16 @@ CLOSE = 1.0
 """Points within which settings count as equally good; a judgement."""
 
 SPIKE: dict[str, list[Any]] = {"window": [7, 9], "noise": [100, 200], "z": [4.0, 4.25, 4.5, 5.0], "ratio": [1.4], "repeat": [1.3, 1.5]}
+"""Grid of loss_spike settings."""
+
 SPIKE_FIXED: dict[str, Any] = {"arm": 12, "rise": 0.05, "grad_ratio": 3.0, "early_ratio": 1.5}
+"""loss_spike settings that are not searched."""
+
 LEVEL: dict[str, list[Any]] = {"hold": [9, 11], "z": [6.0, 7.0], "lift": [3.0, 4.0], "ratio": [1.3]}
+"""Grid of divergence settings."""
+
 LEVEL_FIXED: dict[str, Any] = {"best": 25, "noise": 200, "short_ratio": 1.5}
+"""divergence settings that are not searched."""
 
 
 class Outcome(NamedTuple):

@@ -37,6 +37,7 @@ RANGE = 30
 """An alarm counts for a change up to this many records after it."""
 
 HERE = Where("curve")
+"""Place of all events of a curve."""
 
 Alarm = tuple[int, int]
 """First and last step of a match."""

@@ -127,6 +127,7 @@ PUBLIC: dict[str, Places] = {
     "trainscope CUSUM": cusum,
     "robust z 8 of log loss / 100": robust_log,
 }
+"""Name in the table -> rule."""
 
 
 def on_steps(places: Places) -> Rule:

@@ -22,6 +22,7 @@ from doctor.rulebook import loader
 from doctor.rulebook.model import Rule
 
 HERE = Where("made")
+"""Place of all events."""
 
 
 def records(number: int) -> Iterator[Step]:

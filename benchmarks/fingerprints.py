@@ -34,8 +34,13 @@ from doctor.fleet.scan import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 ABOUT = ("ORIGIN.md", "expected.yaml")
+"""Files of a fixture that are not part of the run."""
+
 CONSOLES = (".log", ".txt", ".out", ".err")
+"""Suffixes of consoles."""
+
 TOOLS = Tools.load()
+"""Detectors, rules and readers, loaded once."""
 
 
 class Failure(NamedTuple):

@@ -41,6 +41,7 @@ if __name__ == "__main__":
     print(json.dumps({"runs": found.runs, "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                       "coordinator_s": sum(resource.getrusage(resource.RUSAGE_SELF)[:2])}))
 """
+"""Scans in a child process and prints its figures as JSON."""
 
 
 PRETEND = """

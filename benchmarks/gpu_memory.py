@@ -25,7 +25,10 @@ from doctor import estimate
 from tests.lab.memory_oracle import case
 
 GIB = 2**30
+"""Bytes per GiB."""
+
 NEEDED = ("torch", "transformers", "peft", "llamafactory")
+"""Packages that must be installed."""
 
 
 def cases() -> Iterator[dict[str, Any]]:

@@ -29,6 +29,7 @@ NAMES = (
     "learning_rate", "per_device_train_batch_size", "lora_rank", "cutoff_len", "warmup_ratio", "packing", "flash_attn", "lr_scheduler_type",
     "neftune_noise_alpha", "template", "bf16", "gradient_accumulation_steps", "weight_decay", "optim", "max_grad_norm", "versions.torch",
 )  # fmt: skip
+"""Names of varied keys."""
 
 
 def column(kind: str, runs: int, chance: Any) -> tuple[list[Any], list[bool]]:

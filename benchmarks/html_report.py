@@ -28,19 +28,30 @@ from tests.browser.conftest import DRAWN, FLAGS, chromium
 from tests.reporters import samples
 
 USUAL = ("loss", "grad_norm", "learning_rate", "throughput")
+"""Metrics of an ordinary report."""
+
 OTHERS = tuple(f"group{number % 6}/metric{number}" for number in range(METRICS - len(USUAL)))
+"""Names of further metrics."""
+
 CANVAS = "[...document.querySelectorAll('.page:not([hidden]) .canvas')]"
+"""JavaScript: the plots of the page shown."""
+
 WATCH = """window.times = {busy: 0};
 new PerformanceObserver(seen => seen.getEntries().forEach(entry => { times.busy = Math.max(times.busy, entry.duration); }))
   .observe({type: 'longtask'});
 new MutationObserver(() => { if (!times.first && document.querySelector('[data-drawn]')) times.first = performance.now(); })
   .observe(document, {subtree: true, childList: true, attributes: true, attributeFilter: ['data-drawn']});
 addEventListener('DOMContentLoaded', () => document.querySelector('.page:not([hidden]) .plots')?.scrollIntoView({behavior: 'instant'}));"""
+"""JavaScript run before the page: records the longest task and the first plot, in ms."""
+
 CLICK = """new Promise(done => { const begin = performance.now(), plot = document.querySelector('.page:not([hidden]) .canvas');
   document.querySelector('.page:not([hidden]) button.log').click();
   const shown = () => requestAnimationFrame(() => done(performance.now() - begin));
   const look = () => plot._fullLayout.yaxis.type === 'log' ? shown() : setTimeout(look); look(); })"""
+"""JavaScript: milliseconds from a click on "log" to the changed plot."""
+
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
+"""JavaScript: milliseconds to the first contentful paint."""
 
 
 def page(steps: int, metrics: tuple[str, ...]) -> str:

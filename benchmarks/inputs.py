@@ -28,13 +28,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 HOST = "node-07"
+"""Host name in the inputs."""
+
 TAGS = (
     "train/loss", "train/grad_norm", "train/learning_rate", "train/epoch", "train/num_input_tokens_seen", "train/train_runtime",
     "train/train_tokens_per_second", "eval/loss", "eval/runtime", "eval/samples_per_second", "eval/steps_per_second",
     "train/rewards/chosen", "train/rewards/rejected", "train/rewards/accuracies", "train/rewards/margins", "train/logps/chosen",
     "train/logps/rejected", "train/logits/chosen", "train/logits/rejected", "train/sft_loss",
 )  # fmt: skip
+"""TensorBoard tags of an event file."""
+
 RECORDS = 50_000
+"""Maximum loss records of a realistic console."""
 
 
 def clock(seconds: float) -> str:
@@ -254,6 +259,7 @@ def table() -> list[int]:
 
 
 TABLE = table()
+"""The CRC table, built once."""
 
 
 def varint(value: int) -> bytes:
@@ -298,6 +304,7 @@ MAKERS: dict[str, Callable[[int], Iterator[str | bytes]]] = {
     "bars": bars, "hostile": hostile, "flood": flood, "records": records,
     "trainer_log": trainer_log, "trainer_state": trainer_state, "events": events,
 }  # fmt: skip
+"""KIND -> function that makes the input."""
 
 
 def run_folder(number: int, out: Path) -> None:

@@ -23,6 +23,7 @@ from doctor.diagnosis.pipeline import Analysis
 from doctor.report.quoting import quotes
 
 THRESHOLDS = (0.0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+"""Similarity thresholds tried, 0..1."""
 
 
 def _given(index: known_issues.Index) -> known_issues.Index:

@@ -23,6 +23,7 @@ from doctor.errors import DoctorError
 from doctor.memory import Estimate, estimate
 
 FACTS = "stack shard offload n_gpus gpu chunked_loss precision optimizer attention lora_dtype notes method".split()  # noqa: SIM905
+"""Columns that determine the estimate besides the options."""
 
 README_RULE = {"full": 18.0, "pure": 8.0, "lora": 2.0, "8": 1.0, "4": 0.5}
 """GB per billion parameters in LLaMA-Factory's README (table "Hardware Requirement"); ignores length and batch."""
@@ -66,6 +67,7 @@ RULES: dict[str, Callable[[Mapping[str, str], Estimate], float]] = {
     "README multipliers": readme_rule,
     "weights, gradients, optimizer": states_rule,
 }
+"""Name in the table -> estimate in GiB."""
 
 
 def measured(path: Path) -> Iterator[tuple[Mapping[str, str], Estimate, float]]:

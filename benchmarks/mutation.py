@@ -27,7 +27,10 @@ from doctor.rulebook import loader
 from doctor.rulebook.model import Rule
 
 LISTS = ("any_of", "none_of", "frames")
+"""Parameters from which a mutant drops an expression."""
+
 LIMITS = ("phase", "exception", "cut_off", "ascending")
+"""Parameters that a mutant drops."""
 
 
 def mutants(rule: Rule) -> Iterator[tuple[str, Rule]]:

@@ -24,8 +24,13 @@ from doctor.errors import DoctorError
 from doctor.readers import reading as readers
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
+"""A number as logs write it."""
+
 IN_DICT = re.compile(rf"['\"](?:eval_)?loss['\"]: ['\"]?({NUMBER})")
+"""A loss in a dict line."""
+
 LOSS_WITH_STEP = re.compile(rf"(?:step|iteration)\W{{0,10}}\d+\b.{{0,300}}?\b(?:train_|val_|lm )?loss\s*[:=]\s*({NUMBER})", re.I)
+"""A loss in a line with a step."""
 
 
 def plain(path: Path, text: str) -> Iterator[float]:

@@ -34,19 +34,34 @@ import inputs
 
 ROOT = Path(__file__).parent.parent
 ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
+"""Our command for a finished report."""
+
 READ = (
     "import sys; from doctor.readers import reading; "
     "print(sum(len(batch) if isinstance(batch, list) else 1 for batch in reading.read([sys.argv[1]]).batches()))"
 )
+"""Code that only reads, with our readers."""
+
 POLARS = "import sys, polars; polars.read_ndjson(sys.argv[1])"
+"""Code that reads JSON lines with polars."""
+
 PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"
+"""The same with pandas."""
+
 JSON = "import sys, json; json.load(open(sys.argv[1]))"
+"""Code that reads a JSON file."""
+
 PANDAS_STATE = "import sys, json, pandas; pandas.DataFrame(json.load(open(sys.argv[1]))['log_history'])"
+"""The same, into a pandas table."""
+
 ACCUMULATOR = (
     "import sys; from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E; "
     "E(sys.argv[1], size_guidance={'scalars': 0}).Reload()"
 )
+"""Code that reads event files with TensorBoard's EventAccumulator."""
+
 TBPARSE = "import sys; from tbparse import SummaryReader; SummaryReader(sys.argv[1]).scalars"
+"""The same with tbparse."""
 
 
 class Took(NamedTuple):
@@ -205,6 +220,7 @@ def folder(options: argparse.Namespace) -> None:
 
 
 PARTS = {part.__name__: part for part in (console, trainer_log, trainer_state, events, folder)}
+"""Name on the command line -> benchmark."""
 
 
 def main() -> None:

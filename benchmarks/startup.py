@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FIXTURE = ROOT / "fixtures" / (ROOT / "fixtures" / "DEMO").read_text(encoding="utf-8").strip()
+"""The run that is analyzed."""
+
 COMMANDS = {
     "typer, rich": ["-c", "import typer, rich"],
     "typer, rich, yaml": ["-c", "import typer, rich, yaml"],
@@ -22,6 +24,7 @@ COMMANDS = {
     "analyze (fixture)": ["-m", "doctor", "analyze", str(FIXTURE), "--format", "json"],
     "check (config)": ["-m", "doctor", "check", str(FIXTURE / "train.yaml"), "--format", "json"],
 }
+"""Name in the table -> arguments of the Python interpreter."""
 
 
 def processor_seconds(arguments: list[str]) -> float:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from doctor.report.model import Report
 
 FAIL_ON = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
+"""--fail-on -> severities that give exit code 1."""
+
 STRATEGIES: dict[str, Strategy] = {"least-change": "least-change", "guide": "guide"}
+"""--strategy -> the planner's name."""
 
 
 def analyze(

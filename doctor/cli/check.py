@@ -205,7 +205,7 @@ def _summarise(path: Path, report: Report, fixed: int, left: tuple[str, ...], *,
 
 
 def _say_memory(path: Path, values: Mapping[str, Any], gpu_memory: float | None) -> None:
-    """Says on stderr why nothing is known of whether the training fits."""
+    """Print on stderr why the memory estimate is missing."""
     from doctor.config.options import effective
     from doctor.memory import UnknownShape, estimate
 
