@@ -1,10 +1,10 @@
-"""Chooses the settings of loss_spike and divergence on a folder of labelled curves, and says by cross-validation what they are worth.
+"""Choose the settings of loss_spike and divergence on labelled curves and cross-validate the choice.
 
     python benchmarks/choose_thresholds.py FOLDER [--seeds 3] [--folds 5]
 
-Every setting of the two grids is run once over all curves; pairs are combined from the results. The objective is the mean share of
-changes seen minus `PENALTY` points for each percent of benign curves with an alarm; of all pairs within `CLOSE` points of the best one
-the most cautious is taken. Curves of one source stay in one fold.
+Every setting of both grids runs over all curves; pairs of settings are scored from these results. The objective is the mean share of
+changes detected minus `PENALTY` points per percent of benign curves with an alarm. Of all pairs within `CLOSE` points of the best, the
+most cautious wins. Curves from the same source stay in the same fold.
 """
 
 from __future__ import annotations
@@ -24,15 +24,26 @@ from doctor.detectors.divergence import Divergence
 from doctor.detectors.loss_spike import LossSpike
 
 PENALTY = 4.0
+"""Points subtracted per percent of benign curves with an alarm; a judgement, so that an alarm costs more than a missed change."""
+
 CLOSE = 1.0
+"""Points within which settings count as equally good; a judgement."""
+
 SPIKE: dict[str, list[Any]] = {"window": [7, 9], "noise": [100, 200], "z": [4.0, 4.25, 4.5, 5.0], "ratio": [1.4], "repeat": [1.3, 1.5]}
+"""Grid of loss_spike settings."""
+
 SPIKE_FIXED: dict[str, Any] = {"arm": 12, "rise": 0.05, "grad_ratio": 3.0, "early_ratio": 1.5}
+"""loss_spike settings that are not searched."""
+
 LEVEL: dict[str, list[Any]] = {"hold": [9, 11], "z": [6.0, 7.0], "lift": [3.0, 4.0], "ratio": [1.3]}
+"""Grid of divergence settings."""
+
 LEVEL_FIXED: dict[str, Any] = {"best": 25, "noise": 200, "short_ratio": 1.5}
+"""divergence settings that are not searched."""
 
 
 class Outcome(NamedTuple):
-    """What one setting of one detector does: benign curves with an alarm, trials (by number) with a hit."""
+    """Result of a setting of a detector: benign curves with an alarm, trials (by number) with a hit."""
 
     setting: dict[str, Any]
     noisy: frozenset[str]
@@ -45,7 +56,7 @@ def grid(choices: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def outcome(setting: dict[str, Any], make: Callable[[], Detector], curves: Sequence[Curve], made: Sequence[Trial]) -> Outcome:
-    """Runs one detector over every curve and every trial."""
+    """Run a detector over every curve and every trial."""
     rule = curve_data.rule_of(make)
     noisy = frozenset(curve.id for curve in curves if curve.benign and rule(curve.steps))
     hits = frozenset(number for number, (_, _, steps, span) in enumerate(made) if curve_data.overlaps(rule(steps), span))
@@ -71,13 +82,13 @@ def worth(score: curve_data.Score) -> float:
 
 
 def caution(pair: tuple[Outcome, Outcome]) -> tuple[Any, ...]:
-    """Higher thresholds and longer memories first."""
+    """Sort key: higher thresholds and longer windows first."""
     spike, level = pair[0].setting, pair[1].setting
     return (spike["z"], level["z"], spike["noise"], spike["repeat"], level["lift"])
 
 
 def main() -> None:
-    """Prints the settings chosen on all curves, and the held-out score of the same choice made without each fold."""
+    """Print the settings chosen on all curves, and the held-out score of the choice made without each fold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,11 +1,10 @@
-"""Do the tests notice a broken line? Breaks lines of doctor/ chosen at random, one at a time, and runs the tests on each.
+"""Mutation testing of doctor/: break random lines, run the tests on each mutant, report the share of mutants killed.
 
     python benchmarks/code_mutation.py [--lines 60] [--seed 1] [--show] [--only doctor/planner]
 
-A line is a candidate if it holds something to break outside texts and annotations: a comparison, a Boolean operator, `not`, arithmetic,
-`min`/`max`, a number, `True`/`False`, the condition of an `if`, or a call whose value nobody takes. The break is chosen at random too.
-For each mutant the tests of its package run first, then the fixtures and the command line; a test that fails or takes ten times longer
-than usual kills it. The tree is copied: the checkout stays as it is.
+Candidates are lines with a comparison, a Boolean operator, `not`, arithmetic, `min`/`max`, a number, `True`/`False`, the condition of an
+`if`, or a call whose value is unused, outside texts and annotations. The mutation is chosen at random too. For each mutant the tests of
+its package run first, then `LAST_TESTS`; a failure or a timeout kills it. Runs in a copy of the tree.
 """
 
 from __future__ import annotations
@@ -23,22 +22,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT_ONLY = ("doctor/words", "doctor/version.py", "doctor/__main__.py")
-"""Nothing to break there but words."""
+"""Paths without mutants, as they contain only text."""
+
 TIMEOUT_SECONDS = 600
+"""Limit of a test run without a measured time, in seconds."""
+
 LAST_TESTS = ("tests/test_fixtures.py", "tests/diagnosis", "tests/cli", "tests/reporters")
 """Run after the tests of the mutant's own package."""
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
 }  # fmt: skip
+"""Comparison -> its mutation."""
+
 ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
 }  # fmt: skip
+"""Arithmetic operator -> its mutation."""
+
 OPPOSITE = {"min": "max", "max": "min", "any": "all", "all": "any"}
+"""Built-in function -> its mutation."""
 
 
 def broken(node: ast.AST) -> list[str]:
-    """Source texts that a node may become; none where there is nothing to break."""
+    """Mutations of a node as source text; empty if it has none."""
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
         return [ast.unparse(ast.Compare(node.left, [COMPARISONS[type(node.ops[0])]()], node.comparators))]
     if isinstance(node, ast.BoolOp):
@@ -66,7 +73,7 @@ def _is_text(node: ast.BinOp) -> bool:
 
 
 def mutants(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(line, what was there, the whole file with it broken) for every break in a file."""
+    """(line, original code, whole mutated file) for every mutation of a file."""
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines(keepends=True)
     tree = ast.parse(source)
@@ -89,7 +96,7 @@ def mutants(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _not_run(node: ast.AST) -> Iterator[ast.AST]:
-    """Parts that tests need not notice: annotations, imports for type checkers, texts."""
+    """Nodes that tests need not cover: annotations, imports for type checkers, texts."""
     if isinstance(node, ast.AnnAssign):
         yield from ast.walk(node.annotation)
     elif isinstance(node, ast.FunctionDef):
@@ -101,7 +108,7 @@ def _not_run(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def tests_of(path: Path) -> list[str]:
-    """The tests of a file's package, where there are some."""
+    """The tests of a file's package, if there are any."""
     folder = ROOT / "tests" / path.relative_to(ROOT / "doctor").parts[0]
     return [str(folder.relative_to(ROOT))] if folder.is_dir() else []
 
@@ -120,7 +127,7 @@ def passes(tree: Path, tests: list[str]) -> bool:
 
 
 def main() -> None:
-    """Prints each mutant and whether it was killed, then the share."""
+    """Print each mutant and whether it was killed, then the share."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)

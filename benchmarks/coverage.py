@@ -1,10 +1,10 @@
-"""Which of LLaMA-Factory's own messages have a rule that fires on a line rendered from them.
+"""Share of LLaMA-Factory's own messages for which a rule fires on a line rendered from them.
 
     python benchmarks/coverage.py MESSAGES.csv [--all]
 
-MESSAGES.csv has the columns kind, message_pattern, where (the message's f-string as it stands in LLaMA-Factory's source, holes as
-{expression}; text after ` <<` are the arguments of str.format). Errors count, and warnings that ask for action; what only informs,
-or cannot meet a training user, is left out with a reason. Exit code 1 below the goal of 95 %.
+MESSAGES.csv has the columns kind, message_pattern, where. A pattern is the f-string in LLaMA-Factory's source, with {expression} as
+placeholder; text after ` <<` are the arguments of str.format. Errors count, and warnings that require action. Messages that only inform
+or that training users never see are excluded, with a reason. Exit code 1 below `GOAL`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from doctor.rulebook import loader
 from doctor.rulebook.model import Rule
 
 GOAL = 0.95
+"""Share of messages that need a rule."""
 
 INFORMS = {
     r"Failed to destroy process group": "the run is over; its end is what counts",
@@ -41,12 +42,12 @@ INFORMS = {
     r"4/8-bit mode may cause lower scores": "said of every quantised evaluation",
     r"Youtu|VL models should use eager": "LLaMA-Factory changes the option itself",
 }
-"""Warnings that ask the user for nothing."""
+"""Pattern of a warning that requires no action -> why."""
 
 DEVELOPERS = {
     r"Dataset converter \{name\} already exists": "only code that registers a converter meets it",
 }
-"""Errors that nobody meets who only trains."""
+"""Pattern of an error that training users never see -> why."""
 
 HOLES = {
     "message['role']": "moderator",
@@ -80,11 +81,11 @@ HOLES = {
     "messages": "[{'from': 'bot', 'value': 'hi'}]",
     "content": "{'a': 1",
 }
-"""Part of a hole's expression -> a plausible value; other holes become a word."""
+"""Part of a placeholder's expression -> a plausible value; other placeholders become a word."""
 
 
 class Looker:
-    """All text rules, asked whether they know a line."""
+    """All text rules, to check which of them fire on a line."""
 
     def __init__(self) -> None:
         self.rules: list[tuple[Rule, Detector]] = []
@@ -93,7 +94,7 @@ class Looker:
                 self.rules.append((rule, DETECTORS[rule.detector](**rule.params)))
 
     def firing(self, kind: str, text: str) -> list[str]:
-        """Ids of the rules that fire on the message, told as an exception or as a line of LLaMA-Factory's logger."""
+        """Ids of the rules that fire on the message as an exception or as a line of LLaMA-Factory's logger."""
         where = Where("console.log", 1)
         if kind in ("warning", "info", "error"):
             line = f"[{kind.upper()}|2025-01-01 12:00:00] llamafactory.train.tuner:149 >> {text}"
@@ -120,7 +121,7 @@ def render(kind: str, pattern: str) -> tuple[str, str]:
 
 
 def _version_error(pattern: str) -> tuple[str, str]:
-    """What transformers' require_version says: package absent for mandatory ones, in the wrong version for the others."""
+    """Message of transformers' require_version: mandatory packages are missing, others have the wrong version."""
     requirement = pattern.split()[0]
     package = re.split(r"[<>=!]", requirement)[0]
     if "mandatory" in pattern:
@@ -137,14 +138,14 @@ def _fill(expression: str) -> str:
 
 
 def excluded(row: dict[str, str]) -> str | None:
-    """Why a message does not count, None if it does."""
+    """Why a message is excluded; None if it counts."""
     pattern = row["message_pattern"]
     known = {**DEVELOPERS, **(INFORMS if row["kind"] in ("warning", "info") else {})}
     return next((reason for expression, reason in known.items() if re.search(expression, pattern)), None)
 
 
 def main() -> int:
-    """Prints the share and the list of the rest; returns the exit code."""
+    """Print the share and the messages without a rule; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("messages", type=Path)
     parser.add_argument("--all", action="store_true", help="list the covered messages too")

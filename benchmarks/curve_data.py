@@ -1,7 +1,7 @@
-"""Folders of logged loss curves as Step events, known changes to put into them, and the score of a detector on both.
+"""Load logged loss curves as Step events, inject known changes, and score a detector on both.
 
 A curve is a JSON file {id, source, records: {step, loss, grad_norm?, learning_rate?, epoch?}, eval: [[step, loss], ...],
-labels: [{label, first, last, unit, confidence}, ...]}; "nan", "inf", "-inf" stand for themselves.
+labels: [{label, first, last, unit, confidence}, ...]}; "nan", "inf" and "-inf" are strings.
 """
 
 from __future__ import annotations
@@ -18,20 +18,30 @@ from doctor.core.run import Run
 from doctor.detectors.base import Detector
 
 KINDS = ("point_x2", "point_x3", "bump_x2", "shift_x1.5", "shift_x3", "ramp_x3")
+"""Injected changes: shape and factor on the loss."""
+
 BENIGN = frozenset(
     "healthy staircase periodic near_zero partial_snapshot interrupted resumed gradnorm_nonfinite early_stopped".split()  # noqa: SIM905
 )
+"""Labels on which every alarm is a nuisance."""
+
 UNSCORED = frozenset(
     "mixed_runs rl_uninformative noisy_unscorable duplicate_writers truncated_log not_training restarted crashed".split()  # noqa: SIM905
 )
+"""Labels of curves that are not scored."""
+
 LAST = 800
-"""Changes are put into the last so many records."""
+"""Changes are injected into this many last records."""
+
 RANGE = 30
-"""An alarm counts for a change if it comes within so many records."""
+"""An alarm counts for a change up to this many records after it."""
+
 HERE = Where("curve")
+"""Place of all events of a curve."""
 
 Alarm = tuple[int, int]
-"""First and last step concerned."""
+"""First and last step of a match."""
+
 Rule = Callable[[Sequence[Step]], list[Alarm]]
 
 
@@ -45,7 +55,7 @@ class Curve(NamedTuple):
 
     @property
     def names(self) -> set[str]:
-        """The labels that are not doubtful."""
+        """All labels except doubtful ones."""
         return {label["label"] for label in self.labels if label["confidence"] != "doubtful"}
 
     @property
@@ -60,7 +70,7 @@ class Curve(NamedTuple):
 
     @property
     def changeable(self) -> bool:
-        """Whether changes can be put in: benign, long enough, and no loss so near zero that a factor means nothing."""
+        """Whether changes can be injected: benign, long enough, and without losses so small that a factor is meaningless."""
         tail = self.losses[-LAST:]
         return self.benign and len(tail) >= 40 and all(math.isfinite(x) and x > 0.02 for x in tail)
 
@@ -87,7 +97,7 @@ def _curve(raw: dict[str, Any]) -> Curve:
 
 
 def changed(curve: Curve, kind: str, seed: str = "") -> tuple[list[Step], Alarm]:
-    """The curve's last records with one change at a seeded place, and the steps from the change to `RANGE` records after it."""
+    """The curve's last records with a change at a seeded place, and the steps from the change to `RANGE` records after it."""
     rows = [step for step in curve.steps if "loss" in step.metrics][-LAST:]
     at = random.Random(curve.id + kind + seed).randrange(len(rows) // 3, len(rows) - 8)
     out = [
@@ -111,7 +121,7 @@ def _factor(kind: str, since: int) -> float:
 
 
 def rule_of(*detectors: Callable[[], Detector]) -> Rule:
-    """Detectors as a rule on a series: the step ranges of their matches."""
+    """Wrap detectors as a function from a series to the step ranges of their matches."""
 
     def alarms(steps: Sequence[Step]) -> list[Alarm]:
         run = Run()
@@ -124,7 +134,7 @@ def rule_of(*detectors: Callable[[], Detector]) -> Rule:
 
 
 class Score(NamedTuple):
-    """Curves with a nuisance alarm (ids) of how many benign ones; hits and trials by kind of change."""
+    """Ids of benign curves with an alarm, the number of benign curves, and hits and trials by kind of change."""
 
     nuisance: list[str]
     benign: int
@@ -132,7 +142,7 @@ class Score(NamedTuple):
     trials: dict[str, int]
 
     def percent(self, kind: str) -> float:
-        """Share of the changes of a kind that were seen, in percent."""
+        """Share of the changes of a kind that were detected, in percent."""
         return 100 * self.hits[kind] / max(self.trials[kind], 1)
 
     @property
@@ -141,13 +151,13 @@ class Score(NamedTuple):
         return sum(map(self.percent, KINDS)) / len(KINDS)
 
     def line(self) -> str:
-        """One row of a table."""
+        """A table row."""
         share = 100 * len(self.nuisance) / max(self.benign, 1)
         return f"{share:5.1f} | " + " ".join(f"{self.percent(kind):6.1f}" for kind in KINDS)
 
 
 def overlaps(alarms: Iterable[Alarm], span: Alarm) -> bool:
-    """Whether any alarm touches the steps of `span`."""
+    """Whether any alarm overlaps the steps of `span`."""
     return any(first <= span[1] and last >= span[0] for first, last in alarms)
 
 
@@ -155,12 +165,12 @@ Trial = tuple[Curve, str, list[Step], Alarm]
 
 
 def trials(curves: Sequence[Curve], seeds: Sequence[str] = ("",)) -> list[Trial]:
-    """Every change in every changeable curve, made once and used for all rules."""
+    """Every change in every changeable curve, shared by all rules."""
     return [(curve, kind, *changed(curve, kind, seed)) for curve in curves if curve.changeable for kind in KINDS for seed in seeds]
 
 
 def score(rule: Rule, curves: Sequence[Curve], made: Sequence[Trial]) -> Score:
-    """A curve with a nuisance alarm is not tried with changes: its alarm would hit by chance."""
+    """Score a rule. Curves with a nuisance alarm get no changes, as the alarm would hit by chance."""
     benign = [curve for curve in curves if curve.benign]
     noisy = {curve.id for curve in benign if rule(curve.steps)}
     hits, count = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
@@ -172,7 +182,7 @@ def score(rule: Rule, curves: Sequence[Curve], made: Sequence[Trial]) -> Score:
 
 
 def folds(curves: Sequence[Curve], number: int) -> Iterator[tuple[list[Curve], list[Curve]]]:
-    """(to choose on, to test on) for each fold; curves of one source stay together."""
+    """(training curves, test curves) per fold; curves from the same source stay together."""
     sources = sorted({curve.source.split()[0] for curve in curves})
     random.Random(0).shuffle(sources)
     for fold in range(number):

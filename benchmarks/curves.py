@@ -1,10 +1,10 @@
-"""Our loss detectors beside public spike rules on a folder of labelled curves, in one run, as a Markdown table.
+"""Compare our loss detectors with public spike rules on labelled curves; prints a Markdown table.
 
     python benchmarks/curves.py FOLDER [--seeds 3]
 
-Nuisance: share of benign curves with an alarm. Then the share of known changes seen within 30 records, curves with a nuisance left out.
-Ours: loss_spike and divergence with the settings of the shipped rules. The others are re-written here from their descriptions at their
-published defaults; each says where it comes from.
+Columns: share of benign curves with an alarm (nuisance), and share of injected changes detected within 30 records, without curves that
+have a nuisance alarm. Ours are loss_spike and divergence with the shipped rules' settings. The others are reimplemented from their
+descriptions, with their published defaults; each docstring names the source.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from doctor.detectors.loss_spike import LossSpike
 from doctor.rulebook import loader
 
 Places = Callable[[Sequence[float]], Iterator[int]]
-"""Losses in, the places of alarms out."""
+"""From losses to indices of alarms."""
 
 
 def llm_foundry(losses: Sequence[float]) -> Iterator[int]:
@@ -127,10 +127,11 @@ PUBLIC: dict[str, Places] = {
     "trainscope CUSUM": cusum,
     "robust z 8 of log loss / 100": robust_log,
 }
+"""Name in the table -> rule."""
 
 
 def on_steps(places: Places) -> Rule:
-    """A rule on losses as one on steps; non-finite losses are left out, as all of these expect."""
+    """Adapt a rule on losses to steps. Non-finite losses are dropped, as all of these rules expect."""
 
     def alarms(steps: Sequence[Step]) -> list[Alarm]:
         logged = [step for step in steps if math.isfinite(step.metrics.get("loss", math.nan))]
@@ -140,14 +141,14 @@ def on_steps(places: Places) -> Rule:
 
 
 def ours() -> Rule:
-    """The shipped settings."""
+    """Our detectors with the shipped settings."""
     book = loader.load()
     spike, level = book["stability/loss-spike"].params, book["stability/divergence"].params
     return curve_data.rule_of(partial(LossSpike, **spike), partial(Divergence, **level))
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)

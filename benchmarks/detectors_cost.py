@@ -1,8 +1,8 @@
-"""What the detectors of the metric lane cost: microseconds per logged record through the engine, and memory over a million records.
+"""Cost of the detectors that read metrics: microseconds per logged record in the engine, and memory over a million records.
 
     python benchmarks/detectors_cost.py [--records 100000] [--memory 1000000]
 
-All shipped rules that read steps are loaded, as in `lfdoctor analyze`; `engine alone` is the same loop without any rule.
+Loads all shipped rules that read steps, as `lfdoctor analyze` does; `engine alone` is the same loop without rules.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from doctor.rulebook import loader
 from doctor.rulebook.model import Rule
 
 HERE = Where("made")
+"""Place of all events."""
 
 
 def records(number: int) -> Iterator[Step]:
-    """A usual fine-tune, one record a step: falling loss with noise, grad_norm, cosine rate, an evaluation every 500."""
+    """Records of a typical fine-tune: falling loss with noise, grad_norm, cosine learning rate, an evaluation every 500 steps."""
     rng = random.Random(1)
     for step in range(1, number + 1):
         share = step / number
@@ -41,12 +42,12 @@ def records(number: int) -> Iterator[Step]:
 
 
 def metric_rules() -> list[Rule]:
-    """The shipped rules whose detector reads steps."""
+    """The shipped rules with a detector that reads steps."""
     return [rule for rule in loader.load().rules if Step in DETECTORS[rule.detector].reads]
 
 
 def microseconds(rules: Iterable[Rule], events: list[Step]) -> float:
-    """Median over blocks of 1,000 records of the processor time one record takes (other processes do not count)."""
+    """Processor time per record: median over blocks of 1,000 records."""
     engine = Engine(rules)
     blocks = []
     for start in range(0, len(events), 1000):
@@ -59,7 +60,7 @@ def microseconds(rules: Iterable[Rule], events: list[Step]) -> float:
 
 
 def kept_mib(number: int) -> tuple[float, float]:
-    """MiB held after a tenth of the records and after all of them."""
+    """MiB in use after a tenth of the records and after all."""
     rules = metric_rules()
     tracemalloc.start()
     engine = Engine(rules)
@@ -73,7 +74,7 @@ def kept_mib(number: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints the figures, one a line."""
+    """Print the figures, one per line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--memory", type=int, default=1_000_000)

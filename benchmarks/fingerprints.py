@@ -1,10 +1,12 @@
-"""How well fingerprints keep failures apart and together: on this repository's fixtures, and on labelled public failures where given.
+"""Precision and stability of failure fingerprints, on this repository's fixtures and optionally on labelled public failures.
 
     python benchmarks/fingerprints.py [CASES ...] [--variants 10]
 
-CASES are folders of JSON files {cause, also_accepted, decidable, log}. Apart: of all pairs of failures with equal fingerprints, how many
-have different causes (a pair is of one cause where one's cause is accepted for the other). Together: every log is written anew ten times
-with other paths, numbers, ranks and hosts, as another machine would have printed it; the share that keeps its fingerprint.
+CASES are folders of JSON files {cause, also_accepted, decidable, log}.
+
+- Apart: of all pairs of failures with equal fingerprints, the share with different causes (a pair has the same cause if either cause is
+  accepted for the other).
+- Together: every log is rewritten ten times with other paths, numbers, ranks and hosts; the share that keeps its fingerprint.
 """
 
 from __future__ import annotations
@@ -32,12 +34,17 @@ from doctor.fleet.scan import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 ABOUT = ("ORIGIN.md", "expected.yaml")
+"""Files of a fixture that are not part of the run."""
+
 CONSOLES = (".log", ".txt", ".out", ".err")
+"""Suffixes of consoles."""
+
 TOOLS = Tools.load()
+"""Detectors, rules and readers, loaded once."""
 
 
 class Failure(NamedTuple):
-    """A failure whose cause is known: files by their path, and every cause that is right for it."""
+    """A failure with known cause: files by path, and every accepted cause."""
 
     name: str
     causes: frozenset[str]
@@ -45,7 +52,7 @@ class Failure(NamedTuple):
 
 
 def judged(files: dict[str, bytes]) -> list[Any]:
-    """The findings on a folder with these files; none where there is nothing to read."""
+    """The findings for a folder with these files; empty if nothing can be read."""
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():
             path = Path(folder, "run", name)
@@ -76,7 +83,7 @@ def fixtures() -> Iterator[Failure]:
 
 
 def elsewhere(files: dict[str, bytes], chance: random.Random) -> dict[str, bytes]:
-    """The files as another machine would have written them: consoles varied, curves and configs as they are."""
+    """The files as from another machine: consoles varied, curves and configs unchanged."""
     return {
         name: vary(data.decode("utf-8", "surrogateescape"), chance).encode("utf-8", "surrogateescape") if name.endswith(CONSOLES) else data
         for name, data in files.items()
@@ -112,7 +119,7 @@ def _other_digits(text: str, chance: random.Random) -> str:
 
 
 def main() -> None:
-    """Prints both shares and what they fail on."""
+    """Print both shares and the failures behind them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", type=Path, nargs="*")
     parser.add_argument("--variants", type=int, default=10)
@@ -147,8 +154,8 @@ def main() -> None:
 def _explain(case: Failure, before: list[Any], after: list[Any]) -> None:
     print("  broken:", case.name)
     for found in (before, after):
-        one = fingerprint.root(found)
-        print("    ", one and (one.finding.rule.id, fingerprint.signature(fingerprint.evidence(one))))
+        root = fingerprint.root(found)
+        print("    ", root and (root.finding.rule.id, fingerprint.signature(fingerprint.evidence(root))))
 
 
 if __name__ == "__main__":

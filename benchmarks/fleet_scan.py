@@ -1,10 +1,10 @@
-"""What a scan costs beside analyzing its runs one by one, how much memory its coordinator takes, and whether killed workers show.
+"""Cost of a scan compared with analyzing its runs one by one, memory of its coordinator, and results with killed workers.
 
     python benchmarks/fleet_scan.py [--runs 10000] [--folder DIR] [--kill 300] [--engines local,dask,ray] [--pretend 1000,100000]
 
-Generates run folders from fixtures/ (other hosts, paths, seeds, learning rates, times), analyzes a sample of them one by one in this
-process, scans all with two jobs, scans again, and scans part of them while worker processes are killed. Wall time is disturbed by
-whatever else the machine does; processor time is not, and with two free cores the one is half of the other.
+Generates run folders from fixtures/ with other hosts, paths and seeds, analyzes a sample one by one in this process, scans all with two
+jobs, scans again, and scans part of them while worker processes are killed. Processor time is more reliable than wall time, which other
+processes disturb; with two free cores wall time is half of it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ if __name__ == "__main__":
     print(json.dumps({"runs": found.runs, "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                       "coordinator_s": sum(resource.getrusage(resource.RUSAGE_SELF)[:2])}))
 """
+"""Scans in a child process and prints its figures as JSON."""
 
 
 PRETEND = """
@@ -64,11 +65,11 @@ coordinator._write(options, kept)
 kept.close()
 print(json.dumps({"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "write_s": time.perf_counter() - begin}))
 """
-"""Records of a real scan, repeated: what the coordinator does with them, without analyzing."""
+"""Writes the outputs for repeated records of a real scan, without analyzing."""
 
 
 def pretended(work: Path, runs: int) -> dict[str, Any]:
-    """The coordinator's memory and the seconds that its outputs take, for so many runs."""
+    """The coordinator's memory and the seconds to write its outputs, for `runs` runs."""
     if not (work / "few.parquet").exists():
         generate(work / "few", 110)
         scan([work / "few"], work / "few.parquet")
@@ -76,12 +77,12 @@ def pretended(work: Path, runs: int) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-c", PRETEND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def generate(folder: Path, runs: int) -> None:
-    """`runs` folders, a hundred to a sweep."""
+    """Make `runs` run folders, a hundred per sweep."""
     fixtures = sorted(path for path in (ROOT / "fixtures").iterdir() if path.is_dir())
     chance = random.Random(7)
     for number in range(runs):
@@ -92,7 +93,7 @@ def generate(folder: Path, runs: int) -> None:
 
 
 def copy(source: Path, target: Path, number: int, chance: random.Random) -> None:
-    """A fixture as another run of it would look: text varied, binary files as they are."""
+    """Copy a fixture as another run: text files varied, binary files unchanged."""
     host, seed = f"node{chance.randrange(1000)}", chance.randrange(10**6)
     for path in source.rglob("*"):
         if not path.is_file() or path.name in ("ORIGIN.md", "expected.yaml"):
@@ -108,7 +109,7 @@ def copy(source: Path, target: Path, number: int, chance: random.Random) -> None
 
 
 def scan(roots: list[Path], output: Path, engine: str = "local", address: str = "", seconds: float = 120.0) -> dict[str, Any]:
-    """One scan in a process of its own; wall and processor seconds (its own and its children's)."""
+    """Scan in a separate process; adds wall seconds and processor seconds (with its children's)."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     argument = json.dumps([[str(root) for root in roots], str(output), engine, address, seconds])
     done = subprocess.run([sys.executable, "-c", SCAN, argument], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -116,12 +117,12 @@ def scan(roots: list[Path], output: Path, engine: str = "local", address: str = 
         raise SystemExit(done.stderr[-3000:])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return {**told, "wall_s": time.perf_counter() - begin, "cpu_s": cpu, "notes": done.stderr.count("a worker was lost")}
+    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return {**figures, "wall_s": time.perf_counter() - begin, "cpu_s": cpu, "notes": done.stderr.count("a worker was lost")}
 
 
 def one_by_one(folder: Path, runs: int, sample: int) -> tuple[float, float]:
-    """Wall and processor seconds of analyzing all runs in this process, from a sample of them."""
+    """Wall and processor seconds to analyze all runs in this process, extrapolated from a sample."""
     import doctor
 
     paths = sorted(path for sweep in folder.iterdir() for path in sweep.iterdir())
@@ -136,9 +137,9 @@ def one_by_one(folder: Path, runs: int, sample: int) -> tuple[float, float]:
 
 
 def killer(pattern: str, kills: int, stop: threading.Event, log: list[int]) -> None:
-    """Kills processes of ours whose command line holds `pattern`, at random moments."""
+    """Kill descendants whose command line contains `pattern`, at random times."""
     chance = random.Random(3)
-    while not descendants(os.getpid(), PATTERNS["local"]) and not stop.wait(0.2):  # until the work has begun, whatever the engine
+    while not descendants(os.getpid(), PATTERNS["local"]) and not stop.wait(0.2):  # until the scan has started
         continue
     while kills and not stop.wait(chance.uniform(0.5, 2.5)):
         victims = descendants(os.getpid(), pattern)
@@ -149,11 +150,11 @@ def killer(pattern: str, kills: int, stop: threading.Event, log: list[int]) -> N
 
 
 def descendants(pid: int, pattern: str) -> list[int]:
-    """Processes below `pid` whose command line holds `pattern`."""
+    """Descendants of `pid` whose command line contains `pattern`."""
     out = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            children = [int(one) for one in task.read_text().split()]
+            children = [int(child) for child in task.read_text().split()]
         except OSError:
             continue
         for child in children:
@@ -167,18 +168,18 @@ def descendants(pid: int, pattern: str) -> list[int]:
 
 
 PATTERNS = {"local": "doctor.fleet.scan.worker_process", "dask": "multiprocessing.spawn", "ray": "ray::PoolActor"}
-"""What a worker process of each engine is called."""
+"""Engine -> part of a worker process's command line."""
 
 
 def rows(path: Path) -> Any:
-    """Both tables of a scan."""
+    """Both output tables of a scan."""
     import pyarrow.parquet as parquet
 
     return parquet.read_table(path), parquet.read_table(path.with_name(path.stem + ".findings.parquet"))
 
 
 def killed(folder: Path, runs: int, engine: str, work: Path) -> str:
-    """A scan with and without workers being killed."""
+    """Compare a scan during which workers are killed with an undisturbed scan."""
     roots = sorted(folder.iterdir())[: max(1, runs // 100)]
     plain, hit = work / f"{engine}-plain.parquet", work / f"{engine}-killed.parquet"
     scan(roots, plain, engine)
@@ -187,17 +188,17 @@ def killed(folder: Path, runs: int, engine: str, work: Path) -> str:
     thread = threading.Thread(target=killer, args=(PATTERNS[engine], 4, stop, log), daemon=True)
     thread.start()
     try:
-        told = scan(roots, hit, engine)
+        figures = scan(roots, hit, engine)
     finally:
         stop.set()
     thread.join()
     same = all(a.equals(b) for a, b in zip(rows(plain), rows(hit), strict=True))
     local = all(a.equals(b) for a, b in zip(rows(plain), rows(work / "local-plain.parquet"), strict=True))
-    return f"{engine}: {told['runs']} runs, {len(log)} workers killed; same rows {same}; same rows as local {local}"
+    return f"{engine}: {figures['runs']} runs, {len(log)} workers killed; same rows {same}; same rows as local {local}"
 
 
 def main() -> None:
-    """Prints all figures."""
+    """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--folder", type=Path)
@@ -229,8 +230,8 @@ def main() -> None:
             tenth = scan(sorted(folder.iterdir())[: max(1, given.runs // 1000)], work / "tenth.parquet")
             print(f"coordinator with {tenth['runs']} runs: {tenth['rss_mib']:.0f} MiB")
         for runs in filter(None, given.pretend.split(",")):
-            told = pretended(work, int(runs))
-            print(f"outputs for {runs} runs: coordinator {told['rss_mib']:.0f} MiB, {told['write_s']:.1f} s")
+            figures = pretended(work, int(runs))
+            print(f"outputs for {runs} runs: coordinator {figures['rss_mib']:.0f} MiB, {figures['write_s']:.1f} s")
         for engine in given.engines.split(",") if given.kill else ():
             if engine == "ray" and shutil.which("ray", path=str(Path(sys.executable).parent)) is None:
                 print("ray: not installed")

@@ -1,7 +1,7 @@
-"""Small real fine-tunes on the CUDA device at hand: measured peaks beside the estimate, and real out-of-memory messages.
+"""Compare the memory estimate with measured peaks of small fine-tunes on a CUDA device, and collect real out-of-memory messages.
 
-Random weights of real shapes, methods x lengths x batches, three steps each; needs torch, transformers, peft and llamafactory in the
-environment (bitsandbytes for the 4-bit rows, flash-attn for none). Without a CUDA device it says so and exits 0.
+Random weights in real shapes; methods x lengths x batches, three steps each. Needs torch, transformers, peft and llamafactory, and
+bitsandbytes for the 4-bit rows; flash-attn is not used. Exits with 0 and a message without a CUDA device.
 
     python benchmarks/gpu_memory.py [-o FILE.json] [word in a case's name ...]
 """
@@ -25,11 +25,14 @@ from doctor import estimate
 from tests.lab.memory_oracle import case
 
 GIB = 2**30
+"""Bytes per GiB."""
+
 NEEDED = ("torch", "transformers", "peft", "llamafactory")
+"""Packages that must be installed."""
 
 
 def cases() -> Iterator[dict[str, Any]]:
-    """What fits a card of 24 GB in a minute or two: two small models, every method, lengths and batches that move the peak."""
+    """Cases for a 24 GB GPU, a minute or two in total: two small models, every method, lengths and batches that change the peak."""
     for model in ("qwen2.5-0.5b", "llama3.2-1b"):
         for batch, length in ((1, 512), (2, 1024), (4, 2048)):
             yield case(model, batch=batch, length=length)
@@ -46,7 +49,7 @@ def cases() -> Iterator[dict[str, Any]]:
 
 
 def missing() -> str | None:
-    """Why nothing can be measured here, or None."""
+    """Why nothing can be measured; None if it can."""
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if absent:
         return f"not installed: {', '.join(absent)}"
@@ -56,7 +59,7 @@ def missing() -> str | None:
 
 
 def use_bitsandbytes() -> bool:
-    """Puts real nf4 linears in the place of the lab's stand-in; False where bitsandbytes is not installed."""
+    """Replace the lab's substitute by real nf4 linears; False if bitsandbytes is not installed."""
     if importlib.util.find_spec("bitsandbytes") is None:
         return False
     import bitsandbytes
@@ -74,8 +77,8 @@ def use_bitsandbytes() -> bool:
     return True
 
 
-def measure(one: dict[str, Any]) -> tuple[float, float]:
-    """(peak allocated, peak reserved) in bytes of the third step."""
+def measure(case: dict[str, Any]) -> tuple[float, float]:
+    """(peak allocated, peak reserved) of the third step, in bytes."""
     import torch
 
     from tests.lab.memory_trace import Step
@@ -83,7 +86,7 @@ def measure(one: dict[str, Any]) -> tuple[float, float]:
     gc.collect()
     torch.cuda.empty_cache()
     with torch.device("cuda"):
-        step = Step(one, SimpleNamespace(phase=""), device="cuda")
+        step = Step(case, SimpleNamespace(phase=""), device="cuda")
         step()
         step()
         torch.cuda.reset_peak_memory_stats()
@@ -91,13 +94,13 @@ def measure(one: dict[str, Any]) -> tuple[float, float]:
     return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
 
-def refused(one: dict[str, Any], share: float) -> str:
-    """The message of a real out-of-memory error: the case on a card that is allowed `share` of its memory."""
+def refused(case: dict[str, Any], share: float) -> str:
+    """The out-of-memory message of the case when the process may use only `share` of the GPU's memory."""
     import torch
 
     torch.cuda.set_per_process_memory_fraction(share)
     try:
-        measure(one)
+        measure(case)
     except torch.cuda.OutOfMemoryError as error:
         return str(error)
     finally:
@@ -105,18 +108,18 @@ def refused(one: dict[str, Any], share: float) -> str:
     return ""
 
 
-def compare(one: dict[str, Any]) -> dict[str, Any]:
-    """One row: measured and predicted GiB, deviation in %."""
-    peak, reserved = measure(one)
-    facts = {"model.config": one["hf"], "attention": one["attention"]}
-    ours = estimate({"model_name_or_path": "random-weights", **one["config"]}, facts=facts)
+def compare(case: dict[str, Any]) -> dict[str, Any]:
+    """A row: measured and predicted peak in GiB, deviation in percent."""
+    peak, reserved = measure(case)
+    facts = {"model.config": case["hf"], "attention": case["attention"]}
+    ours = estimate({"model_name_or_path": "random-weights", **case["config"]}, facts=facts)
     off = 100 * (ours.allocated_gib * GIB / peak - 1)
-    print(f"{off:+7.2f} %  {peak / GIB:7.2f} GiB  reserved {reserved / GIB:7.2f}  {ours.peak_phase:12}  {one['name']}", flush=True)
-    return {"name": one["name"], "peak_gib": peak / GIB, "reserved_gib": reserved / GIB, "estimate": ours.to_dict(), "off_percent": off}
+    print(f"{off:+7.2f} %  {peak / GIB:7.2f} GiB  reserved {reserved / GIB:7.2f}  {ours.peak_phase:12}  {case['name']}", flush=True)
+    return {"name": case["name"], "peak_gib": peak / GIB, "reserved_gib": reserved / GIB, "estimate": ours.to_dict(), "off_percent": off}
 
 
 def main() -> int:
-    """Prints a line a case and a summary; writes the rows and the messages where asked."""
+    """Print a line per case and a summary; optionally write rows and messages to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*")
     parser.add_argument("-o", "--output", type=Path)
@@ -131,8 +134,8 @@ def main() -> int:
     device = f"{torch.cuda.get_device_name()}, torch {torch.__version__}, transformers {transformers.__version__}"
     print(device)
     four = use_bitsandbytes()
-    wanted = [one for one in cases() if all(word in one["name"] for word in given.words)]
-    rows = [compare(one) for one in wanted if four or not one["config"].get("quantization_bit")]
+    wanted = [case for case in cases() if all(word in case["name"] for word in given.words)]
+    rows = [compare(case) for case in wanted if four or not case["config"].get("quantization_bit")]
     messages = [refused(case("qwen2.5-0.5b", batch=8, length=4096), share) for share in (0.05, 0.1)]
     off = [abs(row["off_percent"]) for row in rows]
     if off:

@@ -1,10 +1,10 @@
-"""A scan of a hundred runs, six of them hostile: does it end, in what time, and does it tell each?
+"""Scan a hundred runs, six of them hostile: does the scan end in time, and does it report each hostile run?
 
     python benchmarks/hostile_scan.py [--runs 100] [--seconds 20] [--folder DIR]
 
-Hostile are: a corrupt run, JSON that unpacks to half a GiB, a link to its own folder, files without permission (as root the scan gives up
-its right to read them, by setpriv), pipes in place of logs, and a log of 5 GB (sparse: of nothing but a beginning and an end). The scan
-has to end within the limit of every hostile run plus a minute; the exit code says whether it did and whether each was told.
+The hostile runs: a corrupt run, JSON that unpacks to half a GiB, a link to its own folder, files without read permission (as root the
+scan drops that capability with setpriv), pipes instead of logs, and a sparse log of 5 GB. The scan must end within the limits of all
+hostile runs plus a minute and report each of them; otherwise exit code 1.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from fleet_scan import SCAN, generate
 ROOT = Path(__file__).resolve().parent.parent
 
 HUGE = 5_000_000_000
+"""Bytes of the sparse log."""
+
 CORRUPT, UNPACKED, LOOP, FORBIDDEN, PIPE, LARGE = "corrupt", "unpacked", "loop", "forbidden", "pipe", "large"
 
 
 def hostile(folder: Path) -> None:
-    """The six, beside each other."""
+    """Make the six hostile runs in `folder`."""
     for name in (CORRUPT, UNPACKED, LOOP, FORBIDDEN, PIPE, LARGE):
         (folder / name).mkdir(parents=True)
     log = b'{"current_steps": 1, "total_steps": 2, "loss": 1.0}\n'
@@ -56,7 +58,7 @@ def hostile(folder: Path) -> None:
 
 
 def without_rights() -> list[str]:
-    """What to put before a command so that permissions count for root too."""
+    """Command prefix that makes file permissions apply to root."""
     if os.geteuid() or shutil.which("setpriv") is None:
         return []
     rights = "-dac_override,-dac_read_search"
@@ -64,7 +66,7 @@ def without_rights() -> list[str]:
 
 
 def main() -> int:
-    """Prints what became of each; 1 where the scan took too long or kept silent about one."""
+    """Print the result for each hostile run; return 1 if the scan took too long or missed a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20.0, help="limit of one run")
@@ -82,14 +84,14 @@ def main() -> int:
         done = subprocess.run([*without_rights(), sys.executable, "-c", SCAN, argument], cwd=ROOT, check=False, timeout=4 * bound)
         wall = time.perf_counter() - begin
         rows = parquet.read_table(work / "runs.parquet").to_pylist() if done.returncode == 0 else []
-        told = {row["path"].rpartition("/")[2]: row for row in rows if "/hostile/" in row["path"]}
+        rows_by_run = {row["path"].rpartition("/")[2]: row for row in rows if "/hostile/" in row["path"]}
         for name in (CORRUPT, UNPACKED, LOOP, FORBIDDEN, PIPE, LARGE):
-            row = told.get(name)
+            row = rows_by_run.get(name)
             said = row and (row["error"] or "; ".join(row["problems"][:2]) or row["evidence"] or row["status"])
             print(f"{name}: {row['outcome'] if row else 'MISSING'}: {str(said)[:160]}")
         print(f"{len(rows)} rows; ended after {wall:.0f} s (bound {bound:.0f} s)")
-        silent = [name for name, row in told.items() if row["outcome"] == "analyzed" and not (row["problems"] or row["cause"])]
-        return 0 if len(told) == 6 and wall <= bound and not silent else 1
+        silent = [name for name, row in rows_by_run.items() if row["outcome"] == "analyzed" and not (row["problems"] or row["cause"])]
+        return 0 if len(rows_by_run) == 6 and wall <= bound and not silent else 1
 
 
 if __name__ == "__main__":

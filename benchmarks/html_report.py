@@ -1,11 +1,10 @@
-"""The HTML report of a million steps: its size, and what somebody who opens it waits for.
+"""Size and loading times of the HTML report of a million steps.
 
     .venv/bin/python benchmarks/html_report.py [STEPS] [TABS]
 
-Prints medians over TABS fresh tabs of a 1280x800 window: when the verdict stands there, when the first plot is drawn (the tab is
-scrolled to it at once), when all plots are, how long the page answers nothing at most, and how soon a click on "log" is seen. Beside
-them an empty page's time, once more with a processor four times slower (a phone), and with every metric that a report keeps.
-Needs Chromium and playwright; says so and ends where they are not.
+Prints medians over TABS fresh tabs of a 1280x800 window: time to the verdict, to the first plot (the tab scrolls to it at once) and to
+all plots, the longest unresponsive time, and the delay of a click on "log". For comparison an empty page, a processor four times slower
+(a phone), and every metric that a report keeps. Needs Chromium and playwright; otherwise exits with a message.
 """
 
 from __future__ import annotations
@@ -29,19 +28,30 @@ from tests.browser.conftest import DRAWN, FLAGS, chromium
 from tests.reporters import samples
 
 USUAL = ("loss", "grad_norm", "learning_rate", "throughput")
+"""Metrics of an ordinary report."""
+
 OTHERS = tuple(f"group{number % 6}/metric{number}" for number in range(METRICS - len(USUAL)))
+"""Names of further metrics."""
+
 CANVAS = "[...document.querySelectorAll('.page:not([hidden]) .canvas')]"
-WATCH = """window.told = {busy: 0};
-new PerformanceObserver(seen => seen.getEntries().forEach(one => { told.busy = Math.max(told.busy, one.duration); }))
+"""JavaScript: the plots of the page shown."""
+
+WATCH = """window.times = {busy: 0};
+new PerformanceObserver(seen => seen.getEntries().forEach(entry => { times.busy = Math.max(times.busy, entry.duration); }))
   .observe({type: 'longtask'});
-new MutationObserver(() => { if (!told.first && document.querySelector('[data-drawn]')) told.first = performance.now(); })
+new MutationObserver(() => { if (!times.first && document.querySelector('[data-drawn]')) times.first = performance.now(); })
   .observe(document, {subtree: true, childList: true, attributes: true, attributeFilter: ['data-drawn']});
 addEventListener('DOMContentLoaded', () => document.querySelector('.page:not([hidden]) .plots')?.scrollIntoView({behavior: 'instant'}));"""
+"""JavaScript run before the page: records the longest task and the first plot, in ms."""
+
 CLICK = """new Promise(done => { const begin = performance.now(), plot = document.querySelector('.page:not([hidden]) .canvas');
   document.querySelector('.page:not([hidden]) button.log').click();
   const shown = () => requestAnimationFrame(() => done(performance.now() - begin));
   const look = () => plot._fullLayout.yaxis.type === 'log' ? shown() : setTimeout(look); look(); })"""
+"""JavaScript: milliseconds from a click on "log" to the changed plot."""
+
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
+"""JavaScript: milliseconds to the first contentful paint."""
 
 
 def page(steps: int, metrics: tuple[str, ...]) -> str:
@@ -56,7 +66,7 @@ def page(steps: int, metrics: tuple[str, ...]) -> str:
 
 
 def watched(browser: Any, path: Path, slower: int) -> dict[str, float]:
-    """What one fresh tab shows when, in milliseconds from the start of loading."""
+    """Events of a fresh tab, in milliseconds from the start of loading."""
     tab = browser.new_page(viewport={"width": 1280, "height": 800})
     tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": slower})
     tab.add_init_script(WATCH)
@@ -64,16 +74,16 @@ def watched(browser: Any, path: Path, slower: int) -> dict[str, float]:
     while not tab.evaluate(DRAWN):
         tab.wait_for_timeout(5)
     drawn = tab.evaluate("new Promise(done => requestAnimationFrame(() => done(performance.now())))")
-    told = {"all": drawn, "verdict": tab.evaluate(PAINTED)}
+    times = {"all": drawn, "verdict": tab.evaluate(PAINTED)}
     if tab.evaluate(f"{CANVAS}.length"):
-        told |= {"first": tab.evaluate("told.first"), "click": tab.evaluate(CLICK), "busy": tab.evaluate("told.busy")}
+        times |= {"first": tab.evaluate("times.first"), "click": tab.evaluate(CLICK), "busy": tab.evaluate("times.busy")}
     tab.close()
-    return told
+    return times
 
 
 def line(tabs: list[dict[str, float]]) -> str:
-    """Medians in words."""
-    middle = {name: statistics.median(one[name] for one in tabs) for name in tabs[0]}
+    """The medians as text."""
+    middle = {name: statistics.median(tab[name] for tab in tabs) for name in tabs[0]}
     return (
         f"verdict {middle['verdict']:.0f} ms, first plot {middle['first']:.0f} ms, all plots {middle['all']:.0f} ms; "
         f"longest without an answer {middle['busy']:.0f} ms; a click is seen after {middle['click']:.0f} ms"
@@ -81,7 +91,7 @@ def line(tabs: list[dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Prints sizes and medians."""
+    """Print sizes and medians."""
     steps, tabs = (int(sys.argv[place]) if len(sys.argv) > place else usual for place, usual in ((1, 1_000_000), (2, 5)))
     binary = chromium()
     try:

@@ -1,12 +1,18 @@
-"""Makes the inputs of the readers' benchmarks: consoles, trainer logs, states, event files and an ordinary run folder. All from a seed.
+"""Make seeded inputs for the readers' benchmarks: consoles, trainer logs, states, event files and a typical run folder.
 
     python benchmarks/inputs.py KIND SIZE OUT
 
-KIND bars: SIZE MB of a console as real large ones are (progress bars, NCCL and library spam, 50,000 loss records at most, ranks, an OOM
-in the middle, torchrun's block at the end). hostile: SIZE MB of lines that nearly match a rule: half of them hold a rule's literal
-with one character wrong, the other half one that alone is not enough for any rule. flood: half of the lines match a rule. records: a
-console of SIZE loss records.
-trainer_log, trainer_state: SIZE records. events: SIZE steps of 20 tags. run: a folder with a console of 3 x SIZE lines and SIZE records.
+KIND is one of:
+
+- bars: SIZE MB of a realistic large console: progress bars, NCCL and library messages, at most 50,000 loss records, ranks, an OOM in the
+  middle, torchrun's failure block at the end.
+- hostile: SIZE MB of lines that nearly match a rule: half contain a rule's literal with a wrong character, half a literal that is not
+  enough for any rule.
+- flood: SIZE MB; half of the lines match a rule.
+- records: a console of SIZE loss records.
+- trainer_log, trainer_state: SIZE records.
+- events: SIZE steps of 20 tags.
+- run: a folder with a console of 3 x SIZE lines and SIZE records.
 """
 
 from __future__ import annotations
@@ -22,29 +28,34 @@ from pathlib import Path
 from typing import BinaryIO
 
 HOST = "node-07"
+"""Host name in the inputs."""
+
 TAGS = (
     "train/loss", "train/grad_norm", "train/learning_rate", "train/epoch", "train/num_input_tokens_seen", "train/train_runtime",
     "train/train_tokens_per_second", "eval/loss", "eval/runtime", "eval/samples_per_second", "eval/steps_per_second",
     "train/rewards/chosen", "train/rewards/rejected", "train/rewards/accuracies", "train/rewards/margins", "train/logps/chosen",
     "train/logps/rejected", "train/logits/chosen", "train/logits/rejected", "train/sft_loss",
 )  # fmt: skip
+"""TensorBoard tags of an event file."""
+
 RECORDS = 50_000
+"""Maximum loss records of a realistic console."""
 
 
 def clock(seconds: float) -> str:
-    """As tqdm writes durations."""
+    """A duration as tqdm writes it."""
     whole = int(seconds)
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60:02d}:{rest % 60:02d}"
 
 
 def loss_at(step: int, steps: int) -> float:
-    """A usual fine-tune's, with noise that only the step decides: every file of a run tells the same."""
+    """Loss of a typical fine-tune. Its noise depends on the step alone, so all files of a run agree."""
     return 0.4 + 1.2 * math.exp(-3 * step / steps) + 0.1 * (step * 7919 % 1009 / 1009 - 0.5)
 
 
 def bar(step: int, steps: int, seconds: float) -> str:
-    """One redraw of the training's progress bar."""
+    """A redraw of the training's progress bar."""
     share = step / steps
     filled = int(share * 10)
     shown, left = "█" * filled + " " * (10 - filled), clock(seconds / share - seconds)
@@ -61,14 +72,14 @@ def record(step: int, steps: int, rng: random.Random, strings: bool) -> str:
 
 
 def spam(rng: random.Random) -> str:
-    """A line that NCCL or a library prints without end."""
+    """A line that NCCL or a library prints often."""
     kind, a, b = rng.randrange(6), rng.randrange(10_000), rng.randrange(64)
     now = f"2026-03-02 10:{a % 60:02d}:{b % 60:02d},{a % 1000:03d}"
     if kind < 3:
         return f"{HOST}:{a}:{a + b} [{b % 8}] NCCL INFO Channel {b % 24:02d}/0 : {b % 8}[{b % 8}] -> {a % 8}[{a % 8}] via P2P/CUMEM/read\n"
     if kind == 3:
-        told = f"step={a}, skipped=0, lr=[{a * 1e-9:.6e}], mom=[(0.9, 0.999)]"
-        return f"[default{b % 8}]:[{now}] [INFO] [logging.py:128:log_dist] [Rank 0] {told}\n"
+        message = f"step={a}, skipped=0, lr=[{a * 1e-9:.6e}], mom=[(0.9, 0.999)]"
+        return f"[default{b % 8}]:[{now}] [INFO] [logging.py:128:log_dist] [Rank 0] {message}\n"
     if kind == 4:
         place = "/opt/conda/lib/python3.11/site-packages/torch/utils/checkpoint.py"
         return f"{place}:{a}: UserWarning: the default of use_reentrant will change\n  warnings.warn(\n"
@@ -78,7 +89,7 @@ def spam(rng: random.Random) -> str:
 
 
 def header(steps: int) -> str:
-    """What stands before the first bar."""
+    """The lines before the first progress bar."""
     ranks = "".join(
         f"[INFO|2026-03-02 10:00:0{rank}] llamafactory.hparams.parser:144 >> Process rank: {rank}, world size: 8, device: cuda:{rank}, "
         "distributed training: True, compute dtype: torch.bfloat16\n"
@@ -90,7 +101,7 @@ def header(steps: int) -> str:
 
 
 def oom(rank: int) -> str:
-    """A rank's OOM, each line with its prefix."""
+    """An OOM traceback of a rank, each line with its prefix."""
     lines = (
         "Traceback (most recent call last):",
         '  File "/app/src/llamafactory/launcher.py", line 185, in <module>',
@@ -107,7 +118,7 @@ def oom(rank: int) -> str:
 
 
 def torchrun_block(rank: int) -> str:
-    """How torchrun ends."""
+    """torchrun's failure block."""
     line = "E0302 11:02:09.100000 140213 torch/distributed/elastic/multiprocessing/api.py:874] failed (exitcode: 1) local_rank:"
     return (
         f"{line} {rank} (pid: 140287) of binary: /opt/conda/bin/python\n"
@@ -119,7 +130,7 @@ def torchrun_block(rank: int) -> str:
 
 
 def bars(megabytes: int) -> Iterator[str]:
-    """The ordinary large console."""
+    """The realistic large console."""
     rng = random.Random(megabytes)
     size, steps = megabytes * 1_000_000, megabytes * 11_000
     every = max(10, -(-steps // RECORDS))
@@ -142,7 +153,7 @@ def bars(megabytes: int) -> Iterator[str]:
 
 
 def spread(megabytes: int, whole: list[str], broken: list[str]) -> Iterator[str]:
-    """No bars, every line new: a literal of `whole` in every second one, in the others one of `broken` with one character wrong."""
+    """Distinct lines without bars, alternating between a literal of `whole` and a literal of `broken` with a wrong character."""
     rng = random.Random(megabytes)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(5000)]
     yield header(100)
@@ -163,34 +174,34 @@ def spread(megabytes: int, whole: list[str], broken: list[str]) -> Iterator[str]
 
 
 def literals() -> tuple[list[str], list[str]]:
-    """The rules' literals: those with which some rule is content or which tell a fact, and those that need something beside them."""
+    """The rules' literals in two groups: those that suffice for a rule or a fact, and those that need more text."""
     from doctor.diagnosis.engine import Engine
     from doctor.readers.console import facts
     from doctor.rulebook import loader
 
     engine = Engine(loader.load().rules)
-    expressions = [re.compile(one) for one in engine.line_patterns.expressions]
+    expressions = [re.compile(expression) for expression in engine.line_patterns.expressions]
     known = sorted(literal for literal in engine.literals if len(literal) > 5 and literal.isprintable())
     enough = [
-        literal for literal in known if facts.has_fact(literal) or any(one.search(f"word {literal} word 0a1b") for one in expressions)
+        literal for literal in known if facts.has_fact(literal) or any(regex.search(f"word {literal} word 0a1b") for regex in expressions)
     ]
     return enough, [literal for literal in known if literal not in enough]
 
 
 def hostile(megabytes: int) -> Iterator[str]:
-    """Every line nearly matches a rule, none does."""
+    """A console in which every line nearly matches a rule."""
     enough, others = literals()
     yield from spread(megabytes, others, enough + others)
 
 
 def flood(megabytes: int) -> Iterator[str]:
-    """Every second line matches a rule."""
+    """A console in which every second line matches a rule."""
     enough, others = literals()
     yield from spread(megabytes, enough, enough + others)
 
 
 def records(number: int) -> Iterator[str]:
-    """A console of loss records and little else."""
+    """A console of mostly loss records."""
     rng = random.Random(number)
     yield header(number)
     for step in range(1, number + 1):
@@ -198,7 +209,7 @@ def records(number: int) -> Iterator[str]:
 
 
 def trainer_log(number: int) -> Iterator[str]:
-    """trainer_log.jsonl of LLaMA-Factory 0.9.1 on with transformers 5, one record a step."""
+    """trainer_log.jsonl of LLaMA-Factory >= 0.9.1 with transformers 5, a record per step."""
     rng = random.Random(number)
     for step in range(1, number + 1):
         yield json.dumps(
@@ -217,19 +228,19 @@ def trainer_state(number: int) -> Iterator[str]:
     history = []
     for step in range(1, number + 1):
         epoch = 3 * step / number
-        told = {
+        record = {
             "loss": loss_at(step, number),
             "grad_norm": abs(rng.gauss(0.6, 0.2)),
             "learning_rate": 1e-4 * (1 - step / (number + 1)),
         }
-        history.append({"epoch": epoch, **told, "step": step})
+        history.append({"epoch": epoch, **record, "step": step})
         if step % 50 == 0:
-            history.append({"epoch": epoch, "eval_loss": told["loss"] + 0.1, "eval_runtime": 1.5, "step": step})
+            history.append({"epoch": epoch, "eval_loss": record["loss"] + 0.1, "eval_runtime": 1.5, "step": step})
     yield json.dumps({"epoch": 3.0, "global_step": number, "log_history": history, "max_steps": number, "num_train_epochs": 3}, indent=2)
 
 
 def crc(data: bytes) -> int:
-    """CRC-32C, masked as TFRecord wants it."""
+    """CRC-32C with TFRecord's mask."""
     value = 0xFFFFFFFF
     for byte in data:
         value = TABLE[(value ^ byte) & 255] ^ (value >> 8)
@@ -248,10 +259,11 @@ def table() -> list[int]:
 
 
 TABLE = table()
+"""The CRC table, built once."""
 
 
 def varint(value: int) -> bytes:
-    """A protobuf integer."""
+    """A protobuf varint."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -266,7 +278,7 @@ def frame(data: bytes) -> bytes:
 
 
 def events(steps: int) -> Iterator[bytes]:
-    """A TensorBoard event file as the Trainer writes it: one event a scalar."""
+    """A TensorBoard event file as the Trainer writes it: an event per scalar."""
     rng = random.Random(steps)
     yield frame(b"\x09" + struct.pack("<d", 1.7e9) + b"\x1a\x0dbrain.Event:2")
     for step in range(1, steps + 1):
@@ -278,7 +290,7 @@ def events(steps: int) -> Iterator[bytes]:
 
 
 def write(out: BinaryIO, parts: Iterator[str | bytes]) -> None:
-    """In blocks of some megabytes."""
+    """Write in blocks of a few MB."""
     block: list[bytes] = []
     for count, part in enumerate(parts):
         block.append(part if isinstance(part, bytes) else part.encode())
@@ -292,10 +304,11 @@ MAKERS: dict[str, Callable[[int], Iterator[str | bytes]]] = {
     "bars": bars, "hostile": hostile, "flood": flood, "records": records,
     "trainer_log": trainer_log, "trainer_state": trainer_state, "events": events,
 }  # fmt: skip
+"""KIND -> function that makes the input."""
 
 
 def run_folder(number: int, out: Path) -> None:
-    """An ordinary run: console, trainer_log.jsonl and the training YAML."""
+    """A typical run: console, trainer_log.jsonl and the training YAML."""
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(1)
     with (out / "train.log").open("wb") as log:
@@ -308,7 +321,7 @@ def run_folder(number: int, out: Path) -> None:
 
 
 def make(kind: str, size: int, out: Path) -> Path:
-    """The input, made unless it is there."""
+    """Path of the input; made if it does not exist."""
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         if kind == "run":

@@ -1,9 +1,9 @@
-"""The memory estimate against published measurements, beside the two simple rules that people use: `memory_accuracy.py --rows FILE.csv`.
+"""Compare the memory estimate and two common rules of thumb with published measurements: `memory_accuracy.py --rows FILE.csv`.
 
-The CSV has one measured run a row: model, method (full, lora, qlora4, ...), lora_rank, lora_targets, precision, optimizer, micro_batch,
+The CSV has a measured run per row: model, method (full, lora, qlora4, ...), lora_rank, lora_targets, precision, optimizer, micro_batch,
 seq_len, grad_checkpointing, attention, chunked_loss, shard, offload, n_gpus, gpu, stack, lora_dtype, notes, peak_gib, what_is_reported,
-bound ("=" for a figure) and complete ("0": something that decides memory was not published). Only figures of torch's own peak
-(max_memory_allocated) are compared. Without rows it prints what an estimate costs.
+bound ("=" for a figure) and complete ("0": a setting that determines memory was not published). Only figures of torch's peak
+(max_memory_allocated) are compared. Without rows it prints the time of an estimate.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from doctor.errors import DoctorError
 from doctor.memory import Estimate, estimate
 
 FACTS = "stack shard offload n_gpus gpu chunked_loss precision optimizer attention lora_dtype notes method".split()  # noqa: SIM905
+"""Columns that determine the estimate besides the options."""
 
 README_RULE = {"full": 18.0, "pure": 8.0, "lora": 2.0, "8": 1.0, "4": 0.5}
-"""GB a billion parameters in LLaMA-Factory's README (table "Hardware Requirement"): no length, no batch."""
+"""GB per billion parameters in LLaMA-Factory's README (table "Hardware Requirement"); ignores length and batch."""
 
 
 def options(row: Mapping[str, str]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def options(row: Mapping[str, str]) -> dict[str, Any]:
 
 
 def readme_rule(row: Mapping[str, str], ours: Estimate) -> float:
-    """GiB by the README's multiplier of the parameters."""
+    """GiB by the README's factor on the parameters."""
     method = row["method"]
     kind = next((bit for bit in ("4", "8") if bit in method), None) or ("full" if method.startswith("full") else "lora")
     kind = "pure" if kind == "full" and ("pure" in row["precision"] or "true" in row["precision"]) else kind
@@ -57,7 +58,7 @@ def readme_rule(row: Mapping[str, str], ours: Estimate) -> float:
 
 
 def states_rule(_: Mapping[str, str], ours: Estimate) -> float:
-    """GiB of weights, gradients and optimizer alone: what model-state calculators add up."""
+    """GiB of weights, gradients and optimizer states alone, as in model-state calculators."""
     return sum(ours.terms.get(name, 0.0) for name in ("weights", "adapters", "gradients", "optimizer"))
 
 
@@ -66,6 +67,7 @@ RULES: dict[str, Callable[[Mapping[str, str], Estimate], float]] = {
     "README multipliers": readme_rule,
     "weights, gradients, optimizer": states_rule,
 }
+"""Name in the table -> estimate in GiB."""
 
 
 def measured(path: Path) -> Iterator[tuple[Mapping[str, str], Estimate, float]]:
@@ -89,7 +91,7 @@ def measured(path: Path) -> Iterator[tuple[Mapping[str, str], Estimate, float]]:
 
 
 def main() -> int:
-    """Prints one line a rule."""
+    """Print a line per rule."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path)
     given = parser.parse_args()

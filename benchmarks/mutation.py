@@ -1,7 +1,7 @@
-"""Are the rules' examples worth anything? Breaks each rule in every small way there is and counts how often its own examples notice.
+"""Mutation testing of rules: make every small mutant of each rule and count how many its own examples kill.
 
-Mutants: one regular expression of `any_of`, `none_of` or `frames` dropped; one line of `where` dropped or turned round; one alternative of
-`any` dropped; a limit (`phase`, `exception`, `cut_off`, `ascending`) dropped. `fix` cases do not count: they test the planner.
+Mutants drop an expression of `any_of`, `none_of` or `frames`; drop or negate a line of `where`; drop an alternative of `any`; drop a
+limit (`phase`, `exception`, `cut_off`, `ascending`). `fix` examples are ignored, as they test the planner.
 
     python benchmarks/mutation.py [--show] [FAMILY/NAME-PREFIX ...]
 """
@@ -27,15 +27,18 @@ from doctor.rulebook import loader
 from doctor.rulebook.model import Rule
 
 LISTS = ("any_of", "none_of", "frames")
+"""Parameters from which a mutant drops an expression."""
+
 LIMITS = ("phase", "exception", "cut_off", "ascending")
+"""Parameters that a mutant drops."""
 
 
 def mutants(rule: Rule) -> Iterator[tuple[str, Rule]]:
-    """(what was done, the broken rule)."""
+    """(description, mutant) for every mutation of a rule."""
     params = rule.params
     for name in LISTS:
         for place, pattern in enumerate(params.get(name) or ()):
-            rest = [one for other, one in enumerate(params[name]) if other != place]
+            rest = [value for other, value in enumerate(params[name]) if other != place]
             if rest or name == "none_of":
                 yield f"{name} without {pattern!r}", _with_params(rule, {**params, name: rest})
     for name in LIMITS:
@@ -46,7 +49,7 @@ def mutants(rule: Rule) -> Iterator[tuple[str, Rule]]:
 
 
 def conditions(condition: Any) -> Iterator[tuple[str, Any]]:
-    """A condition with one of its lines dropped or turned round, at any depth."""
+    """The condition with a line dropped or negated, at any depth."""
     if isinstance(condition, list):
         for place, part in enumerate(condition):
             rest = condition[:place] + condition[place + 1 :]
@@ -69,29 +72,29 @@ def _with_params(rule: Rule, params: Mapping[str, Any]) -> Rule:
 
 
 class Examples:
-    """A rule's examples as events, read once."""
+    """A rule's examples as events, parsed once."""
 
     def __init__(self, rule: Rule) -> None:
-        self.match = [(forms(one), one.facts) for one in rule.examples.match]
-        self.no_match = [forms(one) for one in rule.examples.no_match]
+        self.match = [(forms(example), example.facts) for example in rule.examples.match]
+        self.no_match = [forms(example) for example in rule.examples.no_match]
 
     def keep(self, rule: Rule) -> bool:
-        """Whether `rule` still tells them apart, with the facts that they ask for."""
-        return all(any(fires(rule, form, facts) for form in one) for one, facts in self.match) and not any(
-            fires(rule, form, {}) for one in self.no_match for form in one
+        """Whether `rule` passes all examples, with the facts they require."""
+        return all(any(fires(rule, form, facts) for form in example) for example, facts in self.match) and not any(
+            fires(rule, form, {}) for example in self.no_match for form in example
         )
 
 
 def fires(rule: Rule, events: list[Event], facts: Mapping[str, Any]) -> bool:
-    """Whether the rule alone says anything of these events, with these facts."""
+    """Whether the rule alone fires on these events, with these facts."""
     engine = Engine([rule], DETECTORS)
     for event in events:
         engine.feed(event)
-    return any(all(str(one.first.facts.get(name)) == str(value) for name, value in facts.items()) for one in engine.findings())
+    return any(all(str(finding.first.facts.get(name)) == str(value) for name, value in facts.items()) for finding in engine.findings())
 
 
 def survivors(rule: Rule) -> tuple[int, list[str]]:
-    """Number of mutants, and those that the examples did not notice."""
+    """Number of mutants, and the mutants that survive the examples."""
     examples = Examples(rule)
     alive, count = [], 0
     for what, mutant in mutants(copy.deepcopy(rule)):
@@ -100,12 +103,12 @@ def survivors(rule: Rule) -> tuple[int, list[str]]:
             if examples.keep(mutant):
                 alive.append(what)
         except (TypeError, ValueError):
-            continue  # a mutant that cannot even be built is noticed
+            continue  # an invalid mutant counts as killed
     return count, alive
 
 
 def main() -> int:
-    """Prints the share of mutants killed, a family a line; exit code 1 under 90 %."""
+    """Print the share of mutants killed per family; exit code 1 below 90 %."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prefixes", nargs="*")
     parser.add_argument("--show", action="store_true", help="print every surviving mutant")

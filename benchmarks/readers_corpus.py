@@ -1,9 +1,9 @@
-"""What the readers get out of a folder of run artefacts, against plain JSON and regular expressions.
+"""Compare the readers with plain JSON and regular expressions on a folder of run artefacts.
 
     python benchmarks/readers_corpus.py FOLDER
 
-Every file is read on its own. Printed: the file, the reader that took it, seconds, the loss values that a plain reader gets (each
-line's JSON or `'loss': x`, `loss: x` beside a step), the share of them in our series, and what is missing. Last line: the totals.
+Reads every file on its own. Columns: the file, its reader, seconds, the number of loss values found by a plain search (JSON lines,
+`'loss': x`, or `loss: x` in a line with a step), the share of these in our series, and missing values. Last line: totals.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ from doctor.errors import DoctorError
 from doctor.readers import reading as readers
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
+"""A number as logs write it."""
+
 IN_DICT = re.compile(rf"['\"](?:eval_)?loss['\"]: ['\"]?({NUMBER})")
-BESIDE_STEP = re.compile(rf"(?:step|iteration)\W{{0,10}}\d+\b.{{0,300}}?\b(?:train_|val_|lm )?loss\s*[:=]\s*({NUMBER})", re.I)
+"""A loss in a dict line."""
+
+LOSS_WITH_STEP = re.compile(rf"(?:step|iteration)\W{{0,10}}\d+\b.{{0,300}}?\b(?:train_|val_|lm )?loss\s*[:=]\s*({NUMBER})", re.I)
+"""A loss in a line with a step."""
 
 
 def plain(path: Path, text: str) -> Iterator[float]:
-    """The loss values that a few lines of Python find."""
+    """The loss values found by a plain search."""
     if path.name.startswith("trainer_state"):
         try:
             for entry in json.loads(text)["log_history"]:
@@ -39,13 +44,13 @@ def plain(path: Path, text: str) -> Iterator[float]:
         return
     for line in re.split(r"[\r\n]", text):
         found = IN_DICT.findall(line)
-        if not found and "{" not in line[:1] and (beside := BESIDE_STEP.search(line)):
-            found = [beside[1]]
+        if not found and "{" not in line[:1] and (match := LOSS_WITH_STEP.search(line)):
+            found = [match[1]]
         yield from map(float, found)
 
 
 def rounded(value: float) -> str:
-    """Equal for values that a console's rounding makes equal."""
+    """A key equal for values that differ only by a console's rounding."""
     return f"{value:.3g}" if math.isfinite(value) else str(value)
 
 
@@ -62,18 +67,18 @@ def ours(path: Path) -> tuple[str, Counter[str], int]:
 
 
 def text_of(path: Path) -> str:
-    """The file as text, binary formats as nothing."""
+    """The file as text; empty for binary formats."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return "" if b"\0" in data[:4096] and data[:2] not in (b"\xff\xfe", b"\xfe\xff") else data.decode("utf-8", "replace")
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     wanted = got = taken = failed = 0
-    for path in sorted(one for one in arguments.folder.rglob("*") if one.is_file()):
+    for path in sorted(file for file in arguments.folder.rglob("*") if file.is_file()):
         start = time.perf_counter()
         try:
             kind, values, count = ours(path)

@@ -1,13 +1,19 @@
-"""How fast the readers are, as ratios measured in one run: wall time, medians of ROUNDS, both sides in turn.
+"""Speed of the readers relative to other tools: medians of wall and processor time over ROUNDS, all tools in turn.
 
     python benchmarks/readers_speed.py [PART ...] [--rounds 5] [--megabytes 1000] [--records 1000000] [--steps 100000] [--folder DIR]
 
-Parts: console (a real large one, a hostile one, a tenth of one in which half of the lines match, and one of loss records: `lfdoctor
-analyze` against ripgrep with the rules' literals (with their 1,700 regular expressions it
-takes minutes for a few MB), `wc -l`, and the same console as gzip against zcat), trainer_log (reading and a finished report against
-polars and pandas), trainer_state (against json and pandas), events (against EventAccumulator and tbparse, with checksums), folder (an
-ordinary run folder: processor time against `python -c "import typer, rich, yaml"`). What is not installed is left out and named. Inputs
-are made once in DIR (benchmarks/inputs.py). Peak memory is that of the larger process, from rusage.
+Parts:
+
+- console: `lfdoctor analyze` against ripgrep with the rules' literals, `wc -l`, and zcat for gzip. Inputs: a realistic large console, a
+  hostile console, a tenth of the size with matches in half of the lines, and loss records. ripgrep with the rules' 1,700 regular
+  expressions takes minutes for a few MB.
+- trainer_log: reading, and a finished report, against polars and pandas.
+- trainer_state: against json and pandas.
+- events: against EventAccumulator and tbparse, with checksums.
+- folder: processor time for a typical run folder against `python -c "import typer, rich, yaml"`.
+
+Tools that are not installed are skipped and named. Inputs are made once in DIR (benchmarks/inputs.py). Peak memory is that of the
+largest process, from rusage.
 """
 
 from __future__ import annotations
@@ -28,23 +34,38 @@ import inputs
 
 ROOT = Path(__file__).parent.parent
 ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
+"""Our command for a finished report."""
+
 READ = (
     "import sys; from doctor.readers import reading; "
-    "print(sum(len(one) if isinstance(one, list) else 1 for one in reading.read([sys.argv[1]]).batches()))"
+    "print(sum(len(batch) if isinstance(batch, list) else 1 for batch in reading.read([sys.argv[1]]).batches()))"
 )
+"""Code that only reads, with our readers."""
+
 POLARS = "import sys, polars; polars.read_ndjson(sys.argv[1])"
+"""Code that reads JSON lines with polars."""
+
 PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"
+"""The same with pandas."""
+
 JSON = "import sys, json; json.load(open(sys.argv[1]))"
+"""Code that reads a JSON file."""
+
 PANDAS_STATE = "import sys, json, pandas; pandas.DataFrame(json.load(open(sys.argv[1]))['log_history'])"
+"""The same, into a pandas table."""
+
 ACCUMULATOR = (
     "import sys; from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E; "
     "E(sys.argv[1], size_guidance={'scalars': 0}).Reload()"
 )
+"""Code that reads event files with TensorBoard's EventAccumulator."""
+
 TBPARSE = "import sys; from tbparse import SummaryReader; SummaryReader(sys.argv[1]).scalars"
+"""The same with tbparse."""
 
 
 class Took(NamedTuple):
-    """One run of a command."""
+    """Cost of a run of a command."""
 
     wall: float
     processor: float
@@ -52,7 +73,7 @@ class Took(NamedTuple):
 
 
 def run(command: Sequence[str]) -> Took:
-    """Its wall and processor time in seconds and peak memory in MiB. Exit codes 0 and 1 are fine."""
+    """Run a command: wall and processor time in seconds, peak memory in MiB. Raises for exit codes other than 0 and 1."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
     _, status, used = os.wait4(process.pid, 0)
@@ -64,14 +85,14 @@ def run(command: Sequence[str]) -> Took:
 
 
 def made(kind: str, size: int, path: Path) -> Path:
-    """The input. Made by another process: what this one has ever held counts as peak memory of all that it starts."""
+    """The input, made by another process: a parent's own peak memory counts in the rusage of its children."""
     if not path.exists():
         subprocess.run([sys.executable, str(Path(inputs.__file__)), kind, str(size), str(path)], check=True, stdout=subprocess.DEVNULL)
     return path
 
 
 def compare(title: str, commands: Mapping[str, Sequence[str] | None], rounds: int) -> None:
-    """Runs all in turn and prints medians of wall and processor time (for busy machines), and the first's ratio to each."""
+    """Run all in turn; print medians of wall and processor time, and the ratio of the first to each."""
     taken: dict[str, list[Took]] = {name: [] for name, command in commands.items() if command}
     for _ in range(rounds):
         for name, command in commands.items():
@@ -82,25 +103,25 @@ def compare(title: str, commands: Mapping[str, Sequence[str] | None], rounds: in
     print(f"{title}: wall, processor, first / this (wall, processor), peak memory", flush=True)
     for name, (wall, processor, _) in medians.items():
         ratios = f"{first[0] / wall:7.2f} x {first[1] / processor:7.2f} x"
-        print(f"  {name:34} {wall:8.3f} s {processor:8.3f} s {ratios} {max(one.mib for one in taken[name]):6.0f} MiB", flush=True)
+        print(f"  {name:34} {wall:8.3f} s {processor:8.3f} s {ratios} {max(run.mib for run in taken[name]):6.0f} MiB", flush=True)
     for name in commands.keys() - medians.keys():
         print(f"  {name:34} not installed")
 
 
 def python(code: str, path: Path, needs: str) -> list[str] | None:
-    """A Python command on the file, if its library is there."""
+    """A Python command on the file, if its library is installed."""
     found = subprocess.run([sys.executable, "-c", f"import {needs}"], capture_output=True, check=False)
     return [sys.executable, "-c", code, str(path)] if found.returncode == 0 else None
 
 
 def tool(name: str, *arguments: str) -> list[str] | None:
-    """A command, if it is there."""
+    """A command, if it is installed."""
     found = shutil.which(name)
     return [found, *arguments] if found else None
 
 
 def literals(folder: Path) -> Path:
-    """A file with all literals of the rules, a line each."""
+    """A file with all literals of the rules, one per line."""
     from doctor.diagnosis.engine import Engine
     from doctor.rulebook import loader
 
@@ -110,7 +131,7 @@ def literals(folder: Path) -> Path:
 
 
 def console(options: argparse.Namespace) -> None:
-    """Consoles against ripgrep; a finished report on our side."""
+    """Consoles: a finished report against ripgrep."""
     wanted = literals(options.folder)
     for kind, size in (("bars", options.megabytes), ("hostile", options.megabytes), ("flood", options.megabytes // 10)):
         path = made(kind, size, options.folder / f"{kind}-{size}.log")
@@ -156,7 +177,7 @@ def trainer_state(options: argparse.Namespace) -> None:
 
 
 def events(options: argparse.Namespace) -> None:
-    """Event files against TensorBoard's own reader, and every value compared."""
+    """Event files against TensorBoard's own reader; compares every value."""
     path = made("events", options.steps, options.folder / f"events-{options.steps}" / "events.out.tfevents.1.node")
     commands = {
         "reading and merging, checksums": python(READ, path, "doctor"),
@@ -169,7 +190,7 @@ def events(options: argparse.Namespace) -> None:
 
 
 def same_values(path: Path) -> bool:
-    """Whether our points of every tag are EventAccumulator's."""
+    """Whether our points of every tag equal EventAccumulator's."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from doctor.readers.file import File, Source
@@ -185,12 +206,12 @@ def same_values(path: Path) -> bool:
                 ours.setdefault(tag, []).append((event.time, event.step, value))
     tags = theirs.Tags()["scalars"]
     return set(ours) == set(tags) and all(
-        ours[tag] == [(one.wall_time, one.step, one.value) for one in theirs.Scalars(tag)] for tag in tags
+        ours[tag] == [(scalar.wall_time, scalar.step, scalar.value) for scalar in theirs.Scalars(tag)] for tag in tags
     )
 
 
 def folder(options: argparse.Namespace) -> None:
-    """An ordinary run folder, in processor time. Our own modules are compiled first, as an installer does."""
+    """A typical run folder, in processor time. Our modules are byte-compiled first, as an installer does."""
     compileall.compile_dir(ROOT / "doctor", quiet=1)
     path = made("run", 1000, options.folder / "run")
     commands = {"lfdoctor analyze": [*ANALYZE, str(path)], "import typer, rich, yaml": [sys.executable, "-c", "import typer, rich, yaml"]}
@@ -198,11 +219,12 @@ def folder(options: argparse.Namespace) -> None:
     compare("run folder, 3,000 lines and 1,000 records", commands, max(options.rounds, 7))
 
 
-PARTS = {one.__name__: one for one in (console, trainer_log, trainer_state, events, folder)}
+PARTS = {part.__name__: part for part in (console, trainer_log, trainer_state, events, folder)}
+"""Name on the command line -> benchmark."""
 
 
 def main() -> None:
-    """Runs the parts that are asked for, all by default."""
+    """Run the given parts; all by default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,4 +1,4 @@
-"""What starting costs: lfdoctor against `python -c "import typer, rich"`, processor time, medians of N runs taken in turn.
+"""Start-up cost of lfdoctor against `python -c "import typer, rich"`: processor time, medians of N runs in turn.
 
 python benchmarks/startup.py [N]
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FIXTURE = ROOT / "fixtures" / (ROOT / "fixtures" / "DEMO").read_text(encoding="utf-8").strip()
+"""The run that is analyzed."""
+
 COMMANDS = {
     "typer, rich": ["-c", "import typer, rich"],
     "typer, rich, yaml": ["-c", "import typer, rich, yaml"],
@@ -22,10 +24,11 @@ COMMANDS = {
     "analyze (fixture)": ["-m", "doctor", "analyze", str(FIXTURE), "--format", "json"],
     "check (config)": ["-m", "doctor", "check", str(FIXTURE / "train.yaml"), "--format", "json"],
 }
+"""Name in the table -> arguments of the Python interpreter."""
 
 
 def processor_seconds(arguments: list[str]) -> float:
-    """User and system time of one child."""
+    """User and system time of a child process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -33,7 +36,7 @@ def processor_seconds(arguments: list[str]) -> float:
 
 
 def rules_milliseconds() -> float:
-    """Loading all rules in a warm process, cache filled."""
+    """Milliseconds to load all rules in a warm process with a filled cache."""
     from doctor.rulebook import loader
 
     loader.load()
@@ -46,7 +49,7 @@ def rules_milliseconds() -> float:
 
 
 def main() -> None:
-    """Prints the table and, last, the same as one JSON line."""
+    """Print the table, then the same as a line of JSON."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(rounds):

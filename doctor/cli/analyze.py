@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, one_of, write_file
+from doctor.cli.common import FailOn, Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, one_of, write_file
 from doctor.cli.progress import shown_progress
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.reporters import registry
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from doctor.report.model import Report
 
 FAIL_ON = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
+"""--fail-on -> severities that give exit code 1."""
+
 STRATEGIES: dict[str, Strategy] = {"least-change": "least-change", "guide": "guide"}
+"""--strategy -> the planner's name."""
 
 
 def analyze(
@@ -42,9 +45,7 @@ def analyze(
         Path | None, typer.Option("--history", help="The table of a scan: what failed for this job before is not proposed.", metavar="FILE")
     ] = None,
     lang: Lang = "en",
-    fail_on: Annotated[
-        str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")
-    ] = "error",
+    fail_on: FailOn = "error",
     quiet: Quiet = False,
     verbose: Verbose = False,
     pager: Pager = True,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file, write_out
+from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file, write_out
 from doctor.errors import BAD_USAGE, DoctorError
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def check(
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
     lang: Lang = "en",
-    fail_on: Annotated[
-        str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")
-    ] = "error",
+    fail_on: FailOn = "error",
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -109,7 +107,7 @@ class _Foreign(DoctorError):
 
 
 def _report(error: DoctorError, *, alone: bool) -> int:
-    """Says on stderr why one of several files was not checked; raises the error for a single one."""
+    """Print on stderr why a file was not checked; with a single file raise the error."""
     if alone:
         raise error
     typer.echo(f"lfdoctor: {' '.join(str(error).split())}", err=True)
@@ -179,7 +177,7 @@ def _unsafe(text: str, values: Mapping[str, Any], patch: PatchView, is_json: boo
 
 
 def _write(path: Path, text: str) -> None:
-    """Replaces the file; the first original stays beside it as NAME.orig. Raises DoctorError."""
+    """Replace the file; keep the first original as NAME.orig. Raises DoctorError."""
     backup = path.with_name(f"{path.name}.orig")
     try:
         if not backup.exists():
@@ -207,7 +205,7 @@ def _summarise(path: Path, report: Report, fixed: int, left: tuple[str, ...], *,
 
 
 def _say_memory(path: Path, values: Mapping[str, Any], gpu_memory: float | None) -> None:
-    """Says on stderr why nothing is known of whether the training fits."""
+    """Print on stderr why the memory estimate is missing."""
     from doctor.config.options import effective
     from doctor.memory import UnknownShape, estimate
 

@@ -27,6 +27,7 @@ Lang = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict and what to do next.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Every piece of evidence with the lines around it, and the environment.")]
+FailOn = Annotated[str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")]
 Pager = Annotated[bool, typer.Option("--pager/--no-pager", help="Page what is longer than the terminal ($LFDOCTOR_PAGER, $PAGER, less).")]
 
 

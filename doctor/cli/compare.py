@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from doctor.fleet.attribution.compare import Compared
 
 FORMATS = ("terminal", "json", "html")
+"""Allowed values of --format."""
+
 COLUMNS = 6
 """Most runs shown side by side in a terminal; for more only what separates them is shown."""
 

@@ -11,7 +11,7 @@ from doctor.core.run import Run
 from doctor.rulebook.findings import Match
 
 QUIET: Iterator[Match] = iter(())
-"""No match: for the many events of which a detector has nothing to say."""
+"""No match; shared, as most events give none."""
 
 
 @runtime_checkable
@@ -47,14 +47,14 @@ class Detector(Protocol):
         ...
 
     def compile(self) -> None:
-        """Compiles what is compiled on first use only. Raises re.error for a pattern that is none."""
+        """Compile expressions that are otherwise compiled on first use. Raises re.error."""
         ...
 
     def feed(self, event: Any, run: Run) -> Iterator[Match]:
-        """Looks at one event; `QUIET` where there is nothing to say.
+        """Process an event; return `QUIET` if there is no match.
 
-        Of `run` it may read the configuration alone: steps come to one detector after the other, a thousand at a time, so the series may
-        already hold later ones.
+        Of `run` only the configuration may be read. Each detector gets a thousand steps at a time, so the series of `run` may already
+        contain later steps.
         """
         ...
 

@@ -27,24 +27,29 @@ PHASE_OF_PLACE = {
     "load": "load",
     **dict.fromkeys(("flat_buffer", "optimizer", "vision", "logits", "backward", "forward"), "train"),
 }
+"""Place of the failure -> phase of the run."""
+
 NUMBERS = ("wanted_gib", "total_gib", "free_gib", "allocated_gib", "reserved_gib", "process_gib", "others_gib", "gpu")
+"""Facts with numbers of the message, in GiB except for `gpu` (index)."""
+
 FROM_CONFIG = ("weights_gib", "weights_share", "request_over_logits", "request_is")
+"""Facts that need the config."""
 
 
 class GpuOom(DetectorBase):
-    """No parameters: every rule about a full card shares one instance and asks for its facts under `where`.
+    """No parameters: all rules about GPU memory share an instance and test its facts under `where`.
 
     Facts of the message: `device` (cuda, hip, npu, xpu, mps, ...), `generation` (numbers | legacy | bare), `gpu`, `wanted_gib`,
     `total_gib`, `free_gib`, `allocated_gib` (live tensors of this process), `reserved_gib` (kept by PyTorch, unused), `process_gib`
-    (this process), `others_gib` (what on the card is not this process's); `wanted_share`, `allocated_share`, `reserved_share` and
+    (this process), `others_gib` (memory of other processes); `wanted_share`, `allocated_share`, `reserved_share` and
     `others_share` of the card; `reserved_over_wanted` (how many times the request the unused part is).
     Facts of the traceback: `place` (load, reference, pinned, forward, logits, vision, backward, optimizer, flat_buffer, eval, gather,
     generate, save, merge) and `phase` (the place's, else the reader's).
     Facts that need the config: `weights_gib` (16-bit or quantised, by the run's parameter count or the size in the model's name),
-    `weights_share` (of all cards together: as many as the run tells of, and at least those whose messages are seen),
+    `weights_share` (of all GPUs: the number the run reports, at least the number of GPUs with messages),
     `request_over_logits` (the request is more than batch x length x the largest vocabulary x 4 bytes),
     `request_is` (logits | parameters).
-    `multi_gpu` is true where a second rank or card shows itself. Several messages of one attempt are told as one, their facts added up.
+    `multi_gpu` is true if a second rank or GPU is seen. The messages of an attempt form a single match with their combined facts.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash)
@@ -119,14 +124,14 @@ def _add_place(known: dict[str, Any], event: LogLine | Crash) -> None:
     place = place_of(event.frames) if isinstance(event, Crash) else "save" if any(said in event.text for said in SAVING_WORDS) else None
     if place is not None and (known.get("place") in (None, "forward", "backward")):
         known["place"] = place
-    told = PHASE_OF_PLACE.get(known.get("place", ""))
-    phase = told or (event.phase if event.phase != "start" else None) or known.get("phase")
+    phase_of_place = PHASE_OF_PLACE.get(known.get("place", ""))
+    phase = phase_of_place or (event.phase if event.phase != "start" else None) or known.get("phase")
     if phase is not None:
         known["phase"] = phase
 
 
 def _config_facts(known: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """What the message means beside the config; nothing where no config is known."""
+    """Facts that combine the message with the config; empty if no config is known."""
     if not run.config:
         return {}
     facts: dict[str, Any] = {}

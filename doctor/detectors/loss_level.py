@@ -15,7 +15,7 @@ from doctor.rulebook.findings import Evidence, Match
 
 
 class LossLevel(DetectorBase):
-    """Compares the median of the first `records` losses with ln(vocabulary), the cross-entropy of a model that guesses.
+    """Compare the median of the first `records` losses with ln(vocabulary), the cross-entropy of a model that guesses.
 
     The vocabulary is the model's (`model.config`), else `largest_vocabulary`. Matches where gradient accumulation explains the level:
     the median divided by the accumulation steps is from `least` to `most`, a usual loss at the start, and no loss is `rise` times the

@@ -55,11 +55,17 @@ NUMBERED_SIGNALS = tuple(
 SHELL_CODE = lazy_compile(
     r"(?i)exit(?:ed|s)?(?: with)?(?: an?)?(?: error)?(?: code| status)?[ :=]{1,3}(1[2-4]\d)\b|non-zero exit status (1[2-4]\d)\b"
 )
+"""A shell's exit code of a process killed by a signal: 128 + its number."""
+
 WINDOWS_CODE = lazy_compile(r"(?i)exit ?(?:code|status)[\s:=]*(-?\d{10})\b|return code[ =:]*(-?\d{10})\b")
+"""An NTSTATUS as exit code."""
+
 _SHELL = (
     r"(Killed|killed|Segmentation fault|segmentation fault|Bus error|bus error|Aborted|aborted|abort|Illegal instruction|"
     r"Floating point exception|Hangup|Terminated)\s*(?:\(core dumped\)|$|\s{2,}\S)"
 )
+"""Words a shell or faulthandler prints for a signal."""
+
 SHELL_WORDS = (
     # bash: a bare "Killed", also glued to a progress bar; "line 3: 4242 Killed   python ..."; "[1]+  4242 Killed"; zsh: "[1]  4242 killed"
     lazy_compile("^" + _SHELL),
@@ -68,17 +74,23 @@ SHELL_WORDS = (
     lazy_compile(r"Fatal Python error: (Segmentation fault|Bus error|Aborted|Illegal instruction|Floating point exception)"),
     lazy_compile(r"Windows fatal exception: (access violation)"),
 )
+"""Messages with such a word in their first group."""
+
 OOM_KILLER = lazy_compile(
     # kernel log; cgroup v1/v2; Slurm; Kubernetes; Ray
     r"Out of memory: Kill(?:ed)? process|[Mm]emory cgroup out of memory|oom-kill:|oom_reaper|[Dd]etected \d+ oom[-_]kill event|"
     r"\bOOMKilled\b|OUT_OF_MEMORY|killed due to the node running low on memory|Worker killed due to memory pressure|"
     r"invoked oom-killer|Exceeded (?:job|step) memory limit"
 )
+"""Reports that the kernel, container or scheduler killed a process because memory ran out."""
+
 OPTIMIZER_STATES = lazy_compile(
     # DeepSpeed while it allocates optimizer states: its CPU Adam, and see_memory_usage messages (runtime/zero/stage3.py)
     r"Time to load cpu_adam op|(?:Before|After) (?:creating|initializing) (?:fp16 partitions|fp32 partitions|optimizer states|optimizer)|"
     r"Creating (?:fp16|bfloat16) ZeRO"
 )
+"""DeepSpeed allocates optimizer states."""
+
 FORCED_EXIT = "forcefully exiting via Signals.SIGKILL"
 """torch.distributed.elastic kills a rank that does not stop after SIGTERM; that SIGKILL is not a failure."""
 

@@ -13,7 +13,7 @@ from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 MAX_METRICS = 4096
-"""Metric names remembered; bounds the state of a damaged journal. Eight GPUs have about 100."""
+"""Metric names remembered; bounds the state for a damaged journal."""
 
 
 class SampleLevel(DetectorBase):

@@ -13,7 +13,7 @@ from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 MAX_RANKS = 100_000
-"""Ranks followed; bounds the state of a damaged journal."""
+"""Ranks followed; bounds the state for a damaged journal."""
 
 
 class SlowRank(DetectorBase):

@@ -44,7 +44,7 @@ def _holds_checkpoint(folder: Path, depth: int) -> bool:
     except OSError:
         return False
     return any(_CHECKPOINT.fullmatch(entry.name) for entry in inside) or (
-        depth > 1 and any(_holds_checkpoint(one, depth - 1) for one in inside)
+        depth > 1 and any(_holds_checkpoint(entry, depth - 1) for entry in inside)
     )
 
 

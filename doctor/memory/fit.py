@@ -14,7 +14,7 @@ from doctor.memory import setup
 from doctor.memory.estimate import FITS, Estimate, build, shape_for
 
 MAX_CUTOFF_LEN = 1 << 20
-"""Upper bound of the length search, in tokens; above the context of today's models."""
+"""Upper bound of the length search, in tokens."""
 
 MAX_BATCH = 4096
 """Upper bound of the batch search, in sequences per GPU."""

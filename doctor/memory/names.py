@@ -105,7 +105,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 MAX_CONFIG_BYTES = 4_000_000
-"""Size limit of a model's config.json; real ones have a few KB, with long label lists up to 1 MB."""
+"""Size limit of a model's config.json; a judgement, as real ones have a few KB."""
 
 SAME_SHAPE = re.compile(
     r"[-_.](?:instruct|it|chat|base|hf|pt|gptq|awq|int[48]|bnb|4bit|8bit|nf4|g128|bf16|fp16|gguf|unsloth|dpo|sft|preview|thinking|"

@@ -54,7 +54,7 @@ def _autocast_copies(plan: Setup, shape: Shape, trained: static.Trained) -> tupl
 
 
 def peaks_of(plan: Setup, shape: Shape, trained: static.Trained, terms: Mapping[str, float]) -> dict[str, float]:
-    """The peak of each phase in bytes. With accumulation, gradients of earlier micro batches are alive in every phase."""
+    """The peak of each phase in bytes. With accumulation, earlier micro batches' gradients are alive in forward too."""
     engine = sum(terms[name] for name in ("weights", "adapters", "optimizer", "reference_models", "stray_embedding", "buckets"))
     base = engine + terms["gathered_weights"]
     earlier = terms["gradients"] if plan.accumulates else 0.0

@@ -36,7 +36,7 @@ EAGER = Regime("eager attention", 0.85, 1.15, (UNMEASURED,))
 
 
 def regime_of(setup: Setup, shape: Shape) -> Regime:
-    """The regime of a setup; of several that apply the least certain."""
+    """The regime of a setup: the first in this order that applies."""
     if setup.stack.startswith("litgpt"):
         return LITGPT
     if setup.offload or setup.zero.offload_optimizer or setup.zero.offload_params:

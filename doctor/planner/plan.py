@@ -147,7 +147,7 @@ class PatchPlanner:
         return None
 
     def _agreed(self, change: Change) -> bool:
-        last = next(one for one in reversed(self.changes) if (one.target, one.key) == (change.target, change.key))
+        last = next(other for other in reversed(self.changes) if (other.target, other.key) == (change.target, change.key))
         return last.op == change.op and bool(last.new == change.new)
 
     def advice(self, judged: RankedFinding) -> tuple[Advice, ...]:

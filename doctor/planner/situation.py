@@ -54,22 +54,22 @@ class Situation(msgspec.Struct, frozen=True):
     def after(self, changes: Iterable[Change]) -> Situation:
         """The situation after these changes."""
         changes = tuple(changes)
-        beside = {f"{change.target}.{change.key}": change.new for change in changes if change.target != "config"}
+        external = {f"{change.target}.{change.key}": change.new for change in changes if change.target != "config"}
         facts = drop_facts_about(self.facts, {change.key for change in changes if change.target == "config"})
-        return msgspec.structs.replace(self, config=apply(self.config, changes), facts={**facts, **beside})
+        return msgspec.structs.replace(self, config=apply(self.config, changes), facts={**facts, **external})
 
     def failed_before(self) -> PreviousAttempt | None:
         """The attempt that already had all of these changes (perhaps more) and still failed; None if there is none.
 
-        A change that only keeps the effective batch size does not count beside others.
+        A change that only keeps the effective batch size counts only if it is alone.
         """
         if not self.previous_attempts:
             return None
         before, now = effective(self.began_with, self.facts), effective(self.config, self.facts)
         changed = {key for key in {*self.began_with, *self.config} if key not in _BOOKKEEPING and before.get(key) != now.get(key)}
         changed = changed - {"gradient_accumulation_steps"} or changed
-        beside = external_settings(self.facts)
-        moved = {key: value for key, value in beside.items() if self.began_beside.get(key) != value}
+        external = external_settings(self.facts)
+        moved = {key: value for key, value in external.items() if self.began_beside.get(key) != value}
         if not changed and not moved:
             return None
         return next(

@@ -53,9 +53,9 @@ def edits(changes: Iterable[Change], because: Mapping[str, str], text: str) -> l
 
 
 def _near(key: str, given: Mapping[str, Any]) -> tuple[str, ...]:
-    beside = tuple(other for other in NEIGHBOURS.get(key, ()) if other in given)
-    if beside:
-        return beside[:1]
+    neighbours = tuple(other for other in NEIGHBOURS.get(key, ()) if other in given)
+    if neighbours:
+        return neighbours[:1]
     for block in (_SAVING, _EVALUATING):
         if key in block or (block is _SAVING and key.startswith(("save_", "logging_"))):
             return tuple(other for other in block if other in given)

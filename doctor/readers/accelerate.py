@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.config import yaml_edit
 from doctor.core.events import Event, Fact
 from doctor.readers.base import ReaderBase
+from doctor.readers.documents import yaml_mapping
 from doctor.readers.file import File
 
 
@@ -20,13 +20,9 @@ class Accelerate(ReaderBase):
         return path.suffix.lower() in (".yaml", ".yml", ".json") and b"distributed_type" in head and b"num_processes" in head
 
     def configs(self, file: File) -> Iterator[Event]:
-        text = file.text(1 << 20)
-        try:
-            values = yaml_edit.load(text or "")
-        except yaml_edit.NotReadable as error:
-            file.source.problem(f"cannot be read: {error}")
+        values = yaml_mapping(file, 1 << 20)
+        if values is None:
             return
-        file.source.records = len(values)
         yield Fact(where=file.where(), name="accelerate.config", value=values)
         count, kind = values.get("num_processes"), values.get("distributed_type")
         if type(count) is int and count > 0:

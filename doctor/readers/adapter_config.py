@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from doctor.core.events import ConfigSeen, Event
 from doctor.readers.base import ReaderBase
+from doctor.readers.documents import json_object
 from doctor.readers.file import File
 
 _OPTIONS = {
@@ -30,13 +30,8 @@ class AdapterConfig(ReaderBase):
         return path.name == "adapter_config.json"
 
     def configs(self, file: File) -> Iterator[Event]:
-        try:
-            values = json.loads(file.text(1 << 20) or "")
-        except (ValueError, RecursionError) as error:
-            file.source.problem(f"damaged JSON: {error}")
-            return
-        if not isinstance(values, dict):
-            file.source.problem("not a JSON object")
+        values = json_object(file, 1 << 20)
+        if values is None:
             return
         kind = str(values.get("peft_type", "LORA")).upper()
         out: dict[str, Any] = {"finetuning_type": "oft" if kind == "OFT" else "lora"}

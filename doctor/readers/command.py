@@ -59,6 +59,7 @@ _YAML_ARGUMENT = lazy_compile(r"\S+\.(?:ya?ml|json)$")
 """A config file given as argument."""
 
 _PROMPT = lazy_compile(r"^\s*(?:\([\w.-]+\)\s*)?(?:[\w.-]+@[\w.-]+[:\s][^$#]{0,200}[$#]|[$>+]{1,4}|!|%)\s+(?=\S)")
+"""A shell prompt, or the prefix of a notebook cell, before a pasted command."""
 
 
 class Command(ReaderBase):

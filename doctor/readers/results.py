@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from doctor.core.events import Event, Fact
 from doctor.readers.base import ReaderBase
+from doctor.readers.documents import json_object
 from doctor.readers.file import File
 from doctor.readers.values import number
 
@@ -33,16 +33,9 @@ class Results(ReaderBase):
         return path.name in _NAMES
 
     def configs(self, file: File) -> Iterator[Event]:
-        text = file.text(16 << 20)
-        try:
-            values = json.loads(text or "")
-        except (ValueError, RecursionError) as error:
-            file.source.problem(f"damaged JSON: {error}")
+        values = json_object(file, 16 << 20)
+        if values is None:
             return
-        if not isinstance(values, dict):
-            file.source.problem("not a JSON object")
-            return
-        file.source.records = len(values)
         values = {str(name).removeprefix("train/"): value for name, value in values.items()}
         for name, fact in _FACTS.items():
             value = number(values.get(name))

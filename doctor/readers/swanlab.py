@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from doctor.config import yaml_edit
 from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.documents import yaml_mapping
 from doctor.readers.file import File
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
@@ -61,12 +61,9 @@ class SwanLabConfig(ReaderBase):
         return named or (path.name == "config.yaml" and b"desc:" in head and b"sort:" in head and b"value:" in head)
 
     def configs(self, file: File) -> Iterator[Event]:
-        try:
-            values = yaml_edit.load(file.text(4 << 20) or "")
-        except yaml_edit.NotReadable as error:
-            file.source.problem(f"cannot be read: {error}")
+        values = yaml_mapping(file, 4 << 20)
+        if values is None:
             return
-        file.source.records = len(values)
         if file.path.name == "config.yaml":
             given = {key: entry["value"] for key, entry in values.items() if isinstance(entry, dict) and "value" in entry}
             options = {key: value for key, value in given.items() if value is not None and not key.startswith("_")}

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor.config import yaml_edit
 from doctor.core.events import ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, Lane, ReaderBase
+from doctor.readers.documents import yaml_mapping
 from doctor.readers.file import File
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
@@ -79,13 +79,9 @@ class WandbConfig(ReaderBase):
         return path.name == "wandb-metadata.json" or (path.name == "config.yaml" and b"wandb_version" in head)
 
     def configs(self, file: File) -> Iterator[Event]:
-        text = file.text(4 << 20)
-        try:
-            values = yaml_edit.load(text or "")
-        except yaml_edit.NotReadable as error:
-            file.source.problem(f"cannot be read: {error}")
+        values = yaml_mapping(file, 4 << 20)
+        if values is None:
             return
-        file.source.records = len(values)
         if file.path.name == "wandb-metadata.json":
             yield from _machine(values, file)
         else:

@@ -29,8 +29,8 @@ def in_guide_order(remedies: Sequence[RemedyView]) -> tuple[list[RemedyView], li
 def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:
     """Similar public issues, grouped by their fix, nearest first."""
     fixes: dict[str, dict[str, SimilarView]] = {}
-    for one in sorted((one for finding in report.findings for one in finding.similar), key=lambda one: -one.score):
-        fixes.setdefault(one.remedy, {}).setdefault(one.issue, one)
+    for issue in sorted((issue for finding in report.findings for issue in finding.similar), key=lambda issue: -issue.score):
+        fixes.setdefault(issue.remedy, {}).setdefault(issue.issue, issue)
     return [(fix, list(issues.values())) for fix, issues in fixes.items()]
 
 

@@ -165,8 +165,8 @@ def ranges(numbers: Sequence[int]) -> str:
 def skipped_lines(report: Report, words: Words) -> list[str]:
     """The files that were not read, one line per reason."""
     return [
-        words("skipped", what=words(f"skipped_{one.reason.replace(' ', '_')}"), count=one.count, examples=", ".join(one.examples))
-        for one in report.run.skipped
+        words("skipped", what=words(f"skipped_{group.reason.replace(' ', '_')}"), count=group.count, examples=", ".join(group.examples))
+        for group in report.run.skipped
     ]
 
 

@@ -41,8 +41,8 @@ class Masker:
         """`text` without secrets, names, addresses and samples."""
         whole = clean(text)  # keys of several lines, cookies, mail addresses
         out = [without_names(line, self.names) for line in private_lines(whole.split("\n"))]
-        for line, told in zip(out, text.split("\n"), strict=False):
-            more = line.count(MASK) - told.count(MASK)
+        for line, original in zip(out, text.split("\n"), strict=False):
+            more = line.count(MASK) - original.count(MASK)
             if more > 0:
                 self.masked[name] += more
                 shown = self.lines.setdefault(name, [])

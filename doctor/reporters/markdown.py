@@ -73,9 +73,9 @@ class Document:
             out += self.patch(self.report.patch)
         known = advice.known_failures(self.report)
         if known:
-            out += [f"**{words('similar')}**", "\n".join(self.known_failure(*one) for one in known)]
+            out += [f"**{words('similar')}**", "\n".join(self.known_failure(fix, issues) for fix, issues in known)]
         if others:
-            inside = [block for one in others for block in [*self.finding(one, "####"), self.todo(one)]]
+            inside = [block for finding in others for block in [*self.finding(finding, "####"), self.todo(finding)]]
             out.append(folded(f"{words('also')}: {len(others)}", inside))
         if notes:
             out.append(folded(f"{words('notes')}: {len(notes)}", [self.lines(notes)]))

@@ -85,10 +85,15 @@ class Body(Text, frozen=True, forbid_unknown_fields=True):
 class LineExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line, traceback, or short series that a rule must (or must not) recognise.
 
-    Exactly one of: `line` (one console line), `text` (several lines, read as a console), `loss`/`series` (values of metrics, one a step;
-    for instance loss, seconds, rank1.loss, samples.gpu.0.used_gib), `config` alone (for rules on the config). `series`
-    beside a line are the steps before it, `config` beside another one is the run's config. `facts` are facts the match must carry;
-    `given` are run facts that stand from the start.
+    Exactly one of:
+
+    - `line`: a console line.
+    - `text`: several lines, read as a console.
+    - `loss` or `series`: values of metrics per step, by name (loss, seconds, rank1.loss, samples.gpu.0.used_gib).
+    - `config`: for rules on the config.
+
+    With a `line`, `series` are the steps before it; with any other form, `config` is the run's config. `facts` are facts the match must
+    have. `given` are run facts set from the start.
     """
 
     line: str | None = None

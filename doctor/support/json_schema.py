@@ -1,4 +1,4 @@
-"""JSON Schemas of msgspec types that do not depend on the msgspec that is installed."""
+"""JSON Schemas of msgspec types, independent of the installed msgspec version."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import msgspec
 
 
 def schema_of(kind: type, title: str) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a Struct, the same under msgspec 0.18 to 0.23.
+    """The JSON Schema (2020-12) of a Struct, the same for msgspec 0.18 to 0.23.
 
-    These versions differ in three things: how docstrings of classes are indented (left out here, they are for who reads the code), whether
-    `null` stands first or last in `anyOf` (here last), and whether `propertyNames` of mappings is given (left out).
+    These versions differ in the indentation of class docstrings (dropped here), the place of `null` in `anyOf` (last here), and
+    `propertyNames` of mappings (dropped here).
     """
     (top,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
@@ -19,9 +19,9 @@ def schema_of(kind: type, title: str) -> dict[str, Any]:
 
 
 def _settled(schema: Any) -> Any:
-    """A schema and all that it holds. Names of properties are not keywords, whatever they are."""
+    """Normalise a schema and its parts. Property names are not keywords, even if they look like them."""
     if isinstance(schema, list):
-        return [_settled(one) for one in schema]
+        return [_settled(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     out = {
@@ -34,5 +34,5 @@ def _settled(schema: Any) -> Any:
         if key not in ("description", "propertyNames")
     }
     if "anyOf" in out:
-        out["anyOf"] = sorted(out["anyOf"], key=lambda one: one == {"type": "null"})
+        out["anyOf"] = sorted(out["anyOf"], key=lambda part: part == {"type": "null"})
     return out

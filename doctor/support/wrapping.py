@@ -17,10 +17,10 @@ _WIDE = re.compile("[\u2e80-\u303e\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-
 """Han, kana and their punctuation. Without Hangul, as Korean breaks at spaces (UAX #14 leaves that to the language)."""
 
 _CLOSING = frozenset("，。、；：！？）》」』】〉”’…～%")
-"""No break before these (UAX #14, classes CL and NS)."""
+"""No break before these, after UAX #14."""
 
 _OPENING = frozenset("（《「『【〈“‘")
-"""No break after these (UAX #14, class OP)."""
+"""No break after these, after UAX #14."""
 
 
 class Flowing(Text):

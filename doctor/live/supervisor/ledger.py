@@ -66,8 +66,8 @@ class Ledger:
     def jumps_before(self, attempt: HealAttempt) -> list[int]:
         """Onsets of the divergences of earlier attempts with another learning rate: at the same step it is the data."""
         rate = attempt.values.get("learning_rate")
-        earlier = [one for one in self.attempts if one is not attempt and one.values.get("learning_rate") != rate]
-        roots = [one.root for one in earlier]
+        earlier = [other for other in self.attempts if other is not attempt and other.values.get("learning_rate") != rate]
+        roots = [other.root for other in earlier]
         return sorted({root.steps[0] for root in roots if root is not None and root.symptom == "divergence" and root.steps})
 
     def _from_older_checkpoint(self, attempt: HealAttempt) -> HealAttempt:

@@ -36,9 +36,9 @@ def charts(report: Report) -> list[Chart]:
     """The plots of a report that have data: the usual ones, then other logged metrics by group, then GPU and host readings."""
     over = {curve.metric: curve.over for curve in report.curves if len(curve.at) > 1 or curve.metric == "eval_loss"}
     known = {metric for chart in _SHARED for metric in chart.metrics} | {"seconds"}
-    out = [msgspec.structs.replace(chart, metrics=[one for one in chart.metrics if one in over]) for chart in _SHARED]
+    out = [msgspec.structs.replace(chart, metrics=[metric for metric in chart.metrics if metric in over]) for chart in _SHARED]
     groups: dict[str, list[str]] = {}
-    for metric in (one for one, kind in over.items() if kind == "steps" and one not in known):
+    for metric in (name for name, kind in over.items() if kind == "steps" and name not in known):
         groups.setdefault(metric.partition("/")[0] if "/" in metric else metric, []).append(metric)
     out += [Chart(name, metrics[:8]) for name, metrics in list(groups.items())[:OTHERS]]
     out += _readings([metric for metric, kind in over.items() if kind == "seconds"])
@@ -47,8 +47,8 @@ def charts(report: Report) -> list[Chart]:
 
 def _readings(metrics: list[str]) -> list[Chart]:
     """GPU and host readings over time, one plot per unit."""
-    used = [one for one in metrics if one.endswith("_gib") and "gpu" in one]
-    rest = [one for one in metrics if one not in used]
+    used = [metric for metric in metrics if metric.endswith("_gib") and "gpu" in metric]
+    rest = [metric for metric in metrics if metric not in used]
     kinds: dict[str, list[str]] = {}
     for metric in rest:
         kinds.setdefault(metric.rpartition(".")[2], []).append(metric)

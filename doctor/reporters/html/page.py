@@ -266,7 +266,8 @@ class Page:
 
     def known(self) -> list[tuple[str, list[tuple[str, str, float]]]]:
         """Similar known failures: a fix, and the name, address and score of each issue."""
-        return [(fix, [(one.issue, _address(one.issue), one.score) for one in some]) for fix, some in advice.known_failures(self.report)]
+        known = advice.known_failures(self.report)
+        return [(fix, [(issue.issue, _address(issue.issue), issue.score) for issue in issues]) for fix, issues in known]
 
 
 def _address(issue: str) -> str:

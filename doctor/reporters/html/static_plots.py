@@ -28,7 +28,7 @@ class Plot(msgspec.Struct, frozen=True):
 
 def plot(report: Report, chart: Chart) -> Plot | None:
     """The chart's curves on common axes; None if no value of them is finite. A value that is not finite interrupts its line."""
-    curves = [one for one in report.curves if one.metric in chart.metrics and one.over == chart.over]
+    curves = [curve for curve in report.curves if curve.metric in chart.metrics and curve.over == chart.over]
     points = [(at, value) for curve in curves for at, value in zip(curve.at, curve.values, strict=True) if value is not None]
     if not points:
         return None

@@ -51,7 +51,7 @@ class Page:
         if self.screen.detail < 0:
             return out
         if followed:
-            out += [self.canvas.heading("then"), *(self.followed(one) for one in followed[:FOLLOWED_SHOWN])]
+            out += [self.canvas.heading("then"), *(self.followed(finding) for finding in followed[:FOLLOWED_SHOWN])]
         for root in roots:
             out += self.remedies.table(root)
         if self.report.patch:
@@ -61,10 +61,10 @@ class Page:
         out += self.known_failures()
         if others:
             out.append(self.canvas.heading("also"))
-            for place, one in enumerate(others):
-                out += [*([Text()] if place else []), *self.finding(one), *self.remedies.short(one)]
+            for place, finding in enumerate(others):
+                out += [*([Text()] if place else []), *self.finding(finding), *self.remedies.short(finding)]
         if notes:
-            out += [self.canvas.heading("notes"), *(self.followed(one) for one in notes[:FOLLOWED_SHOWN])]
+            out += [self.canvas.heading("notes"), *(self.followed(finding) for finding in notes[:FOLLOWED_SHOWN])]
         return [*out, *self.bottom()]
 
     def finding(self, finding: FindingView) -> list[RenderableType]:
@@ -168,7 +168,7 @@ class Page:
         """Public issues that look like this one, and what fixed them."""
         out: list[RenderableType] = []
         for fix, issues in advice.known_failures(self.report):
-            said = (self.words("similar_issue", issue=one.issue, score=f"{one.score:.2f}") for one in issues)
+            said = (self.words("similar_issue", issue=issue.issue, score=f"{issue.score:.2f}") for issue in issues)
             out += [self.canvas.indented(self.canvas.text(", ".join(said), "bold")), self.canvas.indented(self.canvas.text(fix), 4)]
         return [self.canvas.heading("similar"), *out] if out else []
 

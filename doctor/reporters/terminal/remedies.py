@@ -98,7 +98,7 @@ class Remedies:
     def short(self, finding: FindingView) -> list[RenderableType]:
         """For a lesser finding only what one can do about it."""
         canvas, out = self.canvas, list[RenderableType]()
-        for remedy in (one for one in finding.remedies if one.status in ("apply", "manual")):
+        for remedy in (remedy for remedy in finding.remedies if remedy.status in ("apply", "manual")):
             mark = Text(f"{canvas.advice_symbols[remedy.status]} ", ADVICE_COLOURS[remedy.status])
             out.append(canvas.indented(canvas.beside(mark, canvas.text(self.words.sentences(remedy.text, remedy.reason)))))
         return out
