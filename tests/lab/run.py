@@ -118,6 +118,8 @@ def cure(scenario: Scenario, work: Path, report: Report) -> list[str]:
     if report.patch is None or report.patch.yaml is None:
         return ["curable by config, but there is no patch"]
     env = {one.key: str(one.new) for one in report.patch.changes if one.target == "env" and one.op == "set"}
+    if scenario.gpu and "bf16: true" in report.patch.yaml:
+        env["LFDOCTOR_LAB_BF16"] = "1"
     fault = scenario.fault if scenario.curable else {}
     before = set((work / "saves").rglob("*"))
     code = runner.shell(work, report.patch.yaml, scenario, fault=fault, name="patched.yaml", log="patched.log", env=env)

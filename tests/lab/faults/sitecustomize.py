@@ -25,6 +25,8 @@ from typing import Any
 FAULT: dict[str, Any] = json.loads(os.environ.get("LFDOCTOR_LAB_FAULT", "{}"))
 CLOCK = float(os.environ.get("LFDOCTOR_LAB_CLOCK", "1"))
 TRUTH = os.environ.get("LFDOCTOR_LAB_TRUTH")
+BF16 = os.environ.get("LFDOCTOR_LAB_BF16")
+"""Set: LLaMA-Factory finds a GPU with bf16, as the user has whose run is played here; PyTorch computes bf16 on the CPU too."""
 STATE = {"step": 0, "phase": "start", "calls": 0, "injected": 0.0, "save": 0.0, "eval": 0.0, "train": 0.0, "logged": 0.0}
 
 if CLOCK != 1:  # before anybody imports `time` from time
@@ -280,6 +282,9 @@ def install() -> None:
 
     from transformers import trainer
 
+    if BF16:
+        sys.modules["llamafactory.hparams.parser"].is_torch_bf16_gpu_available = lambda: True
+
     class Watch(trainer.TrainerCallback):
         """Tells the faults which step it is."""
 
@@ -339,5 +344,5 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-if FAULT or TRUTH:
+if FAULT or TRUTH or BF16:
     sys.meta_path.insert(0, Finder())
