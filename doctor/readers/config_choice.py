@@ -36,7 +36,9 @@ def choose_config(files: Sequence[tuple[Reader, File]], given: File | None) -> C
         _use(given, list(ConfigYaml().configs(given)), chosen)
     command = Command()
     candidates: list[tuple[File, list[Event]]] = []
-    for reader, file in files:
+    for reader, file in sorted(
+        files, key=lambda found: -len(found[1].path.parts)
+    ):  # checkpoints first: the run's own folder has the last word
         if reader.kind == ConfigYaml.kind:
             if given is None:
                 candidates.append((file, list(reader.configs(file))))
@@ -54,6 +56,11 @@ def choose_config(files: Sequence[tuple[Reader, File]], given: File | None) -> C
             file.source.problem("not used: another training configuration fits this run better")
     chosen.events = _without_other_deepspeed(chosen.events)
     return chosen
+
+
+def _outermost_last(found: tuple[Reader, File]) -> int:
+    """Sort key: of two copies of a file, the one in the run's own folder has the last word, then the newest checkpoint's."""
+    return -len(found[1].path.parts)
 
 
 def _use(file: File, events: list[Event], chosen: Chosen) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from doctor.core.events import Fact
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.readers import remote
 from doctor.readers.base import Reader, ReaderBase
@@ -21,6 +22,11 @@ from doctor.readers.walk import Skipped, natural_sort_key, walk
 from doctor.support.optional import pip_install
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_OWN_REPORT = re.compile(rb'"tool": ?\{\s*"name": ?"lfdoctor"')
+COMMAND = "command.sh"
+"""Script with the command of a run, as `lfdoctor run` writes it next to the console."""
+_STARTED_ABOVE = 3
+"""Folders above command.sh in which the command may have been started."""
 _TEXT_BYTES = bytes(byte for byte in range(256) if byte >= 32 or byte in b"\t\n\r\f\b\x1b")
 _MAX_BINARY_SHARE = 0.02
 """Share of other bytes in the head of a file that is still taken for text."""
@@ -61,6 +67,29 @@ class FoundFiles:
         """Take `path` out of the files and put `source` first in the list of sources."""
         self.files = [(reader, file) for reader, file in self.files if not _same_file(file.path, path)]
         self.sources = [source, *(other for other in self.sources if other.path != str(path))]
+
+    def drop_folder(self, folder: Path) -> None:
+        """Leave out the files of a folder that another run wrote."""
+        for _, file in self.files:
+            if folder in file.path.parents:
+                file.source.problem("not used: another run wrote it")
+        self.files = [(reader, file) for reader, file in self.files if folder not in file.path.parents]
+
+    def add_named_configs(self) -> None:
+        """Add the training YAML that a command.sh names, if it lies where the command was probably started.
+
+        That is a folder above the script, or the current one. Commands that are only pasted into a log may be somebody else's.
+        """
+        for reader, file in list(self.files):
+            if file.path.name != COMMAND:
+                continue
+            names = [event.value for event in reader.configs(file) if isinstance(event, Fact) and event.name == "config.named"]
+            file.source.records = 0  # the file is read again
+            for name in names:
+                folders = [*file.path.absolute().parents[1 : 1 + _STARTED_ABOVE], Path.cwd(), file.path.parent]
+                path = next((folder / str(name) for folder in folders if (folder / str(name)).is_file()), None)
+                if path is not None and not any(_same_file(known.path, path) for _, known in self.files):
+                    self._claim(path, explicit=False)
 
     def add_tracked_consoles(self) -> None:
         """Add the console output that trackers' files contain, unless there is a console log: both would tell the same."""
@@ -106,6 +135,9 @@ class FoundFiles:
         shown = str(path) if shown is None else shown
         source = Source(shown, "", _size(path))
         reader = next((reader for reader in self._readers if reader.claims(path, head)), None)
+        if not explicit and path.suffix == ".json" and _OWN_REPORT.search(head):
+            self.skipped.note("written by lfdoctor", shown)
+            return
         if head.startswith(_LFS_POINTER):
             if reader is not None or explicit:
                 source.kind = "git-LFS pointer"

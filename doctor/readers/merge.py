@@ -18,6 +18,9 @@ TRUST = ("console", "trainer_log", "journal", "swanlab", "wandb", "tensorboard",
 PRIMARY_ORDER = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "swanlab", "console")
 """The first of these kinds that a run has defines its attempts. trainer_log is first: it is only ever appended to."""
 
+_FILE_PER_PROCESS = ("tensorboard", "wandb", "swanlab", "journal")
+"""Kinds of which every process begins a new file: a file that agrees with nothing known is an attempt of its own."""
+
 _COMPARED = ("loss", "eval_loss", "reward", "predict_loss")
 """Metrics that identify a record: two records of one step with different values are of two attempts."""
 _RECENT = 64
@@ -151,10 +154,14 @@ def join(sources: Sequence[tuple[str, Sequence[Step]]]) -> Iterator[Step]:
     if not ordered:
         return iter(())
     table = Table(ordered[0])
-    rest = sorted(ordered[1:], key=lambda source: abs(_trust(source[0]) - table.trust))
+    rest = sorted(ordered[1:], key=lambda source: (abs(_trust(source[0]) - table.trust), -len(source[1])))
     for kind, records in rest:
         table.add(kind, records)
     return (row.event() for row in table.rows())
+
+
+def _has_loss(rows: Sequence[Row]) -> bool:
+    return any("loss" in row.metrics for row in rows)
 
 
 def _primary_order(source: tuple[str, Sequence[Step]]) -> tuple[int, int]:
@@ -170,8 +177,12 @@ class Table:
 
     def __init__(self, primary: tuple[str, Sequence[Step]]) -> None:
         self.trust = _trust(primary[0])
+        self._kind = primary[0]
         self._rows = [Row.of(step) for step in sequence(primary[1])]
         self._of_step: dict[int, list[Row]] = {}
+        self._clocks: dict[tuple[str, int], int] = {(primary[0], row.attempt): 0 for row in self._rows}
+        """(Kind, attempt) -> the source whose times the attempt has: the first of the kind that was joined."""
+        self._sources = 0
         for row in self._rows:
             self._of_step.setdefault(row.step, []).append(row)
 
@@ -193,21 +204,34 @@ class Table:
         found = [finder.find(row) for row in own]
         agreeing = sum(match is not None for match in found)
         conflicts = sum(match is None and row.step in self._of_step for row, match in zip(own, found, strict=True))
-        if conflicts > agreeing:
-            self.add_separate_run(own, kind)
+        per_process = kind in _FILE_PER_PROCESS
+        if conflicts > agreeing or (per_process and not agreeing and _has_loss(own)):
+            self.add_separate_run(own, after=kind == "console" or (per_process and self._is_later(own, kind)))
             return
+        self._sources += 1
         for row, match in zip(own, found, strict=True):
             if match is not None:
-                _fill(match, row, trusted)
+                same_clock = self._clocks.setdefault((kind, match.attempt), self._sources) == self._sources
+                _fill(match, row, trusted, same_clock)
         self._insert(own, found)
 
-    def add_separate_run(self, own: list[Row], kind: str) -> None:
-        """Add another run's rows as attempts: a console after the known ones, other files (left by an earlier run) before them."""
+    def add_separate_run(self, own: list[Row], *, after: bool) -> None:
+        """Add another run's or another process's rows as attempts, after or before the known ones."""
         attempts = [row.attempt for row in self._rows]
-        offset = max(attempts) + 1 if kind == "console" else min(attempts) - 1 - own[-1].attempt
+        offset = max(attempts) + 1 if after else min(attempts) - 1 - own[-1].attempt
         for row in own:
             row.attempt += offset
             self._keep(row)
+
+    def _is_later(self, own: list[Row], kind: str) -> bool:
+        """Whether another file's rows come after the known ones: by time, else by the file's name, else by step."""
+        times = [row.time for row in self._rows if row.time is not None]
+        first, last = own[0].time, own[-1].time
+        if times and first is not None and last is not None and (first > max(times) or last < min(times)):
+            return first > max(times)
+        if kind == self._kind:
+            return own[0].where.file > max(row.where.file for row in self._rows)
+        return own[0].step > self._rows[-1].step
 
     def _insert(self, own: list[Row], found: list[Row | None]) -> None:
         """Steps that only this source has join the attempt of the row before them (at the beginning, of the row after)."""
@@ -254,22 +278,23 @@ def _same_epoch(a: dict[str, float], b: dict[str, float]) -> bool:
     return "epoch" not in a or "epoch" not in b or abs(a["epoch"] - b["epoch"]) <= _EPOCH_ROUNDING + _DIGITS * abs(a["epoch"])
 
 
-def _fill(row: Row, other: Row, trusted: bool) -> None:
+def _fill(row: Row, other: Row, trusted: bool, same_clock: bool) -> None:
     if trusted:
         row.metrics.update(other.metrics)
     else:
         _add_missing(row.metrics, other.metrics)
-    row.seconds = other.seconds if row.seconds is None else row.seconds
-    row.time = other.time if row.time is None else row.time
+    if same_clock:
+        row.seconds = other.seconds if row.seconds is None else row.seconds
+        row.time = other.time if row.time is None else row.time
     row.exact = row.exact or (other.exact and other.step == row.step)
 
 
 def per_kind(files: Sequence[tuple[str, list[Step]]]) -> list[tuple[str, list[Step]]]:
-    """One source for all files of a kind that continue each other; consoles and copies of trainer_state.json stay sources of their own."""
+    """One source for all parts of a trainer_log.jsonl. Every other file stays a source: another process or run may have written it."""
     out: list[tuple[str, list[Step]]] = []
     appended: dict[str, list[Step]] = {}
     for kind, records in files:
-        if kind in ("trainer_state", "console"):
+        if kind in ("trainer_state", "console", *_FILE_PER_PROCESS):
             out.append((kind, records))
         elif kind in appended:
             appended[kind] += records

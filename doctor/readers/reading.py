@@ -8,7 +8,7 @@ from pathlib import Path
 
 from doctor.core.events import ConfigSeen, Event, Fact, Sample, Step
 from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
-from doctor.readers import merge
+from doctor.readers import checkpoints, merge
 from doctor.readers.base import Context, Reader
 from doctor.readers.config_choice import choose_config
 from doctor.readers.config_yaml import ConfigYaml
@@ -80,6 +80,11 @@ class Reading:
     def prepare(self) -> None:
         """Read configurations and facts. Raises DoctorError: 3 if no file was recognised, 2 if the given configuration has no options."""
         self._found.add_tracked_consoles()
+        for folder in checkpoints.of_other_runs(self._found.files):
+            self._found.drop_folder(folder)
+            self.other_runs.append(str(folder))
+        if self._given is None:
+            self._found.add_named_configs()
         if self._given is None and not self._found.files:
             reasons = "".join(
                 f"\n  {source.path}: {'; '.join(source.problems)}" for source in self.sources[:_SHOWN_PROBLEMS] if source.problems

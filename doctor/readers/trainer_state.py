@@ -59,6 +59,19 @@ class TrainerState(ReaderBase):
             yield Fact(where=file.where(), name="run.completed", value=True)
 
 
+def losses(file: File) -> tuple[dict[int, float], int | None]:
+    """(Step -> training loss, global_step) of a trainer_state.json; both empty where it cannot be read."""
+    data = file.whole(1 << 30)
+    state = _parse(data, file) if data else None
+    if not isinstance(state, dict):
+        return {}, None
+    history = state.get("log_history")
+    entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+    last = state.get("global_step")
+    found = {entry["step"]: loss for entry in entries if type(entry.get("step")) is int and (loss := number(entry.get("loss"))) is not None}
+    return found, last if type(last) is int else None
+
+
 def _in_checkpoint(path: Path) -> bool:
     return path.parent.name.startswith("checkpoint-")
 

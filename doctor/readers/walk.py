@@ -32,7 +32,7 @@ _ARCHIVES = (".tar", ".tgz", ".zip", ".7z")
 _DATA = (".arrow", ".parquet", ".csv", ".tsv")
 _OTHERS = (
     ".lock", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".pdf", ".mp4", ".mp3", ".wav", ".jinja", ".model", ".tiktoken", ".pyc",
-    ".so", ".py", ".ipynb", ".html", ".js", ".css", ".whl",
+    ".so", ".py", ".ipynb", ".html", ".js", ".css", ".whl", ".orig",
 )  # fmt: skip
 _SKIPPED_NAMES = frozenset(
     {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json",

@@ -107,11 +107,11 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def scalar_event(step: int, tag: str, value: float, *, tensor: bool = False) -> bytes:
+def scalar_event(step: int, tag: str, value: float, *, tensor: bool = False, time: float = 1.7e9) -> bytes:
     """A frame with one scalar, as a simple value or (newer writers) as a tensor."""
     plain = varint(2 << 3 | 5) + struct.pack("<f", value)
     as_tensor = field(8, field(1, 1) + field(4, struct.pack("<f", value)))
-    return frame(field(1, 1.7e9) + field(2, step) + field(5, field(1, field(1, tag.encode()) + (as_tensor if tensor else plain))))
+    return frame(field(1, float(time)) + field(2, step) + field(5, field(1, field(1, tag.encode()) + (as_tensor if tensor else plain))))
 
 
 def text_event(tag: str, text: str) -> bytes:

@@ -13,6 +13,7 @@ from doctor.readers.discovery import choose_run, runs_below
 from doctor.report.model import OTHER_RUNS, Report
 from doctor.reporters import registry
 from doctor.reporters.base import PLAIN
+from tests.readers.helpers import Seen, scalar_event
 
 
 def steps(losses: list[float], every: int = 10) -> list[dict[str, float]]:
@@ -120,3 +121,78 @@ def test_a_folder_with_results_only_is_no_other_run(tmp_path: Path) -> None:
     (run / "predict").mkdir()
     (run / "predict" / "predict_results.json").write_text("{}", encoding="utf-8")
     assert choose_run(str(run)).others == []
+
+
+def test_a_checkpoint_of_another_run_is_not_read(tmp_path: Path) -> None:
+    """checkpoint-40 of an earlier run in the same folder: other losses at the same steps."""
+    run = state(tmp_path / "run", FALLING)
+    state(run / "checkpoint-60", FALLING[:6], planned=120)
+    state(run / "checkpoint-40", OTHER[:4], planned=40)
+    report = analyze(run)
+    assert others(report) == {"checkpoint-40"}
+    assert report.run.steps.planned == 120
+    assert all(losses.values[0] == FALLING[0] for losses in report.curves if losses.metric == "loss")
+
+
+def test_a_checkpoint_beyond_the_end_is_another_runs(tmp_path: Path) -> None:
+    """The run ended at step 120; checkpoint-200 was left by a longer one."""
+    run = state(tmp_path / "run", FALLING)
+    state(run / "checkpoint-200", FALLING + OTHER[:8], planned=200)
+    assert others(analyze(run)) == {"checkpoint-200"}
+
+
+def test_without_a_history_of_the_run_the_newest_checkpoint_is_told(tmp_path: Path) -> None:
+    """A crashed run left two checkpoints; one is of an earlier run."""
+    state(tmp_path / "run" / "checkpoint-120", FALLING, planned=200)
+    state(tmp_path / "run" / "checkpoint-60", OTHER[:6], planned=60)
+    age(tmp_path / "run" / "checkpoint-60", 2)
+    age(tmp_path / "run" / "checkpoint-120", 1)
+    report = analyze(tmp_path / "run")
+    assert (others(report), report.run.steps.planned) == ({"checkpoint-60"}, 200)
+
+
+def test_the_checkpoints_of_a_run_are_its_own(tmp_path: Path) -> None:
+    """Also where trainer_log.jsonl, with rounded losses, is the only history."""
+    run = tmp_path / "run"
+    state(run / "checkpoint-60", [loss + 0.00004 for loss in FALLING[:6]], planned=120)
+    lines = [
+        {"current_steps": entry["step"], "total_steps": 120, "loss": entry["loss"], "lr": 1e-4, "epoch": entry["epoch"]}
+        for entry in steps(FALLING)
+    ]
+    (run / "trainer_log.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    report = analyze(run)
+    assert (report.other_runs, report.run.steps.last) == ([], 120)
+
+
+def test_the_yaml_of_the_command_is_patched_not_our_report(tmp_path: Path) -> None:
+    """`lfdoctor run -o D -- llamafactory-cli train train.yaml` leaves command.sh, console.log and report.json in D."""
+    (tmp_path / "train.yaml").write_text("stage: sft\nmodel_name_or_path: m\nlora_rank: 8\noutput_dir: out\n", encoding="utf-8")
+    folder = tmp_path / "D"
+    folder.mkdir()
+    (folder / "command.sh").write_text("#!/bin/sh\nllamafactory-cli train train.yaml\n", encoding="utf-8")
+    text = "***** Running training *****\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
+    (folder / "console.log").write_text(text, encoding="utf-8")
+    first = analyze(folder)
+    (folder / "report.json").write_text(json.dumps(first.to_dict(), indent=2), encoding="utf-8")
+    report = analyze(folder)
+    assert report.patch is not None
+    assert report.patch.source == str(tmp_path / "train.yaml")
+    assert "lora_rank: 8" in (report.patch.yaml or "")
+    assert not any(Path(source.path).name == "report.json" for source in report.run.sources)
+
+
+def test_the_event_file_of_an_earlier_try_lends_no_times(tmp_path: Path) -> None:
+    """A first try of the day before logged the same four losses and stopped: the pause between the files is none of the run's."""
+    run = tmp_path / "run"
+    day, start = 86400, 1_700_000_000
+    lines = [{"current_steps": entry["step"], "total_steps": 120, "loss": entry["loss"], "lr": 1e-4} for entry in steps(FALLING)]
+    run.mkdir()
+    (run / "trainer_log.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    for folder, losses, began in (("Jul12", FALLING[:4], start - day), ("Jul13", FALLING, start)):
+        data = b"".join(scalar_event(entry["step"], "train/loss", entry["loss"], time=began + 2 * entry["step"]) for entry in steps(losses))
+        (run / "runs" / folder).mkdir(parents=True)
+        (run / "runs" / folder / f"events.out.tfevents.{began}.host.1.0").write_bytes(data)
+    read = Seen(run)
+    times = [step.time for step in read.steps]
+    assert [later - earlier for earlier, later in zip(times, times[1:], strict=False)] == [20.0] * 11
+    assert not [finding for finding in analyze(run).findings if finding.symptom == "stall"]
