@@ -75,7 +75,7 @@ def exit_code(report: Report, severities: Sequence[str]) -> int:
     """0: judged, nothing at or above --fail-on. 1: such a finding, or the run failed. 3: nothing could be judged."""
     if any(finding.severity in severities for finding in report.findings) or (severities and report.verdict == "failed"):
         return 1
-    return NOTHING_TO_READ if report.verdict == "undecided" else 0
+    return NOTHING_TO_READ if report.verdict == "undecided" and report.run.steps.last is None else 0
 
 
 def _without_earlier_attempts(history: Path, paths: list[str], report: Report, **given: Any) -> Report:

@@ -10,8 +10,8 @@ from doctor.core.run import Run
 from doctor.report.model import Status, Verdict
 from doctor.rulebook.findings import RankedFinding
 
-_ENDED: tuple[Status, ...] = ("completed", "ended_early", "interrupted", "failed")
-"""End states: each of them is something that was read."""
+_KNOWN: tuple[Status, ...] = ("completed", "ended_early", "running")
+"""States that were read: a log that just stops may be of a run that died a moment later."""
 KNOWN_SHARE = 0.5
 """A mapping is a training configuration if at least this share of its top-level keys are LLaMA-Factory options."""
 
@@ -21,14 +21,15 @@ def verdict(kind: Literal["analyze", "check"], status: Status, ranked: Sequence[
 
     1. `failed`: the run failed, whether or not a rule knows why.
     2. `unhealthy`: there is a finding above a note, or somebody interrupted the run.
-    3. `undecided`: no training step and no end was read; for `check`: what was read is no training configuration.
+    3. `undecided`: no end was read (nor a training that still runs): what came after the last line is not known. For `check`: what was
+       read is no training configuration.
     4. `healthy`: everything else.
     """
     if status == "failed":
         return "failed"
     if status == "interrupted" or any(ranked_finding.finding.rule.severity != "note" for ranked_finding in ranked):
         return "unhealthy"
-    judged = is_training_config(run.config) if kind == "check" else run.last_step is not None or status in _ENDED
+    judged = is_training_config(run.config) if kind == "check" else status in _KNOWN
     return "healthy" if judged else "undecided"
 
 

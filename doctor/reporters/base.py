@@ -60,7 +60,7 @@ def verdict(report: Report, words: Words) -> tuple[str, str, str]:
     steps = words("at_steps", steps=where) if where else ""
     if report.kind == "check" and report.verdict == "healthy":
         return "fine", words("healthy"), words("config_only")
-    if report.verdict == "undecided":
+    if report.verdict == "undecided" and report.run.steps.last is None:
         return "unknown", words("undecided"), _undecided(report, words)
     if report.run.status == "ended_early":
         return "fine", words("ended_early"), words("ended_early_text", steps=where)

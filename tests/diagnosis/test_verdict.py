@@ -105,11 +105,11 @@ def test_a_configuration_alone_is_no_run(tmp_path: Path, capsys: pytest.CaptureF
     assert "lfdoctor check" in " ".join(capsys.readouterr().out.split())
 
 
-def test_steps_alone_are_evidence_and_so_is_an_end_alone(tmp_path: Path) -> None:
-    """A log that stops after good steps is healthy with an unknown end; a closing line without steps is a completed run."""
+def test_a_tick_needs_an_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A log that stops after good steps is undecided (exit code 0: steps were judged); a closing line without steps is a completed run."""
     (tmp_path / "trainer_log.jsonl").write_text(trainer_log(200, 1000))
-    report = doctor.analyze(tmp_path)
-    assert (report.verdict, report.healthy, report.run.status) == ("healthy", True, "unknown")
+    code, shown = analyzed(tmp_path, capsys)
+    assert (code, shown["verdict"], shown["healthy"], shown["run"]["status"]) == (0, "undecided", False, "unknown")
     other = tmp_path / "other"
     other.mkdir()
     (other / "console.log").write_text(SAVED.format(epoch="3.0"))
@@ -154,7 +154,7 @@ def test_a_failure_that_no_rule_knows_is_told_by_its_exception(tmp_path: Path, c
     assert (root["role"], root["severity"], root["cause"], root["title"]) == (
         "root",
         "error",
-        "unknown",
+        None,
         "StageError: stage table is empty",
     )
     quoted = "\n".join(piece["text"] for piece in root["evidence"])
