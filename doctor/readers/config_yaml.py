@@ -39,6 +39,8 @@ class ConfigYaml(ReaderBase):
             return False
         if path.name == "llamaboard_config.yaml":
             return True
+        if head.count(b"\ntop.") + head.startswith(b"top.") and b"\ntrain." in head:  # the web UI's settings under another name
+            return True
         return shape_by_names(_top_level(head) or _json_keys(path, head)) is not None
 
     def configs(self, file: File) -> Iterator[Event]:

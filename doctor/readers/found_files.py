@@ -58,6 +58,7 @@ class FoundFiles:
             self._add_temporary(remote.unpack(root, self.skipped), str(path))
         elif root.is_file():
             self._claim(root, explicit=True)
+            self._claim_stream_of(root)
         else:
             what = "is neither a file nor a folder" if root.exists() else "no such file or folder"
             raise DoctorError(f"{path}: {what}", NOTHING_TO_READ)
@@ -104,6 +105,13 @@ class FoundFiles:
             if file.peek(1):
                 self.sources.append(source)
                 self.files.append((Console(), file))
+
+    def _claim_stream_of(self, path: Path) -> None:
+        """Add the other stream of a job whose `.out` or `.err` the user named."""
+        for suffix in _STREAMS if path.suffix.lower() in _STREAMS else ():
+            other = path.with_suffix(suffix)
+            if other != path and _STREAMS[suffix] != _STREAMS[path.suffix.lower()] and other.is_file():
+                self._claim(other, explicit=False)
 
     def _add_temporary(self, folder: Path, name: str) -> None:
         """Add unpacked or downloaded files under the name that the user knows; they are deleted with this object."""

@@ -10,6 +10,7 @@ from typing import Any
 from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import ReaderBase
 from doctor.readers.file import File
+from doctor.readers.origins import stage_of
 from doctor.readers.values import option_value
 
 _OPTIONS = {
@@ -21,6 +22,11 @@ _OPTIONS = {
 _VERSIONS = {"Transformers": "transformers", "Pytorch": "torch", "PyTorch": "torch", "PEFT": "peft"}
 _ENTRY = re.compile(r"^- (\w+): (.+?)\s*$", re.M)
 _VERSION = re.compile(r"^- (Transformers|Pytorch|PyTorch|PEFT) (\d\S*)\s*$", re.M)
+
+
+_TAG = re.compile(r"^- ([\w-]+)\s*$", re.M)
+_METHODS = ("lora", "freeze", "full", "oft")
+"""Tags by which LLaMA-Factory names the fine-tuning type (train/trainer_utils.py create_modelcard_and_push)."""
 
 
 class ModelCard(ReaderBase):
@@ -39,6 +45,13 @@ class ModelCard(ReaderBase):
             values["optim"] = found[1].lower()
         if found := re.search(r"^base_model: (\S+)\s*$", text, re.M):
             values["model_name_or_path"] = found[1]
+        tags = {tag.strip() for tag in _TAG.findall(text)}
+        if "llama-factory" in tags:
+            yield Fact(where=file.where(), name="framework", value="llamafactory")
+            method = next((method for method in _METHODS if method in tags), None)
+            values |= {"finetuning_type": method} if method else {}
+        if (stage := stage_of(text)) is not None:
+            values["stage"] = stage
         file.source.records = len(values)
         if values:
             yield ConfigSeen(where=file.where(), values=values, origin="model_card")

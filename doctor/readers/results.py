@@ -16,6 +16,7 @@ _FACTS = {
     "train_runtime": "train.runtime_seconds",
     "train_samples_per_second": "train.samples_per_second",
     "train_steps_per_second": "train.steps_per_second",
+    "train_loss": "train.loss",
     "train_samples": "examples.num",
 }
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from doctor.core.events import Event, Fact, Step, Where
+from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.file import File, decode
+from doctor.readers.origins import stage_of
 from doctor.readers.values import duration_seconds, number
 from doctor.support.decoding import json_decoder
 
@@ -28,6 +29,8 @@ _PROGRESS_METRICS = frozenset({"epoch", "throughput", "total_tokens", "vram_allo
 """A record with no other metric says only how far the run is."""
 _STEP_KEYS = ("current_steps", "step", "global_step")
 """`step` is the key of LLaMA-Factory's v1 trainer."""
+_STAGE_WITHIN = 4096
+"""Bytes that hold the first records."""
 _BLOCK = 1 << 17
 """Bytes decoded at once; a block and its steps fit the processor's cache."""
 _MAX_LINE = 1 << 20
@@ -47,10 +50,19 @@ class TrainerLog(ReaderBase):
         named = path.name.startswith("trainer_log") and ".json" in path.name
         return named or (path.name.endswith(".jsonl") and b'"current_steps"' in head)
 
+    def configs(self, file: File) -> Iterator[Event]:
+        head = file.head(_STAGE_WITHIN)
+        if '"current_steps"' in head and '"total_steps"' in head:
+            yield Fact(where=file.where(), name="framework", value="llamafactory")
+        if (stage := stage_of(head)) is not None:
+            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="model_card")
+
     def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
         log = _Log(file)
         for block in _blocks(file):
             yield from log.events(_records(block))
+        if log.reached is not None:
+            yield [log.reached]
         if log.damaged > 1:
             file.source.problem(f"{log.damaged} lines are no JSON records")
         if log.complete and log.planned is not None:
@@ -147,7 +159,10 @@ def _record(raw: bytes) -> Any:
 
 
 class _Log:
-    """Turns records into steps. `planned` is the total number of steps, `complete` whether the last record says that it was reached."""
+    """Turns records into steps. `planned` is the total number of steps, `complete` whether the last record says that it was reached.
+
+    `reached` is the last step, if nothing was logged at it.
+    """
 
     def __init__(self, file: File) -> None:
         self._file, self._name = file, file.name
@@ -156,6 +171,7 @@ class _Log:
         self.damaged = 0
         self.planned: int | None = None
         self.complete = False
+        self.reached: Step | None = None
 
     def events(self, records: Iterable[Any]) -> Iterator[Event | list[Step]]:
         """Steps in lists (ascending, with times that do not go back), and the fact steps.planned where it changes."""
@@ -171,7 +187,11 @@ class _Log:
             metrics = row.metrics()
             self.complete = not metrics and total is not None and total > 0 and number >= max(self._last, 0)
             if not metrics:
+                self._reach(number, row)
                 continue
+            self.reached = None
+            if self.planned and number < self._last and total != self.planned and "loss" not in metrics:
+                number = self._last  # an evaluation after the training counts its own batches
             changed = total is not None and total != self.planned and total > 0 and row.loss is not None
             if steps and (changed or number <= last or (seconds is not None and seconds < moment)):
                 yield steps
@@ -185,6 +205,12 @@ class _Log:
             steps.append(Step(where=where, step=number, metrics=metrics, seconds=seconds))
         if steps:
             yield steps
+
+    def _reach(self, number: int, row: _Row | _OtherRow) -> None:
+        """Note a record that only says how far the training is, as the last one of a run does."""
+        epoch = getattr(row, "epoch", None)
+        if epoch is not None and row.total_steps == self.planned and number > self._last:
+            self.reached = Step(where=Where(self._name, self._line, number), step=number, metrics={"epoch": epoch})
 
     def _row(self, record: Any) -> _OtherRow | None:
         """A record that is no `_Row`; None if it names no step or is no record at all."""

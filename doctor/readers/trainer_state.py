@@ -10,16 +10,20 @@ from typing import Any
 
 import msgspec
 
-from doctor.core.events import Event, Fact, Step
+from doctor.core.events import ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.file import File, decode
+from doctor.readers.origins import stage_of
 from doctor.readers.values import number, numbers
 
+_HEAD = 16 << 10
+"""Bytes that hold the first records of the log history."""
 _NOT_METRICS = frozenset({"step", "total_flos"})
 _SUMMARY = {
     "train_runtime": "train.runtime_seconds",
     "train_samples_per_second": "train.samples_per_second",
     "train_steps_per_second": "train.steps_per_second",
+    "train_loss": "train.loss",
 }
 
 
@@ -32,6 +36,11 @@ class TrainerState(ReaderBase):
 
     def claims(self, path: Path, head: bytes) -> bool:
         return (path.name.startswith("trainer_state") and ".json" in path.name) or (path.suffix == ".json" and b'"log_history"' in head)
+
+    def configs(self, file: File) -> Iterator[Event]:
+        stage = stage_of(file.head(_HEAD))
+        if stage is not None and b"rewards/chosen" in file.peek(_HEAD):
+            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="model_card")
 
     def read(self, file: File, context: Context) -> Iterator[Event]:
         data = file.whole(1 << 30)
@@ -55,8 +64,18 @@ class TrainerState(ReaderBase):
             file.source.records += 1
             where = file.where(step=entry["step"])
             yield Step(where=where, step=entry["step"], metrics=numbers(entry, _NOT_METRICS))
+        yield from _reached(state, file)
         if type(planned) is int and planned > 0 and state.get("global_step") == planned and not _in_checkpoint(file.path):
             yield Fact(where=file.where(), name="run.completed", value=True)
+
+
+def _reached(state: dict[str, Any], file: File) -> Iterator[Step]:
+    """The last step where nothing was logged at it: with the epoch as its only metric."""
+    step, epoch = state.get("global_step"), number(state.get("epoch"))
+    history = state.get("log_history")
+    logged = [entry.get("step") for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+    if type(step) is int and epoch is not None and logged and step > max((n for n in logged if type(n) is int), default=step):
+        yield Step(where=file.where(step=step), step=step, metrics={"epoch": epoch})
 
 
 def losses(file: File) -> tuple[dict[int, float], int | None]:

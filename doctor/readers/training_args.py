@@ -5,6 +5,7 @@ Format: torch.save's zip, or the bare pickle of old PyTorch.
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +28,14 @@ class TrainingArgs(ReaderBase):
     output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
-        return path.name == "training_args.bin"
+        return path.name in ("training_args.bin", "training_args.json")
 
     def configs(self, file: File) -> Iterator[Event]:
         data = self._pickle(file)
         if data is None:
+            return
+        if data.lstrip().startswith(b"{"):  # LLaMA-Factory before 0.2 wrote JSON under this name
+            yield from _of_json(data, file)
             return
         try:
             built = replay(data)
@@ -66,12 +70,25 @@ class TrainingArgs(ReaderBase):
             return None
 
 
+def _of_json(data: bytes, file: File) -> Iterator[Event]:
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        file.source.problem(f"damaged JSON: {error}")
+        return
+    plain = {key: kept for key, value in values.items() if (kept := _value(value)) is not None}
+    file.source.records = len(plain)
+    yield from arguments_seen(plain, file)
+
+
 def arguments_seen(values: dict[str, Any], file: File) -> Iterator[Event]:
     """ConfigSeen of the attributes of a TrainingArguments; LLaMA-Factory hands cutoff_len down as generation_max_length."""
     options = {key: value for key, value in values.items() if not key.startswith("_") and key not in _NOT_OPTIONS}
     length = values.get("generation_max_length")
     if type(length) is int:
         options["cutoff_len"] = length
+    if "evaluation_strategy" in options:  # the name up to transformers 4.45
+        options.setdefault("eval_strategy", options.pop("evaluation_strategy"))
     if options:
         yield ConfigSeen(where=file.where(), values=options, origin="training_args")
 

@@ -29,6 +29,8 @@ _KEY, _NESTED, _JSON = 1, 2, 16
 _HEAD_RECORDS = 50
 """Records searched for the configuration; it is among the first."""
 _STEP = "train/global_step"
+_MAX_EARLY = 1 << 20
+"""Rows without a training step that are held until one comes; they are dropped if it does."""
 
 
 class Wandb(ReaderBase):
@@ -56,11 +58,23 @@ class Wandb(ReaderBase):
         yield from _options(values, file)
 
     def read(self, file: File, context: Context) -> Iterator[Event]:
+        early: list[Step] = []
+        trained: int | None = None
         for data in records(file.chunks(), file.source.problem):
             for field, value in _safe(data):
-                if field == _HISTORY and type(value) is bytes and (record := _row(value, file)) is not None:
-                    file.source.records += 1
+                if field != _HISTORY or type(value) is not bytes:
+                    continue
+                record, counted = _row(value, file, trained)
+                if record is None:
+                    continue
+                file.source.records += 1
+                if counted:
+                    trained, early = record.step, []
+                if trained is None and len(early) < _MAX_EARLY:
+                    early.append(record)
+                else:
                     yield record
+        yield from early
 
     def console(self, file: File) -> Iterator[bytes]:
         for data in records(file.chunks(), file.source.problem):
@@ -122,20 +136,24 @@ def _items(data: bytes, wanted: int = 1) -> Iterator[tuple[str, Any]]:
             yield "/".join(names), value
 
 
-def _row(data: bytes, file: File) -> Step | None:
+def _row(data: bytes, file: File, trained: int | None) -> tuple[Step | None, bool]:
+    """(A row, whether it names its training step). `trained` is the last training step: W&B's own count is another thing."""
     values = dict(_items(data))
-    step = values.get(_STEP, values.get("global_step", values.get("_step")))
+    step = values.get(_STEP, values.get("global_step"))
+    counted = type(step) is int
+    if not counted:
+        step = values.get("_step") if trained is None else trained
     if type(step) is not int:
         step = next((_count(inner) for field, inner in _safe(data) if field == 2 and type(inner) is bytes), None)
     if type(step) is not int or not 0 <= step < 1 << 52:
-        return None
+        return None, False
     metrics = {}
     for key, value in values.items():
         figure = number(value)
         if figure is not None and not key.startswith("_") and key not in (_STEP, "global_step"):
             metrics[_name(key)] = figure
     where, time = file.where(step=step), number(values.get("_timestamp"))
-    return Step(where=where, step=step, metrics=metrics, time=time) if metrics else None
+    return (Step(where=where, step=step, metrics=metrics, time=time) if metrics else None), counted
 
 
 def _count(data: bytes) -> int:
@@ -150,6 +168,8 @@ def _name(key: str) -> str:
 
 def _options(values: dict[str, Any], file: File) -> Iterator[Event]:
     options = {key: value for key, value in values.items() if value is not None and not key.startswith("_")}
+    if "evaluation_strategy" in options:  # the name up to transformers 4.45
+        options.setdefault("eval_strategy", options.pop("evaluation_strategy"))
     if options:
         yield ConfigSeen(where=file.where(), values=options, origin="events")
 

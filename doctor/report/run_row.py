@@ -17,6 +17,8 @@ _ENVIRONMENT = (
     "framework", "versions.", "gpu.", "device", "attention", "model.params", "model.trainable_params", "env.", "batch.", "host.",
 )  # fmt: skip
 """Facts that a maintainer asks for first, by the beginning of their names."""
+_METHOD = {"lora": "lora", "dora": "lora", "full": "full", "freeze": "freeze", "oft": "oft"}
+"""Printed fine-tuning method -> `finetuning_type`."""
 _ENVIRONMENT_CHARS = 200
 """A longer value is no figure or version and is left out."""
 
@@ -29,7 +31,7 @@ def run_view(run: Run, path: str, status: Status, sources: Sequence[SourceView],
         framework=short_text(facts.get("framework")),
         version=short_text(facts.get("versions.llamafactory")),
         stage=short_text(config.get("stage")),
-        finetuning_type=short_text(config.get("finetuning_type")),
+        finetuning_type=short_text(config.get("finetuning_type") or _METHOD.get(str(facts.get("finetuning_method")).lower())),
         model=short_text(config.get("model_name_or_path")),
         world_size=_whole(facts.get("world_size")),
         environment=dict(_environment(facts)),

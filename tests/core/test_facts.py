@@ -27,7 +27,7 @@ ASKED_ONLY = {
     "precision", "stack", "method", "notes", "lora_dtype", "optimizer", "shard", "offload", "chunked_loss", "length", "n_gpus",
 }  # fmt: skip
 """Keys of the measurements (tests/memory) that the estimate also takes; no event sets them."""
-UNSET = {"phase", "run.running", "train.loss"}
+UNSET = {"phase", "run.running"}
 """Registered facts that no reader sets today: see the test below."""
 
 

@@ -172,6 +172,21 @@ def test_swanlab_metadata(tmp_path: Path, told: dict[str, Any], cards: int | Non
     assert (facts.get("gpu.name"), facts.get("gpu.count")) == (("NVIDIA H100", cards) if cards else (None, None))
 
 
+def test_the_count_of_wandb_is_no_training_step(tmp_path: Path):
+    """Rows without train/global_step, in a run that logs it, belong to the training step before them; earlier ones are left out."""
+    rows = (
+        {"_step": 0, "gpu": 1.0},
+        {"_step": 400, "train/global_step": 10, "train/loss": 2.0},
+        {"_step": 419, "eval/loss": 1.5},
+        {"_step": 420, "train/global_step": 20, "train/loss": 1.0},
+    )
+    path = tmp_path / "run-abc.wandb"
+    path.write_bytes(wandb_file(field(1, 1), *(field(2, wandb_items(row)) for row in rows)))
+    seen = Seen(path)
+    assert (seen.series("loss"), seen.series("eval_loss")) == ([(10, 2.0), (20, 1.0)], [(10, 1.5)])
+    assert seen.series("gpu") == []
+
+
 @pytest.mark.parametrize("place", ["wandb/debug-internal.log", "wandb/run-1/logs/debug.log", "swanlog/run-1/debug/debug.log"])
 def test_what_trackers_log_about_themselves_is_no_console_of_the_run(tmp_path: Path, place: str):
     """Their own failures are not the run's; a debug.log of the user's own is."""

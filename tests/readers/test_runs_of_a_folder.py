@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -194,5 +195,5 @@ def test_the_event_file_of_an_earlier_try_lends_no_times(tmp_path: Path) -> None
         (run / "runs" / folder / f"events.out.tfevents.{began}.host.1.0").write_bytes(data)
     read = Seen(run)
     times = [step.time for step in read.steps]
-    assert [later - earlier for earlier, later in zip(times, times[1:], strict=False)] == [20.0] * 11
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [20.0] * 11
     assert not [finding for finding in analyze(run).findings if finding.symptom == "stall"]

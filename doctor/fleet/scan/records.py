@@ -115,8 +115,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _ruins(finding: FindingRecord) -> bool:
-    """A root cause of the stability family: the run may complete, but the model is bad."""
-    return finding.role == "root" and finding.severity == "warning" and finding.rule.startswith("stability/")
+    """A root cause of the stability family: the run may complete, but the model is bad. After overfitting an earlier checkpoint is good."""
+    root = finding.role == "root" and finding.severity == "warning"
+    return root and finding.rule.startswith("stability/") and finding.symptom != "overfitting"
 
 
 _ENVIRONMENT = (

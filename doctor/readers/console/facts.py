@@ -35,7 +35,10 @@ def _attention(found: re.Match[str]) -> dict[str, Any]:
 
 
 def _parameters(found: re.Match[str]) -> dict[str, Any]:
-    return {"model.trainable_params": _whole(found[1]), "model.params": _whole(found[2])}
+    facts: dict[str, Any] = {"model.trainable_params": _whole(found[1]), "model.params": _whole(found[2])}
+    if facts["model.params"] and facts["model.trainable_params"] == facts["model.params"]:
+        facts["finetuning_method"] = "full"
+    return facts
 
 
 def _card(found: re.Match[str]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ _SUMMARY = {
     "train_runtime": "train.runtime_seconds",
     "train_samples_per_second": "train.samples_per_second",
     "train_steps_per_second": "train.steps_per_second",
+    "train_loss": "train.loss",
 }
 """Metric of the Trainer's last record -> fact."""
 _TRAINING_RESUMES: tuple[Phase | None, ...] = (None, "start", "load", "tokenise", "save", "eval")

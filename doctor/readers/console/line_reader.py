@@ -13,11 +13,11 @@ from doctor.readers.console.ipython import ARROW
 from doctor.readers.console.lines import MAX_TEXT, LineFilter, bar_step, clean, labelled_bar, plain_bar, unglue
 from doctor.readers.console.records import plain, printed
 from doctor.readers.console.scan import Found, bars, last_segment, relevant_part
-from doctor.readers.console.tracebacks import CUT, HEADER
+from doctor.readers.console.tracebacks import CUT, HEADER, IGNORED, LOGGING_ERROR
 from doctor.readers.file import File, decode
 
 STRUCTURE = (
-    *facts.WORDS, *process_exits.WORDS, HEADER, ARROW, CUT, 'File "',
+    *facts.WORDS, *process_exits.WORDS, HEADER, ARROW, CUT, LOGGING_ERROR, IGNORED, "Arguments:", 'File "',
     "Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration",
     "RemoteTraceback",
     "During handling of", "The above exception", "loss", "Loss", "'eval_", "'reward'", "train_runtime", "Config {", "current_steps",

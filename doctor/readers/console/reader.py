@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.core.events import Event, Fact, Step
+from doctor.core.events import ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.console import facts
 from doctor.readers.console.finder import MANY, Finder, Wanted
@@ -14,6 +14,7 @@ from doctor.readers.console.line_reader import STRUCTURE, LineReader
 from doctor.readers.console.scan import blocks, without_leading_nuls
 from doctor.readers.file import File, decode, utf16
 from doctor.readers.formats.compression import plain_name
+from doctor.readers.origins import is_llamafactory, stage_of
 
 SMALL = 4 << 20
 """Bytes read line by line before a finder is created: creating one takes as long as reading them."""
@@ -71,6 +72,10 @@ class Console(ReaderBase):
     def configs(self, file: File) -> Iterator[Event]:
         """The plan that the training's header prints; the records may be in another file of the run."""
         head = decode(file.peek(_HEADER_WITHIN))
+        if is_llamafactory(head):
+            yield Fact(where=file.where(), name="framework", value="llamafactory")
+        if (stage := stage_of(head)) is not None:
+            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="model_card")
         start = head.find("***** Running training *****")
         if start >= 0:
             for name, value in facts.parse_facts(head[start : start + _HEADER_LENGTH])[0]:

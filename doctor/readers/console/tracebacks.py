@@ -42,6 +42,11 @@ _FOREIGN = lazy_compile(
     re.X,
 )
 """Lines that may follow a message and are no part of it."""
+LOGGING_ERROR, IGNORED = "--- Logging error ---", "Exception ignored in"
+"""Text of the lines before blocks of errors that Python's logging and its garbage collector ignore."""
+_IGNORED = re.compile(r"Exception ignored in(?::| \w)")
+_MAX_HARMLESS = 200
+"""Lines of a logging error at most: two stacks."""
 _CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
 _MESSAGE_LINES, _MESSAGE_SIZE = 40, 20_000
 """Lines and characters of a message."""
@@ -89,6 +94,8 @@ class Tracebacks:
         self._chain = 0
         self._chained = False
         self._remote = False
+        self._ignores = False
+        self._skipping = 0
         self.line = 0
 
     @property
@@ -105,6 +112,8 @@ class Tracebacks:
         """Add a line (without newline and rank prefix)."""
         open_ = self._open
         self.line = line
+        if (harmless := self._harmless_block(text)) is not None:
+            return harmless
         if HEADER in text and not _COLLAPSED.search(text):
             return True, self._start(text, line)
         if open_ is None:
@@ -114,6 +123,24 @@ class Tracebacks:
         if open_.exception:
             return self._in_message(open_, text, line)
         return (self._in_cells if open_.cells else self._in_rich if open_.rich else self._in_frames)(open_, text, line)
+
+    def _harmless_block(self, text: str) -> tuple[bool, list[Raised]] | None:
+        """Skip what Python prints of errors that it then ignores; None if the line is no part of such a block.
+
+        `--- Logging error ---` ends with its `Arguments:`. `Exception ignored in` is followed by one traceback.
+        """
+        if LOGGING_ERROR in text:
+            done = self.close()
+            self._skipping = _MAX_HARMLESS
+            return True, done
+        if self._skipping:
+            self._skipping = 0 if text.startswith("Arguments:") else self._skipping - 1
+            return True, []
+        if IGNORED in text and _IGNORED.match(text.strip()):
+            done = self.close()
+            self._ignores = True
+            return True, done
+        return None
 
     def close(self) -> list[Raised]:
         """The text ended."""
@@ -269,6 +296,9 @@ class Tracebacks:
         open_ = self._open
         self._open = self._outer.pop() if self._outer else None
         if open_ is None or not (open_.exception or open_.frames):
+            return []
+        if self._ignores:
+            self._ignores = False
             return []
         chain, self._chain = self._chain, self._chain + 1
         return [Raised(open_.exception, "\n".join(open_.message).strip(), tuple(open_.frames), chain, open_.line)]

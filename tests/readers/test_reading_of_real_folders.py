@@ -1,0 +1,166 @@
+"""What real folders state in places of their own: framework, stage, method, last step, closing evaluation, harmless errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from doctor.diagnosis.pipeline import analyze
+from doctor.readers.origins import is_llamafactory, stage_of
+from tests.readers.helpers import Seen
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def log_lines(*records: dict[str, object]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+TRAINED = [{"current_steps": step, "total_steps": 324, "loss": 2.0 - step / 300, "epoch": step / 108} for step in (100, 200, 300)]
+CARD = """---
+library_name: {library}
+tags:
+- llama-factory
+- {method}
+- generated_from_trainer
+---
+
+### Training hyperparameters
+
+- learning_rate: 5e-06
+"""
+
+
+def test_the_last_record_without_a_loss_counts(tmp_path: Path) -> None:
+    """The run logs every 100 steps and ends at 324: the last record says only that."""
+    text = log_lines(*TRAINED, {"current_steps": 324, "total_steps": 324, "epoch": 3.0, "percentage": 100.0})
+    report = analyze(write(tmp_path / "trainer_log.jsonl", text))
+    assert (report.run.steps.last, report.run.status, report.run.framework) == (324, "completed", "llamafactory")
+
+
+def test_the_closing_evaluation_belongs_to_the_last_step(tmp_path: Path) -> None:
+    """Older releases number its record by the evaluation's batches."""
+    text = log_lines(*TRAINED, {"current_steps": 17, "total_steps": 17, "eval_loss": 0.9, "epoch": 3.0})
+    seen = Seen(write(tmp_path / "trainer_log.jsonl", text))
+    assert seen.series("eval_loss") == [(300, 0.9)]
+
+
+def test_the_step_of_a_state_counts_where_nothing_was_logged_at_it(tmp_path: Path) -> None:
+    state = {"global_step": 375, "max_steps": 375, "epoch": 3.0, "log_history": [{"step": 370, "loss": 0.5, "epoch": 2.96}]}
+    assert analyze(write(tmp_path / "trainer_state.json", json.dumps(state))).run.steps.last == 375
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "freeze"])
+def test_the_model_card_names_framework_and_method(tmp_path: Path, method: str) -> None:
+    write(tmp_path / "README.md", CARD.format(library="peft" if method == "lora" else "transformers", method=method))
+    run = analyze(tmp_path).run
+    assert (run.framework, run.finetuning_type) == ("llamafactory", method)
+
+
+def test_all_parameters_trained_is_full_fine_tuning(tmp_path: Path) -> None:
+    line = "trainable params: {} || all params: 7,615,616,512 || trainable%: {}\n"
+    assert analyze(write(tmp_path / "train.log", line.format("7,615,616,512", "100.0000"))).run.finetuning_type == "full"
+    assert analyze(write(tmp_path / "lora.log", line.format("20,185,088", "0.2644"))).run.finetuning_type is None
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        ("{'loss': 0.69, 'rewards/chosen': 0.01, 'rewards/rejected': 0.0}", "dpo"),
+        ("{'loss': 0.5, 'rewards/chosen': 0.01, 'rewards/rejected': 0.0, 'kl': 0.2}", "kto"),
+        ('{"current_steps": 5, "loss": 0.94, "reward": -2.39}', "ppo"),
+        ('File "/x/src/llamafactory/train/rm/workflow.py", line 9, in run_rm', "rm"),
+        ("[INFO|llmtuner.train.orpo.trainer]", "dpo"),
+        ("{'loss': 2.0, 'learning_rate': 1e-4}", None),
+    ],
+)
+def test_the_stage_by_modules_and_metrics(text: str, stage: str | None) -> None:
+    assert stage_of(text) == stage
+
+
+def test_the_stage_of_a_preference_run_without_config(tmp_path: Path) -> None:
+    history = [{"step": 10, "loss": 0.69, "rewards/chosen": 0.01, "rewards/accuracies": 0.5}]
+    assert analyze(write(tmp_path / "trainer_state.json", json.dumps({"log_history": history}))).run.stage == "dpo"
+
+
+def test_only_llamafactorys_own_names_are_its_log() -> None:
+    assert is_llamafactory("[INFO|2025-01-01] llamafactory.hparams.parser:143 >> Process rank")
+    assert is_llamafactory("$ llamafactory-cli train x.yaml")
+    assert not is_llamafactory("/home/me/my-llamafactory-notes/train.py")
+
+
+def test_training_arguments_in_json(tmp_path: Path) -> None:
+    """Old releases wrote JSON under this name, with the option's old name."""
+    write(tmp_path / "training_args.bin", json.dumps({"learning_rate": 5e-05, "evaluation_strategy": "steps", "fp16": True}))
+    assert Seen(tmp_path).config == {"learning_rate": 5e-05, "eval_strategy": "steps", "fp16": True}
+
+
+def test_the_arguments_of_the_runs_own_folder_win(tmp_path: Path) -> None:
+    """A checkpoint's copy is of an earlier start."""
+    for folder, rate in ((tmp_path, 1.8e-5), (tmp_path / "checkpoint-9", 2e-5), (tmp_path / "checkpoint-10", 2.5e-5)):
+        write(folder / "training_args.bin", json.dumps({"learning_rate": rate}))
+    assert Seen(tmp_path).config["learning_rate"] == 1.8e-5
+    (tmp_path / "training_args.bin").unlink()
+    assert Seen(tmp_path).config["learning_rate"] == 2.5e-5
+
+
+def test_the_error_stream_is_read_with_the_output(tmp_path: Path) -> None:
+    write(tmp_path / "job_7.out", "***** Running training *****\n")
+    write(tmp_path / "job_7.err", 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nValueError: wrong\n')
+    for name in ("job_7.out", "job_7.err"):
+        sources = {Path(source.path).name for source in analyze(tmp_path / name).run.sources}
+        assert sources == {"job_7.out", "job_7.err"}
+
+
+def test_the_web_uis_settings_under_another_name(tmp_path: Path) -> None:
+    text = "top.model_name: Qwen\ntop.finetuning_type: lora\ntrain.learning_rate: 5e-5\ntrain.training_stage: DPO\n"
+    write(tmp_path / "2024-05-01-12-00-00.yaml", text)
+    config = Seen(tmp_path).config
+    assert (config["stage"], config["learning_rate"], config["finetuning_type"]) == ("dpo", 5e-5, "lora")
+
+
+def test_the_mean_loss_of_the_training(tmp_path: Path) -> None:
+    """From results, from the state's last record and from the console."""
+    write(tmp_path / "a" / "train_results.json", json.dumps({"train_loss": 0.5, "train_runtime": 9.0}))
+    record = {"step": 5, "train_loss": 0.5, "train_runtime": 9.0}
+    write(tmp_path / "b" / "trainer_state.json", json.dumps({"log_history": [record]}))
+    write(tmp_path / "c" / "train.log", "{'train_runtime': 9.0, 'train_loss': 0.5, 'epoch': 1.0}\n")
+    assert [Seen(tmp_path / name).facts["train.loss"] for name in "abc"] == [0.5, 0.5, 0.5]
+
+
+HARMLESS = """--- Logging error ---
+Traceback (most recent call last):
+  File "/usr/lib/python3.11/logging/__init__.py", line 1110, in emit
+    msg = self.format(record)
+TypeError: not all arguments converted during string formatting
+Call stack:
+  File "/x/bin/llamafactory-cli", line 8, in <module>
+    sys.exit(main())
+Message: 'x'
+Arguments: (1,)
+"""
+IGNORED = """Exception ignored in: <function Pool.__del__ at 0x7f>
+Traceback (most recent call last):
+  File "/usr/lib/python3.11/multiprocessing/pool.py", line 268, in __del__
+    self._change_notifier.put(None)
+OSError: [Errno 9] Bad file descriptor
+"""
+RAISED = """Traceback (most recent call last):
+  File "/x/llamafactory/train/tuner.py", line 50, in run_exp
+    run_sft()
+ValueError: wrong
+"""
+
+
+@pytest.mark.parametrize("block", [HARMLESS, IGNORED], ids=["logging", "ignored"])
+def test_what_python_itself_ignores_is_no_crash(tmp_path: Path, block: str) -> None:
+    """And the exception after it still is one."""
+    assert [crash.exception for crash in Seen(write(tmp_path / "a.log", block + "done\n")).crashes] == []
+    crashes = Seen(write(tmp_path / "b.log", f"{block}Training completed.\n{RAISED}")).crashes
+    assert [(crash.exception, crash.message) for crash in crashes] == [("ValueError", "wrong")]
