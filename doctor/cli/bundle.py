@@ -1,4 +1,4 @@
-"""lfdoctor bundle: what a maintainer needs, in one zip, everything secret masked."""
+"""lfdoctor bundle: write a zip for a bug report with all secrets masked."""
 
 from __future__ import annotations
 

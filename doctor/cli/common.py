@@ -1,4 +1,4 @@
-"""Shared by several commands: option types, output, exit codes."""
+"""Option types and output shared by the commands."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ Pager = Annotated[bool, typer.Option("--pager/--no-pager", help="Page what is lo
 
 
 def one_of(value: str, allowed: Any, option: str) -> str:
-    """`value` if it is allowed; else a DoctorError that lists the allowed ones."""
+    """Return `value` if allowed. Raises DoctorError with the allowed values."""
     if value not in allowed:
         raise DoctorError(f"{option} is one of {', '.join(allowed)}; not {value!r}")
     return value
 
 
 def one_language(lang: str) -> str:
-    """`lang` if reports exist in it; else a DoctorError."""
+    """Return `lang` if reports exist in it. Raises DoctorError."""
     return one_of(lang, LANGUAGES, "--lang")
 
 
 def emit(report: Report, kind: str, output: Path | None, *, quiet: bool = False, verbose: bool = False, pager: bool = True) -> None:
-    """Render the report to the file (UTF-8) or to standard output; a text longer than the terminal is paged."""
+    """Render the report to the file (UTF-8) or to standard output, there with a pager if it is longer than the terminal."""
     import msgspec
 
     from doctor.reporters.base import Screen
@@ -62,7 +62,7 @@ def emit(report: Report, kind: str, output: Path | None, *, quiet: bool = False,
 
 
 def screen() -> Screen:
-    """What standard output can show."""
+    """Capabilities of standard output: width, colour, Unicode, links."""
     from doctor.reporters.base import Screen
 
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "").replace("_", "")
@@ -71,12 +71,15 @@ def screen() -> Screen:
     color = bool(os.environ.get("FORCE_COLOR")) or (tty and ansi and os.environ.get("TERM") != "dumb")
     columns = shutil.get_terminal_size((80, 24)).columns if tty or os.environ.get("COLUMNS") else 80
     color = color and not os.environ.get("NO_COLOR")
-    links = tty and color and os.environ.get("TERM") != "linux"  # the console prints what it does not know
+    links = tty and color and os.environ.get("TERM") != "linux"  # the Linux console prints unknown escape sequences
     return Screen(width=max(40, min(columns, 120)), color=color, unicode=encoding.startswith("utf"), links=links)
 
 
 def paged(text: str) -> bool:
-    """Show `text` in a pager if it is longer than the terminal and a pager exists; an empty LFDOCTOR_PAGER or PAGER means none."""
+    """Show `text` in a pager if it is longer than the terminal; return whether it was shown.
+
+    The pager is $LFDOCTOR_PAGER, $PAGER or less; an empty variable turns it off.
+    """
     if not (sys.stdout.isatty() and sys.stdin.isatty()) or text.count("\n") < shutil.get_terminal_size((80, 24)).lines:
         return False
     chosen = os.environ.get("LFDOCTOR_PAGER", os.environ.get("PAGER", "less" if shutil.which("less") else ""))
@@ -84,7 +87,7 @@ def paged(text: str) -> bool:
     if not command or command == ["cat"] or os.environ.get("TERM") == "dumb":
         return False
     try:
-        # -R: colours and links; -F: not for one screen; -X: what was read stays on the screen
+        # -R: colours and links; -F: exit if the text fits the screen; -X: leave the text on the screen
         subprocess.run(  # noqa: S603 (the user's own pager)
             command, input=text.encode(sys.stdout.encoding or "utf-8", "replace"), env={"LESS": "FRX", **os.environ}, check=False
         )
@@ -94,7 +97,7 @@ def paged(text: str) -> bool:
 
 
 def write_out(text: str, encoding: str | None = "utf-8") -> None:
-    """Write to standard output; machine formats are UTF-8 everywhere, characters that the terminal cannot show become `?`."""
+    """Write to standard output. Machine formats are always UTF-8; characters the encoding lacks become `?`."""
     data = text.encode(encoding or sys.stdout.encoding or "ascii", "replace")
     sys.stdout.flush()
     stream = getattr(sys.stdout, "buffer", None)
@@ -106,7 +109,7 @@ def write_out(text: str, encoding: str | None = "utf-8") -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file as UTF-8 with plain newlines. Raises DoctorError if that fails."""
+    """Write a file as UTF-8 with LF newlines. Raises DoctorError."""
     try:
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""lfdoctor estimate: will it fit, and what would."""
+"""lfdoctor estimate: predict peak GPU memory and what fits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def estimate(
     values = read_config(config)
     if model_config is not None:
         facts["model.config"] = read_json(model_config)
-        from_config(facts["model.config"])  # raises for a file that lacks sizes, before anything is predicted
+        from_config(facts["model.config"])  # raises if sizes are missing
     predicted = predict(values, facts=facts)
     found = search(values, facts=facts) if fit else None
     write_out(_json(predicted, found) if kind == "json" else _table(predicted, found), encoding=None if kind == "terminal" else "utf-8")
@@ -61,7 +61,7 @@ VERDICTS = {
     "no": "does not fit",
     "unknown": "Add --gpu-memory 24 to see if it fits.",
 }
-"""Verdict -> what the table says."""
+"""Verdict -> text in the table."""
 
 
 def _table(peak: Estimate, found: Fit | None) -> str:

@@ -1,4 +1,4 @@
-"""lfdoctor explain: a rule as a page: what it means, how it is seen, what helps."""
+"""lfdoctor explain: a rule as a page: meaning, detection, remedies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def explain(
 
 
 def find(book: Rulebook, name: str) -> list[Rule]:
-    """The rule of this id, else those of this name or cause. Raises DoctorError with the nearest names if there is none."""
+    """The rule with this id, else all with this name or cause. Raises DoctorError with similar names."""
     exact = [rule for rule in book.rules if rule.id == name]
     found = exact or [rule for rule in book.rules if name in (rule.id.partition("/")[2], rule.cause)]
     if found:
@@ -41,7 +41,7 @@ def find(book: Rulebook, name: str) -> list[Rule]:
     import difflib
 
     names = {rule.id.partition("/")[2]: rule.id for rule in book.rules} | {rule.id: rule.id for rule in book.rules}
-    near = dict.fromkeys(names[one] for one in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
+    near = dict.fromkeys(names[match] for match in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
     raise DoctorError(f"no rule {name!r}" + (f"; near it: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
 
 
@@ -60,17 +60,17 @@ class Explanation:
         trial = [words("trial")] if rule.status == "trial" else []
         facts = [rule.id, words.severity[rule.severity], words.how_sure(rule.confidence), rule.cause, *trial]
         out: list[RenderableType] = [
-            Text(self.open(rule.title.in_language(words.lang)), "bold"),
+            Text(self.open(rule.title.get(words.lang)), "bold"),
             Text("  " + words("comma").join(facts), "dim"),
         ]
-        out += self.section("means", [f"- {self.open(body.in_language(words.lang))}" for body in rule.body])
+        out += self.section("means", [f"- {self.open(body.get(words.lang))}" for body in rule.body])
         out += self.section("when_seen", self.seen())
         out += self.section("refines", [", ".join(rule.refines)] if rule.refines else [])
         out += self.section("explains", [", ".join(rule.explained_by)] if rule.explained_by else [])
         if rule.remedies:
             out += [*self.section("helps", []), self.remedies()]
         for kind, examples in (("matches", rule.examples.match), ("matches_not", rule.examples.no_match)):
-            out += self.section(kind, [self.example(one) for one in examples])
+            out += self.section(kind, [self.example(example) for example in examples])
         references = [*rule.references, *(link for remedy in rule.remedies for link in remedy.references)]
         return out + self.section("references", list(dict.fromkeys(references)))
 
@@ -89,7 +89,7 @@ class Explanation:
         return [Text(f"\n{self.words(name)}", "bold"), *(Padding(Flowing(line), (0, 0, 0, 2)) for line in lines)]
 
     def seen(self) -> list[str]:
-        """The detector's own sentence, its parameters (less the literals that only make it fast), and the conditions."""
+        """The detector's description, its parameters without the prefilter literals, and the rule's conditions."""
         import yaml
 
         from doctor.detectors.registry import DETECTORS
@@ -115,7 +115,7 @@ class Explanation:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for remedy in self.rule.remedies:
-            text = Flowing(self.open(remedy.text.in_language(self.words.lang)))
+            text = Flowing(self.open(remedy.text.get(self.words.lang)))
             for line in self.about(remedy):
                 text.append(f"\n{line}", "dim")
             place = remedy.guide_step
@@ -123,8 +123,8 @@ class Explanation:
         return Padding(table, (0, 0, 0, 2))
 
     def about(self, remedy: Remedy) -> list[str]:
-        """What a remedy costs, and what to run."""
-        cost = [self.open(remedy.cost.in_language(self.words.lang))] if remedy.cost else []
+        """A remedy's cost, command and effect on the training."""
+        cost = [self.open(remedy.cost.get(self.words.lang))] if remedy.cost else []
         command = [self.words("command", command=self.open(remedy.command))] if remedy.command else []
         return [*cost, *command, *([self.words("effect_changes")] if remedy.effect == "changes_training" else [])]
 

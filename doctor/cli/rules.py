@@ -1,4 +1,4 @@
-"""lfdoctor rules: list them, run a folder's examples, print their JSON Schema."""
+"""lfdoctor rules: list rules, test a folder of rules, draft a rule, print the JSON Schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = typer.Typer(help="The rules: list them, test a folder of them, print their
 
 
 def load_rules(folder: Path | None = None) -> tuple[Rulebook, Mapping[str, Any]]:
-    """All rules (shipped, of plugins, and of `folder`) and all detectors. Raises DoctorError for the first bad file."""
+    """All rules (shipped, from plugins, from `folder`) and all detectors. Raises DoctorError at the first bad file."""
     from doctor import plugins
     from doctor.detectors.registry import DETECTORS
     from doctor.rulebook import loader
@@ -42,7 +42,7 @@ def list_rules(
     rules = [rule for rule in load_rules()[0].rules if family in ("", rule.family)]
     if one_of(kind, ("table", "json"), "--format") == "json":
         keys = ("id", "cause", "symptom", "severity", "status", "confidence")
-        rows = [{**{key: getattr(rule, key) for key in keys}, "title": rule.title.in_language(lang)} for rule in rules]
+        rows = [{**{key: getattr(rule, key) for key in keys}, "title": rule.title.get(lang)} for rule in rules]
         write_out(json.dumps(rows, ensure_ascii=False, indent=2) + "\n")
     else:
         write_out(_table(rules, lang), encoding=None)
@@ -61,7 +61,7 @@ def _table(rules: list[Rule], lang: str) -> str:
         table.add_column(no_wrap=no_wrap, overflow="fold")
     said = load(lang)
     for rule in rules:
-        table.add_row(Text(rule.id), Text(said.severity[rule.severity], COLOURS[rule.severity]), Flowing(rule.title.in_language(lang)))
+        table.add_row(Text(rule.id), Text(said.severity[rule.severity], COLOURS[rule.severity]), Flowing(rule.title.get(lang)))
     return to_text([table], screen())
 
 
@@ -84,7 +84,7 @@ def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>
     failures = [f"{rule.id}: {problem}" for rule in rules for problem in check_rule(rule, detectors, book)]
     lints = [f"{rule.id}: {problem}" for rule in rules for problem in (*lint_rule(rule, detectors), *lint_file(wanted[rule.id]))]
     examples = [rule.examples for rule in rules]
-    count = sum(len(one.match) + len(one.no_match) + len(one.fix) for one in examples)
+    count = sum(len(group.match) + len(group.no_match) + len(group.fix) for group in examples)
     write_out(
         "".join(f"{problem}\n" for problem in (*failures, *lints))
         + f"{len(wanted)} rules, {count} examples, {len(failures)} not kept, {len(lints)} lints\n",
@@ -109,7 +109,7 @@ def draft_rule(
     clusters = summary.read(scan).clusters
     found = find(clusters, cluster)
     if found is None:
-        known = ", ".join(one.id for one in clusters[:20]) or "none"
+        known = ", ".join(known.id for known in clusters[:20]) or "none"
         raise DoctorError(f"{scan}: no cluster {cluster!r} in this scan (there are: {known})")
     made = draft.draft(found, clusters)
     for problem in draft.problems(made):

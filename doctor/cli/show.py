@@ -1,4 +1,4 @@
-"""lfdoctor show: a saved JSON report in another format."""
+"""lfdoctor show: render a saved JSON report in another format or language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`config`: the configuration alone is wrong or risky; no run is needed."""
+"""`config`: conditions on the configuration alone; no run is needed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.conditions import Condition, holds, paths, problems
 from doctor.rulebook.findings import Evidence, Match
 
-WHOLE = ("yaml", "command", "journal")
+COMPLETE_ORIGINS = ("yaml", "command", "journal")
+"""Origins that contain the whole configuration as the user wrote it."""
 
 
 class ConfigValues(DetectorBase):
-    """Parameters: `all` (or `any`): conditions on `config.*` (rulebook/conditions.py); the given keys become the evidence.
+    """Match if the conditions hold; the keys present in the config are the evidence.
 
-    `whole: true`: only for a config as the user wrote it; of one that was recovered from a run, a missing key means nothing.
-    Configs of the v1 trainer (`model:` instead of `model_name_or_path`) have other keys and are left alone.
+    - `all`, `any`: conditions on `config.*` (rulebook/conditions.py).
+    - `whole`: only for a config as the user wrote it. In a config recovered from a run a missing key means nothing.
+
+    Configs of the v1 trainer (`model:` instead of `model_name_or_path`) have other keys and are skipped.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (ConfigSeen,)
@@ -37,7 +40,7 @@ class ConfigValues(DetectorBase):
         self._written = False
 
     def feed(self, event: ConfigSeen, run: Run) -> Iterator[Match]:
-        self._written = self._written or event.origin in WHOLE
+        self._written = self._written or event.origin in COMPLETE_ORIGINS
         return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:

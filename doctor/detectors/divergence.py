@@ -1,4 +1,4 @@
-"""`divergence`: the loss rises well above the best level it had and stays there."""
+"""`divergence`: the loss rises well above its best level and stays there."""
 
 from __future__ import annotations
 
@@ -15,18 +15,26 @@ from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_ABS_MEDIAN = 0.6745
+"""Median of |x| for a standard normal x: converts a median of differences to sigma."""
+
 NORMAL_ABS_Q90 = 1.6449
+"""90th percentile of |x| for a standard normal x."""
+
 MEDIAN_ERROR = 1.2533
-"""A median of n normal values scatters by 1.2533 sigma / sqrt(n)."""
+"""sqrt(pi / 2): the standard error of a median of n normal values is 1.2533 sigma / sqrt(n)."""
 
 
 class Divergence(DetectorBase):
-    """Compares levels: the median of the last `hold` records with the lowest median of `best` records so far, on log(loss + `offset`).
+    """Compare loss levels on log(loss + `offset`): the median of the last `hold` records with the lowest median of `best` records so far.
 
-    It rose by `ratio`, by `z` standard errors of the level (sigma from the differences of `noise` records: trends do not count), and by
-    `lift` times what nine in ten of the levels before rose from one to the next (slow swings of the data).
-    Runs shorter than 12 records are judged at the end: their last third lies above `short_ratio` times their first records.
-    A level that falls back by half of the rise closes the episode.
+    A match needs a rise by all of:
+
+    - the factor `ratio`,
+    - `z` standard errors of the level; sigma comes from the differences of the last `noise` records, so trends do not count,
+    - `lift` times the 90th percentile of earlier rises between levels (slow swings of the data).
+
+    Runs of fewer than 12 records are judged at the end: the last third must be above `short_ratio` times the first records.
+    The episode ends when the level falls back by half of the required rise.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -109,15 +117,15 @@ class Divergence(DetectorBase):
                 self.lifts.add(max(0.0, now - self.level_before))
             self.level_before = now
         self.slow.add(level)
-        if self.count % 3 == 0 and len(self.slow) >= min(self.best_of, 12):  # neighbours hardly differ
+        if self.count % 3 == 0 and len(self.slow) >= min(self.best_of, 12):  # the median changes little from record to record
             slow = self.slow.median
             self.best = slow if self.best is None else min(self.best, slow)
         return found
 
     def _judge(self, event: Step, level: float, best: float) -> list[Match]:
-        """Keeps the record at which the present stretch above half of the rise began; two records below it in a row end the stretch.
+        """Track the first record above half of the required rise and confirm or end an episode.
 
-        A record below cannot confirm a rise, so only an open episode looks at it.
+        Two records in a row below that limit forget the start. Outside an episode such a record needs no further check.
         """
         if self.open:
             now = median(self.level)
@@ -140,14 +148,14 @@ class Divergence(DetectorBase):
         return [self._match(event, now, best, self.since)]
 
     def _noise(self) -> float:
-        """How far the level may rise by chance."""
+        """The rise of the level that noise explains."""
         moves = self.moves
         sigma = max(self.floor, moves.median / NORMAL_ABS_MEDIAN / math.sqrt(2), moves.quantile(0.9) / NORMAL_ABS_Q90 / math.sqrt(2))
         swings = self.lifts.quantile(0.9) if len(self.lifts) else 0.0
         return max(self.z * sigma * MEDIAN_ERROR / math.sqrt(self.hold), self.lift * swings)
 
     def _judge_short(self) -> Iterator[Match]:
-        """A run of 5 to 11 records: the last third against the lowest of the first third."""
+        """Judge a run of 5 to 11 records: the last third against the lowest of the first third."""
         third = len(self.short) // 3
         if len(self.short) < 5:
             return
@@ -160,7 +168,7 @@ class Divergence(DetectorBase):
         yield self._match(self.short[-1][0], median(tail), best, since)
 
     def _after_warmup(self, since: Step, rate: float) -> bool:
-        """The rise began while the rate was at (or going up to) its peak, in the warm-up or not longer after it than it took."""
+        """Whether the rise began near the peak learning rate, during warm-up or within its length afterwards."""
         peak, step = self.peak
         warmed = self.first_rate is not None and self.first_rate < 0.5 * peak
         return warmed and rate >= 0.8 * peak and since.step <= 2 * step

@@ -1,4 +1,4 @@
-"""`fact`: something is known of the run, or of what stands around its configuration, that a rule has words for."""
+"""`fact`: a fact of the run or its configuration is set (missing files, for example)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from doctor.rulebook.findings import Evidence, Match
 
 
 class KnownFact(DetectorBase):
-    """Parameters: `name`, the fact (set by config/preflight.py or a reader); `key`, the option it concerns, whose place is evidence."""
+    """Match if the fact `name` is set (by config/preflight.py or a reader). `key`: the option it concerns, quoted as evidence."""
 
     reads: ClassVar[tuple[type[Event], ...]] = (Fact,)
     needs: tuple[str, ...] = ("config",)

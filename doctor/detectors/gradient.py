@@ -1,4 +1,4 @@
-"""`gradient`: the gradient norm leaves its usual range for good, or is far above the clipping threshold all the time."""
+"""`gradient`: the gradient norm leaves its usual range and stays out, or is always far above the clipping threshold."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from doctor.rulebook.findings import Evidence, Match
 
 
 class Gradient(DetectorBase):
-    """grad_norm as logged is the norm before clipping (transformers Trainer).
+    """The logged grad_norm is the norm before clipping (transformers Trainer). Fact `kind`:
 
-    `kind` explosion: the median of the last `hold` logs is `ratio` times the median of the `window` before the rise, and over `above`.
-    `kind` large: at the run's end, nine in ten of all logs (at least `records`) are over `clipped` (in norms): every update is cut to a
-    small part of itself, so max_grad_norm, not learning_rate, sets the pace.
+    - explosion: the median of the last `hold` logs exceeds `above` and `ratio` times the median of the `window` before the rise.
+    - large: at the end, 90 % of at least `records` logs exceed `clipped`. Every update is scaled down, so max_grad_norm determines the
+      step size, not learning_rate.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -38,7 +38,7 @@ class Gradient(DetectorBase):
         self.recent: deque[float] = deque(maxlen=self.hold)
         self.usual = SortedWindow(self.window)
         self.since: Step | None = None
-        self.told = False
+        self.reported = False
         self.last: Step | None = None
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
@@ -59,9 +59,9 @@ class Gradient(DetectorBase):
             return QUIET
         self.since = self.since or event
         now = median(self.recent)
-        if self.told or now <= max(self.ratio * usual.median, self.above):
+        if self.reported or now <= max(self.ratio * usual.median, self.above):
             return QUIET
-        self.told = True
+        self.reported = True
         return iter([self._match("explosion", self.since, event, now, usual.median)])
 
     def finish(self, run: Run) -> Iterator[Match]:

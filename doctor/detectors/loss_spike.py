@@ -1,4 +1,4 @@
-"""`loss_spike`: a logged loss stands out above its recent course and above the run's own noise."""
+"""`loss_spike`: a logged loss exceeds the recent baseline by more than the run's own noise."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_Q90 = 1.2816
-NORMAL_ABS_MEDIAN = 0.6745
-NORMAL_ABS_Q90 = 1.6449
-"""Quantiles of the standard normal distribution (of its absolute value): they turn quantiles into standard deviations."""
+"""90th percentile of the standard normal distribution: converts a quantile of residuals to sigma."""
 
-CUT = 3.0
-"""So many sigmas of a record at most get into the baseline."""
+NORMAL_ABS_MEDIAN = 0.6745
+"""Median of |x| for a standard normal x: converts a median of differences to sigma."""
+
+NORMAL_ABS_Q90 = 1.6449
+"""90th percentile of |x| for a standard normal x."""
+
+MAX_BASELINE_SIGMAS = 3.0
+"""Records are clipped to this many sigmas above the baseline before they enter it."""
 
 
 class LossSpike(DetectorBase):
-    """Works on log(loss + `offset`), so a ratio is a ratio at any level and rounding near zero is none.
+    """Detect spikes on log(loss + `offset`): a ratio means the same at any level, and rounding near zero is no spike.
 
-    Parameters, in logged records unless said otherwise:
-    `window`: the baseline is the median of that many last records, each cut at 3 sigma, so a spike cannot raise it.
-    `noise`: over how many records sigma is estimated: the largest of three robust estimates (upper decile of the residuals, median and
-    upper decile of the differences), so neither a trend nor heavy tails pass for quiet; the median of the last 8 differences counts
-    too, for a noise that has just begun.
-    `arm`: from which record on it judges; earlier ones are judged once that many are known, and at the run's end.
-    `z`, `ratio`, `rise`: a spike lies that many sigmas, that factor and that much (in loss) above the baseline.
-    `z_witness`: the sigmas that do where grad_norm jumps in the same record (by `grad_ratio` over its moving average, which a jump cannot
-    raise much, or is not finite).
-    `repeat`: and that factor above the largest residual seen: a sawtooth of an ordered sampler is no spike.
-    `early_ratio`: what stands out among the first `arm` records does so by this factor over all before it.
+    Parameters; counts are logged records:
+
+    - `window`: length of the baseline, the median of the last records. Each is clipped at 3 sigma, so a spike cannot raise it.
+    - `noise`: window for sigma, the largest of four estimates: 90th percentile of the residuals; median and 90th percentile of the
+      differences; median of the last 8 differences, for noise that has just begun. Trends and heavy tails raise it.
+    - `arm`: first record judged on its own. Earlier records are judged together, when `arm` is reached or at the end.
+    - `z`, `ratio`, `rise`: required distance from the baseline in sigmas, as a factor, and in loss.
+    - `z_witness`: sigmas required if grad_norm jumps in the same record: not finite, or `grad_ratio` times its clipped moving average.
+    - `repeat`: required factor over the largest earlier residual; excludes the sawtooth of an ordered sampler.
+    - `early_ratio`: required factor over all earlier records within the first `arm` records.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -61,14 +64,14 @@ class LossSpike(DetectorBase):
     ) -> None:
         self.window, self.noise, self.arm = window, noise, arm
         self.z, self.z_witness, self.repeat, self.rise = z, z_witness, repeat, rise
-        self.matters = min(CUT, z, z_witness)
+        self.min_sigmas = min(MAX_BASELINE_SIGMAS, z, z_witness)
         self.jump, self.early_jump = math.log(ratio), math.log(early_ratio)
         self.grad_ratio, self.offset, self.floor = grad_ratio, offset, floor
         self.lr_peak = 0.0
         self._restart(0)
 
     def _restart(self, attempt: int) -> None:
-        """Another process of the run: its losses say nothing about the next one's."""
+        """Start anew: the losses of an earlier attempt are no baseline for this attempt."""
         self.attempt = attempt
         self.count = 0
         self.signed = False
@@ -95,7 +98,7 @@ class LossSpike(DetectorBase):
         return iter(self._judge_early() if self.count < self.arm else [])
 
     def _take(self, event: Step, loss: float) -> list[Match]:
-        """Losses around zero (GRPO, PPO) have no ratios; exact zeros are another detector's business (hidden NaN, no labels)."""
+        """Skip runs with negative losses (GRPO, PPO: no ratios) and exact zeros (see `zero_loss`, `nonfinite`)."""
         if loss < -0.01:
             self.signed = True
         if self.signed or loss == 0.0 or not math.isfinite(loss):
@@ -116,15 +119,15 @@ class LossSpike(DetectorBase):
         return found
 
     def _judge(self, event: Step, loss: float, level: float) -> list[Match]:
-        """Compares a record with the baseline, then lets it into the windows (cut where it stands out)."""
+        """Compare a record with the baseline, then add it to the windows, clipped if it is an outlier."""
         found: list[Match] = []
         kept = level
         if self.count > 3:
             baseline = median(self.recent)
             residual = level - baseline
-            if residual > self.matters * self.floor and self._matters(residual):
+            if residual > self.min_sigmas * self.floor and self._needs_sigma(residual):
                 sigma = self._sigma()
-                kept = min(level, baseline + CUT * sigma)
+                kept = min(level, baseline + MAX_BASELINE_SIGMAS * sigma)
                 if residual > self.jump and self._stands_out(event, residual, sigma):
                     found = self._match(event, loss, baseline) if loss - math.exp(baseline) + self.offset >= self.rise else []
             if not found:
@@ -135,10 +138,10 @@ class LossSpike(DetectorBase):
         self.recent.append(kept)
         return found
 
-    def _matters(self, residual: float) -> bool:
-        """Whether sigma is known and could be so small that the record is cut or stands out; most need no more than this bound of it."""
+    def _needs_sigma(self, residual: float) -> bool:
+        """Whether the record may be an outlier, by a cheap lower bound of sigma; spares most records the full estimate."""
         enough = len(self.residuals) >= self.arm - 3
-        return enough and residual > self.matters * self.residuals.quantile_at_least(0.9) / NORMAL_Q90
+        return enough and residual > self.min_sigmas * self.residuals.quantile_at_least(0.9) / NORMAL_Q90
 
     def _sigma(self) -> float:
         moves = self.moves
@@ -160,11 +163,11 @@ class LossSpike(DetectorBase):
         return not math.isfinite(grad) or (self.grads >= self.arm and grad > self.grad_ratio * self.usual_grad)
 
     def _judge_early(self) -> list[Match]:
-        """The first records of a run, looked at together: the noise is that of all of them."""
+        """Judge the first records of a run together, with the noise of all of them."""
         if len(self.early) < 5:
             return []
         levels = [level for _, level in self.early]
-        moves = sorted(abs(b - a) for a, b in pairwise(levels))[:-2]  # a spike's own way up and down
+        moves = sorted(abs(b - a) for a, b in pairwise(levels))[:-2]  # without the two differences of a spike
         sigma = max(self.floor, median(moves) / NORMAL_ABS_MEDIAN / math.sqrt(2))
         found: list[Match] = []
         top = levels[0]

@@ -1,4 +1,4 @@
-"""`nonfinite`: a loss, gradient norm, reward or eval loss is NaN or infinite, shown or hidden behind a logged 0.0."""
+"""`nonfinite`: a loss, gradient norm, reward or eval loss is NaN or infinite, also if the loss is logged as 0.0."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
-HALVES = (("rewards/chosen", "rewards/rejected"), ("logps/chosen", "logps/rejected"))
+CLASS_METRICS = (("rewards/chosen", "rewards/rejected"), ("logps/chosen", "logps/rejected"))
+"""Metrics of the chosen and rejected class in preference training (trl)."""
 
 
 class Nonfinite(DetectorBase):
-    """What stands behind a NaN is told by what else the record says; the facts carry it.
+    """Report the first non-finite record. Facts:
 
-    `kind`: `loss` (NaN logged), `hidden` (logged 0.0 with a non-finite grad_norm or reward: transformers' logging_nan_inf_filter puts
-    0.0 in place of a NaN loss, Trainer._maybe_log_save_evaluate), `grad` (only grad_norm: a skipped step of the fp16 loss scaler),
-    `eval` (eval_loss). `lr_frozen`: the learning rate repeats exactly, so the optimizer did not step. `at_start`: no sound loss before.
-    `one_sided`: KTO's loss is NaN while grad_norm is finite and one class's rewards are NaN: the batch lacked that class.
+    - `kind`:
+      - `loss`: NaN or infinity is logged.
+      - `hidden`: 0.0 is logged with a non-finite grad_norm or reward; transformers' logging_nan_inf_filter replaces a NaN loss by 0.0
+        (Trainer._maybe_log_save_evaluate).
+      - `grad`: only grad_norm; the fp16 loss scaler skipped the step.
+      - `eval`: eval_loss.
+    - `lr_frozen`: the learning rate repeats exactly, so the optimizer did not step.
+    - `at_start`: no finite loss before.
+    - `one_sided`: KTO with a finite grad_norm, and NaN in the rewards of a class: the batch had no sample of that class.
 
-    Parameters: single records with only grad_norm broken are normal in fp16; `skips` in a row are reported (twice as many at the start
-    of a run, where the scaler searches its scale from 65536 downwards).
+    Parameter `skips`: records in a row that `grad` needs, as single ones are normal in fp16. Twice as many at the start of a run, when
+    the scaler lowers its scale from 65536.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -83,7 +89,7 @@ class Nonfinite(DetectorBase):
         if not math.isfinite(loss):
             return "loss"
         broken = grad is not None and not math.isfinite(grad)
-        if loss == 0.0 and (broken or any(not math.isfinite(metrics.get(name, 0.0)) for pair in HALVES for name in pair)):
+        if loss == 0.0 and (broken or any(not math.isfinite(metrics.get(name, 0.0)) for pair in CLASS_METRICS for name in pair)):
             return "hidden"
         return "grad" if broken else ""
 
@@ -103,7 +109,7 @@ class Nonfinite(DetectorBase):
         return [self._match(event)] if worse or 2 in (self.frozen, self.moving) else []
 
     def _follow_rate(self, rate: float | None) -> None:
-        """How often in a row the rate was repeated, or moved."""
+        """Count records in a row with the same or a new learning rate."""
         if rate is not None and self.rate is not None:
             same = rate == self.rate
             self.frozen, self.moving = (self.frozen + 1, 0) if same else (0, self.moving + 1)
@@ -150,7 +156,7 @@ class Nonfinite(DetectorBase):
 
 
 def _one_sided(metrics: dict[str, float]) -> bool:
-    """Whether one class's numbers are missing or NaN while the gradient is sound."""
+    """Whether a class's metrics are missing or NaN while grad_norm is finite."""
     if not math.isfinite(metrics.get("grad_norm", math.nan)) or "kl" not in metrics:
         return False
-    return any(not math.isfinite(metrics.get(name, math.nan)) for pair in HALVES for name in pair)
+    return any(not math.isfinite(metrics.get(name, math.nan)) for pair in CLASS_METRICS for name in pair)

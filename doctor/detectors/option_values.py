@@ -1,4 +1,4 @@
-"""`options`: a key that LLaMA-Factory does not know, or a value that is none of an option's legal ones."""
+"""`options`: an option LLaMA-Factory does not know, or a value it does not accept."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 Facts = dict[str, Any]
-WRITTEN = ("yaml", "command", "journal")
-"""Origins that hold what the user wrote; what is recovered from a run holds only what LLaMA-Factory had taken."""
-UNSURE = 0.45
-"""Where a console but no version of LLaMA-Factory is known, its own message decides whether a key is unknown to it."""
+WRITTEN_ORIGINS = ("yaml", "command", "journal")
+"""Origins with the user's own keys; a config recovered from a run has only keys LLaMA-Factory accepted."""
+
+UNKNOWN_VERSION_CONFIDENCE = 0.45
+"""0..1, for `unknown` if there is a console but no LLaMA-Factory version and no message of its parser. A judgement: below the 0.5 that
+a root cause needs (diagnosis/causes.py)."""
+
+MAX_REFUSED_KEYS = 1000
+"""Bound on keys remembered from the parser's messages."""
 
 
 class OptionValues(DetectorBase):
-    """Parameters: `problem`, one of
+    """Parameter `problem`:
 
-    `unknown`: a key that the installed version lacks. Facts: key, given; suggested (its name today, with the same value); similar (the
-    nearest spelling, where nothing is suggested); newer (a later release or another trainer of LLaMA-Factory has it); package;
-    confirmed where the parser itself said so in the console (it lists all unknown keys, and then its list decides).
-    `choice`: a value outside an option's legal ones; `of` (training or other) says whose check it is: transformers refuses at
-    once, the rest dies later. Facts: key, given, suggested, legal.
-    `number_as_text`: a number in quotes (or one that older loaders read as text). Facts: key, given, number.
-    `none_as_text`: the text None where nothing is meant. Facts: key, given.
+    - `unknown`: the installed version has no such key. Facts: key, given; suggested (its current name, same value); similar (nearest
+      spelling, if nothing is suggested); newer (a later release or another trainer has it); package; confirmed (the parser said so in
+      the console; its list then decides for every key).
+    - `choice`: a value that is not allowed. `of`: training (transformers rejects it at once) or other (fails later). Facts: key, given,
+      suggested, legal.
+    - `number_as_text`: a number in quotes, or in a form older YAML loaders read as text. Facts: key, given, number.
+    - `none_as_text`: the text None instead of null. Facts: key, given.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (ConfigSeen, LogLine, Crash)
@@ -56,9 +61,9 @@ class OptionValues(DetectorBase):
 
     def feed(self, event: ConfigSeen | LogLine | Crash, run: Run) -> Iterator[Match]:
         if isinstance(event, ConfigSeen):
-            if event.origin in WRITTEN:
+            if event.origin in WRITTEN_ORIGINS:
                 self._written |= event.values.keys()
-        elif self.problem == "unknown" and len(self._refused) < 1000:
+        elif self.problem == "unknown" and len(self._refused) < MAX_REFUSED_KEYS:
             listed = re.search(r"not used by the HfArgumentParser: \[([^\]]*)", event.text)
             self._refused |= set(re.findall(r"'-{0,2}([\w.-]+)'", listed[1])) if listed else set()
         return QUIET
@@ -71,11 +76,13 @@ class OptionValues(DetectorBase):
             if facts is not None:
                 evidence = (Evidence(run.config_where[key], f"{key}: {run.config[key]}"),)
                 known = {name: value for name, value in facts.items() if value is not None}
-                yield Match(evidence=evidence, facts={"key": key, "given": run.config[key], **known}, key=key, confidence=self._surety(run))
+                yield Match(
+                    evidence=evidence, facts={"key": key, "given": run.config[key], **known}, key=key, confidence=self._confidence(run)
+                )
 
-    def _surety(self, run: Run) -> float | None:
-        told = "versions.llamafactory" in run.facts or self._refused or not {"LogLine", "Crash"} & run.seen
-        return None if told or self.problem != "unknown" else UNSURE
+    def _confidence(self, run: Run) -> float | None:
+        version_known = "versions.llamafactory" in run.facts or self._refused or not {"LogLine", "Crash"} & run.seen
+        return None if version_known or self.problem != "unknown" else UNKNOWN_VERSION_CONFIDENCE
 
     def _unknown(self, key: str, given: Any, run: Run) -> Facts | None:
         installed = versions_of(run.facts)
@@ -97,7 +104,7 @@ class OptionValues(DetectorBase):
             return None
         if not isinstance(given, str | bool) or _legal(given, option) or key in ("quantization_method", "rope_scaling", "fsdp"):
             return None
-        close = _close(given, [str(one) for one in option.choices])
+        close = _close(given, [str(choice) for choice in option.choices])
         return {"suggested": close, "legal": ", ".join(map(str, option.choices))}
 
     def _number_as_text(self, key: str, given: Any, run: Run) -> Facts | None:
@@ -117,12 +124,12 @@ class OptionValues(DetectorBase):
 
 
 def is_other_command(config: dict[str, Any]) -> bool:
-    """Whether this is a config of the v1 trainer (`model:`) or of the benchmark command (`task:`), which have other keys."""
+    """Whether this config is for the v1 trainer (`model:`) or the benchmark command (`task:`), which have other keys."""
     return "task" in config or ("model" in config and "model_name_or_path" not in config)
 
 
 def _legal(given: str | bool, option: Option) -> bool:
-    return any(type(given) is type(one) and given == one for one in option.choices or ()) or (
+    return any(type(given) is type(choice) and given == choice for choice in option.choices or ()) or (
         option.type.startswith("bool") and isinstance(given, bool)
     )
 
@@ -135,7 +142,7 @@ def _close(given: Any, legal: list[str]) -> str | None:
 
 
 def _package(option: Option | None, installed: dict[str, Version]) -> str | None:
-    """`transformers 5.6.0` where that version has dropped (or does not have yet) a key that others know."""
+    """`transformers 5.6.0` if that installed version lacks a key other versions have."""
     if option is None:
         return None
     name = {"llamafactory": "LLaMA-Factory"}.get(option.of, option.of)

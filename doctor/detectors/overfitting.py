@@ -1,4 +1,4 @@
-"""`overfitting`: the eval loss rises above its best value, while the training loss keeps falling or with it."""
+"""`overfitting`: the eval loss rises above its best value while the training loss falls, or both rise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from doctor.rulebook.findings import Evidence, Match
 
 
 class Best(NamedTuple):
-    """The best evaluation of one metric: its value, its step, the training loss then, and how many evaluations came after it."""
+    """The best evaluation of a metric: value, step, training loss at that step, number of worse evaluations since."""
 
     value: float
     step: int
@@ -24,9 +24,13 @@ class Best(NamedTuple):
 
 
 class Overfitting(DetectorBase):
-    """Per eval loss (`eval_loss`, `eval_<dataset>_loss`): the last `patience` evaluations lie above the best one, the last by the share
-    `margin` and by `rise` of loss. `kind` overfitting: the training loss (median of the last 3 logs then, of 7 now) fell meanwhile by
-    the share `fall`. `kind` diverging: it rose, too, by twice `margin`, and the eval loss by the share `both`.
+    """Per eval loss (`eval_loss`, `eval_<dataset>_loss`): the last `patience` evaluations are worse than the best.
+
+    The last exceeds the best by the share `margin` and by `rise` in loss. The training loss is the median of 3 logs at the best
+    evaluation and of 7 logs now. Fact `kind`:
+
+    - overfitting: the training loss fell by the share `fall`.
+    - diverging: the training loss rose by twice `margin`, and the eval loss by the share `both`.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -50,7 +54,7 @@ class Overfitting(DetectorBase):
         self.train: deque[float] = deque(maxlen=7)
         self.best: dict[str, Best] = {}
         self.usual: frozenset[str] = frozenset()
-        """The names of the last record without an evaluation: most records have the same."""
+        """Metric names of the last record without an evaluation; a fast path, as most records have the same."""
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         metrics = event.metrics
@@ -74,12 +78,12 @@ class Overfitting(DetectorBase):
         now = median(self.train) if self.train else None
         best = self.best.get(name)
         if best is None or value < best.value:
-            # the last three alone: while the loss falls quickly, older ones would make it look higher than it is
+            # only three logs: in a fast falling loss older logs would raise the median
             self.best[name] = Best(value, event.step, median(list(self.train)[-3:]) if self.train else None, 0)
             return []
-        if event.step <= best.step:  # a second evaluation of the same step (another data set under one name, a resume)
+        if event.step <= best.step:  # a second evaluation at the same step: another dataset under the same name, or a resume
             return []
-        # an evaluation back at the best starts the count again
+        # an evaluation close to the best restarts the count
         after = best.after + 1 if value > best.value * (1 + self.margin / 2) else 0
         self.best[name] = best = best._replace(after=after)
         rose = value >= best.value * (1 + self.margin) and value >= best.value + self.rise

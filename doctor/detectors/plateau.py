@@ -1,4 +1,4 @@
-"""`plateau`: the loss does not move: bit-stable (a saturated model), or no lower at the end than at the start."""
+"""`plateau`: the loss does not change (a saturated model), or is no lower at the end than at the start."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 BLOCK = 10
+"""Logs per median in the trend of `flat`."""
+
+MAX_LEVELS = 512
+"""Medians kept; every second is dropped beyond, so memory is bounded."""
 
 
 class Plateau(DetectorBase):
-    """`kind` saturated: `same` logs in a row within the share `spread` of each other and above `above` (below it rounding looks the same);
-    the fact `grad_zero` tells whether the logged gradient was 0 meanwhile.
-    `kind` flat: at the run's end, after at least `records` logs, the last third (by medians of 10 logs) is not lower than the first third
-    by the share `gain`. `uniform`: the level is that of guessing among all tokens of a vocabulary (ln of `vocabularies`).
+    """Fact `kind`:
+
+    - saturated: consecutive logs within the share `spread` of each other and above `above` (lower losses are equal by rounding).
+      Needs `same` logs if grad_norm is 0 meanwhile (fact `grad_zero`), else `same_alone`.
+    - flat: at the end, after `records` logs, the last third is not lower than the first third by the share `gain`, in medians of 10.
+
+    Fact `uniform`: the loss equals that of a uniform guess over a vocabulary (ln of any of `vocabularies`).
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -44,10 +51,10 @@ class Plateau(DetectorBase):
         self.block: deque[float] = deque(maxlen=BLOCK)
         self.lr_peak = 0.0
         self.signed = False
-        self._new_stretch(None, 0.0)
+        self._new_streak(None, 0.0)
 
-    def _new_stretch(self, event: Step | None, loss: float) -> None:
-        self.since, self.low, self.high, self.stretch, self.told = event, loss, loss, 1, False
+    def _new_streak(self, event: Step | None, loss: float) -> None:
+        self.since, self.low, self.high, self.streak, self.reported = event, loss, loss, 1, False
         self.grads = abs(event.metrics.get("grad_norm", math.inf)) if event else math.inf
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
@@ -62,30 +69,30 @@ class Plateau(DetectorBase):
         self.block.append(loss)
         if self.count % BLOCK == 0:
             self.levels.append(median(self.block))
-            if len(self.levels) > 512:
+            if len(self.levels) > MAX_LEVELS:
                 self.levels = self.levels[::2]
         rate = event.metrics.get("learning_rate")
         if rate is not None and rate > self.lr_peak:
             self.lr_peak = rate
-        return self._stretch(event, loss)
+        return self._extend_streak(event, loss)
 
-    def _stretch(self, event: Step, loss: float) -> Iterator[Match]:
+    def _extend_streak(self, event: Step, loss: float) -> Iterator[Match]:
         low = loss if loss < self.low else self.low
         high = loss if loss > self.high else self.high
         if self.since is None or high - low > self.spread * high or loss <= self.above:
-            told = self._saturated() if self.told else []
-            self._new_stretch(event, loss)
-            return iter(told) if told else QUIET
+            found = self._saturated() if self.reported else []
+            self._new_streak(event, loss)
+            return iter(found) if found else QUIET
         self.low, self.high = low, high
-        self.stretch += 1
+        self.streak += 1
         self.grads = max(self.grads, abs(event.metrics.get("grad_norm", math.inf)))
-        if self.told or self.stretch < (self.same if self.grads == 0 else self.same_alone) or _rounded(loss):
+        if self.reported or self.streak < (self.same if self.grads == 0 else self.same_alone) or _rounded(loss):
             return QUIET
-        self.told = True
+        self.reported = True
         return iter(self._saturated())
 
     def finish(self, run: Run) -> Iterator[Match]:
-        if self.told:
+        if self.reported:
             yield from self._saturated()
         elif self.count >= self.records and self.first is not None and not self.signed and self.lr_peak > 0:
             third = max(len(self.levels) // 3, 1)
@@ -94,7 +101,7 @@ class Plateau(DetectorBase):
                 yield self._match("flat", self.first, end, start, self.count)
 
     def _saturated(self) -> list[Match]:
-        return [self._match("saturated", self.since, self.high, self.low, self.stretch)] if self.since is not None else []
+        return [self._match("saturated", self.since, self.high, self.low, self.streak)] if self.since is not None else []
 
     def _match(self, kind: str, first: Step, value: float, baseline: float, records: int) -> Match:
         last = self.last or first
@@ -109,5 +116,5 @@ class Plateau(DetectorBase):
 
 
 def _rounded(loss: float) -> bool:
-    """Whether the number was printed with two decimals or fewer."""
+    """Whether the loss was logged with at most two decimals."""
     return abs(loss * 100 - round(loss * 100)) < 1e-6

@@ -1,4 +1,4 @@
-"""`process_end`: a process of the run was ended by a signal, told by torchrun, the shell, a launcher, the scheduler or the kernel."""
+"""`process_end`: a signal ended a process of the run, as reported by torchrun, the shell, a launcher, the scheduler or the kernel."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 from doctor.support.lazy_regex import lazy_compile
 
-NAMES = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
-WORDS = {
+SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+"""Linux signal numbers (signal(7)) that end a training process."""
+
+SIGNAL_WORDS = {
     "killed": 9,
     "segmentation fault": 11,
     "access violation": 11,
@@ -25,10 +27,13 @@ WORDS = {
     "hangup": 1,
     "terminated": 15,
 }
-WINDOWS = {3221225477: 11, -1073741819: 11, 3221225501: 4, 3221226505: 6, -1073740791: 6}
-"""NTSTATUS of a Windows process: access violation, illegal instruction, fast fail (STATUS_STACK_BUFFER_OVERRUN, used by abort)."""
+"""Words of bash, zsh and Python's faulthandler (strsignal(3)) -> signal number."""
 
-NUMBERED = tuple(
+WINDOWS_CODES = {3221225477: 11, -1073741819: 11, 3221225501: 4, 3221226505: 6, -1073740791: 6}
+"""NTSTATUS of a Windows process, unsigned and signed -> the nearest signal: access violation, illegal instruction, fast fail
+(STATUS_STACK_BUFFER_OVERRUN, used by abort)."""
+
+NUMBERED_SIGNALS = tuple(
     lazy_compile(pattern)
     for pattern in (
         # torchrun, every version: "failed (exitcode: -9) local_rank: 0 (pid: 42)" and "  exitcode  : -9 (pid: 42)"
@@ -41,10 +46,12 @@ NUMBERED = tuple(
         r"return(?:ed)? code (?:=|of|:)? ?-(\d+)\b",
         # subprocess.CalledProcessError
         r"died with <Signals\.SIG\w+: (\d+)>",
-        # Open MPI, Python's faulthandler by way of mpirun: "Signal: Segmentation fault (11)"
+        # Open MPI, also for Python's faulthandler under mpirun: "Signal: Segmentation fault (11)"
         r"Signal: [A-Z][\w ]+ \((\d+)\)",
     )
 )
+"""Messages with a signal number in their first group."""
+
 SHELL_CODE = lazy_compile(
     r"(?i)exit(?:ed|s)?(?: with)?(?: an?)?(?: error)?(?: code| status)?[ :=]{1,3}(1[2-4]\d)\b|non-zero exit status (1[2-4]\d)\b"
 )
@@ -67,22 +74,30 @@ OOM_KILLER = lazy_compile(
     r"\bOOMKilled\b|OUT_OF_MEMORY|killed due to the node running low on memory|Worker killed due to memory pressure|"
     r"invoked oom-killer|Exceeded (?:job|step) memory limit"
 )
-STATES = lazy_compile(
-    # DeepSpeed while it makes the optimizer's states: its CPU Adam, and the marks of see_memory_usage (runtime/zero/stage3.py)
+OPTIMIZER_STATES = lazy_compile(
+    # DeepSpeed while it allocates optimizer states: its CPU Adam, and see_memory_usage messages (runtime/zero/stage3.py)
     r"Time to load cpu_adam op|(?:Before|After) (?:creating|initializing) (?:fp16 partitions|fp32 partitions|optimizer states|optimizer)|"
     r"Creating (?:fp16|bfloat16) ZeRO"
 )
-FORCED = "forcefully exiting via Signals.SIGKILL"
-"""torch.distributed.elastic ends a rank that does not stop by itself: that SIGKILL is no failure of its own."""
+FORCED_EXIT = "forcefully exiting via Signals.SIGKILL"
+"""torch.distributed.elastic kills a rank that does not stop after SIGTERM; that SIGKILL is not a failure."""
+
 LITERALS = (
     "xitcode", "xit code", "xit status", "eturn code", "Signal", "signal", "illed", "OOMKilled", "oom", "Out of memory", "out of memory",
     "OUT_OF_MEMORY", "memory limit", "exited", "egmentation fault", "access violation", "us error", "bort", "llegal instruction",
     "oating point exception", "cpu_adam", "creating fp", "optimizer states", "Creating ", "angup", "erminated",
 )  # fmt: skip
+"""At least one occurs in every line the expressions of this file match."""
 
 
-class Told(NamedTuple):
-    """What a line says to every rule: its signal, and what else counts later."""
+class LineSignals(NamedTuple):
+    """What a line says about the end of a process.
+
+    - `signal`: number of the signal that ended a process.
+    - `confirmed`: the kernel, container or scheduler reports that memory ran out.
+    - `states`: DeepSpeed allocates optimizer states.
+    - `forced`: torchrun kills a rank itself.
+    """
 
     signal: int | None
     confirmed: bool
@@ -91,13 +106,17 @@ class Told(NamedTuple):
 
 
 class ProcessEnds(DetectorBase):
-    """Parameters: `signals`, the numbers that count (9 SIGKILL, 11 SIGSEGV, 7 SIGBUS, 6 SIGABRT, 15 SIGTERM, ...); or `exits: true`, the
-    process that a launcher names as the first to fail, if it ended by itself with an exit code.
+    """Parameters, one of:
 
-    Facts: `signal`, `name` (SIGKILL), `code`, `phase` (what the run was doing), `confirmed` (true where the kernel, the container or the
-    scheduler said itself that memory ran out; such a line counts as signal 9), `states` (true once DeepSpeed had begun to make the
-    optimizer's states), `reporter` (torchrun, shell, text), `local_rank`, `first` (the launcher's "first observed failure"). A
-    DataLoader's or dataset's worker is not a process of the run.
+    - `signals`: the signal numbers to report (9 SIGKILL, 11 SIGSEGV, 7 SIGBUS, 6 SIGABRT, 15 SIGTERM, ...).
+    - `exits: true`: the process a launcher names as first failure, if it ended with an exit code.
+
+    Workers of a DataLoader or a dataset are not processes of the run. Facts:
+
+    - `signal`, `name` (SIGKILL), `code`, `local_rank`, `reporter` (torchrun, shell, text); `phase`: what the run was doing.
+    - `confirmed`: the kernel, container or scheduler reported that memory ran out; such a line counts as signal 9.
+    - `states`: DeepSpeed had started to allocate optimizer states.
+    - `first`: the launcher's "first observed failure".
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, ProcessEnd)
@@ -105,22 +124,23 @@ class ProcessEnds(DetectorBase):
     facts: tuple[str, ...] = ("signal", "name", "code", "phase", "confirmed", "reporter", "local_rank", "first", "states")
     literals: tuple[str, ...] = LITERALS
     expressions: tuple[str, ...] = (
-        re.escape(FORCED), *(one.pattern for one in (OOM_KILLER, STATES, *NUMBERED, SHELL_CODE, WINDOWS_CODE, *SHELL_WORDS)),
+        re.escape(FORCED_EXIT),
+        *(regex.pattern for regex in (OOM_KILLER, OPTIMIZER_STATES, *NUMBERED_SIGNALS, SHELL_CODE, WINDOWS_CODE, *SHELL_WORDS)),
     )  # fmt: skip
 
     def __init__(self, signals: Sequence[int] = (), exits: bool = False) -> None:
         if bool(signals) is exits:
             raise ValueError("give one of signals and exits")
-        unknown = [number for number in signals if number not in NAMES]
+        unknown = [number for number in signals if number not in SIGNAL_NAMES]
         if unknown or isinstance(signals, str):
-            raise ValueError(f"signals: unknown {unknown} (known: {', '.join(map(str, NAMES))})")
+            raise ValueError(f"signals: unknown {unknown} (known: {', '.join(map(str, SIGNAL_NAMES))})")
         self.signals = frozenset(signals)
         self.exits = exits
         self._phase: str | None = None
         self._confirmed = self._states = self._forced = False
 
     def feed(self, event: LogLine | ProcessEnd, run: Run) -> Iterator[Match]:
-        if event.phase not in (None, "start"):  # `start` tells as little as nothing where a log begins in the middle
+        if event.phase not in (None, "start"):  # `start` may also be a log that begins in the middle
             self._phase = event.phase
         if isinstance(event, ProcessEnd):
             signal = event.signal or signal_of_code(event.code)
@@ -130,16 +150,16 @@ class ProcessEnds(DetectorBase):
                 text = f"{event.reporter}: " + (f"exit code {event.code}" if event.code is not None else f"signal {signal}")
                 yield self._match(event, signal, text, {"reporter": event.reporter, "code": event.code, "local_rank": event.local_rank})
             return
-        told = _told(event.text)
-        self._confirmed |= told.confirmed
-        self._states |= told.states
-        self._forced |= told.forced
-        signal = told.signal
+        line = _line_signals(event.text)
+        self._confirmed |= line.confirmed
+        self._states |= line.states
+        self._forced |= line.forced
+        signal = line.signal
         if signal in self.signals and not (signal == 9 and self._forced):
             yield self._match(event, signal, event.text[:2000], {"reporter": "text"})
 
-    def _match(self, event: LogLine | ProcessEnd, signal: int | None, text: str, told: dict[str, Any]) -> Match:
-        facts = {"signal": signal, "name": NAMES.get(signal or 0), "phase": self._phase, **told}
+    def _match(self, event: LogLine | ProcessEnd, signal: int | None, text: str, more: dict[str, Any]) -> Match:
+        facts = {"signal": signal, "name": SIGNAL_NAMES.get(signal or 0), "phase": self._phase, **more}
         facts = {name: value for name, value in facts.items() if value is not None}
         facts["confirmed"] = self._confirmed
         facts["states"] = self._states
@@ -148,27 +168,32 @@ class ProcessEnds(DetectorBase):
 
 
 @lru_cache(maxsize=4)
-def _told(text: str) -> Told:
-    """Six rules ask about each line, one after the other."""
-    return Told(signal_of(text), OOM_KILLER.search(text) is not None, STATES.search(text) is not None, FORCED in text)
+def _line_signals(text: str) -> LineSignals:
+    """Cached, as several rules check each line in turn."""
+    return LineSignals(
+        signal=signal_of(text),
+        confirmed=OOM_KILLER.search(text) is not None,
+        states=OPTIMIZER_STATES.search(text) is not None,
+        forced=FORCED_EXIT in text,
+    )
 
 
 def signal_of(text: str) -> int | None:
-    """The signal that a line says a process of the run ended by, or None."""
+    """The signal that ended a process of the run according to a line; None if there is none."""
     if "DataLoader worker" in text or ("subprocess" in text.lower() and "abruptly" in text):
         return None
     if OOM_KILLER.search(text):
         return 9
-    for pattern in NUMBERED:
+    for pattern in NUMBERED_SIGNALS:
         if found := pattern.search(text):
-            return int(found[1]) if int(found[1]) in NAMES else None
+            return int(found[1]) if int(found[1]) in SIGNAL_NAMES else None
     if found := SHELL_CODE.search(text):
         return signal_of_code(int(found[1] or found[2]))
     if found := WINDOWS_CODE.search(text):
-        return WINDOWS.get(int(found[1] or found[2]))
+        return WINDOWS_CODES.get(int(found[1] or found[2]))
     for pattern in SHELL_WORDS:
         if found := pattern.search(text):
-            return WORDS["aborted" if found[1] == "abort" else found[1].lower()]
+            return SIGNAL_WORDS["aborted" if found[1] == "abort" else found[1].lower()]
     return None
 
 
@@ -176,7 +201,7 @@ def signal_of_code(code: int | None) -> int | None:
     """The signal in an exit code: Python's -9, the shell's 137, Windows' NTSTATUS; None if there is none."""
     if code is None:
         return None
-    if code in WINDOWS:
-        return WINDOWS[code]
+    if code in WINDOWS_CODES:
+        return WINDOWS_CODES[code]
     signal = -code if code < 0 else code - 128
-    return signal if signal in NAMES else None
+    return signal if signal in SIGNAL_NAMES else None

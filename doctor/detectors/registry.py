@@ -1,4 +1,4 @@
-"""Every detector, by the word that rules use under `when:`. Adding one = one file and one line here."""
+"""All detectors, by the word rules use under `when:`. A new detector needs a file and a line here."""
 
 from __future__ import annotations
 
@@ -58,3 +58,4 @@ DETECTORS: dict[str, type[Detector]] = {
     "standstill": Standstill,
     "collectives": Collectives,
 }
+"""Word under `when:` -> detector class."""

@@ -1,4 +1,4 @@
-"""`sample_level`: a reading of the machine stays below or above a level for most of the run."""
+"""`sample_level`: a GPU or host metric stays below or above a level for most of the run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
+MAX_METRICS = 4096
+"""Metric names remembered; bounds the state of a damaged journal. Eight GPUs have about 100."""
+
 
 class SampleLevel(DetectorBase):
-    """`metric`: a name or pattern (`gpu.*.util_percent`); each matching series counts its samples `below` (or `above`) the level.
+    """Match per metric if at least the share `least` of its samples is `below` (or `above`) the level.
 
-    Told where at least the share `least` of at least `samples` readings, the first `skip` seconds left out, is beyond it.
+    - `metric`: a name or pattern (`gpu.*.util_percent`).
+    - `samples`: minimum number of samples.
+    - `skip`: seconds ignored at the start.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Sample,)
@@ -38,7 +43,7 @@ class SampleLevel(DetectorBase):
         if event.seconds is not None and event.seconds < self.skip:
             return QUIET
         for name, value in event.metrics.items():
-            if name not in self.wanted and len(self.wanted) < 4096:
+            if name not in self.wanted and len(self.wanted) < MAX_METRICS:
                 self.wanted[name] = fnmatch.fnmatchcase(name, self.pattern)
             if self.wanted.get(name) and math.isfinite(value):
                 count, beyond, total = self.seen.get(name, (0, 0, 0.0))

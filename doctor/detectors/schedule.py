@@ -1,4 +1,4 @@
-"""`schedule`: the learning rate does not follow its schedule: zero for many logs, not moving, or still warming up when the run ends."""
+"""`schedule`: the learning rate does not follow its schedule: zero for many logs, constant, or still warming up at the end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from doctor.rulebook.findings import Evidence, Match
 
 
 class Schedule(DetectorBase):
-    """`kind` zero: the run's first `zeros` logs (and on) have learning rate 0 while the loss is finite: no optimizer step took place; only
-    the very first log of a warm-up may be 0.
-    `kind` frozen: the same non-zero rate in a stretch of more than `frozen_share` of the planned steps (and `frozen` logs) that began after
-    the rate had moved. Consoles print few digits, so short stretches prove nothing. The fact `scheduler` is the one given, never a default.
-    `kind` warmup: the run ended as planned with its highest rate in the last log, after rising in nearly all of at least `rising` logs.
+    """Fact `kind`:
+
+    - zero: the first `zeros` logs have learning rate 0, so the optimizer never stepped. In a warm-up only the first log may be 0.
+    - frozen: the rate changed, then stays the same non-zero number for `frozen` logs and more than the share `frozen_share` of the
+      planned steps. Shorter periods prove nothing, as consoles print few digits.
+    - warmup: the run completed with its highest rate in the last log, after at least `rising` rises in 95 % of the logs.
+
+    Fact `scheduler`: lr_scheduler_type from the config, never a default.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)

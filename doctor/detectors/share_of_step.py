@@ -1,4 +1,4 @@
-"""`share_of_step`: a part of the step (waiting for data, for instance) takes too large a share of it."""
+"""`share_of_step`: a part of the step, such as waiting for data, takes too large a share of its time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from doctor.rulebook.findings import Evidence, Match
 
 
 class ShareOfStep(DetectorBase):
-    """Sums the seconds per step of `part` (a metric of the live callback, such as data_wait_seconds) and of `whole` (step_seconds).
+    """Match if the summed seconds of `part` are at least the share `least` of those of `whole`.
 
-    The first `skip` logs (warm-up of caches and workers) do not count; at least `records` must follow. Told from the share `least` on.
+    - `part`, `whole`: metrics of the live callback, such as data_wait_seconds and step_seconds.
+    - `skip`: logs ignored at the start (warm-up of caches and workers); at least `records` logs must follow.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)

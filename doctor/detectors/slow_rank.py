@@ -1,4 +1,4 @@
-"""`slow_rank`: one rank takes longer over its own part of the step than the others, who wait for it."""
+"""`slow_rank`: a rank's own work in a step takes longer than that of the others, which wait for it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from doctor.core.series import median
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
+MAX_RANKS = 100_000
+"""Ranks followed; bounds the state of a damaged journal."""
+
 
 class SlowRank(DetectorBase):
-    """Means of `metric` per rank (the rank's own work in a step, before it waits for the others): one is `ratio` times their median.
+    """Match if a rank's mean of `metric` is at least `ratio` times the median of the other ranks.
 
-    Readings of each rank's own journal, with that rank's `step_seconds` beside it: `share` is what the others lose of their steps.
-    At least two ranks, `records` readings of each and `share` per cent of the step; NVRx's straggler detection calls a rank slow below
-    0.75 of the others' speed.
+    - `metric`: seconds of the rank's own work in a step, before it waits for the others, from each rank's journal.
+    - `records`: samples needed per rank; at least two ranks.
+    - `share`: minimum time the others lose, in percent of `step_seconds`.
+
+    For comparison: NVRx's straggler detection calls a rank slow below 0.75 of the others' speed.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Sample,)
@@ -31,7 +36,7 @@ class SlowRank(DetectorBase):
 
     def feed(self, event: Sample, run: Run) -> Iterator[Match]:
         value, step = event.metrics.get(self.metric), event.metrics.get("step_seconds", math.nan)
-        if value is None or event.rank is None or not math.isfinite(value) or (event.rank not in self.sums and len(self.sums) >= 100_000):
+        if value is None or event.rank is None or not math.isfinite(value) or (event.rank not in self.sums and len(self.sums) >= MAX_RANKS):
             return QUIET
         count, total, steps, first = self.sums.get(event.rank, (0, 0.0, 0.0, event))
         self.sums[event.rank] = (count + 1, total + value, steps + step, first)

@@ -1,4 +1,4 @@
-"""`standstill`: ranks that had fallen silent were asked where they stand; which of them the others wait for."""
+"""`standstill`: find the rank the others wait for, from stack dumps of a hung run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from doctor.rulebook.findings import Evidence, Match
 from doctor.support.lazy_regex import lazy_compile
 
 _NAME = lazy_compile(r"stands\.rank(\d{1,9})")
+"""Facts of the live supervisor, a stack dump per rank."""
+
 _FRAME = lazy_compile(r"(?P<file>.*):(?P<line>\d+|\?\?\?) (?P<function>.+)")
+"""A frame in those dumps: `file:line function`."""
 
 
 class Standstill(DetectorBase):
-    """Parameters: `waits`, regular expressions of frames (`file:line function`) in which a rank waits for the others, looked for among the
-    `depth` innermost; `outside`, of files that are nobody's own code (the place told is the innermost frame of others).
+    """Match if the run did not continue after the dump.
 
-    Silent where the run went on afterwards. Facts: `asked` and `waiting`, counts of ranks; `stuck_rank`, `place`, `stuck_in` of the one
-    that does not wait as the others do (no fact where none stands out), `meeting` where the others wait; `silent_seconds`, `after_step`.
+    - `waits`: regular expressions of frames (`file:line function`) in which a rank waits for others, within the `depth` innermost.
+    - `outside`: regular expressions of library frames; `place` is the innermost other frame.
+
+    Facts: `asked`, `waiting` (numbers of ranks); `stuck`, `stuck_rank` (ranks that do not wait like the others, and the first of them;
+    absent if none differs); `place`, `stuck_in` of that rank; `meeting` (where the others wait); `silent_seconds`, `after_step`.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Fact,)
@@ -34,12 +39,12 @@ class Standstill(DetectorBase):
         self.depth = depth
 
     def finish(self, run: Run) -> Iterator[Match]:
-        told = {int(found[1]): value for name, value in run.facts.items() if (found := _NAME.fullmatch(name)) and _is_told(value)}
-        ranks = {rank: value for rank, value in told.items() if (run.last_step or 0) <= value["step"]}
+        dumps = {int(found[1]): value for name, value in run.facts.items() if (found := _NAME.fullmatch(name)) and _is_dump(value)}
+        ranks = {rank: value for rank, value in dumps.items() if (run.last_step or 0) <= value["step"]}
         if not ranks or run.completed:
             return
         waiting = [rank for rank in sorted(ranks) if self._waits(ranks[rank]["frames"])]
-        stuck = [rank for rank in sorted(ranks) if rank not in waiting] if waiting else self._odd_one_out(ranks)
+        stuck = [rank for rank in sorted(ranks) if rank not in waiting] if waiting else self._outlier(ranks)
         first = stuck[0] if stuck else min(ranks)
         facts: dict[str, Any] = {
             "asked": len(ranks), "waiting": len(waiting), "silent_seconds": max(value["silent_seconds"] for value in ranks.values()),
@@ -57,8 +62,8 @@ class Standstill(DetectorBase):
     def _waits(self, frames: list[str]) -> bool:
         return any(pattern.search(frame) for frame in frames[: self.depth] for pattern in self.waits)
 
-    def _odd_one_out(self, ranks: dict[int, dict[str, Any]]) -> list[int]:
-        """The one rank that stands where no other does, while the others (two at least) stand at one place; the only one there is."""
+    def _outlier(self, ranks: dict[int, dict[str, Any]]) -> list[int]:
+        """The only rank in a frame of its own while all others share a frame; also a single rank."""
         counts = Counter(value["frames"][0] for value in ranks.values())
         alone = [rank for rank, value in ranks.items() if counts[value["frames"][0]] == 1]
         return alone if len(alone) == 1 and len(counts) <= 2 else []
@@ -71,7 +76,7 @@ class Standstill(DetectorBase):
         return f"rank {rank}, silent for {value['silent_seconds']} s: " + " < ".join(map(_shown, value["frames"][:6]))
 
 
-def _is_told(value: Any) -> bool:
+def _is_dump(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("frames"), list) or not value["frames"]:
         return False
     return all(isinstance(frame, str) for frame in value["frames"]) and all(
@@ -80,7 +85,7 @@ def _is_told(value: Any) -> bool:
 
 
 def _shown(frame: str) -> str:
-    """`trainer.py:12 in train`, without the folders above."""
+    """`trainer.py:12 in train`: the frame without folders."""
     found = _FRAME.fullmatch(frame)
     if not found:
         return frame

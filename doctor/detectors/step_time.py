@@ -1,4 +1,4 @@
-"""`step_time`: where the wall time of training goes: pauses for evaluation and saving, stalls, steps that get slower."""
+"""`step_time`: wall time lost to evaluation, saving and stalls, and steps that get slower."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from doctor.core.series import median
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
-HELD = 1024
-SLOWEST = 8
+MAX_INTERVALS = 1024
+"""Intervals kept; beyond, neighbours are merged in pairs, so memory is bounded."""
+
+SLOWEST_KEPT = 8
+"""Slowest intervals kept unmerged, to find stalls."""
 
 
-class Stretch(msgspec.Struct, frozen=True, gc=False):
-    """Wall time between two logs: `seconds` for the steps after `after` up to `step`; tokens where they are counted."""
+class Interval(msgspec.Struct, frozen=True, gc=False):
+    """Wall time between two logs: `seconds` for steps `after` + 1 to `step`; `tokens` if they are counted."""
 
     after: int
     step: int
@@ -31,22 +34,25 @@ class Stretch(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def steps(self) -> int:
-        """How many optimizer steps it holds."""
+        """Number of optimizer steps."""
         return self.step - self.after
 
     def saved(self, every: int) -> bool:
-        """Whether a checkpoint was written in it: like an evaluation, after the log of its step (transformers Trainer)."""
+        """Whether a checkpoint was written; like an evaluation, it follows the log of its step (transformers Trainer)."""
         return every > 0 and (self.step - 1) // every > (self.after - 1) // every
 
 
 class StepTime(DetectorBase):
-    """Time comes from the events alone: `step_seconds` of the live callback, wall times (TensorBoard, stamped lines), or the seconds since
-    training began (trainer_log.jsonl: whole seconds). Nothing is said of stretches shorter than `resolution` seconds in all.
+    """Sources of time: `step_seconds` of the live callback, wall times (TensorBoard, log lines with a time), or seconds since the start
+    of training (trainer_log.jsonl, whole seconds). Runs shorter than `resolution` seconds are not judged.
 
-    Kinds, decided at the run's end: `eval`, `save` (their share of the wall time is at least `eval_share`, `save_share`; a save is looked
-    for after multiples of save_steps, or told by `save_seconds` of the live callback), `stall` (one stretch without either took
-    `stall_seconds` and `stall_times` the usual longer), `drift` (the last quarter's steps, per token where tokens are
-    counted, take `drift` times those of the fastest earlier quarter).
+    Fact `kind`, decided at the end of the run:
+
+    - eval: evaluations take at least the share `eval_share` of the wall time.
+    - save: checkpoints take at least `save_share`. A save is assumed after multiples of save_steps, or measured by the live callback
+      (`save_seconds`).
+    - stall: an interval without either took `stall_seconds`, and `stall_times` the usual time, longer than usual.
+    - drift: steps of the last quarter take `drift` times as long as in the fastest earlier quarter, per token if tokens are counted.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -61,8 +67,8 @@ class StepTime(DetectorBase):
     ) -> None:
         self.eval_share, self.save_share, self.drift, self.resolution = eval_share, save_share, drift, resolution
         self.stall_seconds, self.stall_times = stall_seconds, stall_times
-        self.stretches: list[Stretch] = []
-        self.slowest: list[Stretch] = []
+        self.intervals: list[Interval] = []
+        self.slowest: list[Interval] = []
         self.last: Step | None = None
         self.tokens = 0.0
         self.evaluated = False
@@ -77,7 +83,7 @@ class StepTime(DetectorBase):
             self._measure(event)
         if "save_seconds" in metrics:
             self.save_seconds += metrics["save_seconds"]
-        if "eval_loss" in metrics or "eval_runtime" in metrics:  # after the log of the same step (transformers Trainer)
+        if "eval_loss" in metrics or "eval_runtime" in metrics:  # follows the log of the same step (transformers Trainer)
             self.evaluated = True
             self.evaluations += 1
             self.first_eval = self.first_eval or event
@@ -93,45 +99,45 @@ class StepTime(DetectorBase):
         seconds = _between(before, event)
         if seconds is not None:
             trained = tokens - before_tokens if before_tokens and tokens else None
-            self._keep(Stretch(before.step, event.step, seconds, self.evaluated, trained, event.where))
+            self._keep(Interval(before.step, event.step, seconds, self.evaluated, trained, event.where))
         self.evaluated = False
 
-    def _keep(self, stretch: Stretch) -> None:
-        """Halves the resolution when full; the slowest stretches are also kept as they were."""
-        self.stretches.append(stretch)
-        if len(self.slowest) < SLOWEST or stretch.seconds > self.slowest[0].seconds:
-            self.slowest = sorted([*self.slowest, stretch], key=lambda one: one.seconds)[-SLOWEST:]
-        if len(self.stretches) > HELD:
-            pairs = zip(self.stretches[::2], self.stretches[1::2], strict=False)
-            rest = [self.stretches[-1]] if len(self.stretches) % 2 else []
-            self.stretches = [_joined(a, b) for a, b in pairs] + rest
+    def _keep(self, interval: Interval) -> None:
+        """Add an interval; halve the resolution when full. The slowest intervals are also kept unmerged."""
+        self.intervals.append(interval)
+        if len(self.slowest) < SLOWEST_KEPT or interval.seconds > self.slowest[0].seconds:
+            self.slowest = sorted([*self.slowest, interval], key=lambda interval: interval.seconds)[-SLOWEST_KEPT:]
+        if len(self.intervals) > MAX_INTERVALS:
+            pairs = zip(self.intervals[::2], self.intervals[1::2], strict=False)
+            rest = [self.intervals[-1]] if len(self.intervals) % 2 else []
+            self.intervals = [_merge(a, b) for a, b in pairs] + rest
 
     def finish(self, run: Run) -> Iterator[Match]:
-        total = sum(stretch.seconds for stretch in self.stretches)
-        usual = median([stretch.seconds / stretch.steps for stretch in self.stretches]) if len(self.stretches) >= 4 else 0.0
+        total = sum(interval.seconds for interval in self.intervals)
+        usual = median([interval.seconds / interval.steps for interval in self.intervals]) if len(self.intervals) >= 4 else 0.0
         if total < self.resolution or usual <= 0 or self.last is None:
             yield from self._eval_without_clock(run)
             return
         saves = _save_steps(run)
-        yield from self._pauses("eval", self.eval_share, total, usual, [one for one in self.stretches if one.evaluated])
-        saving = [one for one in self.stretches if not one.evaluated and one.saved(saves)]
-        if len(saving) < 0.5 * len(self.stretches) or self.save_seconds:
+        yield from self._pauses("eval", self.eval_share, total, usual, [interval for interval in self.intervals if interval.evaluated])
+        saving = [interval for interval in self.intervals if not interval.evaluated and interval.saved(saves)]
+        if len(saving) < 0.5 * len(self.intervals) or self.save_seconds:
             yield from self._pauses("save", self.save_share, total, usual, saving)
-        for stretch in reversed(self.slowest):
-            pause = stretch.seconds - usual * stretch.steps
-            if not (stretch.evaluated or stretch.saved(saves)) and pause >= max(
-                self.stall_seconds, self.stall_times * usual * stretch.steps
+        for interval in reversed(self.slowest):
+            pause = interval.seconds - usual * interval.steps
+            if not (interval.evaluated or interval.saved(saves)) and pause >= max(
+                self.stall_seconds, self.stall_times * usual * interval.steps
             ):
-                facts = {"step": stretch.step, "pause_seconds": pause, "share": 100 * pause / total, "step_seconds": usual}
-                yield self._match("stall", stretch, f"{stretch.seconds:.0f} s for steps {stretch.after}-{stretch.step}", facts, total)
+                facts = {"step": interval.step, "pause_seconds": pause, "share": 100 * pause / total, "step_seconds": usual}
+                yield self._match("stall", interval, f"{interval.seconds:.0f} s for steps {interval.after}-{interval.step}", facts, total)
                 break
         yield from self._drifts(total, saves)
 
-    def _pauses(self, kind: str, least: float, total: float, usual: float, paused: list[Stretch]) -> Iterator[Match]:
+    def _pauses(self, kind: str, least: float, total: float, usual: float, paused: list[Interval]) -> Iterator[Match]:
         measured = self.eval_seconds if kind == "eval" else self.save_seconds
-        pause = min(max(measured, sum(max(0.0, one.seconds - usual * one.steps) for one in paused)), total)
+        pause = min(max(measured, sum(max(0.0, interval.seconds - usual * interval.steps) for interval in paused)), total)
         number = self.evaluations if kind == "eval" else len(paused)
-        if number < 2 or not paused or pause < least * total:  # one alone is not too often
+        if number < 2 or not paused or pause < least * total:  # a single pause is not too often
             return
         facts = {
             "step": paused[0].step, "pause_seconds": pause / max(number, 1), "pauses": number, "share": 100 * pause / total,
@@ -140,7 +146,7 @@ class StepTime(DetectorBase):
         yield self._match(kind, paused[0], f"{number} pauses, {pause:.0f} s of {total:.0f} s", facts, total)
 
     def _eval_without_clock(self, run: Run) -> Iterator[Match]:
-        """Where no log has a time: the evaluations' own run times against the whole training's (train_runtime)."""
+        """Without times in the logs: compare the sum of eval_runtime with train_runtime."""
         total = run.facts.get("train.runtime_seconds")
         first = self.first_eval
         if first is None or self.evaluations < 2 or self.last is None or not isinstance(total, int | float) or not self.resolution <= total:
@@ -157,37 +163,37 @@ class StepTime(DetectorBase):
         yield Match(evidence=(Evidence(first.where, text),), facts=facts, steps=(first.step, self.last.step), key="eval")
 
     def _drifts(self, total: float, saves: int) -> Iterator[Match]:
-        calm = [one for one in self.stretches if not (one.evaluated or one.saved(saves))] or self.stretches
-        by_token = all(one.tokens for one in calm)
-        work = [(one.tokens or 0.0) if by_token else float(one.steps) for one in calm]
-        paces = [one.seconds / amount for one, amount in zip(calm, work, strict=True)]
+        calm = [interval for interval in self.intervals if not (interval.evaluated or interval.saved(saves))] or self.intervals
+        by_token = all(interval.tokens for interval in calm)
+        work = [(interval.tokens or 0.0) if by_token else float(interval.steps) for interval in calm]
+        paces = [interval.seconds / amount for interval, amount in zip(calm, work, strict=True)]
         quarter = len(calm) // 4
-        if quarter < 4 or min(sum(one.seconds for one in calm[i * quarter :][:quarter]) for i in range(4)) < self.resolution / 4:
+        if quarter < 4 or min(sum(interval.seconds for interval in calm[i * quarter :][:quarter]) for i in range(4)) < self.resolution / 4:
             return
         early, late = min(median(paces[i * quarter :][:quarter]) for i in range(3)), median(paces[-quarter:])
         if early <= 0 or late < self.drift * early:
             return
         onset = _onset(paces, math.sqrt(early * late))
-        lost = sum(max(0.0, one.seconds - early * amount) for one, amount in zip(calm[onset:], work[onset:], strict=True))
+        lost = sum(max(0.0, interval.seconds - early * amount) for interval, amount in zip(calm[onset:], work[onset:], strict=True))
         facts = {"step": calm[onset].after, "value": late, "baseline": early, "ratio": late / early, "share": 100 * lost / total}
         text = f"steps from {calm[onset].after} on take {late / early:.2f} times as long as before"
         yield self._match("drift", calm[onset], text, facts, total)
 
-    def _match(self, kind: str, stretch: Stretch, text: str, facts: dict[str, Any], total: float) -> Match:
+    def _match(self, kind: str, interval: Interval, text: str, facts: dict[str, Any], total: float) -> Match:
         all_facts = {"kind": kind, "metric": "seconds", "total_seconds": total, **facts}
-        last = self.stretches[-1].step if kind != "stall" else stretch.step
-        return Match(evidence=(Evidence(stretch.where, text),), facts=all_facts, steps=(stretch.after, last), key=kind)
+        last = self.intervals[-1].step if kind != "stall" else interval.step
+        return Match(evidence=(Evidence(interval.where, text),), facts=all_facts, steps=(interval.after, last), key=kind)
 
 
 def _fewer(paused: float, number: int, total: float, least: float) -> dict[str, float]:
-    """`fewer`: so many times fewer pauses (one of `number` is kept at least) take half of the share that is told; `left`: per cent then."""
+    """Facts of the advice: with 1/`fewer` of the pauses (at least one remains), they take `left` percent, half of the limit `least`."""
     wanted, other = least / 2, max(total - paused, 1e-9)
     fewer = min(max(2, math.ceil(paused * (1 - wanted) / (wanted * other) - 1e-9)), max(number, 2))
     return {"fewer": fewer, "left": 100 * paused / (fewer * other + paused)}
 
 
 def _onset(paces: list[float], limit: float) -> int:
-    """From where on the paces stay above the limit, at most one in a row excepted."""
+    """Index from which the paces stay above the limit, except for single intervals."""
     place = len(paces) - 1
     while place > 1 and max(paces[place - 1], paces[place - 2]) > limit:
         place -= 1
@@ -195,7 +201,7 @@ def _onset(paces: list[float], limit: float) -> int:
 
 
 def _between(before: Step, event: Step) -> float | None:
-    """Seconds from one log to the next, by the best clock that both have."""
+    """Seconds between two logs, from the best source both have."""
     mean = event.metrics.get("step_seconds")
     if mean is not None:
         return mean * (event.step - before.step)
@@ -205,9 +211,9 @@ def _between(before: Step, event: Step) -> float | None:
     return b - a if a is not None and b is not None and b >= a else None
 
 
-def _joined(a: Stretch, b: Stretch) -> Stretch:
+def _merge(a: Interval, b: Interval) -> Interval:
     tokens = a.tokens + b.tokens if a.tokens is not None and b.tokens is not None else None
-    return Stretch(a.after, b.step, a.seconds + b.seconds, a.evaluated or b.evaluated, tokens, a.where)
+    return Interval(a.after, b.step, a.seconds + b.seconds, a.evaluated or b.evaluated, tokens, a.where)
 
 
 def _save_steps(run: Run) -> int:

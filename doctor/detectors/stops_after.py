@@ -1,4 +1,4 @@
-"""`stops_after`: the log ends at a certain point and nothing that normally follows ever came."""
+"""`stops_after`: the log ends at a certain point, without the lines that normally follow."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from doctor.rulebook.findings import Evidence, Match
 
 
 class StopsAfter(DetectorBase):
-    """Parameters: `last`, regular expressions of the point (named groups become facts); `later`, literals that show the run got further;
-    `contains`, literals of which one stands in every line of the point. A traceback or an ended process is an answer, so it ends the wait.
+    """Parameters:
+
+    - `last`: regular expressions of the last line. Named groups become facts.
+    - `contains`: literals; every line matching `last` contains at least one.
+    - `later`: literals that show the run continued.
+
+    A traceback or the end of a process explains the missing lines, so there is no match.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash, ProcessEnd)

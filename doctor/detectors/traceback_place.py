@@ -1,4 +1,4 @@
-"""`traceback`: an exception raised at a certain place of the program, whatever its words (or with its words cut off)."""
+"""`traceback`: an exception raised at a certain place in the code, whatever its message, even if the message is cut off."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from doctor.support.lazy_regex import lazy_compile
 class TracebackPlace(DetectorBase):
     """Parameters:
 
-    `frames`: regular expressions; each must match some frame, written `file:function: code`.
-    `none_of`: regular expressions; none may match any frame or the exception's text.
-    `exception`: regular expression on `Exception: message`.
-    `cut_off`: true asks for tracebacks whose last line (the exception's own) is missing, false for complete ones; unset takes both.
+    - `frames`: regular expressions; each must match a frame, written `file:function: code`.
+    - `none_of`: regular expressions; none may match a frame or the exception's text.
+    - `exception`: regular expression on `Exception: message`.
+    - `cut_off`: true: only tracebacks without their last line (the exception); false: only complete ones; unset: both.
+
     Facts: `function` and `file` of the innermost frame, `exception`, `phase`.
     """
 

@@ -1,4 +1,4 @@
-"""`uncaught_exception`: any traceback of a run that did not finish, whatever it says."""
+"""`uncaught_exception`: any traceback of a run that did not complete."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
-KINDS_KEPT = 16
-"""Different exceptions that are remembered; a run that throws more kinds is told by its first ones."""
+MAX_KINDS = 16
+"""Different exceptions kept, and matches kept of each; later ones are dropped, as the first are nearest to the cause."""
 
 
 class UncaughtException(DetectorBase):
-    """Parameters: `ignore`, a regular expression on exception names that are echoes (the launcher's own) or a user's wish (Ctrl-C).
+    """`ignore`: regular expression on names of exceptions that repeat another (the launcher's) or are the user's wish (Ctrl-C).
 
-    Only the first exception of a chain counts, and nothing is told of a run that completed: what it printed was caught.
+    Only the first exception of a chain counts. In a completed run every exception was caught, so there is no match.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Crash,)
@@ -32,9 +32,9 @@ class UncaughtException(DetectorBase):
     def feed(self, event: Crash, run: Run) -> Iterator[Match]:
         key = f"{event.exception} {event.message[:80]}"
         known = self.kept.get(key)
-        if event.chain or self.ignore.search(event.exception) or (known is None and len(self.kept) >= KINDS_KEPT):
+        if event.chain or self.ignore.search(event.exception) or (known is None and len(self.kept) >= MAX_KINDS):
             return QUIET
-        if known is None or len(known) < KINDS_KEPT:
+        if known is None or len(known) < MAX_KINDS:
             self.kept.setdefault(key, []).append(_match(event, key))
         return QUIET
 
@@ -56,6 +56,6 @@ def _match(event: Crash, key: str) -> Match:
 
 
 def _user_frame(frames: tuple[Frame, ...]) -> Frame | None:
-    """The innermost frame that is not of an installed library: where the run's own code stood."""
+    """The innermost frame outside installed libraries; the innermost of all if there is none."""
     own = [frame for frame in frames if "site-packages" not in frame.file and not frame.file.startswith("<")]
     return own[-1] if own else frames[-1] if frames else None

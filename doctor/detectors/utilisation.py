@@ -1,4 +1,4 @@
-"""`utilisation`: tokens per second and GPU, and the share of the GPU's peak that they amount to (MFU)."""
+"""`utilisation`: tokens per second and GPU, and model FLOPs utilisation (MFU)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from doctor.support.lazy_regex import lazy_compile
 
 
 class Utilisation(DetectorBase):
-    """Model FLOPs utilisation after PaLM (arXiv 2204.02311, appendix B) without its attention term: 6 FLOPs per parameter and token, 4
-    where only an adapter is trained (no gradients of the base weights); recomputation does not count as useful work.
+    """MFU after PaLM (arXiv 2204.02311, appendix B) without the attention term.
 
-    Tokens and seconds are taken between the first and the last log of the latest attempt (the first holds warm-up), padding included as
-    LLaMA-Factory counts it. Told where it is below `below` percent, after at least `seconds`.
-    `peaks`: dense 16-bit TFLOP/s by a regular expression on the GPU's name, first match wins.
+    - FLOPs per parameter and token: 6, or 4 if only an adapter is trained (no gradients of the base weights). Recomputation is excluded.
+    - Tokens and seconds: from the first log of the last attempt, which includes warm-up, to its last; with padding, as LLaMA-Factory
+      counts.
+    - `below`: MFU limit in percent; `seconds`: minimum duration.
+    - `peaks`: regular expression on the GPU's name -> dense 16-bit TFLOP/s; the first match wins.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)

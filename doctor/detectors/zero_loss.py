@@ -1,4 +1,4 @@
-"""`zero_loss`: the logged loss is exactly 0.0 in several logs, and did not come down to it."""
+"""`zero_loss`: the logged loss is exactly 0.0 in several logs without having decreased to it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
-SAME = 1e-6
-"""Relative spread of gradient norms that count as one number: logs are rounded to six or more digits."""
+CONSTANT_SPREAD = 1e-6
+"""Relative spread below which gradient norms count as equal: logs have six digits or more."""
 
 
 class ZeroLoss(DetectorBase):
-    """Finds `records` logs of exactly 0.0 in a row, from the start or after a loss above `above` (a memorised run comes down slowly).
+    """Match `records` logs of exactly 0.0 in a row, from the start or after a loss above `above` (a memorised run decreases slowly).
 
-    A non-finite grad_norm beside it belongs to `nonfinite`. The fact `grad` says what the gradient does meanwhile: `zero`, `stuck`
-    (the same non-zero number: a corrupted or clipped constant, seen under DeepSpeed), `moving`, or `unknown` (not logged: a NaN behind
-    transformers' logging_nan_inf_filter looks the same). `memorised`: preference margins above `margin` with accuracy 1 explain the 0.
-    `lr_stopped`: the learning rate moved between the two logs before and stands still from the last of them on (a scaler skips the steps).
-    `lr_frozen`: it is the same non-zero number in all logs of 0.0.
+    A non-finite grad_norm in the same record belongs to `nonfinite`. Facts:
 
-    At the end of an attempt `impossible` logs are enough if the learning rate is frozen, or the gradient zero or stuck: no training does
-    that. Policy-gradient losses (a `reward` beside it) are exempt: they are 0 where all rewards of a batch are equal.
+    - `grad`: the gradient norm meanwhile.
+      - `zero`, `moving`.
+      - `stuck`: the same non-zero number; a corrupted or clipped constant, seen with DeepSpeed.
+      - `unknown`: not logged; transformers' logging_nan_inf_filter may hide a NaN.
+    - `memorised`: preference margins above `margin` with accuracy 1 explain the 0.
+    - `lr_stopped`: the learning rate changed between the two logs before and is constant since the last of them; a loss scaler skips steps.
+    - `lr_frozen`: the learning rate is the same non-zero number in all logs of 0.0.
 
-    With `final_seconds` it looks at the final metrics alone: the mean loss of a training of at least that many seconds (one that was
-    resumed at its end logs 0.0 too) is exactly 0.0, and no other loss was logged. Facts then: metric, value, `seconds`.
+    At the end of an attempt `impossible` logs are enough if the learning rate is frozen or the gradient zero or stuck. Policy-gradient
+    losses (a `reward` in the record) are exempt: they are 0 if all rewards of a batch are equal.
+
+    With `final_seconds` only the final metrics count: the mean loss of a training of at least that many seconds is exactly 0.0, and no
+    other loss was logged. Shorter trainings were resumed at their end. Facts then: metric, value, `seconds`.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -114,7 +118,7 @@ class ZeroLoss(DetectorBase):
             self.grads = (min(self.grads[0], grad), max(self.grads[1], grad))
 
     def _report(self) -> list[Match]:
-        """Nothing for losses that go through zero (GRPO) or came down to it."""
+        """The match; none for losses that were negative (GRPO) or decreased to zero."""
         if self.first is None or self.last is None or self.signed or (self.before is not None and self.before <= self.above):
             return []
         shown = self.last.metrics
@@ -145,4 +149,4 @@ class ZeroLoss(DetectorBase):
             return "unknown"
         if high == 0.0:
             return "zero"
-        return "stuck" if high - low <= SAME * high else "moving"
+        return "stuck" if high - low <= CONSTANT_SPREAD * high else "moving"

@@ -1,4 +1,4 @@
-"""Runs a rule's own examples: what it must recognise, what it must not, and what its remedies change."""
+"""Run a rule's own examples: what it must match, what it must not match, and what its remedies change."""
 
 from __future__ import annotations
 
@@ -19,19 +19,26 @@ from doctor.rulebook.model import FixExample, LineExample, Rule, Rulebook
 _RAISED = re.compile(
     r"^(?P<exception>(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit|Warning|Failure)?)(?:: (?P<message>.*))?$", re.DOTALL
 )
+"""The last line of a traceback."""
+
 _RANK = re.compile(r"^\s*(?:\[rank\d+\]:|\[[^\]\s]+\]:)\s*")
+"""Rank prefix of a console line, as torch and torchrun write it."""
+
 _PLACE = Where("example", 1)
+"""Place of all events of an example."""
 
 
 def check_rule(rule: Rule, detectors: Mapping[str, type[Detector]], book: Rulebook | None = None) -> list[str]:
-    """What the rule's examples say against it, one sentence each; empty if it keeps them all.
-
-    With a rulebook its `fix` cases are planned too (the shared remedies are part of the rule already).
-    """
+    """Return a sentence per failed example; empty if all pass. `fix` examples are planned with `book`, by default of this rule alone."""
+    examples, book = rule.examples, book or Rulebook((rule,))
     return [
-        *(problem for i, one in enumerate(rule.examples.match) for problem in _check_match(rule, f"match[{i}]", one, detectors)),
-        *(problem for i, one in enumerate(rule.examples.no_match) for problem in _check_no_match(rule, f"no_match[{i}]", one, detectors)),
-        *(problem for i, one in enumerate(rule.examples.fix) for problem in _check_fix(rule, f"fix[{i}]", one, book or Rulebook((rule,)))),
+        *(problem for i, example in enumerate(examples.match) for problem in _check_match(rule, f"match[{i}]", example, detectors)),
+        *(
+            problem
+            for i, example in enumerate(examples.no_match)
+            for problem in _check_no_match(rule, f"no_match[{i}]", example, detectors)
+        ),
+        *(problem for i, example in enumerate(examples.fix) for problem in _check_fix(rule, f"fix[{i}]", example, book)),
     ]
 
 
@@ -40,7 +47,7 @@ def _check_match(rule: Rule, name: str, example: LineExample, detectors: Mapping
     if not found:
         yield f"{name} is not recognised: {_shown(example)}"
         return
-    seen = [one.first.facts for one in found]
+    seen = [finding.first.facts for finding in found]
     for key, wanted in example.facts.items():
         if not any(_same(facts.get(key), wanted) for facts in seen):
             yield f"{name}: fact {key} is {seen[0].get(key)!r}, not {wanted!r}"
@@ -52,27 +59,27 @@ def _check_no_match(rule: Rule, name: str, example: LineExample, detectors: Mapp
 
 
 def _check_fix(rule: Rule, name: str, example: FixExample, book: Rulebook) -> Iterator[str]:
-    """The changes of the named remedy, or of all that the plan applies; a new output_dir is every patch's and is left out."""
+    """Compare the changes of the named remedy, or of the first the plan applies; the new output_dir of every patch is ignored."""
     match = Match(evidence=(Evidence(_PLACE, rule.id),), facts=example.facts)
     found = Finding(rule=rule, first=match, count=1, ranks=(), steps=None, evidence=match.evidence, order=0)
     engine = Engine(())
     engine.feed(ConfigSeen(where=_PLACE, values=example.config))
     advice = plan.plan([RankedFinding(found, "root")], engine.run, book).advice[0]
     named = (
-        [one for one in advice if one.remedy.id == example.remedy]
+        [item for item in advice if item.remedy.id == example.remedy]
         if example.remedy
-        else [one for one in advice if one.status == "apply"][:1]
+        else [item for item in advice if item.status == "apply"][:1]
     )
     if example.remedy and not named:
         yield f"{name}: no remedy {example.remedy}"
         return
-    got = {change.key: change.new for one in named for change in one.changes if change.key != "output_dir"}
+    got = {change.key: change.new for item in named for change in item.changes if change.key != "output_dir"}
     if got != example.change:
         yield f"{name}: the remedy changes {got}, not {example.change}"
 
 
 def findings(rule: Rule, events: list[Event], detectors: Mapping[str, type[Detector]]) -> list[Finding]:
-    """What the rule alone says of these events."""
+    """The findings of this rule alone for these events."""
     engine = Engine([rule], detectors)
     for event in events:
         engine.feed(event)
@@ -80,7 +87,7 @@ def findings(rule: Rule, events: list[Event], detectors: Mapping[str, type[Detec
 
 
 def forms(example: LineExample) -> list[list[Event]]:
-    """The example as events; a single line once as a line and, where it reads like one, once as the last line of a traceback."""
+    """The example as event lists. A single line gives a log line and, if it looks like an exception, also a traceback."""
     known: list[Event] = [Fact(where=_PLACE, name=name, value=value) for name, value in example.given.items()]
     if example.config is not None:
         known.append(ConfigSeen(where=_PLACE, values=example.config))
@@ -99,7 +106,7 @@ def forms(example: LineExample) -> list[list[Event]]:
 
 
 def _console(text: str) -> list[Event]:
-    """What the readers make of a console of this text."""
+    """The events the readers produce for a console with this text."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "console.log")
         path.write_text(text, encoding="utf-8")
@@ -107,8 +114,11 @@ def _console(text: str) -> list[Event]:
 
 
 def _steps(series: Mapping[str, list[float | str | None]]) -> Iterator[Event]:
-    """Metrics by name; `seconds` is time since training began, `rank1.loss` one of rank 1, `samples.gpu.0.used_gib` a reading a minute
-    (`samples.rank1.own_seconds` one of rank 1)."""
+    """Events of metrics by name.
+
+    `seconds` is the time since training began. The prefix `rank1.` sets the rank; the prefix `samples.` makes a sample per minute
+    (`samples.gpu.0.used_gib`, `samples.rank1.own_seconds`).
+    """
     for step in range(1, max(map(len, series.values()), default=0) + 1):
         values = {name: float(row[step - 1] or 0) for name, row in series.items() if len(row) >= step and row[step - 1] is not None}
         ranks: dict[int | None, dict[str, float]] = {}
@@ -125,7 +135,7 @@ def _steps(series: Mapping[str, list[float | str | None]]) -> Iterator[Event]:
 
 
 def _same(got: Any, wanted: Any) -> bool:
-    """Equal as a rule's author means it: groups of a regular expression are texts, numbers are compared as numbers."""
+    """Equality for a rule's author: a named group, which is a string, may equal a number."""
     if got is None or wanted is None:
         return got is wanted
     return bool(got == wanted) or str(got) == str(wanted)

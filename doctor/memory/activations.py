@@ -1,7 +1,7 @@
-"""Memory that grows with the batch: checkpoints or saved activations, the work of one layer, logits, the vision tower.
+"""Memory that grows with the batch: checkpoints or saved activations, a layer's working set, logits, the vision tower.
 
-All per-token figures are bytes a token of a micro batch, for a Hugging Face decoder computed in 16 bits. They are byte counts of the
-tensors that transformers, peft and torch keep alive, checked against traces of the real code (tests/lab/memory_oracle.py).
+Per-token figures are bytes per token of a micro batch, for a Hugging Face decoder computed in 16 bits. They count the tensors that
+transformers, peft and torch keep alive, verified against traces of the real code (tests/lab/memory_oracle.py).
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from doctor.memory.static import adapted_linears
 
 
 def checkpoint_per_layer(setup: Setup, shape: Shape) -> float:
-    """One checkpoint: the residual stream that enters a layer; float32 if embeddings and norms are (full tuning with autocast)."""
+    """A checkpoint: the residual stream entering a layer; float32 if embedding and norms are (full tuning with autocast)."""
     return float(setup.residual_bytes * shape.hidden)
 
 
 def saved_per_layer(setup: Setup, shape: Shape) -> float:
-    """Activations of one layer that autograd saves for backward, without checkpointing."""
+    """Activations of a layer that autograd saves for backward, without checkpointing."""
     own = _full_saved(setup, shape) if setup.full else _adapter_saved(setup, shape)
     return own * setup.compute_bytes / 2 + _attention_scores(setup, shape) + _mask(setup)
 
 
 def _norms(setup: Setup, shape: Shape) -> float:
-    """Two RMSNorms: each keeps a float32 copy of its input; a fused kernel keeps the 16-bit input."""
+    """Two RMSNorms: each saves a float32 copy of its input; a fused kernel the 16-bit input."""
     return (4 if setup.kernels != "plain" else 8) * shape.hidden
 
 
 def _heads(setup: Setup, shape: Shape) -> float:
-    """q, k, v and the attention output as the attention kernel keeps them. SDPA with a mask repeats k and v to all heads."""
+    """q, k, v and the output as saved by the attention kernel. SDPA with a mask repeats k and v to all heads."""
     kv = shape.q if setup.attention == "sdpa" and setup.stack != "torchtune" else shape.kv
     return 4.0 * shape.q + 4 * kv + 4 * shape.heads
 
 
 def mask_per_token(setup: Setup) -> float:
-    """The padding mask that SDPA and eager attention are given: a row of the sequence's length for every token (masking_utils.py)."""
+    """The 4-D padding mask of SDPA and eager attention: a row of `length` bytes per token (masking_utils.py)."""
     return float(setup.length) if setup.attention != "fa2" and setup.stack.startswith("hf") else 0.0
 
 
 def _mask(setup: Setup) -> float:
-    """SDPA keeps the mask once more for backward, in 16 bits (attention.cpp, convert_boolean_attn_mask)."""
+    """SDPA saves a 16-bit copy of the mask for backward (attention.cpp, convert_boolean_attn_mask)."""
     return 2 * mask_per_token(setup) if setup.attention == "sdpa" else 0.0
 
 
@@ -49,9 +49,9 @@ def _gate(setup: Setup, shape: Shape) -> float:
 
 
 def _full_saved(setup: Setup, shape: Shape) -> float:
-    """Trained linears keep their inputs (the attention output is kept already), trained norms their normalised input unless fused.
+    """Trained linears save their inputs; trained norms save the normalised input unless fused. The attention output counts elsewhere.
 
-    Over a float32 residual stream the normalised input is float32 and autocast makes q, k, v, gate and up a copy each: 10 more.
+    With a float32 residual stream the normalised input is float32, and autocast makes a copy each for q, k, v, gate and up: 10 more.
     """
     inputs = 4 if setup.kernels == "liger" else 8
     casts = 10 if setup.residual_bytes == 4 and setup.autocast else 0
@@ -59,7 +59,7 @@ def _full_saved(setup: Setup, shape: Shape) -> float:
 
 
 def _adapter_saved(setup: Setup, shape: Shape) -> float:
-    """Frozen linears keep nothing; each adapter keeps its own 16-bit copy of its input, and a mask where it drops out."""
+    """Frozen linears save nothing; each adapter saves a copy of its input, and with dropout a mask."""
     return _norms(setup, shape) + _heads(setup, shape) + _gate(setup, shape) + _adapter_inputs(setup, shape)
 
 
@@ -74,14 +74,14 @@ def _adapter_inputs(setup: Setup, shape: Shape) -> float:
 
 
 def _litgpt_inputs(setup: Setup, shape: Shape) -> float:
-    """litgpt: a dropped copy and its mask a linear (q, k, v are one); 4-bit linears of bitsandbytes < 0.43 keep their inputs too."""
+    """litgpt: input after dropout and mask per linear, with q, k, v fused; 4-bit linears of bitsandbytes < 0.43 save their inputs too."""
     others = (shape.matrices - 1) * shape.hidden + shape.q + shape.mlp_width
     dropped = 3.0 * (shape.hidden + (others if setup.lora_targets[0].startswith("all") else 0))
     return dropped + (2.0 * (shape.hidden + others) if setup.quantized else 0)
 
 
 def _shared_inputs(setup: Setup, shape: Shape) -> float:
-    """torchtune: adapters keep the layer's own tensor, one for q, k, v and one for gate and up."""
+    """torchtune: adapters save the layer's own tensors, shared by q, k, v and by gate and up."""
     every = setup.lora_targets[0].startswith("all")
     parts = [
         ({"q_proj", "k_proj", "v_proj"}, shape.hidden),
@@ -93,13 +93,15 @@ def _shared_inputs(setup: Setup, shape: Shape) -> float:
 
 
 def _attention_scores(setup: Setup, shape: Shape) -> float:
-    """Eager attention keeps float32 probabilities and their 16-bit copy: 6 bytes a head and a position, so it grows with the length."""
+    """Eager attention saves float32 probabilities and a 16-bit copy: 6 bytes per head and position."""
     return 6.0 * shape.heads * setup.length if setup.attention == "eager" else 0.0
 
 
 def layer_work(setup: Setup, shape: Shape) -> float:
-    """Backward's working set of one layer: gradients inside its MLP, at the product of gate and up; with checkpointing the recomputed
-    layer too. Eager attention's own gradients (4.5 bytes a score) are alive at another moment."""
+    """Working set of a layer's backward: the MLP's gradients, and with checkpointing the recomputed layer.
+
+    Gradients of eager attention (4.5 bytes per score) are alive at another time, so the larger of the two counts.
+    """
     wide = setup.compute_bytes / 2
     gradient = max(_mlp_gradients(setup, shape) * wide, 4.5 * shape.heads * setup.length if setup.attention == "eager" else 0)
     if not setup.checkpointing:
@@ -110,9 +112,11 @@ def layer_work(setup: Setup, shape: Shape) -> float:
 
 
 def _mlp_gradients(setup: Setup, shape: Shape) -> float:
-    """Traced: under full tuning the product is gone when its factors' gradients appear; an adapted MLP holds its adapters' copies too.
+    """Peak of the gradients in an MLP, from traces.
 
-    Liger writes the gradients of gate and up over them (ops/swiglu.py), so only the product's and the stream's are new.
+    - Full tuning: the product of gate and up is freed before the gradients of its factors exist.
+    - Adapters: an adapted MLP also holds its adapters' input copies.
+    - Liger: overwrites gate and up with their gradients (ops/swiglu.py).
     """
     adapted = not setup.full and adapts_mlp(setup, shape)
     if setup.kernels == "liger":
@@ -125,14 +129,17 @@ def _mlp_gradients(setup: Setup, shape: Shape) -> float:
 
 
 def adapts_mlp(setup: Setup, shape: Shape) -> bool:
-    """Whether a linear of the MLP has an adapter."""
+    """Whether any linear of the MLP has an adapter."""
     widths = {shape.intermediate, shape.expert_intermediate} - {0, shape.hidden}
     return any(widths & {i, o} for i, o, _ in adapted_linears(setup, shape))
 
 
 def dora_work(setup: Setup, shape: Shape) -> float:
-    """DoRA builds its update with an identity matrix as wide as the linear's input (peft/tuners/lora/dora.py), in float32 and cast,
-    and several copies of the weight; each adapted linear keeps its two outputs for the magnitude's gradient."""
+    """Bytes of DoRA's temporaries.
+
+    - An identity matrix of the linear's input width, in float32 and 16 bits, and copies of the weight (peft/tuners/lora/dora.py).
+    - Two outputs per adapted linear, saved for the gradient of the magnitude.
+    """
     if not setup.dora or setup.full:
         return 0.0
     linears = adapted_linears(setup, shape)
@@ -141,15 +148,15 @@ def dora_work(setup: Setup, shape: Shape) -> float:
 
 
 def work_while_dequantised(shape: Shape) -> float:
-    """How much of the layer's work is not there yet when its last linear is unpacked to 16 bits."""
+    """The part of `layer_work` not yet allocated when the layer's last linear is dequantised."""
     return 4.0 * shape.mlp_width
 
 
 def fsdp_adapter_extra(setup: Setup, shape: Shape) -> float:
-    """FSDP with adapters keeps the gradient of every layer's input but the two ends alive to the end of backward.
+    """FSDP with adapters keeps the gradient of each layer's input, except the first and last, until backward ends.
 
-    Measured, not derived: the slope of fms-acceleration's runs (Llama-3-8B, 2 and 4 GPUs, LoRA, QLoRA, GPTQ) exceeds the single-GPU
-    slope by 2 * hidden * (layers - 2) bytes a token, exactly.
+    Measured, not derived: in fms-acceleration's runs (Llama-3-8B, 2 and 4 GPUs, LoRA, QLoRA, GPTQ) the memory per token exceeds the
+    single-GPU value by exactly 2 * hidden * (layers - 2) bytes.
     """
     if setup.sharding != "fsdp" or setup.full or not setup.checkpointing:
         return 0.0
@@ -157,11 +164,11 @@ def fsdp_adapter_extra(setup: Setup, shape: Shape) -> float:
 
 
 LOGIT_BYTES = {"fused": 8.0, "unsloth": 4.0, "torchtune": 2 + 2 + 12 / 8}
-"""Bytes a logit of losses that are not transformers' own. Liger's fused linear loss never holds logits (arXiv 2410.10989)."""
+"""Bytes per logit of losses other than transformers' own. Liger's fused linear loss holds no logits (arXiv 2410.10989)."""
 
 
 def logits(setup: Setup, shape: Shape) -> float:
-    """Bytes of logits and loss at the worst moment between the head's forward and its backward."""
+    """Peak bytes of logits and loss between the head's forward and backward."""
     if setup.loss == "liger":
         return _fused_linear_loss(setup, shape)
     width = _logit_bytes(setup) + (4.0 if shape.softcap and setup.loss != "fused" else 0)
@@ -169,14 +176,15 @@ def logits(setup: Setup, shape: Shape) -> float:
 
 
 def _logit_bytes(setup: Setup) -> float:
-    """Bytes a logit.
+    """Bytes per logit.
 
-    transformers (loss/loss_utils.py): log-softmax, the gradient of nll and of log-softmax, 4 each; 4.46 to 4.48 shift a copy,
-    torchtune keeps the 16-bit logits.
-    DPO (train/dpo/trainer.py): float32 logits and log-softmax of the policy stay while the reference is run with three more such
-    tensors: 20; KTO runs a second reference batch with the first one's logits alive: 24. RM makes float32 logits and drops them: 6.
+    - transformers (loss/loss_utils.py): log-softmax, gradient of NLL, gradient of log-softmax, 4 each. 4.46 to 4.48 shift a copy.
+    - torchtune also keeps the 16-bit logits.
+    - DPO (train/dpo/trainer.py): float32 logits and log-softmax of the policy, three such tensors for the reference: 20.
+    - KTO: a second reference batch while the logits of the first are alive: 24.
+    - RM: float32 logits, freed at once: 6.
     """
-    if setup.loss == "litgpt":  # Fabric returns float32 logits; log-softmax stays, its gradients exist for 128 positions at a time
+    if setup.loss == "litgpt":  # Fabric returns float32 logits and keeps log-softmax; its gradients are computed 128 positions at a time
         return 8.0 + 8 * min(1.0, 128 / setup.length)
     staged = {"dpo": 12.0 if setup.reference == "none" else 20.0, "kto": 24.0, "rm": 6.0, "ppo": 16.0}
     if setup.stage in staged:
@@ -186,8 +194,10 @@ def _logit_bytes(setup: Setup) -> float:
 
 
 def _fused_linear_loss(setup: Setup, shape: Shape) -> float:
-    """Liger's loss (ops/fused_linear_cross_entropy.py): logits of a chunk, the input's gradient, and the head's where it is trained
-    (in its own width, with a product in 16 bits and its float32 copy on the way)."""
+    """Liger's loss (ops/fused_linear_cross_entropy.py): a chunk of logits and the gradient of the input.
+
+    A trained head adds its gradient, a 16-bit product and the product's float32 copy.
+    """
     chunks = -(-shape.vocab // shape.hidden)
     chunk = 1 << max(0, -(-setup.tokens // chunks) - 1).bit_length()
     head = (setup.master_bytes + 6.0) * shape.embedding if setup.method == "full" else 0.0
@@ -195,18 +205,18 @@ def _fused_linear_loss(setup: Setup, shape: Shape) -> float:
 
 
 def evaluation_logits_per_token(setup: Setup, shape: Shape) -> float:
-    """Bytes a token of evaluation: logits 2, float32 copy 4, log-softmax 4; Liger makes them here too. DPO and KTO add the reference's."""
+    """Evaluation, per logit: logits 2 bytes, float32 copy 4, log-softmax 4, with Liger too. DPO and KTO add the reference's."""
     more = 4.0 if setup.reference != "none" else 0.0
     return (10.0 + more) * shape.vocab + 6 * shape.hidden
 
 
 def generation_cache_per_token(shape: Shape) -> float:
-    """Keys and values of all layers in 16 bits, for predict_with_generate."""
+    """The 16-bit KV cache of all layers, for predict_with_generate."""
     return 4.0 * shape.kv * shape.layers
 
 
 def vision_work(setup: Setup, shape: Shape) -> float:
-    """Forward of a frozen vision tower over one image a sequence: patches x (residuals and one MLP); nothing is kept for backward."""
+    """Forward of a frozen vision tower, an image per sequence: residuals and an MLP per patch; nothing is saved for backward."""
     if shape.vision is None:
         return 0.0
     patches = setup.image_pixels / shape.vision.patch**2
@@ -214,6 +224,6 @@ def vision_work(setup: Setup, shape: Shape) -> float:
 
 
 def dequantised(setup: Setup, shape: Shape) -> float:
-    """The 16-bit copy of the linear that is being computed; litgpt quantises the head too."""
+    """The 16-bit copy of the linear in use; litgpt quantises the head too."""
     largest = max(shape.largest_linear, shape.head if setup.stack.startswith("litgpt") else 0)
     return 2.0 * largest if setup.quantized else 0.0

@@ -1,4 +1,4 @@
-"""The largest that fits: the longest cutoff_len, the largest batch, and the cheapest change that makes a configuration fit a card."""
+"""What fits a GPU: the longest cutoff_len, the largest batch, and the cheapest changes that make a configuration fit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from doctor.errors import DoctorError
 from doctor.memory import setup
 from doctor.memory.estimate import FITS, Estimate, build, shape_for
 
-LONGEST, LARGEST = 1 << 20, 4096
-"""Where the searches end: 1,048,576 tokens, 4,096 sequences."""
+MAX_CUTOFF_LEN = 1 << 20
+"""Upper bound of the length search, in tokens; above the context of today's models."""
+
+MAX_BATCH = 4096
+"""Upper bound of the batch search, in sequences per GPU."""
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One change of the configuration: options to set, its cost (the order of trying), and whether the training stays the same."""
+    """A change of the configuration: the options to set, its cost (lower is tried first), and if the training result stays the same."""
 
     name: str
     options: dict[str, Any]
@@ -27,9 +30,11 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
-    """What fits into `capacity_gib` with a margin. `cutoff_len` and `batch` are None where not even the smallest fits.
+    """What fits into `capacity_gib` with the safety margin.
 
-    `changes` is empty where the configuration fits as it is, None where no change here is enough; `after` is the estimate with them.
+    - `cutoff_len`, `batch`: None if not even the smallest fits.
+    - `changes`: empty if the configuration already fits, None if no set of changes is enough.
+    - `after`: the estimate with `changes`.
     """
 
     capacity_gib: float
@@ -53,55 +58,55 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fit(config: Mapping[str, Any], *, facts: Mapping[str, Any] | None = None) -> Fit:
-    """Searches for what fits. `facts` must name a card (`gpu.total_gib`, `gpu.name`); raises DoctorError where none is known."""
+    """Search for what fits. `facts` must name the GPU (`gpu.total_gib` or `gpu.name`); raises DoctorError otherwise."""
     known = dict(facts or {})
     shape = shape_for(config, known)
 
-    def of(options: Mapping[str, Any]) -> Estimate:
+    def estimate(options: Mapping[str, Any]) -> Estimate:
         merged = {**config, **options}
         return build(setup.read(merged, known, shape), shape, merged, known)
 
-    now = of({})
+    now = estimate({})
     if now.capacity_gib is None:
         raise DoctorError("--fit needs the card's memory: give --gpu-memory")
     steps = tuple(_steps(config, now))
-    changes = _cheapest(steps, of)
+    changes = _cheapest(steps, estimate)
     return Fit(
         capacity_gib=now.capacity_gib,
-        cutoff_len=_largest(lambda units: fits(of({"cutoff_len": 8 * units})), LONGEST // 8, 8),
-        batch=_largest(lambda batch: fits(of({"per_device_train_batch_size": batch})), LARGEST, 1),
+        cutoff_len=_largest(lambda units: fits(estimate({"cutoff_len": 8 * units})), MAX_CUTOFF_LEN // 8, 8),
+        batch=_largest(lambda batch: fits(estimate({"per_device_train_batch_size": batch})), MAX_BATCH, 1),
         changes=changes,
-        after=of(_merged(changes or ())),
+        after=estimate(_merged(changes or ())),
     )
 
 
 def fits(estimate: Estimate) -> bool:
-    """Whether the estimate leaves the margin that `fits` stands for."""
+    """Whether the estimate has the verdict "fits"."""
     return estimate.capacity_gib is not None and estimate.allocated_gib <= FITS * estimate.capacity_gib
 
 
-def _largest(good: Callable[[int], bool], limit: int, unit: int) -> int | None:
-    """The largest number of units that is still good, times `unit`; memory grows with both length and batch, so halving finds it."""
-    if not good(1):
+def _largest(is_good: Callable[[int], bool], limit: int, unit: int) -> int | None:
+    """Binary search for the largest good number of units, times `unit`. Memory is monotonic in length and batch."""
+    if not is_good(1):
         return None
     low, high = 1, 2
-    while high <= limit and good(high):
+    while high <= limit and is_good(high):
         low, high = high, 2 * high
     high = min(high, limit + 1)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if good(middle) else (low, middle)
+        low, high = (middle, high) if is_good(middle) else (low, middle)
     return low * unit
 
 
-def _cheapest(steps: tuple[Step, ...], of: Callable[[Mapping[str, Any]], Estimate]) -> tuple[Step, ...] | None:
-    """The cheapest set of up to three changes that fits; each of them must lower the peak. None where there is none."""
-    if fits(of({})):
+def _cheapest(steps: tuple[Step, ...], estimate: Callable[[Mapping[str, Any]], Estimate]) -> tuple[Step, ...] | None:
+    """The cheapest set of up to three changes that fits; None if there is none."""
+    if fits(estimate({})):
         return ()
     sets = (chosen for size in (1, 2, 3) for chosen in itertools.combinations(steps, size))
     for chosen in sorted(sets, key=lambda chosen: (sum(step.cost for step in chosen), len(chosen))):
         keys = [key for step in chosen for key in step.options]
-        if len(keys) == len(set(keys)) and fits(of(_merged(chosen))):
+        if len(keys) == len(set(keys)) and fits(estimate(_merged(chosen))):
             return chosen
     return None
 
@@ -111,7 +116,7 @@ def _merged(steps: tuple[Step, ...]) -> dict[str, Any]:
 
 
 def _steps(config: Mapping[str, Any], now: Estimate) -> Iterator[Step]:
-    """Changes that this configuration still has open, cheap ones first: what leaves the training as it is, then what does not."""
+    """Changes not yet made in this configuration: first those that keep the training result, then the others."""
     if now.eval_gib is not None:
         yield Step("evaluate one sample at a time", {"per_device_eval_batch_size": 1}, 1, True)
     if not now.assumed["gradient_checkpointing"]:

@@ -1,4 +1,4 @@
-"""Cards: how much of a GPU's memory a training process can really use."""
+"""GPUs: how much of their memory a training process can use."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import re
 import msgspec
 
 GIB = 2**30
+"""Bytes per GiB."""
 
 
 class GpuSpec(msgspec.Struct, frozen=True):
-    """A card: the size it is sold as and the memory that PyTorch can have of it, both in GiB."""
+    """A GPU: its marketed size and the memory PyTorch can use, both in GiB."""
 
     name: str
     marketed_gib: float
@@ -48,21 +49,24 @@ CARDS: tuple[GpuSpec, ...] = (
     GpuSpec("RTX 3060", 12, 11.7),
     GpuSpec("910B", 64, 60.9),
 )
-"""Usable sizes are what torch reports as total capacity (OOM messages: 79.15 of an A100-80G, 22.06 of an A10G, 23.64 of an RTX 3090),
-where none was at hand, the marketed size less 1 to 3 %. The first name found in the text wins, so longer names stand first."""
+"""Known GPUs. The first name found in the text wins, so longer names come first.
 
-RESERVED_SHARE = 0.99
-"""A bare number of GiB is taken as the marketed size; drivers and page retirement keep about 1 % of it (79.15 of 80)."""
+Usable sizes are torch's total capacity in OOM messages (79.15 for an A100-80G, 22.06 for an A10G, 23.64 for an RTX 3090); for GPUs
+without such a message, the marketed size less 1 to 3 %.
+"""
+
+USABLE_SHARE = 0.99
+"""Usable share of a marketed size: driver and page retirement take about 1 % (79.15 of 80 GiB)."""
 
 
 def capacity_gib(card: str | float) -> float | None:
-    """Usable memory of a card in GiB, from its name ("NVIDIA A100-SXM4-80GB", "RTX 4090", "A100-40G") or its total size in GiB.
+    """Usable memory in GiB, from a GPU's name ("NVIDIA A100-SXM4-80GB", "RTX 4090", "A100-40G") or its total size in GiB.
 
-    A whole number is taken as a marketed size and loses 1 %, a fractional one (as torch and nvidia-smi report) is taken as it is.
-    None where the name is unknown and holds no size.
+    A whole number is a marketed size and loses 1 %; a fraction, as torch and nvidia-smi report, is used as it is.
+    None if the name is unknown and contains no size.
     """
     if isinstance(card, int | float):
-        return float(card) if card != int(card) else card * RESERVED_SHARE
+        return float(card) if card != int(card) else card * USABLE_SHARE
     wanted = _letters(card)
     size = re.search(r"(?:^|[\s-])(\d+)\s*G(?:i?B)?\b", card, re.IGNORECASE)
     for spec in CARDS:
@@ -70,7 +74,7 @@ def capacity_gib(card: str | float) -> float | None:
             continue
         if size is None or abs(float(size[1]) - spec.marketed_gib) <= 2:
             return spec.usable_gib
-    return None if size is None else float(size[1]) * RESERVED_SHARE
+    return None if size is None else float(size[1]) * USABLE_SHARE
 
 
 def _letters(name: str) -> str:

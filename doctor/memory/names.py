@@ -1,4 +1,4 @@
-"""From a model's name or path to its shape: its own config.json, or the table of known models."""
+"""Find a model's shape by name or path: in its config.json or in the table of known models."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of rules/models.yaml: repositories that share a shape, the published size in billions, where the sizes come from."""
+class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of rules/models.yaml: repositories with the same shape, their published size in billions, the source of the sizes."""
 
     names: list[str]
     params_b: float
@@ -27,10 +27,16 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lookup(name: str) -> Shape:
-    """The shape of a model by `model_name_or_path`: a folder's config.json, else rules/models.yaml.
+    """The shape for a `model_name_or_path`: the folder's config.json, else rules/models.yaml.
 
-    A name matches by its repository id, then by its last part, then with what does not change the shape taken off (Instruct, Chat,
-    GPTQ ...), last as a fine-tune named after its base. A size that is not listed is never replaced by a near one. Raises UnknownShape.
+    A name is matched in this order; a size that is not listed is never replaced by a similar size:
+
+    1. repository id,
+    2. last part of the repository id,
+    3. last part without words that keep the shape (Instruct, Chat, GPTQ ...),
+    4. as a fine-tune named after its base model.
+
+    Raises UnknownShape.
     """
     local = _local_config(name)
     if local is not None:
@@ -44,18 +50,18 @@ def lookup(name: str) -> Shape:
     return msgspec.structs.replace(entry.shape, quantized=quantized) if quantized else entry.shape
 
 
-def _listed(name: str) -> Known | None:
+def _listed(name: str) -> KnownModel | None:
     tail = repository_tail(name)
     by_name, by_tail, by_family = _index()
     return by_name.get(name.lower()) or by_tail.get(tail.lower()) or by_family.get(family(tail) or tail)
 
 
 OTHER_SHAPE = re.compile(r"pro|moe|prun|merge|up|layer|expan|franken|depth|vl|vision|audio|omni|speech|mini|small|distill|\d\.?\d*b\b|x\d")
-"""Words in a name that stand for another shape than the base's."""
+"""Words in a model name that suggest a shape other than the base model's."""
 
 
-def base_of(name: str) -> Known | None:
-    """The known model that a fine-tune is named after (`Qwen2.5-7B-my-sft`), where nothing in the rest hints at another shape."""
+def base_of(name: str) -> KnownModel | None:
+    """The known model a fine-tune is named after (`Qwen2.5-7B-my-sft`); None if the rest of the name suggests another shape."""
     tail = repository_tail(name).lower()
     if _listed(name) is not None:
         return None
@@ -68,7 +74,7 @@ def base_of(name: str) -> Known | None:
 
 
 def repository_tail(name: str) -> str:
-    """The repository's last part of a name or path, also of a cache folder of Hugging Face or ModelScope."""
+    """The last part of a repository id or path; also for cache folders of Hugging Face and ModelScope."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     for part in parts:
         if part.startswith("models--"):
@@ -86,9 +92,9 @@ def _local_config(name: str) -> Shape | None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A config.json. Raises DoctorError where it is none, or larger than 4 MB."""
+    """Read a config.json. Raises DoctorError if it is not JSON, not a mapping, or too large."""
     try:
-        if file.stat().st_size > 4_000_000:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
             raise DoctorError(f"{file}: too large for a model's config.json")
         raw = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -98,18 +104,21 @@ def read_json(file: Path) -> dict[str, Any]:
     return raw
 
 
+MAX_CONFIG_BYTES = 4_000_000
+"""Size limit of a model's config.json; real ones have a few KB, with long label lists up to 1 MB."""
+
 SAME_SHAPE = re.compile(
     r"[-_.](?:instruct|it|chat|base|hf|pt|gptq|awq|int[48]|bnb|4bit|8bit|nf4|g128|bf16|fp16|gguf|unsloth|dpo|sft|preview|thinking|"
     r"v\d+(?:\.\d+)*|20\d\d|2[3-6]\d\d|0[1-9]\d\d|1[0-2]\d\d)(?=[-_.]|$)",
     re.IGNORECASE,
 )
-"""Parts of a name that say how a model was trained or stored, not how large it is. Versions are only dropped where no exact name fits."""
+"""Parts of a name about training or storage, not size. Used only if no exact name matches, since versions are dropped too."""
 
 
 def family(tail: str) -> str:
-    """A repository's last part without what leaves the shape as it is: `Qwen2.5-7B-Instruct-GPTQ-Int4` -> `qwen2.57b`.
+    """A repository's last part without words that keep the shape: `Qwen2.5-7B-Instruct-GPTQ-Int4` -> `qwen2.57b`.
 
-    Empty where no size is left in it (`DeepSeek-V3`): such a name must match exactly.
+    Empty if no size is left (`DeepSeek-V3`); such a name must match exactly.
     """
     text = tail.lower().removeprefix("meta-")
     while (shorter := SAME_SHAPE.sub("", text)) != text:
@@ -118,7 +127,7 @@ def family(tail: str) -> str:
 
 
 def name_quantisation(tail: str) -> str:
-    """How a model's name says its weights are stored: gptq4, gptq8, awq4, nf4, or nothing."""
+    """The quantisation in a model's name: gptq4, gptq8, awq4, nf4 or empty."""
     text = tail.lower()
     if "gptq" in text:
         return "gptq8" if "int8" in text or "8bit" in text else "gptq4"
@@ -128,10 +137,10 @@ def name_quantisation(tail: str) -> str:
 
 
 @functools.cache
-def _index() -> tuple[dict[str, Known], dict[str, Known], dict[str, Known]]:
-    by_name: dict[str, Known] = {}
-    by_tail: dict[str, Known] = {}
-    by_family: dict[str, Known] = {}
+def _index() -> tuple[dict[str, KnownModel], dict[str, KnownModel], dict[str, KnownModel]]:
+    by_name: dict[str, KnownModel] = {}
+    by_tail: dict[str, KnownModel] = {}
+    by_family: dict[str, KnownModel] = {}
     for entry in known_models():
         for name in entry.names:
             tail = name.rpartition("/")[2]
@@ -143,12 +152,12 @@ def _index() -> tuple[dict[str, Known], dict[str, Known], dict[str, Known]]:
 
 
 @functools.cache
-def known_models() -> tuple[Known, ...]:
-    """Every entry of rules/models.yaml. Raises DoctorError where the file is not as described."""
+def known_models() -> tuple[KnownModel, ...]:
+    """All entries of rules/models.yaml. Raises DoctorError if the file is invalid."""
     import yaml
 
     path = rules_folder() / "models.yaml"
     try:
-        return tuple(convert(cache.load_yaml(path), list[Known]))
+        return tuple(convert(cache.load_yaml(path), list[KnownModel]))
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise DoctorError(f"{path}: cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Optimizers: what each keeps per trained parameter, and what it needs on top while it steps."""
+"""Memory of optimizers: states per trained parameter and temporaries of a step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of an optimizer per trained parameter.
 
-    `states` counts tensors as wide as the parameter; `state_bytes` is used instead where states have a width of their own (8-bit).
-    `temporary` counts parameter-wide tensors alive in the step (a foreach implementation builds the update for all parameters at once),
-    `largest` counts float32 tensors of the size of the largest matrix (an implementation that walks over the parameters).
-    `gradients` is the share of gradients alive together: 0 where they are applied inside backward.
-    `blocks` is true where only one layer at a time is trained (BAdam). `low_rank` replaces the width of states by this rank (GaLore).
+    - `states`: tensors in the parameter's dtype; `state_bytes`: bytes of all states instead, if they have their own dtype (8-bit).
+    - `temporary`: tensors in the parameter's dtype during a step (foreach implementations update all parameters at once).
+    - `largest`: float32 tensors of the size of the largest matrix (implementations that loop over parameters).
+    - `gradients`: share of gradients alive at once; 0 if applied inside backward.
+    - `blocks`: trains a layer at a time (BAdam). `low_rank`: rank of the projected states (GaLore).
     """
 
     name: str
@@ -59,13 +59,16 @@ OPTIMIZERS: tuple[tuple[str, Optimizer], ...] = (
     (r"schedule_free", Optimizer(name="schedule_free", states=2, temporary=1)),
     (r"fused|apex|bnb|anyprecision|npu", Optimizer(name="adamw_fused")),
 )
-"""First match wins. 8-bit: 1 byte a state and a float32 scale a block of 256 (bitsandbytes); torchao's 4-bit: blocks of 128.
-Adafactor keeps a row and a column a matrix (transformers/optimization.py); Adam-mini one first moment (arXiv 2406.16793);
-LOMO and GaLore's layer-wise form apply each gradient in backward (arXiv 2306.09782, 2403.03507)."""
+"""Pattern of `optim` -> its memory; the first match wins.
+
+- 8-bit: a byte per state, a float32 scale per block of 256 (bitsandbytes); 4-bit: blocks of 128 (torchao).
+- Adafactor: a row and a column per matrix (transformers/optimization.py). Adam-mini: a first moment (arXiv 2406.16793).
+- LOMO and layer-wise GaLore apply each gradient in backward (arXiv 2306.09782, 2403.03507).
+"""
 
 
 def read(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Optimizer:
-    """The optimizer that LLaMA-Factory builds (train/trainer_utils.py, create_custom_optimizer), else transformers' `optim`."""
+    """The optimizer LLaMA-Factory creates (train/trainer_utils.py, create_custom_optimizer), else transformers' `optim`."""
     on = {name for name in ("galore", "apollo", "badam", "adam_mini", "muon") if _on(config.get(f"use_{name}"))}
     if "galore" in on or "apollo" in on:
         name = "galore" if "galore" in on else "apollo"
@@ -88,9 +91,9 @@ def read(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Optimizer:
 
 
 def fused_by_default(facts: Mapping[str, Any]) -> bool:
-    """Whether `optim` is adamw_torch_fused where the file does not say: transformers from 4.57 on with torch from 2.8 on.
+    """Whether `optim` defaults to adamw_torch_fused: transformers >= 4.57 with torch >= 2.8.
 
-    Versions that are not known are taken as those of LLaMA-Factory 0.9.5, which are new enough.
+    Unknown versions count as new enough, as LLaMA-Factory 0.9.5 installs them.
     """
     return _at_least(facts.get("versions.torch"), (2, 8)) and _at_least(facts.get("versions.transformers"), (4, 57))
 

@@ -1,4 +1,4 @@
-"""Terms and phases: what is alive at which moment of a training step; the peak is the highest moment, not the sum of all terms."""
+"""Memory terms and the phases of a training step in which they are alive. The run's peak is the highest phase, not the sum of terms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from doctor.memory.shapes import Shape
 
 
 def terms_of(plan: Setup, shape: Shape, trained: static.Trained) -> dict[str, float]:
-    """Every term in bytes on one GPU; not all of them are alive at the same time."""
+    """Every term in bytes per GPU; not all are alive at the same time."""
     tokens, layers = plan.tokens, plan.trainable_layers
     kept = activations.checkpoint_per_layer(plan, shape) if plan.checkpointing else activations.saved_per_layer(plan, shape)
     on_host = plan.checkpointing and plan.checkpoints_on_host
@@ -38,10 +38,10 @@ def terms_of(plan: Setup, shape: Shape, trained: static.Trained) -> dict[str, fl
 
 
 def _autocast_copies(plan: Setup, shape: Shape, trained: static.Trained) -> tuple[float, float, float]:
-    """16-bit copies that autocast makes of float32 weights, alive in forward, at the loss and in backward.
+    """Bytes of autocast's 16-bit copies of float32 weights in forward, at the loss and in backward.
 
-    The cache keeps every copy until forward ends (autocast_mode.cpp); after that the graph keeps what backward needs: the head's,
-    and a layer's while it is recomputed, or without checkpointing all of them.
+    The cache keeps every copy until forward ends (autocast_mode.cpp). Afterwards the graph keeps what backward needs: all copies, or
+    with checkpointing the head's copy at the loss and the recomputed layer's copy in backward.
     """
     if not plan.autocast or plan.sharding not in ("none", "ddp"):
         return 0.0, 0.0, 0.0
@@ -54,10 +54,7 @@ def _autocast_copies(plan: Setup, shape: Shape, trained: static.Trained) -> tupl
 
 
 def peaks_of(plan: Setup, shape: Shape, trained: static.Trained, terms: Mapping[str, float]) -> dict[str, float]:
-    """The peak of each phase in bytes; the run's peak is the highest, not the sum.
-
-    With accumulation the gradients of earlier micro batches are alive from the second one on.
-    """
+    """The peak of each phase in bytes. With accumulation, gradients of earlier micro batches are alive in every phase."""
     engine = sum(terms[name] for name in ("weights", "adapters", "optimizer", "reference_models", "stray_embedding", "buckets"))
     base = engine + terms["gathered_weights"]
     earlier = terms["gradients"] if plan.accumulates else 0.0
@@ -81,23 +78,23 @@ def peaks_of(plan: Setup, shape: Shape, trained: static.Trained, terms: Mapping[
 
 
 def _gradients_at_first_layer(plan: Setup, shape: Shape, trained: static.Trained, gradients: float) -> float:
-    """Gradients that exist while the first layer is worked on: its own and an untied embedding's are still to come."""
+    """Bytes of gradients during the first layer's backward: all except its own and an untied embedding's."""
     if not plan.optimizer.gradients:
         return float(plan.master_bytes * shape.largest_linear)
     if plan.method != "full" or not trained.own:
         return gradients
-    layer = shape.attention + (shape.matrices - 1) * shape.mlp_params / shape.matrices  # down_proj's is there already
+    layer = shape.attention + (shape.matrices - 1) * shape.mlp_params / shape.matrices  # down_proj already has its gradient
     missing = layer + (0 if shape.tied else shape.embedding)
     return gradients * max(0.0, 1 - missing / trained.own)
 
 
 def _head_gradient(plan: Setup, shape: Shape) -> float:
-    """The head's gradient is the first to be there, and stays."""
+    """Bytes of the head's gradient, which is computed first and kept."""
     return float(plan.master_bytes * shape.embedding) if plan.method == "full" and plan.sharding in ("none", "ddp") else 0.0
 
 
 def _tied_sum(plan: Setup, shape: Shape) -> float:
-    """A tied embedding has two gradients, and their sum is a third tensor (torch/csrc/autograd/input_buffer.cpp)."""
+    """Bytes of the sum of a tied embedding's two gradients, a third tensor (torch/csrc/autograd/input_buffer.cpp)."""
     return 2.0 * plan.master_bytes * shape.embedding if plan.method == "full" and shape.tied and not plan.sharded_params else 0.0
 
 

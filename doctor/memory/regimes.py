@@ -1,4 +1,4 @@
-"""How far the estimate may be trusted: the interval that measured runs of the same kind stayed in."""
+"""Uncertainty of the estimate: measured over predicted peak, per kind of run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from doctor.memory.shapes import Shape
 
 
 class Regime(msgspec.Struct, frozen=True):
-    """A kind of run: measured peak over predicted peak lies between `low` and `high`."""
+    """A kind of run whose measured peak / predicted peak lies between `low` and `high`."""
 
     name: str
     low: float
@@ -18,7 +18,9 @@ class Regime(msgspec.Struct, frozen=True):
 
 
 UNMEASURED = "no published measurement of this kind of run was at hand: the interval is a judgement"
+"""Note of a regime without measurements, shown to users."""
 
+# Intervals: measured / predicted in published tables (docs/memory-model.md); those with UNMEASURED are judgements.
 SINGLE = Regime("one GPU, dense", 0.96, 1.05)
 FSDP_FULL = Regime("FSDP, full", 0.94, 1.05)
 FSDP_ADAPTERS = Regime("FSDP, adapters", 0.92, 1.08)
@@ -34,7 +36,7 @@ EAGER = Regime("eager attention", 0.85, 1.15, (UNMEASURED,))
 
 
 def regime_of(setup: Setup, shape: Shape) -> Regime:
-    """The widest regime that a setup falls into. Intervals: measured over predicted in published tables (docs/memory-model.md)."""
+    """The regime of a setup; of several that apply the least certain."""
     if setup.stack.startswith("litgpt"):
         return LITGPT
     if setup.offload or setup.zero.offload_optimizer or setup.zero.offload_params:

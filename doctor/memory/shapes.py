@@ -1,4 +1,4 @@
-"""Model shapes: the sizes that decide memory, from a config.json, from rules/models.yaml, or not at all."""
+"""Model shapes: the sizes that determine memory, read from a model's config.json. Unknown models raise; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from doctor.errors import DoctorError
 
 
 class UnknownShape(DoctorError):
-    """The model's sizes are not known, so nothing is estimated: guessing a size would be guessing the answer."""
+    """The model's sizes are not known, so memory cannot be estimated."""
 
 
 class Vision(msgspec.Struct, frozen=True):
-    """A vision tower: `params` of tower and projector; patches are `patch` pixels wide, `merge` x `merge` of them make one token."""
+    """A vision tower. `params` includes the projector; `patch` is in pixels; `merge` x `merge` patches become a token."""
 
     params: float
     hidden: int
@@ -26,12 +26,13 @@ class Vision(msgspec.Struct, frozen=True):
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes of a decoder, named as in Hugging Face configs but shorter. `gated`: three MLP matrices (SwiGLU), else two.
+    """Sizes of a decoder; names shortened from Hugging Face configs.
 
-    `experts` counts the routed experts of a layer (0: dense), `active` those that a token visits, `expert_intermediate` their width,
-    `shared_intermediate` the width of always-active experts, `dense_layers` the first layers that stay dense.
-    `attention_params` replaces the usual four projections where a layer has others (multi-head latent attention).
-    `extra_params` counts what fits nowhere else (per-layer embeddings and the like).
+    - `gated`: three MLP matrices (SwiGLU); otherwise two.
+    - `experts`: routed experts per layer (0: dense); `active`: experts per token; `expert_intermediate`: width of an expert.
+    - `shared_intermediate`: width of the always-active experts; `dense_layers`: leading layers without experts.
+    - `attention_params`: attention parameters per layer if not the usual four projections (multi-head latent attention).
+    - `extra_params`: everything else, for example per-layer embeddings.
     """
 
     hidden: int
@@ -68,19 +69,19 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def attention(self) -> int:
-        """Linear parameters of one layer's attention."""
+        """Linear parameters of attention, per layer."""
         if self.attention_params is not None:
             return self.attention_params
         return self.hidden * (2 * self.q + 2 * self.kv)
 
     @property
     def matrices(self) -> int:
-        """Matrices of one MLP."""
+        """Matrices per MLP."""
         return 3 if self.gated else 2
 
     @property
     def router(self) -> int:
-        """Parameters of one layer's expert router."""
+        """Parameters of the expert router, per layer."""
         return self.hidden * self.experts
 
     @property
@@ -90,21 +91,21 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def mlp_width(self) -> int:
-        """Width of all MLPs of one layer that a token passes: the activations of a layer are as wide."""
+        """Summed width of the MLPs a token passes in a layer: the width of its MLP activations."""
         if not self.experts:
             return self.intermediate
         return self.active * self.expert_intermediate + self.shared_intermediate
 
     @property
     def mlp_params(self) -> int:
-        """Linear parameters of the MLPs of the largest kind of layer."""
+        """Linear parameters of the MLPs in a layer; in a mixture of experts, in a layer with experts."""
         if not self.experts:
             return self.matrices * self.hidden * self.intermediate
         return self.matrices * self.hidden * (self.experts * self.expert_intermediate + self.shared_intermediate)
 
     @property
     def linear(self) -> int:
-        """Parameters of linear layers inside the decoder layers: what k-bit loading quantises, the router left out."""
+        """Parameters of the linears in the decoder layers without the router: what k-bit loading quantises."""
         dense = (self.layers - self.moe_layers) * self.matrices * self.hidden * self.intermediate
         return self.layers * self.attention + dense + self.moe_layers * self.mlp_params
 
@@ -120,12 +121,12 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def head(self) -> int:
-        """Parameters of a separate output head; 0 where it is tied to the embedding."""
+        """Parameters of the output head; 0 if tied to the embedding."""
         return 0 if self.tied else self.vocab * self.hidden
 
     @property
     def small(self) -> float:
-        """What is neither linear nor embedding: norms, biases, routers and extras."""
+        """Parameters of norms, biases, routers and extras: neither linear nor embedding."""
         norms = (2 * self.layers + 1) * self.hidden
         biases = self.layers * (self.q + 2 * self.kv) if self.attention_bias else 0
         return norms + biases + self.moe_layers * self.router + self.extra_params
@@ -137,25 +138,25 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def params(self) -> float:
-        """All parameters, the vision tower too."""
+        """All parameters including the vision tower."""
         return self.text_params + (self.vision.params if self.vision else 0)
 
     @property
     def largest_linear(self) -> int:
-        """The largest single matrix inside a layer, in parameters."""
+        """Parameters of the largest matrix in a layer."""
         width = max(self.intermediate if self.moe_layers < self.layers else 0, self.expert_intermediate, self.shared_intermediate)
         return self.hidden * max(width, self.q)
 
 
 def from_config(raw: Mapping[str, Any]) -> Shape:
-    """The shape that a Hugging Face config.json describes. Raises UnknownShape naming the key that is missing."""
+    """The shape of a Hugging Face config.json. Raises UnknownShape with the missing key."""
     text = next((raw[key] for key in ("text_config", "llm_config", "language_config") if isinstance(raw.get(key), Mapping)), None)
     body: Mapping[str, Any] = {**raw, **text} if isinstance(text, Mapping) else raw
     hidden = _size(body, "hidden_size", "n_embd", "d_model")
     layers = _size(body, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
     heads = _size(body, "num_attention_heads", "n_head", "n_heads")
     kind = str(body.get("model_type", ""))
-    if kind in OTHER_LAYERS or "linear_attention" in str(body.get("layer_types")):
+    if kind in UNSUPPORTED_TYPES or "linear_attention" in str(body.get("layer_types")):
         raise UnknownShape(f"models of type {kind!r} have layers that are not modelled: cannot estimate memory")
     intermediate = _optional(body, "intermediate_size", "ffn_hidden_size", "n_inner") or 4 * hidden
     if kind == "qwen":
@@ -168,8 +169,8 @@ def from_config(raw: Mapping[str, Any]) -> Shape:
         head_dim=_head_dim(body) or hidden // heads,
         intermediate=intermediate,
         vocab=_size(body, "vocab_size", "padded_vocab_size"),
-        tied=bool(raw.get("tie_word_embeddings", body.get("tie_word_embeddings", _tied_by_default(kind)))),
-        gated=kind not in PLAIN_MLP,
+        tied=bool(raw.get("tie_word_embeddings", body.get("tie_word_embeddings", kind in TIED_TYPES))),
+        gated=kind not in PLAIN_MLP_TYPES,
         attention_bias=bool(body.get("attention_bias", body.get("use_bias", kind in BIASED_TYPES))),
         attention_params=_latent_attention(body, hidden, heads),
         softcap=body.get("final_logit_softcapping") is not None,
@@ -180,26 +181,22 @@ def from_config(raw: Mapping[str, Any]) -> Shape:
     return msgspec.structs.replace(shape, **_experts(body, layers, intermediate))
 
 
-OTHER_LAYERS = """
+UNSUPPORTED_TYPES = """
 mamba mamba2 jamba falcon_h1 falcon_mamba lfm2 lfm2_moe granitemoehybrid bamba zamba2 qwen3_next rwkv mllama dbrx
-""".split()  # noqa: SIM905 (a list of 14 lines says no more)
-"""State-space, convolution and cross-attention layers: what they keep is not counted here."""
+""".split()  # noqa: SIM905 (shorter than a list of 14 lines)
+"""Model types with state-space, convolution or cross-attention layers, whose activations are not modelled."""
 
-PLAIN_MLP = ("phi", "gpt_neox", "gpt_bigcode", "falcon", "bloom", "gpt2", "starcoder2", "opt", "gptj", "nemotron")
+PLAIN_MLP_TYPES = ("phi", "gpt_neox", "gpt_bigcode", "falcon", "bloom", "gpt2", "starcoder2", "opt", "gptj", "nemotron")
 """Model types whose MLP has two matrices (transformers' modeling files)."""
 
 
 BIASED_TYPES = ("qwen", "qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl")
-"""Model types whose q, k, v have biases though their configs do not say so."""
+"""Model types with biases in q, k and v that their configs do not mention (transformers' modeling files)."""
 
 TIED_TYPES = """
 gemma gemma2 gemma3 gemma3_text cohere cohere2 bloom gpt2 gpt_bigcode opt granite starcoder2 falcon minicpm
-""".split()  # noqa: SIM905 (a list of 14 lines says no more)
-
-
-def _tied_by_default(kind: str) -> bool:
-    """transformers ties embeddings unless a config says otherwise; these families' config classes say otherwise."""
-    return kind in TIED_TYPES
+""".split()  # noqa: SIM905 (shorter than a list of 14 lines)
+"""Model types whose config class in transformers defaults to `tie_word_embeddings: true`."""
 
 
 def _size(raw: Mapping[str, Any], *names: str) -> int:
@@ -218,7 +215,7 @@ def _optional(raw: Mapping[str, Any], *names: str) -> int | None:
 
 
 def _head_dim(raw: Mapping[str, Any]) -> int | None:
-    """Width of one head's query and key where the config tells; with latent attention its two parts together."""
+    """Width of a query head, if the config has it; with latent attention the sum of its two parts."""
     latent = _optional(raw, "qk_nope_head_dim")
     return latent + (_optional(raw, "qk_rope_head_dim") or 0) if latent else _optional(raw, "head_dim", "kv_channels")
 
@@ -261,7 +258,7 @@ def _experts(raw: Mapping[str, Any], layers: int, intermediate: int) -> dict[str
 
 
 def _vision(raw: Any) -> Vision | None:
-    """A vision tower from its config: attention and MLP of every block, a patch embedding, and a projector as wide as one MLP."""
+    """The vision tower of a config: attention and MLP per block, patch embedding, and a two-layer projector."""
     if not isinstance(raw, Mapping):
         return None
     hidden, layers = _optional(raw, "hidden_size", "embed_dim", "width"), _optional(raw, "num_hidden_layers", "depth", "layers")

@@ -1,6 +1,6 @@
-"""What stays on a GPU whatever the batch: weights, adapters, gradients, optimizer states, and the buffers of the sharding engines.
+"""Memory that does not depend on the batch: weights, adapters, gradients, optimizer states, buffers of DDP, FSDP and DeepSpeed.
 
-Every function returns bytes on one GPU. Element counts come from `Shape`, widths and sharding from `Setup`.
+Every function returns bytes per GPU. Element counts come from `Shape`, dtypes and sharding from `Setup`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,29 @@ BYTES_PER_LINEAR = {
     "eetq8": 1.02,
     "aqlm": 0.26,
 }
-"""Bytes a quantised parameter: codes and scales. nf4 double quantisation: 4 bits, an 8-bit scale each 64, a float32 each 256 of those
-(QLoRA, arXiv 2305.14314, section 3); int8: 8 bits and a float32 scale a row; GPTQ and AWQ: 4 or 8 bits, a 16-bit scale and a packed
-zero a group of 128; HQQ: 16-bit scale and zero a group of 64."""
+"""Bytes per quantised parameter: codes and scales.
+
+- nf4 with double quantisation: 4 bits, an 8-bit scale per 64 values, a float32 per 256 scales (QLoRA, arXiv 2305.14314, section 3).
+- int8: 8 bits, a float32 scale per row.
+- GPTQ, AWQ: 4 or 8 bits, a 16-bit scale and a packed zero point per group of 128.
+- HQQ: a 16-bit scale and zero point per group of 64.
+"""
 
 
-ONE_QKV = "phi3 chatglm baichuan qwen internlm2 falcon gpt_neox bloom gpt2 gpt_bigcode".split()  # noqa: SIM905
-ONE_GATE_UP = "phi3 glm glm4 chatglm".split()  # noqa: SIM905
-"""Model types whose code has one linear for q, k and v, or for gate and up: `all` adapts it as one."""
+FUSED_QKV_TYPES = "phi3 chatglm baichuan qwen internlm2 falcon gpt_neox bloom gpt2 gpt_bigcode".split()  # noqa: SIM905
+"""Model types with a single linear for q, k and v (transformers' modeling files); `lora_target: all` gives it a single adapter."""
+
+FUSED_GATE_UP_TYPES = "phi3 glm glm4 chatglm".split()  # noqa: SIM905
+"""The same for gate and up."""
 
 
 class Trained:
-    """How many parameters of a setup are trained, in all and by kind. `adapter` counts low-rank matrices, `copies` trained copies of
-    embedding and head (`additional_target`), `own` the model's own weights (full, freeze)."""
+    """Number of trained parameters.
+
+    - `adapter`: low-rank matrices.
+    - `copies`: trained copies of embedding and head (`additional_target`).
+    - `own`: the model's own weights (full, freeze).
+    """
 
     def __init__(self, setup: Setup, shape: Shape) -> None:
         self.adapter = 0.0 if setup.full else adapter_params(setup, shape)
@@ -51,7 +61,7 @@ class Trained:
 
 
 def adapted_linears(setup: Setup, shape: Shape) -> list[tuple[int, int, int]]:
-    """(inputs, outputs, how many of them in one layer) of every linear that gets an adapter."""
+    """(input width, output width, count per layer) of every linear that gets an adapter."""
     h, q, kv = shape.hidden, shape.q, shape.kv
     attention = {"q_proj": [(h, q, 1)], "k_proj": [(h, kv, 1)], "v_proj": [(h, kv, 1)], "o_proj": [(q, h, 1)]}
     wide, narrow = _mlp_linears(setup, shape)
@@ -76,9 +86,11 @@ def adapted_linears(setup: Setup, shape: Shape) -> list[tuple[int, int, int]]:
     merged |= dict.fromkeys(("c_attn", "query_key_value", "W_pack", "wqkv", "Wqkv"), merged["qkv_proj"])
     if setup.lora_targets[0].startswith("all"):
         inward = (
-            merged["qkv_proj"] if shape.type in ONE_QKV else [linear for name in ("q_proj", "k_proj", "v_proj") for linear in every[name]]
+            merged["qkv_proj"]
+            if shape.type in FUSED_QKV_TYPES
+            else [linear for name in ("q_proj", "k_proj", "v_proj") for linear in every[name]]
         )
-        upward = merged["gate_up_proj"] if shape.type in ONE_GATE_UP else mlp["gate_proj"] + mlp["up_proj"]
+        upward = merged["gate_up_proj"] if shape.type in FUSED_GATE_UP_TYPES else mlp["gate_proj"] + mlp["up_proj"]
         return [*inward, *attention["o_proj"], *upward, *mlp["down_proj"]]
     known = {**every, **merged}
     return [linear for name in setup.lora_targets for linear in known.get(name.rpartition(".")[2], [])]
@@ -95,11 +107,11 @@ def _mlp_linears(setup: Setup, shape: Shape) -> tuple[list[tuple[int, int, int]]
 
 
 def adapter_params(setup: Setup, shape: Shape) -> float:
-    """Parameters of all LoRA matrices: rank x (inputs + outputs) of every adapted linear; a magnitude per output with DoRA."""
+    """Parameters of all LoRA matrices: rank * (inputs + outputs) per adapted linear. DoRA adds a magnitude per output."""
     linears = adapted_linears(setup, shape)
-    one_layer = sum(count * (setup.lora_rank * (i + o) + (o if setup.dora else 0)) for i, o, count in linears)
+    per_layer = sum(count * (setup.lora_rank * (i + o) + (o if setup.dora else 0)) for i, o, count in linears)
     head = setup.lora_rank * (shape.hidden + shape.vocab) if setup.lora_targets[0].endswith("head") else 0
-    return shape.layers * one_layer + head
+    return shape.layers * per_layer + head
 
 
 def _copied_params(setup: Setup, shape: Shape) -> float:
@@ -116,21 +128,21 @@ def _own_params(setup: Setup, shape: Shape) -> float:
 
 
 def quantised_weights(shape: Shape, quantized: str, small_bytes: int, *, double_quant: bool = True, packed: bool = False) -> float:
-    """Bytes of a loaded model: linears inside the layers at the quantised width, embeddings, head, norms at `small_bytes`.
+    """Bytes of a loaded model: linears of the layers at the quantised width; embedding, head and norms at `small_bytes`.
 
-    `packed` experts are not linears: what quantises on loading leaves them at 16 bits.
+    `packed`: the experts are 3-D parameters, not linears, so quantisation at load time leaves them at 16 bits.
     """
     width = BYTES_PER_LINEAR.get("nf4 single" if quantized == "nf4" and not double_quant else quantized, 2.0)
     vision = (shape.vision.params if shape.vision else 0) * width
-    passed_by = shape.expert_params if packed and not quantized.startswith(("gptq", "awq")) else 0
-    return (shape.linear - passed_by) * width + 2 * passed_by + (shape.embedding + shape.head + shape.small) * small_bytes + vision
+    skipped = shape.expert_params if packed and not quantized.startswith(("gptq", "awq")) else 0
+    return (shape.linear - skipped) * width + 2 * skipped + (shape.embedding + shape.head + shape.small) * small_bytes + vision
 
 
 def weights(setup: Setup, shape: Shape, trained: Trained) -> float:
-    """The model's own weights. Under full tuning with autocast LLaMA-Factory casts what is trained to float32 (model/adapter.py)."""
+    """The model's own weights. In full tuning with autocast LLaMA-Factory casts trained weights to float32 (model/adapter.py)."""
     if setup.quantized:
         whole = quantised_weights(shape, setup.quantized, setup.small_bytes, double_quant=setup.double_quant, packed=setup.packed_experts)
-        if setup.stack.startswith("litgpt"):  # it quantises every linear, the head too
+        if setup.stack.startswith("litgpt"):  # litgpt quantises the head too
             whole -= shape.head * (setup.small_bytes - BYTES_PER_LINEAR["nf4"])
         return _sharded(whole, setup)
     if setup.full:
@@ -148,14 +160,14 @@ def _sharded(whole: float, setup: Setup) -> float:
 
 
 def adapters(setup: Setup, trained: Trained) -> float:
-    """LoRA matrices and trained copies: float32 in LLaMA-Factory unless pure_bf16, 2 bytes under DeepSpeed's own mixed precision."""
+    """LoRA matrices and trained copies: float32 in LLaMA-Factory unless pure_bf16; 16 bits in DeepSpeed's mixed precision."""
     width = 2 if setup.zero_stage else setup.adapter_bytes
     whole = (trained.adapter + trained.copies) * width
     return whole / (setup.world if setup.sharded_params else 1)
 
 
 def gradients(setup: Setup, shape: Shape, trained: Trained) -> float:
-    """Gradients when the optimizer steps. ZeRO-1/2 (DeepSpeed, stage_1_and_2.py) hold a float32 copy of their partition at the step."""
+    """Gradients during the optimizer step. ZeRO-1/2 add a float32 copy of the rank's partition (DeepSpeed, stage_1_and_2.py)."""
     if setup.optimizer.gradients == 0:
         return float(max(shape.largest_linear, shape.embedding)) * _width(setup)
     count = _block(shape, trained) if setup.optimizer.blocks else trained.total
@@ -172,9 +184,10 @@ def gradients(setup: Setup, shape: Shape, trained: Trained) -> float:
 
 
 def optimizer(setup: Setup, shape: Shape, trained: Trained) -> float:
-    """Optimizer states; under ZeRO also the float32 master weights of this rank's partition.
+    """Optimizer states; with ZeRO also the float32 master weights of the rank's partition.
 
-    Paged states are managed memory (bitsandbytes/optim/optimizer.py, get_state_buffer): not PyTorch's, and moved out under pressure.
+    Paged states count as 0: they are CUDA managed memory outside PyTorch's allocator, evicted to the host under pressure
+    (bitsandbytes/optim/optimizer.py, get_state_buffer).
     """
     if offloads_optimizer(setup) or (setup.optimizer.paged and not setup.zero_stage):
         return 0.0
@@ -189,16 +202,16 @@ def optimizer(setup: Setup, shape: Shape, trained: Trained) -> float:
 
 
 def _low_rank_states(setup: Setup, shape: Shape, trained: Trained) -> float:
-    """GaLore and APOLLO: a projector and two states of rank x the longer side a linear (arXiv 2403.03507, table 1), Adam for the rest."""
+    """GaLore, APOLLO: per linear a projector and two states of rank * longer side (arXiv 2403.03507, table 1); Adam for the rest."""
     rank, width = setup.optimizer.low_rank, _width(setup)
     linears = adapted_linears(msgspec.structs.replace(setup, lora_targets=("all",)), shape)
-    one_layer = sum(count * rank * (min(i, o) + 2 * max(i, o)) for i, o, count in linears)
+    per_layer = sum(count * rank * (min(i, o) + 2 * max(i, o)) for i, o, count in linears)
     rest = max(0.0, trained.total - shape.linear)
-    return width * (setup.trainable_layers * one_layer + 2 * rest)
+    return width * (setup.trainable_layers * per_layer + 2 * rest)
 
 
 def step_temporary(setup: Setup, shape: Shape, trained: Trained) -> float:
-    """What the optimizer needs on top while it steps."""
+    """Temporary tensors of the optimizer step."""
     kind = setup.optimizer
     if offloads_optimizer(setup):
         return 0.0
@@ -214,24 +227,25 @@ def step_temporary(setup: Setup, shape: Shape, trained: Trained) -> float:
 
 
 def offloads_optimizer(setup: Setup) -> bool:
-    """Whether optimizer states live in host memory."""
+    """Whether optimizer states are kept in host memory."""
     return setup.zero.offload_optimizer or (setup.offload and setup.sharding != "none")
 
 
 def _width(setup: Setup) -> int:
-    """Bytes of one trained parameter."""
+    """Bytes per trained parameter."""
     return setup.master_bytes if setup.full else setup.adapter_bytes
 
 
 def _block(shape: Shape, trained: Trained) -> float:
-    """BAdam trains one layer at a time, then embedding and head (arXiv 2404.02827): the larger of the two."""
+    """Parameters of BAdam's largest block: a layer, or the embedding (arXiv 2404.02827)."""
     return min(trained.total, max((shape.text_params - shape.embedding - shape.head) / shape.layers, float(shape.embedding)))
 
 
 def buckets(setup: Setup, trained: Trained) -> float:
-    """DeepSpeed's contiguous gradient buffers, 2 bytes an element, two of them when communication overlaps (ZeRO-1/2).
+    """Gradient buckets of DDP and ZeRO-1/2.
 
-    DDP's buckets hold every gradient a second time (gradient_as_bucket_view is off in accelerate).
+    - DDP: a second copy of every gradient (accelerate leaves gradient_as_bucket_view off).
+    - ZeRO-1/2: a contiguous buffer, 2 bytes per element; two buffers with `overlap_comm`.
     """
     if setup.sharding == "ddp":
         return trained.total * _width(setup)
@@ -241,8 +255,11 @@ def buckets(setup: Setup, trained: Trained) -> float:
 
 
 def gathered(setup: Setup, shape: Shape) -> float:
-    """Weights put together for as long as the step computes: FSDP's root unit (embedding and head) in 16 bits; under ZeRO-3 what
-    stage3_max_live_parameters allows, at most two layers, the head and one prefetch bucket."""
+    """Gathered weights during forward and backward.
+
+    - FSDP: the root unit (embedding and head) in 16 bits.
+    - ZeRO-3: two layers, the head and a prefetch bucket, at most stage3_max_live_parameters.
+    """
     if setup.sharding == "fsdp":
         return 2.0 * (shape.embedding + shape.head)
     if setup.zero_stage == 3:
@@ -251,7 +268,7 @@ def gathered(setup: Setup, shape: Shape) -> float:
 
 
 def gathered_layers(setup: Setup, shape: Shape) -> float:
-    """What FSDP gathers in backward on top: the layer at work and the prefetched one, and under full tuning one layer's gradient."""
+    """Layers FSDP gathers in backward: the current and the prefetched layer; in full tuning also a layer's gradient."""
     if setup.sharding != "fsdp":
         return 0.0
     width = BYTES_PER_LINEAR.get(setup.quantized, 2.0)
@@ -263,12 +280,12 @@ def _layer_params(shape: Shape) -> int:
 
 
 def trained_by_accident(setup: Setup, shape: Shape) -> float:
-    """litgpt's QLoRA replaces the embedding by one that requires gradients and keeps the old one: 2 + 2 bytes (finetune/lora.py, main)."""
+    """litgpt's QLoRA keeps the old embedding next to a new trainable embedding: 2 + 2 bytes (finetune/lora.py, main)."""
     return 4.0 * shape.embedding if setup.stack.startswith("litgpt") and setup.quantized else 0.0
 
 
 def reference_model(setup: Setup, shape: Shape) -> float:
-    """A second model for DPO, KTO or PPO, and PPO's reward model; evaluation copies are loaded in 16 bits, or 4 where asked."""
+    """The reference model of DPO, KTO and PPO, and PPO's reward model; 16 bits, or 4 if configured."""
     share = setup.world if setup.zero_stage == 3 or setup.sharding == "fsdp" else 1
-    one = quantised_weights(shape, setup.reference_quantized, 2) / share
-    return one * ((setup.reference == "model") + setup.reward_model)
+    per_model = quantised_weights(shape, setup.reference_quantized, 2) / share
+    return per_model * ((setup.reference == "model") + setup.reward_model)

@@ -1,4 +1,4 @@
-"""Options and launch settings out of command lines: a shell script, or the command that somebody pasted above the log."""
+"""Read options and launch settings from command lines: shell scripts, or a command pasted above a log."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from doctor.readers.values import option_value
 from doctor.support.lazy_regex import lazy_compile
 
 _HEAD = 256 << 10
-"""Bytes at the beginning of a log in which a pasted command is searched for."""
+"""Bytes at the start of a log searched for a pasted command."""
+
 _MAX_COMMAND = 50_000
-"""Characters of a command with its continuation lines."""
+"""Maximum characters of a command with its continuation lines; longer text is no command."""
+
 _TRAINERS = ("llamafactory-cli", "train_bash.py", "train.py", "llamafactory.launcher", "launcher.py", "cli_demo.py", "export_model",
              "lmf ", "train_sft.py", "src/train", "finetune", "swift ")  # fmt: skip
+"""Parts of words that show a training command."""
+
 _LAUNCHERS = (
     "torchrun",
     "deepspeed",
@@ -30,24 +34,35 @@ _LAUNCHERS = (
     "python",
     "swift",
 )
+"""Commands before the training script."""
+
 _LAUNCH_OPTIONS = {
     "nproc_per_node": "nproc_per_node", "nproc-per-node": "nproc_per_node", "num_gpus": "nproc_per_node", "num_processes": "num_processes",
     "nnodes": "nnodes", "num_nodes": "nnodes", "num_machines": "nnodes", "node_rank": "node_rank", "config_file": "accelerate.config",
     "include": "include", "master_port": "master_port", "rdzv_endpoint": "rdzv_endpoint",
 }  # fmt: skip
-"""Option of torchrun, deepspeed or accelerate -> fact; not an option of the training."""
+"""Launcher option (torchrun, deepspeed, accelerate) -> fact. These are not training options."""
+
 _ASSIGNED = lazy_compile(r"([A-Z][A-Z0-9_]{2,})=(.*)", re.S)
+"""An environment variable set before a command."""
+
 _OPTION = lazy_compile(r"--([A-Za-z][\w-]*)(?:=(.*))?", re.S)
+"""An option of a command."""
+
 _KNOWN = lazy_compile(
     r"--(?:stage|do_train|model_name_or_path|finetuning_type|per_device_train_batch_size|learning_rate|dataset|template|output_dir|"
     r"lora_target|lora_rank|cutoff_len|quantization_bit|deepspeed|gradient_accumulation_steps|num_train_epochs|do_predict)\b"
 )
+"""Options only LLaMA-Factory has, or that identify a training in combination."""
+
 _YAML_ARGUMENT = lazy_compile(r"\S+\.(?:ya?ml|json)$")
+"""A config file given as argument."""
+
 _PROMPT = lazy_compile(r"^\s*(?:\([\w.-]+\)\s*)?(?:[\w.-]+@[\w.-]+[:\s][^$#]{0,200}[$#]|[$>+]{1,4}|!|%)\s+(?=\S)")
 
 
 class Command(ReaderBase):
-    """Runs nothing: words are split as a shell does; variables are replaced only if the script assigns them."""
+    """Parses commands without running them: splits words like a shell and replaces variables the script itself assigns."""
 
     kind = "command"
 
@@ -91,7 +106,7 @@ class Command(ReaderBase):
             yield ConfigSeen(where=where, values=values, origin="command")
 
     def _other_spellings(self, text: str, file: File) -> Iterator[Event]:
-        """A file named command.sh may hold options as JSON or as `key: value` pairs."""
+        """Options as JSON or as `key: value` pairs, which a file named command.sh may contain."""
         values: dict[str, Any] = {}
         whole = option_value(text.strip()) if text.lstrip().startswith("{") else None
         if isinstance(whole, dict):
@@ -105,7 +120,7 @@ class Command(ReaderBase):
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their continuations (`\\` and newline; a next line that begins with `--`)."""
+    """(line number, command) with continuation lines joined: after a trailing `\\`, or starting with `--`."""
     command, start = "", 0
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
@@ -128,7 +143,7 @@ def _words(line: str) -> list[str]:
 
 
 def _environment(words: list[str], variables: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The assignments before a command (also after `export`), and the command."""
+    """(variables assigned before a command or by `export`, words of the command)."""
     found: dict[str, str] = {}
     place = 0
     while place < len(words):
@@ -143,7 +158,7 @@ def _environment(words: list[str], variables: dict[str, str]) -> tuple[dict[str,
 
 
 def _expand(text: str, variables: dict[str, str]) -> str:
-    """`$NAME` of the same script; what is not known stays."""
+    """Replace `$NAME` by its value; unknown names stay."""
     return re.sub(r"\$\{?([A-Za-z_]\w*)\}?", lambda found: variables.get(found[1], found[0]), text) if "$" in text else text
 
 

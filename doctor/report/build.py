@@ -182,7 +182,7 @@ class ReportWriter:
         known = _lookup(scope)
 
         def written(words: Words) -> str:
-            filled = fill(text.in_language(words.lang), lambda name: _sayable(name, known(name), words))
+            filled = fill(text.get(words.lang), lambda name: _sayable(name, known(name), words))
             return resolve_josa(filled) if words.lang == "ko" else filled
 
         return self.texts.write(place, written)
@@ -221,7 +221,7 @@ class ReportWriter:
             return None
         known = self.guide.get(step)
         title = (
-            self.texts.write(place, lambda words: known.guide_ko if words.lang == "ko" else known.remedy.text.in_language(words.lang))
+            self.texts.write(place, lambda words: known.guide_ko if words.lang == "ko" else known.remedy.text.get(words.lang))
             if known
             else ""
         )

@@ -32,7 +32,7 @@ class TextWriter:
 
     def put(self, place: str, text: Text | None) -> str:
         """A text as it is; nothing is written as an empty text."""
-        return self.write(place, lambda words: text.in_language(words.lang)) if text else ""
+        return self.write(place, lambda words: text.get(words.lang)) if text else ""
 
     def translations(self) -> dict[str, dict[str, str]]:
         """The texts in the other languages, by language and place, sorted."""

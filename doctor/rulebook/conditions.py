@@ -1,8 +1,9 @@
-"""The one small language in which rules ask about config, facts and findings.
+"""The condition language of rules, over config, facts and run.
 
-A mapping: every line must hold. A list of mappings: any must hold. `not:`, `any:` and `all:` nest. A path begins with `config.`
-(effective value: given, else LLaMA-Factory's default), `fact.` or `run.`. A wanted value is a scalar (equal), a list (one of),
-or a mapping of the operators lt, le, gt, ge, ne, in, set, matches (regular expression, searched in the text of the value).
+- A mapping holds if all its entries hold; a list of mappings if any holds. `not:`, `any:` and `all:` nest.
+- A path starts with `config.` (effective value: the given value or LLaMA-Factory's default), `fact.` or `run.`.
+- A wanted value is a scalar (equal), a list (equal to any), or a mapping of the operators lt, le, gt, ge, ne, in, set, matches
+  (regular expression, searched in the value as text).
 """
 
 from __future__ import annotations
@@ -15,26 +16,35 @@ Condition = Mapping[str, Any] | list[Any]
 Scope = Mapping[str, Mapping[str, Any]]
 
 MISSING: Any = object()
+"""Result of `look_up` for a path without a value."""
+
 ROOTS = ("config", "fact", "run")
+"""First parts of a path."""
+
 _NESTING = ("not", "any", "all")
+"""Keys whose value is a condition or a list of conditions."""
+
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "lt": lambda a, b: a < b,
     "le": lambda a, b: a <= b,
     "gt": lambda a, b: a > b,
     "ge": lambda a, b: a >= b,
 }
+"""Operators that need a value; false if it is missing or not comparable."""
+
 OPERATORS = (*_ORDER, "ne", "in", "set", "matches")
+"""All operators."""
 
 
 def holds(condition: Condition, scope: Scope) -> bool:
-    """Whether `condition` is true in `scope` ({"config": {...}, "fact": {...}, "run": {...}}); an empty one is."""
+    """Whether `condition` is true in `scope` ({"config": {...}, "fact": {...}, "run": {...}}). An empty mapping is true."""
     if isinstance(condition, list):
         return any(holds(part, scope) for part in condition)
     return all(_line_holds(key, wanted, scope) for key, wanted in condition.items())
 
 
 def problems(condition: Any) -> Iterator[str]:
-    """What is wrong with the form of a condition, one sentence each; nothing if it is well-formed."""
+    """Yield a sentence per syntax error in a condition."""
     if isinstance(condition, list):
         for part in condition:
             yield from problems(part)
@@ -46,7 +56,7 @@ def problems(condition: Any) -> Iterator[str]:
 
 
 def paths(condition: Any) -> Iterator[str]:
-    """Every path (`config.lora_rank`) that a condition asks about."""
+    """Every path (`config.lora_rank`) in a condition."""
     if isinstance(condition, list):
         for part in condition:
             yield from paths(part)
@@ -59,7 +69,7 @@ def paths(condition: Any) -> Iterator[str]:
 
 
 def look_up(path: str, scope: Scope) -> Any:
-    """The value at `config.x`, `fact.a.b` or `run.y`; MISSING if there is none. Dots after the root belong to the name."""
+    """The value at `config.x`, `fact.a.b` or `run.y`, else MISSING. Dots after the first belong to the name."""
     root, _, name = path.partition(".")
     return scope.get(root, {}).get(name, MISSING)
 
@@ -75,12 +85,12 @@ def _line_holds(key: str, wanted: Any, scope: Scope) -> bool:
     if isinstance(wanted, Mapping):
         return all(_compare(value, operator, argument) for operator, argument in wanted.items())
     if isinstance(wanted, list):
-        return any(_equal(value, one) for one in wanted)
+        return any(_equal(value, choice) for choice in wanted)
     return _equal(value, wanted)
 
 
 def _equal(value: Any, wanted: Any) -> bool:
-    """Equality as YAML users mean it: a missing option equals null, and true is not 1."""
+    """Equality for YAML values: a missing option equals null; true does not equal 1."""
     if wanted is None:
         return value is MISSING or value is None
     return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
@@ -93,7 +103,7 @@ def _compare(value: Any, operator: str, argument: Any) -> bool:
     if operator == "ne":
         return not _equal(value, argument)
     if operator == "in":
-        return any(_equal(value, one) for one in argument)
+        return any(_equal(value, choice) for choice in argument)
     if absent:
         return False
     if operator == "matches":

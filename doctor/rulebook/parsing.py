@@ -1,4 +1,4 @@
-"""Rule files: YAML into the records of `doctor.rulebook`, with errors that name file and line."""
+"""Parse rule files (YAML) into the records of `doctor.rulebook`; errors name file and line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from doctor.rulebook.name_lists import expand
 from doctor.support.decoding import convert
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's safe loader, in C if available."""
 
 
 def read(sources: Sequence[Path], detectors: Mapping[str, Any] | None = None) -> Rulebook:
-    """All rules of these folders; guide.yaml and the shared remedies come from the first. Raises DoctorError on the first bad file."""
+    """All rules of these folders. guide.yaml and shared remedies come from the first folder. Raises DoctorError at the first bad file."""
     guide = _load_guide(sources[0] / "guide.yaml")
     shared = _shared_remedies(sources[0], guide)
     rules: dict[str, Rule] = {}
@@ -39,21 +40,21 @@ def read(sources: Sequence[Path], detectors: Mapping[str, Any] | None = None) ->
 
 def rule_files(folder: Path) -> Iterator[Path]:
     """The rule files of a folder (`<family>/<name>.yaml`), sorted."""
-    return (path for path in sorted(folder.glob("*/*.yaml")))
+    return iter(sorted(folder.glob("*/*.yaml")))
 
 
 def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]], parents: Mapping[str, Path] = MappingProxyType({})) -> Rule:
-    """One rule file. `shared` maps `use:` names to remedies, `parents` rule ids to files, for a `when:` that is inherited.
+    """Parse a rule file. Raises DoctorError with file and line.
 
-    Raises DoctorError naming file and line.
+    `shared`: remedies by `use:` name. `parents`: files by rule id, for an inherited `when:`.
     """
     raw, text = read_mapping(path)
     remedies = []
     for place, item in enumerate(raw.get("remedies") or []):
         for use in _each(item):
             remedies.append(_resolve(path, text, place, use, shared))
-    written_out = {"when": _when(path, raw, parents), "remedies": remedies, "witness": _witnesses(raw)}
-    rule: Rule = _convert({**raw, **written_out}, Rule, path, text)
+    resolved = {"when": _when(path, raw, parents), "remedies": remedies, "witness": _witnesses(raw)}
+    rule: Rule = _convert({**raw, **resolved}, Rule, path, text)
     expected = f"{path.parent.name}/{path.stem}"
     if rule.id != expected:
         raise DoctorError(f"{path}:{_line_of(text, ['id'])}: id is {rule.id!r}, but the file's place says {expected!r}")
@@ -64,38 +65,38 @@ def parse_rule(path: Path, shared: Mapping[str, Mapping[str, Any]], parents: Map
 
 
 def _when(path: Path, raw: Mapping[str, Any], parents: Mapping[str, Path]) -> Any:
-    """A rule's `when:`, or that of the first rule it refines (whose own may be inherited too). Raises DoctorError for a circle."""
-    passed = [path]
+    """A rule's `when:`, or that inherited from the first rule it refines, over several levels. Raises DoctorError for a cycle."""
+    chain = [path]
     while "when" not in raw:
         parent = parents.get(next(iter(raw.get("refines") or []), ""))
-        if parent is None or parent in passed:
+        if parent is None or parent in chain:
             raise DoctorError(f"{path}:1: no `when:`, and no rule under `refines:` to take it from")
-        passed.append(parent)
+        chain.append(parent)
         raw, _ = read_mapping(parent)
     try:
         return expand(raw["when"])
     except DoctorError as error:
-        line = _line_of(passed[-1].read_text(encoding="utf-8"), ["when"])
-        raise DoctorError(f"{passed[-1]}:{line}: {error}") from error
+        line = _line_of(chain[-1].read_text(encoding="utf-8"), ["when"])
+        raise DoctorError(f"{chain[-1]}:{line}: {error}") from error
 
 
 def _witnesses(raw: Mapping[str, Any]) -> Any:
-    """`- thread: o/r#1` is a mapping to YAML, `- "thread: o/r#1"` a text: both are the text."""
+    """The `witness` entries as text: YAML reads `- thread: o/r#1` as a mapping, `- "thread: o/r#1"` as a string."""
     given = raw.get("witness", [])
     if not isinstance(given, list):
         return given
-    return [": ".join(map(str, next(iter(one.items())))) if isinstance(one, dict) and len(one) == 1 else one for one in given]
+    return [": ".join(map(str, next(iter(item.items())))) if isinstance(item, dict) and len(item) == 1 else item for item in given]
 
 
 def _each(item: Any) -> list[Any]:
-    """`use: [a, b]` with the same overrides for each is one item for each name."""
+    """Expand `use: [a, b]` to an item per name, with the same overrides."""
     if isinstance(item, dict) and isinstance(item.get("use"), list):
         return [{**item, "use": name} for name in item["use"]]
     return [item]
 
 
 def _resolve(path: Path, text: str, place: int, item: Any, shared: Mapping[str, Mapping[str, Any]]) -> Any:
-    """A remedy given as `use: guide/memory/1` (or the bare string) with overrides, written out."""
+    """Expand a remedy given as `use: guide/memory/1`, or as the name alone, with its overrides."""
     if isinstance(item, str):
         item = {"use": item}
     if not isinstance(item, dict) or "use" not in item:
@@ -144,7 +145,7 @@ def _load_guide(path: Path) -> Guide | None:
 
 
 def _shared_remedies(folder: Path, guide: Guide | None) -> dict[str, Mapping[str, Any]]:
-    """`use:` name -> remedy as raw data: the guide's steps under guide/<section>/<step>, remedies.yaml under their own names."""
+    """`use:` name -> remedy as raw data: the guide's steps as guide/<section>/<step>, those of remedies.yaml by their names."""
     shared: dict[str, Mapping[str, Any]] = {}
     if guide is not None:
         for step in guide.steps:
@@ -160,7 +161,7 @@ def _shared_remedies(folder: Path, guide: Guide | None) -> dict[str, Mapping[str
 
 
 def read_mapping(path: Path) -> tuple[dict[str, Any], str]:
-    """The mapping in a YAML file, and its text. Raises DoctorError with the file's name."""
+    """Read a YAML file; return its mapping and its text. Raises DoctorError with the file's name."""
     try:
         text = path.read_text(encoding="utf-8")
         raw = yaml.load(text, LOADER)  # noqa: S506 (LOADER is a safe loader)
@@ -181,7 +182,7 @@ def _convert(raw: Any, kind: Any, path: Path, text: str, prefix: list[Any] | Non
 
 
 def _line_of(text: str, keys: list[Any]) -> int:
-    """The 1-based line at which the value under `keys` stands, or that of the nearest parent."""
+    """The 1-based line of the value at `keys`, or of its nearest parent."""
     node = yaml.compose(text, LOADER)
     line = 1
     for key in keys:

@@ -1,8 +1,8 @@
-"""Typed decoding that two threads may begin at once.
+"""Thread-safe typed decoding with msgspec.
 
-msgspec hangs what it learns of a Struct's fields on the class before it has learnt all of them; a second thread that meets the class in
-that moment reads what is not there yet, and the process dies (msgspec 0.22, `StructInfo_Convert`). The doctor also lives in other people's
-processes (a training, a notebook, a server), so every type is learnt here, one at a time. Ruff refuses msgspec's own doors elsewhere.
+msgspec stores type information on a Struct class before it is complete. A second thread using the class at that moment reads
+uninitialised memory and the process crashes (msgspec 0.22, `StructInfo_Convert`). The doctor also runs inside other processes (a
+training, a notebook, a server), so every type is prepared here under a lock. Ruff bans msgspec's own decoding functions elsewhere.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, TypeVar, overload
 import msgspec
 
 _Kind = TypeVar("_Kind")
-_learning = threading.Lock()
-_learnt: set[Any] = set()
+_lock = threading.Lock()
+_prepared: set[Any] = set()
 
 
 def convert(value: Any, kind: type[_Kind]) -> _Kind:
-    """Plain data as this type. Raises msgspec.ValidationError where it does not fit."""
-    _learn(kind)
+    """Convert plain data to this type. Raises msgspec.ValidationError."""
+    _prepare(kind)
     return msgspec.convert(value, kind)
 
 
@@ -28,14 +28,14 @@ def unpack(data: bytes, kind: type[_Kind]) -> _Kind: ...
 @overload
 def unpack(data: bytes, kind: Any) -> Any: ...
 def unpack(data: bytes, kind: Any) -> Any:
-    """MessagePack as this type. Raises msgspec.DecodeError for bytes that are none, ValidationError where they do not fit."""
-    _learn(kind)
+    """Decode MessagePack to this type. Raises msgspec.DecodeError for invalid bytes, ValidationError for other types."""
+    _prepare(kind)
     return msgspec.msgpack.decode(data, type=kind)
 
 
 def from_json(data: bytes | str, kind: type[_Kind]) -> _Kind:
-    """JSON as this type. Raises msgspec.DecodeError for a text that is none, ValidationError where it does not fit."""
-    _learn(kind)
+    """Decode JSON to this type. Raises msgspec.DecodeError for invalid JSON, ValidationError for other types."""
+    _prepare(kind)
     return msgspec.json.decode(data, type=kind)
 
 
@@ -44,13 +44,14 @@ def json_decoder(kind: type[_Kind], *, strict: bool = True) -> msgspec.json.Deco
 @overload
 def json_decoder(kind: Any, *, strict: bool = True) -> msgspec.json.Decoder[Any]: ...
 def json_decoder(kind: Any, *, strict: bool = True) -> msgspec.json.Decoder[Any]:
-    """What decodes JSON texts into this type, many of them quickly; not strict, it takes numbers in quotes for numbers."""
-    _learn(kind)
+    """A reusable JSON decoder for this type. If not strict, it accepts numbers in quotes."""
+    _prepare(kind)
     return msgspec.json.Decoder(kind, strict=strict)
 
 
-def _learn(kind: Any) -> None:
-    if kind not in _learnt:
-        with _learning:
+def _prepare(kind: Any) -> None:
+    """Let msgspec build its type information for `kind`, a type at a time."""
+    if kind not in _prepared:
+        with _lock:
             msgspec.msgpack.Decoder(kind)
-            _learnt.add(kind)
+            _prepared.add(kind)

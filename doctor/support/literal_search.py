@@ -1,4 +1,4 @@
-"""Finds which of many literals occur in a text: by their longest words, and with Hyperscan after many texts."""
+"""Find which of many literals occur in a text: by an index of their longest words, after many texts with Hyperscan."""
 
 from __future__ import annotations
 
@@ -10,30 +10,35 @@ from doctor.support.optional import optional
 
 
 class LinePatterns(NamedTuple):
-    """Which lines are wanted: those that match an expression or hold a marker (of the markers only the latest occurrence counts)."""
+    """Which lines to read: those that match an expression or contain a marker. Of each marker only the last line before such a match
+    matters."""
 
     expressions: tuple[str, ...]
     markers: tuple[str, ...] = ()
 
 
 _TEXT = re.compile(r"[^\x00-@\[-`{-\x7f]{3,}")
+"""A word in text: three letters or non-ASCII characters in a row, or more."""
+
 _BYTES = re.compile(rb"[A-Za-z\x80-\xff]{3,}")
+"""The same in bytes."""
+
 MAX_CACHED_WORDS = 20_000
 """Upper bound of the cache word -> keys; it is emptied when full."""
 
 TEXTS_BEFORE_HYPERSCAN = 2_000
-"""Compiling the database takes 40 ms; from about here on its scans, five times as fast, pay for that."""
+"""Texts searched before Hyperscan is used. Its database takes 40 ms to compile and is five times as fast: about the break-even."""
 
 
 def escaped(text: bytes) -> bytes:
-    """Hyperscan's expression that finds this text and nothing else."""
+    """The Hyperscan expression for exactly this text."""
     return b"".join(b"\\x%02x" % byte for byte in text)
 
 
 def database(expressions: Sequence[bytes], *, lines: bool = False, once: int = 0) -> Any:
-    """A Hyperscan database of the expressions; ids are positions. None without its wheel, or if it refuses an expression.
+    """A Hyperscan database of the expressions; ids are positions. None if Hyperscan is not installed or rejects an expression.
 
-    `lines`: `^` and `$` match at every line. The first `once` expressions report one match a scan.
+    `lines`: `^` and `$` match at every line. The first `once` expressions report at most one match per scan.
     """
     hyperscan = optional("hyperscan", "fast")
     if hyperscan is None:
@@ -48,7 +53,7 @@ def database(expressions: Sequence[bytes], *, lines: bool = False, once: int = 0
 
 
 class MultiSearch(Generic[AnyStr]):
-    """Each literal is filed under its longest word. Only literals whose word occurs in the text are searched for."""
+    """Index literals by their longest word; only literals whose word occurs in the text are searched for."""
 
     def __init__(self, literals: Iterable[AnyStr]) -> None:
         self._of_key: dict[AnyStr, list[AnyStr]] = {}

@@ -1,4 +1,4 @@
-"""The processes below another one: torchrun starts its ranks in sessions of their own, which a signal to the group does not reach."""
+"""Find and end descendant processes. torchrun starts ranks in their own sessions, which a signal to the process group misses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def descendants(pid: int) -> list[int]:
-    """Every living descendant of a process, parents before children (Linux; elsewhere empty)."""
+    """All living descendants of a process, parents before children. Linux only; empty elsewhere."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
+        with contextlib.suppress(OSError, ValueError, IndexError):  # the process has ended
             parent = int(entry.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.parent.name))
     out, queue = [], [pid]
@@ -24,15 +24,15 @@ def descendants(pid: int) -> list[int]:
 
 
 def end_group(pid: int, number: int) -> None:
-    """Sends a signal to the process group that `pid` leads; one that is gone is no error."""
+    """Send a signal to the process group led by `pid`; no error if it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
 def kill_tree(pid: int) -> None:
-    """Ends a process, its group and everything below it, at once: ranks in their own sessions would keep cards and ports otherwise."""
+    """SIGKILL a process, its group and its descendants. Ranks in their own sessions would otherwise keep GPUs and ports."""
     ranks = descendants(pid)
     end_group(pid, signal.SIGKILL)
-    for one in ranks:
+    for rank in ranks:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(one, signal.SIGKILL)
+            os.kill(rank, signal.SIGKILL)

@@ -12,6 +12,6 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ko: str
     zh: str | None = None
 
-    def in_language(self, lang: str) -> str:
-        """The text in `lang`, English where that language has none."""
+    def get(self, lang: str) -> str:
+        """The text in `lang`; English if there is no translation."""
         return getattr(self, lang, None) or self.en

@@ -1,6 +1,6 @@
-"""Text that wraps as Chinese is set: lines break between its characters, too, but never before a closing mark or after an opening one.
+"""Line breaking for Chinese: lines also break between characters, but not before closing or after opening punctuation.
 
-Rich breaks at blanks only, so a Chinese clause moves to the next line as one long word. Other scripts, Korean with them, break as before.
+Rich breaks at spaces only, so it treats a Chinese clause as a single word. Other scripts, including Korean, break as in Rich.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from rich.containers import Lines
 from rich.text import Text
 
 _WIDE = re.compile("[\u2e80-\u303e\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff60]")
-"""Han, kana and their punctuation; Hangul is not here, for Korean breaks at blanks (UAX #14 leaves both to the language)."""
+"""Han, kana and their punctuation. Without Hangul, as Korean breaks at spaces (UAX #14 leaves that to the language)."""
+
 _CLOSING = frozenset("，。、；：！？）》」』】〉”’…～%")
+"""No break before these (UAX #14, classes CL and NS)."""
+
 _OPENING = frozenset("（《「『【〈“‘")
+"""No break after these (UAX #14, class OP)."""
 
 
 class Flowing(Text):
-    """A text for the page; printed inside something else (a table, a padding), it breaks where Chinese may."""
+    """A rich Text with these line breaks; they apply if it is printed inside another renderable (a table, a padding)."""
 
     def wrap(
         self,
@@ -32,7 +36,7 @@ class Flowing(Text):
         tab_size: int = 8,
         no_wrap: bool | None = None,
     ) -> Lines:
-        """Its lines, none wider than `width` columns."""
+        """The lines, at most `width` columns wide."""
         if no_wrap or not _WIDE.search(self.plain):
             return super().wrap(console, width, justify=justify, overflow=overflow, tab_size=tab_size, no_wrap=no_wrap)
         out = Lines()
@@ -44,7 +48,7 @@ class Flowing(Text):
 
 
 def breaks(line: str, width: int) -> list[int]:
-    """Where to break one line so that every piece takes at most `width` columns, less the blanks at its end; longer words are cut."""
+    """Positions at which to break a line. Pieces have at most `width` columns without trailing spaces; longer words are cut."""
     places = [0, *(place for place, pair in enumerate(pairwise(line), 1) if _may_break(*pair)), len(line)]
     out: list[int] = []
     column = 0

@@ -59,9 +59,9 @@ def load(lang: str) -> Words:
     """The fixed words of reports in `lang`. Raises DoctorError for an unknown language."""
     if lang not in LANGUAGES:
         raise DoctorError(f"no language {lang!r} (known: {', '.join(LANGUAGES)})")
-    groups = {group: {name: text.in_language(lang) for name, text in texts(f"report.{group}").items()} for group in _GROUPS}
+    groups = {group: {name: text.get(lang) for name, text in texts(f"report.{group}").items()} for group in _GROUPS}
     say = {**texts("report.say"), **texts("page"), **texts("live")}
-    return Words(lang=lang, say={name: text.in_language(lang) for name, text in say.items()}, **groups)
+    return Words(lang=lang, say={name: text.get(lang) for name, text in say.items()}, **groups)
 
 
 @cache
@@ -76,12 +76,12 @@ def text(name: str, /, **values: object) -> Text:
     """The text `file.name` with its placeholders filled; a value that is a `Text` itself is taken in each language."""
     place, _, last = name.rpartition(".")
     found = texts(place)[last]
-    return Text(**{lang: _filled(found.in_language(lang), lang, values).rstrip() for lang in LANGUAGES})
+    return Text(**{lang: _filled(found.get(lang), lang, values).rstrip() for lang in LANGUAGES})
 
 
 def say(name: str, lang: str, /, **values: object) -> str:
     """The text `file.name` in one language."""
-    return text(name, **values).in_language(lang)
+    return text(name, **values).get(lang)
 
 
 def user_language() -> str:
@@ -93,11 +93,11 @@ def user_language() -> str:
 def _filled(template: str, lang: str, values: dict[str, object]) -> str:
     if not values:
         return template
-    known = {name: value.in_language(lang) if isinstance(value, Text) else value for name, value in values.items()}
+    known = {name: value.get(lang) if isinstance(value, Text) else value for name, value in values.items()}
     filled = template.format(**known)
     return resolve_josa(filled) if lang == "ko" else filled
 
 
 def concatenate(parts: list[Text]) -> Text:
     """Several whole sentences as one text."""
-    return Text(**{lang: load(lang).sentences(*(part.in_language(lang) for part in parts)) for lang in LANGUAGES})
+    return Text(**{lang: load(lang).sentences(*(part.get(lang) for part in parts)) for lang in LANGUAGES})

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,8 +27,8 @@ def test_the_readme_names_every_command():
 
 def test_the_site_has_every_page_and_picture():
     """Every page of docs/ stands in the site's navigation, every page named there exists, and so does every picture and local link."""
-    site = yaml.safe_load((ROOT / ".mkdocs.yml").read_text(encoding="utf-8"))
-    named = re.findall(r"[\w/-]+\.md", str(site["nav"]))
+    site = (ROOT / ".mkdocs.yml").read_text(encoding="utf-8")
+    named = re.findall(r"[\w/-]+\.md", site.partition("nav:")[2].partition("exclude_docs:")[0])
     pages = {path.name for path in (ROOT / "docs").glob("*.md")}
     assert {one for one in named if "/" not in one} == pages
     for page in pages:

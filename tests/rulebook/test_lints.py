@@ -16,21 +16,12 @@ from doctor.support.package_files import rules_folder
 
 BOOK = loader.load()
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-PENDING = Path(__file__).with_name("pending.txt")
-"""Ids of rules that do not pass yet, one a line. The file may only get shorter; without it every rule is checked."""
-NOT_YET = frozenset(PENDING.read_text(encoding="utf-8").split()) if PENDING.is_file() else frozenset()
-CHECKED = [pytest.param(rule, id=rule.id) for rule in BOOK.rules if rule.id not in NOT_YET]
 
 
-@pytest.mark.parametrize("rule", CHECKED)
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.id) for rule in BOOK.rules])
 def test_a_rule_passes_the_lints(rule: Rule) -> None:
     """Nothing to say of the rule, nor of the form of its file."""
     assert [*lint_rule(rule, DETECTORS), *lint_file(rules_folder() / f"{rule.id}.yaml")] == []
-
-
-def test_the_list_of_rules_that_wait_names_rules_only() -> None:
-    """No rule that is gone stays in the list."""
-    assert {rule.id for rule in BOOK.rules} >= NOT_YET
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.id) for rule in BOOK.rules if any(w.startswith("lab:") for w in rule.witness)])

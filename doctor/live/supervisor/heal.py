@@ -135,7 +135,7 @@ class Healer:
             return
         gone = checkpoints.make_room(Path(str(failed.values.get("output_dir"))), limit, attempt.resume, self._began)
         print(
-            f"lfdoctor: {catalogue.text('healing.made_room', count=len(gone), limit=limit).in_language(self.lang)}",
+            f"lfdoctor: {catalogue.text('healing.made_room', count=len(gone), limit=limit).get(self.lang)}",
             file=sys.stderr,
             flush=True,
         )
@@ -145,7 +145,7 @@ class Healer:
         if outcome.report is None:
             return None
         views = [self.view(attempt) for attempt in self.ledger.attempts if attempt.report is not None]
-        healing = end.in_language(self.lang) if end and (len(views) > 1 or end != catalogue.text("healing.healed")) else None
+        healing = end.get(self.lang) if end and (len(views) > 1 or end != catalogue.text("healing.healed")) else None
         report = msgspec.structs.replace(outcome.report, attempts=views, healing=healing)
         watched_run.save_or_complain(report, self.folder / "report.json")
         return report
@@ -159,7 +159,7 @@ class Healer:
             number=attempt.number,
             outcome="interrupted" if interrupted else "finished" if not failed else "failed" if attempt.code else "stopped",
             code=attempt.code,
-            why=attempt.why.in_language(self.lang),
+            why=attempt.why.get(self.lang),
             changes=[
                 ChangeView(change.target, change.op, change.key, plain(change.old, change.key), plain(change.new, change.key))
                 for change in attempt.changes
@@ -205,10 +205,10 @@ class Healer:
         attempt.hooked = any(path.name == "lfdoctor.jsonl" for path in evidence)
         root = attempt.root
         if attempt.report.verdict in ("healthy", "undecided") or (root is None and attempt.report.run.status == "completed"):
-            return [catalogue.text("healing.nothing_failed").in_language(self.lang), f"attempt 1: {self.command(attempt)}"]
+            return [catalogue.text("healing.nothing_failed").get(self.lang), f"attempt 1: {self.command(attempt)}"]
         next_attempt = self.ledger.next_attempt(attempt)
         if isinstance(next_attempt, Text):
-            return [next_attempt.in_language(self.lang)]
+            return [next_attempt.get(self.lang)]
         return [*([root.title] if root else []), *lines(next_attempt, self.lang), f"$ {self.command(next_attempt)}"]
 
 
@@ -219,10 +219,10 @@ def lines(attempt: HealAttempt, lang: str) -> list[str]:
         if attempt.resume
         else catalogue.text("healing.starts_anew", redone=attempt.redone or 0)
     )
-    head = f"attempt {attempt.number}: {attempt.why.in_language(lang)}"
+    head = f"attempt {attempt.number}: {attempt.why.get(lang)}"
     changes = [
         f"  {'' if change.target == 'config' else change.target + ' '}{change.key}: "
         f"{plain(change.old, change.key)} -> {plain(change.new, change.key)}"
         for change in attempt.changes
     ]
-    return [head, *changes, f"  {start.in_language(lang)} (output_dir: {attempt.values.get('output_dir')})"]
+    return [head, *changes, f"  {start.get(lang)} (output_dir: {attempt.values.get('output_dir')})"]

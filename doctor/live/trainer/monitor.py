@@ -84,6 +84,6 @@ def alert(finding: Finding) -> str:
 def title(rule: Rule, facts: Mapping[str, Any], lang: str = "en") -> str:
     """The rule's title with the facts of a match; the rule's id where a fact is missing."""
     try:
-        return rule.title.in_language(lang).format_map(facts)
+        return rule.title.get(lang).format_map(facts)
     except (KeyError, ValueError, TypeError):
         return rule.id

@@ -1,7 +1,7 @@
-"""Converts a rule's regular expression to one for Hyperscan that matches at least the same lines.
+"""Convert a rule's regular expression to a Hyperscan expression that matches at least the same lines.
 
-It is looser where the two differ: no anchors, word boundaries or look-arounds, no upper bounds of repeats, and any non-ASCII bytes for a
-non-ASCII character. Optional parts at both ends are dropped, so that a match has one end instead of hundreds.
+The result drops what Hyperscan lacks: anchors, word boundaries, look-arounds and upper bounds of repeats. A non-ASCII character becomes
+any non-ASCII bytes. Optional parts at both ends are dropped, so a match has a single end.
 """
 
 from __future__ import annotations
@@ -12,26 +12,34 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _PARSER = "re._parser"
+"""The standard library's parser of regular expressions."""
+
 _WIDE = b"\\x80-\\xff"
+"""Bytes of non-ASCII characters, for a class."""
+
 _ANY = b"[^\\n]"
+"""Any byte of a line."""
+
 _CATEGORIES = {"WORD": b"\\w", "SPACE": b" \\t\\r\\x0b\\x0c\\x1c-\\x1f", "DIGIT": b"\\d"}
+"""Python's category -> ASCII members, for a class."""
+
 _BYTES = 4
-"""Bytes of a UTF-8 character at most."""
+"""Maximum bytes of a UTF-8 character."""
 
 
 class NoSuperset(Exception):
-    """The expression has something that cannot be converted."""
+    """The expression contains something that cannot be converted."""
 
 
 class Superset(NamedTuple):
-    """Hyperscan's expression for one line, and whether a match counts only at the beginning of the line's own text (`first`)."""
+    """A Hyperscan expression for a line. `first`: a match counts only at the start of the line's own text."""
 
     body: bytes
     first: bool
 
 
 def superset(expression: str) -> Superset:
-    """Convert an expression. Raises NoSuperset, also if nothing would remain that must match."""
+    """Convert an expression. Raises NoSuperset, also if every part is optional."""
     try:
         tree: Any = importlib.import_module(_PARSER).parse(expression)  # noqa: TID251 (standard library)
         flags = tree.state.flags
@@ -46,7 +54,7 @@ def superset(expression: str) -> Superset:
 
 
 def _trimmed(nodes: list[Any], *, last: bool) -> list[Any]:
-    """Drop what may be empty at the end (or beginning) and shorten repeats there to their minimum."""
+    """Drop parts at the end (or start) that may match the empty string and reduce repeats there to their minimum."""
     place = -1 if last else 0
     while nodes:
         name, value = _name(nodes[place]), nodes[place][1]
@@ -72,6 +80,7 @@ def _trimmed(nodes: list[Any], *, last: bool) -> list[Any]:
 
 
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+"""Opcodes of repeats."""
 
 
 def _name(node: Any) -> str:
@@ -95,7 +104,7 @@ def _node(node: Any) -> bytes:
 
 
 def _characters(node: Any) -> bytes | None:
-    """The bytes that match this node if it is a single character, as a class; None for other nodes and non-ASCII literals."""
+    """The expression for a node that matches a single character; None for other nodes and non-ASCII literals."""
     name, value = _name(node), node[1]
     if name == "LITERAL":
         return b"\\x%02x" % value if value < 128 else None
@@ -163,4 +172,7 @@ def _branch(value: Any) -> bytes:
 _MAKE: dict[str, Callable[[Any], bytes]] = {
     "LITERAL": _literal, "BRANCH": _branch, "SUBPATTERN": _group, "ATOMIC_GROUP": _sequence, **dict.fromkeys(_REPEATS, _repeat),
 }  # fmt: skip
+"""Opcode -> conversion of its arguments."""
+
 _FIXED = {"AT": b"", "ASSERT": b"", "ASSERT_NOT": b"", "GROUPREF": _ANY + b"*"}
+"""Opcode -> expression, whatever its arguments."""
