@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from statistics import median
 from typing import Any, ClassVar
@@ -19,7 +20,8 @@ class LossLevel(DetectorBase):
 
     The vocabulary is the model's (`model.config`), else `largest_vocabulary`. Matches where gradient accumulation explains the level:
     the median divided by the accumulation steps is from `least` to `most`, a usual loss at the start, and no loss is `rise` times the
-    first one (a run that diverges at once is above any level). Only for stages with a cross-entropy (pt, sft).
+    first one (a run that diverges at once is above any level). The last `records` losses, divided alike, must still be at least `least`:
+    a model whose first losses are high and fall to usual ones (mT5 starts above 20) logs means. Only for pt and sft (cross-entropy).
 
     Facts: `value` (the median), `uniform` (ln of the vocabulary), `accumulation`, `mean` (value / accumulation), `records`.
     """
@@ -31,11 +33,14 @@ class LossLevel(DetectorBase):
     def __init__(self, *, records: int, largest_vocabulary: int, least: float, most: float, rise: float) -> None:
         self.records, self.largest, self.least, self.most, self.rise = records, largest_vocabulary, least, most, rise
         self.first: list[Step] = []
+        self.last: deque[float] = deque(maxlen=records)
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is not None and len(self.first) < self.records and math.isfinite(loss):
-            self.first.append(event)
+        if loss is not None and math.isfinite(loss):
+            self.last.append(loss)
+            if len(self.first) < self.records:
+                self.first.append(event)
         return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
@@ -48,6 +53,8 @@ class LossLevel(DetectorBase):
             return
         losses = [event.metrics["loss"] for event in self.first]
         if level <= uniform or not self.least <= level / accumulation <= self.most or max(losses) > self.rise * losses[0]:
+            return
+        if median(self.last) / accumulation < self.least:
             return
         facts: dict[str, Any] = {
             "metric": "loss", "step": self.first[0].step, "value": level, "uniform": uniform, "accumulation": accumulation,
