@@ -227,7 +227,7 @@ CASES = {
     "crashed-rank": (GONE + BLOCK.format(code=-11, told="Signal 11 (SIGSEGV) received by PID 4242"), "native_library_crash", [1]),
     "bus-error": (GONE + BLOCK.format(code=-7, told="Signal 7 (SIGBUS) received by PID 4242"), "shm_too_small", [1]),
     "exit-without-a-word": (GONE + EXITED, "process_exited_unexplained", [1]),
-    "unknown-then-victims": (UNKNOWN + GONE + WATCHDOG + EXITED, "unknown", [1]),
+    "unknown-then-victims": (UNKNOWN + GONE + WATCHDOG + EXITED, None, [1]),
     "worker-of-a-map": (MAP + EXITED, "disk_full", None),
     "only-a-watchdog": (WATCHDOG, "nccl_timeout_rank_desync", [0]),
 }

@@ -71,8 +71,8 @@ class Scenario:
     clock: int = 1
 
     def accepts(self, cause: str | None) -> bool:
-        """Whether `cause` is the declared one, or one of those that may be told instead."""
-        return cause is not None and any(fnmatch.fnmatchcase(cause, wanted) for wanted in (self.cause or "", *self.also))
+        """Whether `cause` is the declared one, or one of those that may be told instead; `unknown` in `also` stands for None."""
+        return any(fnmatch.fnmatchcase(cause or "unknown", wanted) for wanted in (self.cause or "", *self.also))
 
     @property
     def yaml(self) -> str:
