@@ -120,8 +120,10 @@ class Reading:
             yield from self._single_source(*logs[0])
             return
         sources: list[tuple[str, list[Step]]] = []
+        rotated: dict[Path, list[Step]] = {}
         for reader, file in logs:
-            records: list[Step] = []
+            records: list[Step] = rotated.pop(file.path.with_suffix(f".1{file.path.suffix}"), [])
+            continued = bool(records)
             for event in reader.read(file, self._context):
                 if isinstance(event, list):
                     records += event
@@ -129,7 +131,10 @@ class Reading:
                     records.append(event)
                 else:
                     yield event
-            sources.append((reader.kind, records))
+            if not continued:
+                sources.append((reader.kind, records))
+            if reader.kind == "journal":  # the journal's rotated predecessor is read first; both are one process
+                rotated[file.path] = records
         joined = merge.join(merge.per_kind(sources))
         while steps := list(islice(joined, BATCH)):
             yield steps
