@@ -1,8 +1,9 @@
 """Asks the real LLaMA-Factory whether it takes a config: file names on standard input, one JSON answer a line on standard output.
 
 Runs inside the lab's environment. Each config is parsed in a forked child (the parser keeps global state) with `use_cpu: true` on
-top, because the lab has no GPU and bf16 is refused without one. Packages that the config asks for and the lab lacks (swanlab,
-galore-torch) count as installed: that is pip's business, not the config's. Nothing else is changed.
+top, because the lab has no GPU and bf16 is refused without one; for `pure_bf16`, refused even so, a GPU with bf16 seems present.
+Packages that the config asks for and the lab lacks (swanlab, galore-torch) count as installed: that is pip's business, not the
+config's. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def accepts(path: str) -> str | None:
     from omegaconf import OmegaConf
 
     parser.check_version = lambda requirement, mandatory=False: None
+    parser.is_torch_bf16_gpu_available = lambda: True
 
     try:
         os.chdir(Path(path).parent)
