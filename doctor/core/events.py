@@ -130,6 +130,3 @@ class Fact(Event, frozen=True, kw_only=True):
 
     name: str
     value: Any
-
-
-AnyEvent = ConfigSeen | Step | LogLine | Crash | Sample | ProcessEnd | Fact

@@ -58,11 +58,6 @@ def choose_config(files: Sequence[tuple[Reader, File]], given: File | None) -> C
     return chosen
 
 
-def _outermost_last(found: tuple[Reader, File]) -> int:
-    """Sort key: of two copies of a file, the one in the run's own folder has the last word, then the newest checkpoint's."""
-    return -len(found[1].path.parts)
-
-
 def _use(file: File, events: list[Event], chosen: Chosen) -> None:
     chosen.events += events
     text = file.text(MAX_CONFIG)

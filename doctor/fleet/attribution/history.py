@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,14 +108,6 @@ def _verdict(before: RunRecord | None, run: RunRecord, changed: Mapping[str, Any
     if before.cause != run.cause:
         return "other_failure"
     return "no_help" if changed else "repeated"
-
-
-def by_job(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs by job name; only jobs with several attempts."""
-    jobs: dict[str, list[RunRecord]] = defaultdict(list)
-    for run in runs:
-        jobs[run.job].append(run)
-    return {job: group for job, group in jobs.items() if len(group) > 1}
 
 
 def previous_attempts(run: RunRecord, group: Sequence[RunRecord]) -> list[PreviousAttempt]:
