@@ -189,3 +189,10 @@ def test_kill_9_loses_nothing_that_was_flushed(tmp_path):
         steps = [event.step for event in events(folder / "lfdoctor.jsonl") if isinstance(event, Step)]
         assert steps == list(range(1, len(steps) + 1))
         assert len(steps) >= flushed
+
+
+def test_work_that_never_ends_does_not_keep_the_process():
+    """A disk that does not answer: the caller goes on after its time, and the process can end while the work still waits."""
+    code = "import time; from doctor.live.trainer.recorder import run_with_timeout; run_with_timeout(lambda: time.sleep(300), 0.1); print('on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "on\n")

@@ -230,6 +230,7 @@ def test_vision_towers_weigh_and_work():
     assert one.terms["vision_tower"] > 0
     assert one.high_gib / one.low_gib > 1.4
     assert any("image" in note for note in one.notes)
+    assert not any("image" in note for note in estimate(LORA).notes)
 
 
 @pytest.mark.parametrize(("gib", "verdict"), [(8, "no"), (14, "tight"), (16, "fits"), (24, "fits"), (None, "unknown")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from doctor.planner import search
@@ -82,6 +83,16 @@ def test_the_place_in_the_guide_decides_only_between_equal_prices() -> None:
 def test_what_saves_less_than_a_tenth_of_a_gib_is_not_proposed(gib: float, taken: bool) -> None:
     """Not even where nothing else helps."""
     assert chosen([remedy("small")], {"small": gib}, 5.0) == ((["small"], False) if taken else ([], None))
+
+
+@pytest.mark.parametrize(("gib", "taken"), [(2.05, "cheap"), (2.15, "dear")])
+def test_a_dearer_remedy_must_free_a_tenth_of_a_gib_more(gib: float, taken: str) -> None:
+    """Of two that exclude each other and do not suffice."""
+    cheap, dear = (
+        msgspec.structs.replace(one, only_if={f"config.{other}": None})
+        for one, other in ((remedy("cheap"), "dear"), (remedy("dear", "changes_training"), "cheap"))
+    )
+    assert chosen([cheap, dear], {"cheap": 2.0, "dear": gib}, 5.0) == ([taken], False)
 
 
 def test_a_direct_cure_goes_before_what_makes_room() -> None:
