@@ -193,6 +193,7 @@ def test_kill_9_loses_nothing_that_was_flushed(tmp_path):
 
 def test_work_that_never_ends_does_not_keep_the_process():
     """A disk that does not answer: the caller goes on after its time, and the process can end while the work still waits."""
-    code = "import time; from doctor.live.trainer.recorder import run_with_timeout; run_with_timeout(lambda: time.sleep(300), 0.1); print('on')"
+    wait = "run_with_timeout(lambda: time.sleep(300), 0.1)"
+    code = f"import time\nfrom doctor.live.trainer.recorder import run_with_timeout\n{wait}\nprint('on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "on\n")
