@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from doctor.errors import DoctorError
-from doctor.memory.shapes import Shape, UnknownShape, from_config
+from doctor.memory.model_config import from_config
+from doctor.memory.shapes import Shape, UnknownShape
 from doctor.support import cache
 from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
