@@ -12,6 +12,7 @@ from doctor.config import files
 from doctor.config.values import is_true
 from doctor.memory import model_config, names, phases, regimes, setup, static
 from doctor.memory.gpu import GIB, capacity_gib
+from doctor.memory.local_config import place_of
 from doctor.memory.setup import Setup
 from doctor.memory.shapes import Shape, UnknownShape
 
@@ -102,7 +103,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
-    """The model's shape: what the run printed or was given (fact model.config), its folder's config.json, or the table of known models.
+    """The model's shape: what the run printed, saved or was given (fact model.config), its config.json on this machine, or the table.
 
     Raises UnknownShape, naming the model.
     """
@@ -111,12 +112,14 @@ def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
     try:
         if not name:
             raise UnknownShape("the configuration names no model (model_name_or_path)")
-        known = names.lookup(name)
+        known = names.lookup(name, place_of(config, facts))
     except UnknownShape:
         if printed is None:
             raise
         return printed
-    return known if printed is None else msgspec.structs.replace(printed, vision=printed.vision or known.vision)
+    if printed is None:
+        return known
+    return msgspec.structs.replace(printed, vision=printed.vision or known.vision, other_towers=printed.other_towers or known.other_towers)
 
 
 def _printed_shape(facts: Mapping[str, Any]) -> Shape | None:

@@ -22,15 +22,23 @@ def layers_of(body: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         return {"mixer": _mamba(body, shape, shape.layers)}
     if kind == "nemotron_h":
         return _nemotron(body, shape)
-    named = [str(name) for name in body.get("layer_types") or ()] if isinstance(body.get("layer_types"), list) else []
+    listed = body.get("layer_types")
+    named = [str(name) for name in listed] if isinstance(listed, list) else []
     attending = sum(name in ATTENTION_NAMES for name in named[: shape.layers]) if named else _attending(body, kind, shape)
     others = shape.layers - attending
     if others == 0:
         return {}
-    makers = {**dict.fromkeys(DELTA_NET, _delta_net), "granitemoehybrid": _mamba, "lfm2": _short_conv, "lfm2_moe": _short_conv}
-    if kind not in makers:
-        raise UnknownShape(f"models of type {kind!r} have layers that are not modelled: cannot estimate memory")
-    return {"mixer": makers[kind](body, shape, others), "attention_layers": attending}
+    return {"mixer": _mixer(body, kind, shape, others), "attention_layers": attending}
+
+
+def _mixer(body: Mapping[str, Any], kind: str, shape: Shape, layers: int) -> Mixer:
+    if kind in DELTA_NET:
+        return _delta_net(body, layers)
+    if kind == "granitemoehybrid":
+        return _mamba(body, shape, layers)
+    if kind in ("lfm2", "lfm2_moe"):
+        return _short_conv(body, shape, layers)
+    raise UnknownShape(f"models of type {kind!r} have layers that are not modelled: cannot estimate memory")
 
 
 def _attending(body: Mapping[str, Any], kind: str, shape: Shape) -> int:
@@ -39,6 +47,8 @@ def _attending(body: Mapping[str, Any], kind: str, shape: Shape) -> int:
         return shape.layers // (optional(body, "full_attention_interval") or 4)
     if isinstance(body.get("full_attn_idxs"), list):
         return len(body["full_attn_idxs"])
+    if kind in ("lfm2", "lfm2_moe", "granitemoehybrid"):
+        raise UnknownShape(f"this config of type {kind!r} does not list its layers: cannot estimate memory")
     return shape.layers
 
 
@@ -48,8 +58,8 @@ def pattern(body: Mapping[str, Any]) -> str:
     if isinstance(text, str):
         return text
     letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
-    names = body.get("layers_block_type")
-    return "".join(letters.get(str(name), "?") for name in names) if isinstance(names, list) and body.get("model_type") == "nemotron_h" else ""
+    names = body.get("layers_block_type") if body.get("model_type") == "nemotron_h" else None
+    return "".join(letters.get(str(name), "?") for name in names) if isinstance(names, list) else ""
 
 
 def _nemotron(body: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
@@ -60,7 +70,7 @@ def _nemotron(body: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     return {"mixer": _mamba(body, shape, letters.count("M")), "attention_layers": letters.count("*"), "mlp_layers": feeding}
 
 
-def _delta_net(body: Mapping[str, Any], shape: Shape, layers: int) -> Mixer:
+def _delta_net(body: Mapping[str, Any], layers: int) -> Mixer:
     """Projections: q, k, v and the gate z, a decay and a beta per value head; a convolution over q, k and v."""
     key = size(body, "linear_num_key_heads") * size(body, "linear_key_head_dim")
     heads, width = size(body, "linear_num_value_heads"), size(body, "linear_value_head_dim")

@@ -56,7 +56,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     - `gated_attention`: the query projection also yields a gate for the output, as wide as the query.
     - `mixer`, `attention_layers`, `mlp_layers`: what the layers of a hybrid are; None: all have attention, all have an MLP.
     - `streams`: parallel residual streams (AltUp of Gemma 3n).
-    - `extra_params`: everything else, for example per-layer embeddings; `other_towers`: frozen towers other than the vision tower, in parameters.
+    - `extra_params`: everything else, for example per-layer embeddings.
+    - `other_towers`: parameters of frozen towers besides `vision`.
     """
 
     hidden: int

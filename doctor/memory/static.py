@@ -304,9 +304,11 @@ def gathered_layers(setup: Setup, shape: Shape) -> float:
 
 def _layer_params(shape: Shape) -> int:
     """Parameters of the largest layer."""
-    return max(
-        (kind.attention if kind.attending else 0) + kind.mixing // kind.layers + kind.mlp_params + 2 * kind.hidden for _, kind in shape.kinds
-    )
+    sizes = []
+    for _, kind in shape.kinds:
+        attention = kind.attention if kind.attending else 0
+        sizes.append(attention + kind.mixing // kind.layers + kind.mlp_params + 2 * kind.hidden)
+    return max(sizes)
 
 
 def trained_by_accident(setup: Setup, shape: Shape) -> float:
