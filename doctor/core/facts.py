@@ -59,7 +59,7 @@ FACTS: dict[str, FactInfo] = {
     # model
     "framework": FactInfo("str", "", "console, live"),
     "model.type": FactInfo("str", "", "console, live"),
-    "model.config": FactInfo("dict", "", "console, tensorboard, live, --model-config"),
+    "model.config": FactInfo("dict", "", "console, tensorboard, live, model_config, --model-config"),
     "model.params": FactInfo("int", "parameters", "console, live"),
     "model.trainable_params": FactInfo("int", "parameters", "console, live"),
     "finetuning_method": FactInfo("str", "", "console: lora, dora, full, freeze, oft"),

@@ -190,7 +190,7 @@ def forecast(run: Run, where: Where) -> Iterator[Fact]:
     from doctor.memory.shapes import UnknownShape
 
     try:
-        predicted = estimate(effective(run.config), facts=run.facts)
+        predicted = estimate(effective(run.config), facts={"config.folder": str(Path(where.file).parent), **run.facts})
     except UnknownShape:
         return
     for name in ("allocated_gib", "low_gib", "high_gib", "capacity_gib", "peak_phase", "verdict"):
