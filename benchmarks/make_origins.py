@@ -29,19 +29,20 @@ def main() -> None:
     given = parser.parse_args()
     caps = dict(text.split("=") for text in given.newest)
     collected = Collected()
+    collected.load_parsed(given.cache)
+    checkouts = [place.partition("=") for place in given.checkout]
     spent = 0.0
     for package in STACK:
-        for version in releases(package, given.cache, caps.get(package.name)):
-            archive = downloaded(package, version, given.cache)
-            begin = time.perf_counter()
-            if archive is not None:
-                collected.add(package.module, version, release_sources(package, archive))
-            spent += time.perf_counter() - begin
-        print(f"{package.name}: {len(collected.versions[package.module])} releases, {len(collected.templates)} templates", flush=True)
-    for text in given.checkout:
-        place, _, folder = text.partition("=")
-        name, _, version = place.partition("@")
-        collected.add(name, version, checkout_sources(name, Path(folder)))
+        wanted = releases(package, given.cache, caps.get(package.name))
+        archives = [(version, file) for version in wanted if (file := downloaded(package, version, given.cache)) is not None]
+        begin = time.perf_counter()
+        sources = [(version, release_sources(package, file)) for version, file in archives]
+        named = [(place.partition("@"), Path(folder)) for place, _, folder in checkouts]
+        sources += [(version, checkout_sources(package, folder)) for (name, _, version), folder in named if name == package.name]
+        collected.add(package.module, sources)
+        collected.save_parsed(given.cache)
+        spent += time.perf_counter() - begin
+        print(f"{package.name}: {len(sources)} releases, {len(collected.templates)} templates so far, {spent:.0f} s", flush=True)
     begin = time.perf_counter()
     count = write(collected, given.out)
     spent += time.perf_counter() - begin

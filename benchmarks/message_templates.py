@@ -15,6 +15,8 @@ _ANY: list[Pieces] = [(None,)]
 _MAX_ALTERNATIVES = 8
 """Messages that one expression may build (`a if x else b`); beyond that the differing part is unknown text."""
 _MAX_DEPTH = 12
+_MIN_FILLED = 15
+"""Literal characters from which on a variable's text is filled in: shorter ones are names and values."""
 _PERCENT = re.compile(r"%(?:\(\w+\))?[#0\- +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[hlL]?([diouxXeEfFgGcrsa%])")
 _UNCHANGED_BY = ("strip", "lstrip", "rstrip", "dedent", "cleandoc", "str", "format_map", "encode", "_", "fill")
 """Functions whose result has the words of their text; white space is not compared."""
@@ -73,13 +75,16 @@ def _fstring(node: ast.JoinedStr, scope: Scope, depth: int) -> list[Pieces]:
 
 
 def _formatted(part: ast.expr, scope: Scope, depth: int) -> list[Pieces]:
-    """A value inside an f-string: a constant of the module is filled in, a variable is not."""
+    """A value inside an f-string: text of a constant is filled in, text of a variable may be."""
     if not isinstance(part, ast.FormattedValue):
         return templates(part, scope, depth)
     inner = part.value
-    if part.format_spec is None and part.conversion == -1 and isinstance(inner, ast.Name) and inner.id.isupper():
-        return templates(inner, scope, depth)
-    return _ANY
+    if part.format_spec is not None or part.conversion != -1 or not isinstance(inner, ast.Name):
+        return _ANY
+    filled = templates(inner, scope, depth)
+    if inner.id.isupper():
+        return filled
+    return [pieces for pieces in filled if sum(len(piece or "") for piece in pieces) >= _MIN_FILLED] + _ANY
 
 
 def _operation(node: ast.BinOp, scope: Scope, depth: int) -> list[Pieces]:

@@ -18,35 +18,58 @@ _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:\.post(\d+))?")
 
 
 class Package(NamedTuple):
-    """A package: its name on PyPI, its folder, the oldest release of interest, its parts that a fine-tuning can reach (all if empty).
+    """A package: its name on PyPI, its folder, the oldest release of interest, the parts that a fine-tuning can reach (all if empty).
 
-    `every`: of each minor release the last patch is taken; 2 takes every other minor, the newest always.
+    Of each minor release the last patch is taken, with `patches` every one, of `some` those alone.
     """
 
     name: str
     module: str
-    oldest: str
-    parts: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    every: int = 1
+    oldest: str = ""
+    parts: str = ""
+    patches: bool = False
+    some: str = ""
     sdist: bool = False
 
 
+_MIRRORS = ("torch/_meta_registrations.py",)
+"""Copies of checks that PyTorch's C++ code makes before them, with the same messages."""
 _TESTS = ("*/tests/*", "*/testing/*", "*/test_*.py", "*/testing_utils.py", "*/conftest.py")
+_TORCH = "nn optim distributed utils cuda autograd amp multiprocessing accelerator backends mps xpu"
+_VLLM = (
+    "config engine entrypoints/llm.py executor model_executor/model_loader platforms worker v1/engine v1/executor v1/worker v1/core "
+    "distributed/parallel_state.py lora multimodal transformers_utils inputs"
+)
+_RAY = "train tune air util _private runtime_env"
 STACK = (
-    Package("llamafactory", "llamafactory", "0.7"),
+    Package("llamafactory", "llamafactory", "0.7", patches=True),
     Package("transformers", "transformers", "4.37"),
     Package("trl", "trl", "0.7"),
     Package("peft", "peft", "0.8"),
     Package("accelerate", "accelerate", "0.26"),
     Package("datasets", "datasets", "2.14"),
     Package("huggingface_hub", "huggingface_hub", "0.20"),
+    Package("deepspeed", "deepspeed", some="0.9.5 0.10.3 0.12.6 0.13.5 0.14.5 0.15.4 0.16.9 0.17.6 0.18.9 0.19.8", sdist=True),
+    Package("bitsandbytes", "bitsandbytes", some="0.42.0 0.43.3 0.44.1 0.45.5 0.47.0 0.49.2 0.50.2"),
+    Package("safetensors", "safetensors", some="0.4.5 0.8.0"),
+    Package("liger_kernel", "liger_kernel", "0.3"),
+    Package("optimum", "optimum", "1.17"),
+    Package("unsloth", "unsloth", some="2024.12.12 2025.3.19 2025.6.12 2025.8.10 2025.12.10 2026.10.9"),
+    Package("unsloth_zoo", "unsloth_zoo", some="2024.12.7 2025.3.17 2025.6.8 2025.8.9 2025.12.8 2026.10.9"),
+    Package("torch", "torch", some="2.1.2 2.3.1 2.5.1 2.6.0 2.8.0 2.10.0 2.14.1", parts=_TORCH),
+    Package("vllm", "vllm", some="0.6.3.post1 0.8.5 0.11.0 0.33.0", parts=_VLLM),
+    Package("ray", "ray", some="2.9.3 2.40.0 2.60.0", parts=_RAY),
+    Package("requests", "requests", some="2.32.5"),
+    Package("axolotl", "axolotl", "0.5"),
+    Package("ms-swift", "swift", some="2.6.1 3.0.3 3.4.1 3.8.3 3.12.6 4.6.0"),
 )
 """From the oldest release that LLaMA-Factory 0.7 allows to the newest: fine-tunings outside LLaMA-Factory use newer ones than it allows."""
 
 
 def releases(package: Package, cache: Path, newest: str | None) -> list[str]:
     """The releases to read, oldest first: the last patch of each minor. Asked from the index once, then kept in the cache folder."""
+    if package.some:
+        return [version for version in package.some.split() if newest is None or _key(version) <= _key(newest)]
     kept = cache / f"{package.name}.versions"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -54,9 +77,8 @@ def releases(package: Package, cache: Path, newest: str | None) -> list[str]:
         kept.write_text("\n".join(re.findall(r"[\w.+]+", answer.partition("Available versions:")[2].partition("\n")[0])), encoding="utf-8")
     found = [version for version in kept.read_text(encoding="utf-8").split() if _VERSION.fullmatch(version)]
     wanted = [version for version in found if _key(package.oldest) <= _key(version) and (newest is None or _key(version) <= _key(newest))]
-    last_patch = {_key(version)[:2]: version for version in sorted(wanted, key=_key)}
-    chosen = list(last_patch.values())
-    return chosen[(len(chosen) - 1) % package.every :: package.every]
+    part = None if package.patches else 2
+    return list({_key(version)[:part]: version for version in sorted(wanted, key=_key)}.values())
 
 
 def downloaded(package: Package, version: str, cache: Path) -> Path | None:
@@ -75,13 +97,12 @@ def downloaded(package: Package, version: str, cache: Path) -> Path | None:
 def release_sources(package: Package, archive: Path) -> Iterator[tuple[str, bytes]]:
     """The paths (`transformers/trainer.py`) and contents of the Python files that can raise, without tests."""
     for path, source in _members(archive):
-        if _wanted(package, path) and (b"raise" in source or b"assert" in source):
+        if _wanted(package, path):
             yield path, source
 
 
-def checkout_sources(name: str, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The same for a folder that holds the package, as a git checkout's `src`."""
-    package = next(package for package in STACK if package.name == name)
+def checkout_sources(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The same for a folder that holds the package, as the `src` of a git checkout."""
     for file in sorted((folder / package.module).rglob("*.py")):
         path = file.relative_to(folder).as_posix()
         if _wanted(package, path):
@@ -89,8 +110,10 @@ def checkout_sources(name: str, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _wanted(package: Package, path: str) -> bool:
-    inside = path.startswith(f"{package.module}/") and not any(fnmatch(path, pattern) for pattern in (*_TESTS, *package.without))
-    return inside and (not package.parts or any(fnmatch(path, pattern) for pattern in package.parts))
+    folder, _, inside = path.partition("/")
+    if folder != package.module or any(fnmatch(path, pattern) for pattern in (*_TESTS, *_MIRRORS)):
+        return False
+    return not package.parts or "/" not in inside or inside.startswith(tuple(package.parts.split()))
 
 
 def _members(archive: Path) -> Iterator[tuple[str, bytes]]:

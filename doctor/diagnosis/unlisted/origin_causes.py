@@ -16,20 +16,20 @@ from doctor.support.package_files import rules_folder
 class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A cause for the places that fit every field that is given.
 
-    `module` is a path inside the package and `function` a name with its class, both with `*`; `says` is a part of the template, in which
-    unknown text is written `{}`.
+    `module` is a path inside the package and `function` a name with its class, both with `*`. `says`: parts of templates of which one is
+    in the template; unknown text is written `{}`.
     """
 
     cause: str
     module: str = "*"
     function: str = "*"
     exception: str = ""
-    says: str = ""
+    says: tuple[str, ...] = ()
 
     def fits(self, module: str, function: str, exception: str, template: str) -> bool:
         """Whether the label is one for this place: `module` without its package, `template` as shown to users."""
         return (
-            self.says in template
+            (not self.says or any(part in template for part in self.says))
             and self.exception in ("", exception)
             and fnmatchcase(module, self.module)
             and (self.function == "*" or fnmatchcase(function, self.function))

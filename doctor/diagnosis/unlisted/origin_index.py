@@ -17,7 +17,7 @@ from doctor.diagnosis.unlisted.message_match import words
 from doctor.support.decoding import unpack
 
 FILE = Path(__file__).parent / "origins.msgpack"
-MAX_WORDS = 400
+MAX_WORDS = 128
 """Different words of a message that are looked up: bounds the time for a hostile one."""
 
 

@@ -12,8 +12,10 @@ from doctor.diagnosis.unlisted.message_match import UNKNOWN, Fit, fit, normalise
 from doctor.diagnosis.unlisted.origin_causes import label_of
 from doctor.diagnosis.unlisted.origin_index import Index, StoredTemplate
 
+MIN_BITS = 16
+"""Bits that the words of a template must tell unless the frame that raised is at its place: "{} is not supported" has 6."""
 MIN_BITS_PART = 30
-"""Bits that the shown words of a template must tell where the message has other text too or is cut off."""
+"""The same where the message has other text too or is cut off."""
 MIN_BITS_OTHER_CLASS = 40
 """The same where the exception's class is another one."""
 _MAX_SITES = 40
@@ -88,8 +90,10 @@ class _Candidate(NamedTuple):
         return self.template.bits * self.fit.share
 
     @property
-    def rank(self) -> tuple[bool, bool, bool, float]:
-        return (self.frame == "same", self.fit.grade == "whole", self.same_class, self.bits)
+    def rank(self) -> tuple[bool, bool, bool, float, float]:
+        """What makes it the likelier origin: the frame, then how much of the message the template accounts for."""
+        known = len(self.template.text) * self.fit.share
+        return (self.frame == "same", self.fit.grade == "whole", self.same_class, self.bits, known)
 
 
 def find(exception: str, message: str, frame_package: str | None = None, frame_function: str | None = None) -> Origin | None:
@@ -129,7 +133,7 @@ def _candidate(index: Index, stored: StoredTemplate, fitted: Fit, name: str, pac
 def _tells_enough(candidate: _Candidate) -> bool:
     if candidate.frame == "same":
         return True
-    needed = 0 if candidate.fit.grade == "whole" else MIN_BITS_PART
+    needed = MIN_BITS if candidate.fit.grade == "whole" else MIN_BITS_PART
     if not candidate.same_class or candidate.frame == "other":
         needed = max(needed, MIN_BITS_OTHER_CLASS)
     return candidate.bits >= needed
