@@ -1,0 +1,1 @@
+"""What can be said of an exception that no rule explains."""
