@@ -260,7 +260,7 @@ def sample(only: str, lines: int, seed: int) -> tuple[list[Mutant], int]:
     """The mutants of the chosen lines, and the number of lines to choose from."""
     dice = random.Random(seed)
     candidates: dict[tuple[Path, int], list[Mutant]] = {}
-    for path in sorted((ROOT / only).rglob("*.py")):
+    for path in [ROOT / only] if only.endswith(".py") else sorted((ROOT / only).rglob("*.py")):
         if not path.relative_to(ROOT).as_posix().startswith(TEXT_ONLY):
             for mutant in mutants(path):
                 candidates.setdefault((path, mutant.line), []).append(mutant)

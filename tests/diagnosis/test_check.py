@@ -127,7 +127,9 @@ def test_diff_shows_the_fix_and_writes_nothing(tmp_path, capsys):
     path = write(tmp_path / "t.yaml", GOOD, "lora_r: 8\n")
     old = path.read_bytes()
     assert main(["check", str(path), "--diff"]) == 1
-    assert "-lora_r: 8\n+lora_rank: 8\n" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "-lora_r: 8\n+lora_rank: 8\n" in told.out
+    assert f"{path}: 1 would be fixed" in told.err
     assert path.read_bytes() == old
     assert [one.name for one in tmp_path.iterdir()] == ["t.yaml"]
     assert main(["check", str(write(path, GOOD)), "--diff", "--folder", str(tmp_path)]) == 0

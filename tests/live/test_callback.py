@@ -140,6 +140,14 @@ def test_an_error_of_ours_reaches_nobody(tmp_path, monkeypatch, capsys, place, m
     assert capsys.readouterr().err.count("switched off after ZeroDivisionError") == 1
 
 
+def test_nothing_is_said_of_a_training_that_goes_well(tmp_path, capsys):
+    """From its beginning to its end not a word on the console."""
+    ours = DoctorCallback()
+    assert Trainer([ours], tmp_path, [2.0, 1.9, 1.8]).train() == 3
+    ours.recorder.flush()
+    assert "lfdoctor" not in capsys.readouterr().err
+
+
 def test_a_callback_that_cannot_begin_says_so_and_stays_away(tmp_path, monkeypatch, capsys):
     """Whatever keeps it from beginning: the training runs without it, and one line says why nothing is recorded."""
 

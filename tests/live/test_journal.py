@@ -116,6 +116,13 @@ def test_hostile_lines(tmp_path_factory, values, kind):
     assert engine.problems == []
 
 
+def test_an_evaluation_before_the_first_step_is_of_step_zero(tmp_path):
+    """eval_on_start; a negative step is none."""
+    path = tmp_path / "lfdoctor.jsonl"
+    write(path, [SESSION, step(0, eval_loss=2.0), step(-1, loss=1.0)])
+    assert [(one.step, one.metrics) for one in events(path) if isinstance(one, Step)] == [(0, {"eval_loss": 2.0})]
+
+
 def test_a_torn_line_does_not_swallow_the_next_session(tmp_path):
     """A process killed while it wrote, then a restart that appends: the first line of the restart is whole, and it is a new attempt."""
     path = tmp_path / "lfdoctor.jsonl"

@@ -120,6 +120,12 @@ def test_an_estimate_that_explains_less_than_half_of_what_was_held_predicts_noth
     assert (Predictor.for_run(Situation(QWEN, {}, {}), facts, 80.0) is not None) is predicts
 
 
+def test_a_message_that_tells_half_of_what_was_held_says_nothing_of_the_estimate() -> None:
+    """Without the size that was refused, or without what was held, there is nothing to compare with."""
+    for facts in ({"allocated_gib": 1000.0}, {"wanted_gib": 1000.0}):
+        assert Predictor.for_run(Situation(QWEN, {}, {}), facts, 20.0) is not None
+
+
 def test_where_the_bound_is_reached_all_that_helps_is_taken_and_the_rest_left_out() -> None:
     """Nine neutral remedies and one that changes the training, needed together: far more sequences than the bound lets it see."""
     many = [remedy(f"n{number}") for number in range(9)]
