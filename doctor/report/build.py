@@ -39,7 +39,8 @@ from doctor.report.model import (
     Verdict,
 )
 from doctor.report.quoting import Quote, fill, placeholders, quotes
-from doctor.report.run_row import gib, run_view, short_text
+from doctor.report.run_row import run_view, short_text
+from doctor.report.status import positive
 from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
 from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
@@ -112,7 +113,7 @@ def build(diagnosis: Diagnosis, book: Rulebook, lang: str) -> Report:
         rules_looked=max(0, len(book.rules) - len(diagnosis.unchecked)),
         problems=[clean(problem) for problem in diagnosis.problems],
         curves=of_run(diagnosis.run),
-        capacity_gib=gib(diagnosis.run.facts.get("gpu.total_gib")),
+        capacity_gib=positive(diagnosis.run.facts.get("gpu.total_gib")),
         translations=writer.texts.translations(),
     )
 

@@ -55,8 +55,8 @@ class StepsView(msgspec.Struct, frozen=True):
     planned: int | None = None
 
 
-class RunView(msgspec.Struct, frozen=True, kw_only=True):
-    """What ran, on what, and how it ended."""
+class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """What ran: the fields that a report and a row of `lfdoctor scan` share. `version` is the framework's."""
 
     path: str
     framework: str | None = None
@@ -65,6 +65,15 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     finetuning_type: str | None = None
     model: str | None = None
     world_size: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """These fields by name."""
+        return {name: getattr(self, name) for name in RunIdentity.__struct_fields__}
+
+
+class RunView(RunIdentity, frozen=True, kw_only=True):
+    """What ran, on what, and how it ended."""
+
     environment: dict[str, Any] = {}
     status: Status = "unknown"
     steps: StepsView = StepsView()
