@@ -33,7 +33,6 @@ class Advice(msgspec.Struct, frozen=True):
     status: Status
     reason: Text
     changes: tuple[Change, ...] = ()
-    text: Text | None = None
     chosen: bool = False
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,15 +15,38 @@ from doctor.reporters.base import parts
 from doctor.words.catalogue import Words
 
 
-def in_guide_order(remedies: Sequence[RemedyView]) -> tuple[list[RemedyView], list[RemedyView]]:
-    """The guide's steps in its order (sections in order of appearance), and the other remedies that are of use in this run."""
-    sections: list[str] = []
-    for remedy in remedies:
-        if remedy.guide and remedy.guide.section not in sections:
-            sections.append(remedy.guide.section)
-    guide = [remedy for remedy in remedies if remedy.guide]
-    guide.sort(key=lambda remedy: (sections.index(remedy.guide.section), remedy.guide.step) if remedy.guide else (0, 0))
-    return guide, [remedy for remedy in remedies if not remedy.guide and remedy.status not in ("not_applicable", "done")]
+class RemedyGroups(NamedTuple):
+    """A finding's remedies as people read them: what acts on the cause itself, the guide's steps, and the others."""
+
+    direct: list[RemedyView]
+    guide: list[RemedyView]
+    others: list[RemedyView]
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+    def labelled(self, words: Words) -> list[tuple[str, RemedyView]]:
+        """All remedies in order, each with its place in the guide or the name of its group."""
+        guide = [(f"{words.section[remedy.guide.section]} {remedy.guide.step}", remedy) for remedy in self.guide if remedy.guide]
+        return [*((words("direct"), remedy) for remedy in self.direct), *guide, *((words("beyond"), remedy) for remedy in self.others)]
+
+    def intro(self, words: Words) -> str:
+        """In which order they stand, and from which chapters of the guide; empty without a step of the guide."""
+        if not self.guide:
+            return ""
+        titles = words("comma").join(dict.fromkeys(words.section_title[remedy.guide.section] for remedy in self.guide if remedy.guide))
+        return words(f"{'direct_' if self.direct else ''}{'guide_order' if self.others else 'guide_only'}", titles=titles)
+
+
+def in_groups(remedies: Sequence[RemedyView]) -> RemedyGroups:
+    """The remedies in the report's order (planner/plan.py). All steps of the guide are shown, of the others those of use in this run."""
+    shown = [remedy for remedy in remedies if remedy.guide or remedy.status not in ("not_applicable", "done")]
+    places = [place for place, remedy in enumerate(shown) if remedy.guide]
+    if not places:
+        return RemedyGroups([], [], shown)
+    extra = [(place, remedy) for place, remedy in enumerate(shown) if not remedy.guide]
+    direct = [remedy for place, remedy in extra if place < places[0]]
+    return RemedyGroups(direct, [shown[place] for place in places], [remedy for place, remedy in extra if place > places[0]])
 
 
 def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:
@@ -74,8 +97,18 @@ def todo(report: Report) -> list[RemedyView]:
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
     if report.patch is None:
         return [remedy for remedy in remedies if remedy.status == "apply"] or [remedy for remedy in remedies if remedy.status == "manual"]
-    chosen = [remedy for remedy in remedies if standing(remedy, report) == "apply" and remedy.changes]
+    chosen = _without_repeats(remedy for remedy in remedies if standing(remedy, report) == "apply" and remedy.changes)
     return chosen or [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
+
+
+def _without_repeats(remedies: Iterable[RemedyView]) -> list[RemedyView]:
+    """Without those that change nothing beyond what the ones before them change."""
+    out: list[RemedyView] = []
+    for remedy in remedies:
+        told = [change for other in out for change in other.changes]
+        if not all(change in told for change in remedy.changes):
+            out.append(remedy)
+    return out
 
 
 def launch_lines(patch: PatchView, words: Words) -> tuple[str, str]:
@@ -91,11 +124,6 @@ def _as_flag(word: str, words: Sequence[str]) -> bool:
     """Whether a command has an override as `--key value`."""
     key, _, value = word.partition("=")
     return f"--{key}" in words and value in words
-
-
-def guide_titles(remedies: Sequence[RemedyView], words: Words) -> str:
-    """The headings of the guide's sections these remedies come from."""
-    return words("comma").join(dict.fromkeys(words.section_title[remedy.guide.section] for remedy in remedies if remedy.guide))
 
 
 def predicted_lines(patch: PatchView, words: Words) -> list[str]:

@@ -37,27 +37,25 @@ class Remedies:
         return [Text(), heading, *lines, *(canvas.command(command, 4) for command in commands)]
 
     def table(self, finding: FindingView) -> list[RenderableType]:
-        """A root cause's remedies: the guide's steps in order, then the others that say something."""
-        guide, extra = advice.in_guide_order(finding.remedies)
+        """A root cause's remedies that say something, in the report's order, and all steps of the guide."""
+        groups = advice.in_groups(finding.remedies)
         canvas = self.canvas
         out: list[RenderableType] = [canvas.heading("helps")]
-        if not guide and not extra:
+        if not groups:
             return [*out, canvas.indented(canvas.text(self.words("no_remedy")))]
-        if guide:
-            titles = advice.guide_titles(guide, self.words)
-            intro = self.words("guide_order" if extra else "guide_only", titles=titles)
+        if intro := groups.intro(self.words):
             out += [canvas.indented(canvas.text(intro, "dim")), Text()]
-        out += self._rows([*guide, *extra], labelled=bool(guide))
-        left_out = sum(not remedy.guide for remedy in finding.remedies) - len(extra)
+        out += self._rows(groups.labelled(self.words), labelled=bool(groups.guide))
+        left_out = len(finding.remedies) - sum(map(len, groups))
         return [*out, *([canvas.indented(canvas.text(self.words("not_here_count", count=left_out), "dim"))] if left_out else [])]
 
-    def _rows(self, remedies: Sequence[RemedyView], *, labelled: bool) -> Iterator[RenderableType]:
+    def _rows(self, remedies: Sequence[tuple[str, RemedyView]], *, labelled: bool) -> Iterator[RenderableType]:
         """The remedies as a table that is interrupted by commands, which stand on lines of their own."""
-        heads = [self._head(remedy)[0 if labelled else 1 :] for remedy in remedies]
+        heads = [self._head(label, remedy)[0 if labelled else 1 :] for label, remedy in remedies]
         widths = [max(cell_len(head[column].plain) for head in heads) for column in range(len(heads[0]))]
         indent = 2 + sum(widths) + _GAP * len(widths)
         table = _columns(widths)
-        for remedy, head in zip(remedies, heads, strict=True):
+        for (_, remedy), head in zip(remedies, heads, strict=True):
             table.add_row(*head, self._what(remedy))
             if remedy.command and advice.standing(remedy, self.report) in ("apply", "later", "manual"):
                 yield self.canvas.indented(table)
@@ -66,9 +64,8 @@ class Remedies:
         if table.row_count:
             yield self.canvas.indented(table)
 
-    def _head(self, remedy: RemedyView) -> list[Text]:
-        """The guide's step, and the status."""
-        label = f"{self.words.section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else self.words("beyond")
+    def _head(self, label: str, remedy: RemedyView) -> list[Text]:
+        """The guide's step (or the group of a remedy that is none), and the status."""
         status = advice.standing(remedy, self.report)
         shown = Text(f"{self.canvas.advice_symbols[status]} {self.words.advice[status]}", ADVICE_COLOURS[status])
         return [Text(label, "bold" if status == "apply" else ""), shown]
@@ -84,8 +81,7 @@ class Remedies:
 
     def corrections(self, finding: FindingView) -> list[RenderableType]:
         """Where the guide's steps differ from today's LLaMA-Factory."""
-        guide, _ = advice.in_guide_order(finding.remedies)
-        rows = [(remedy.guide, remedy.correction) for remedy in guide if remedy.guide and remedy.correction]
+        rows = [(remedy.guide, remedy.correction) for remedy in finding.remedies if remedy.guide and remedy.correction]
         if not rows:
             return []
         table = Table(box=None, show_header=False, padding=(0, _GAP, 0, 0), pad_edge=False)
