@@ -32,7 +32,7 @@ def page() -> str:
 
 def _step(step: GuideStep) -> str:
     remedy = step.remedy
-    rows = [f"### {step.step}. {step.guide_ko}\n", f"{remedy.sentence('en')} `{remedy.id}`\n"]
+    rows = [f"### {step.step}. {step.guide_ko}\n", f"{remedy.text.en} `{remedy.id}`\n"]
     if remedy.patch:
         rows += ["| change | where |", "|---|---|", *(f"| {_changes(op)} | {_said(op.only_if)} |" for op in remedy.patch), ""]
     rows += [f"- {what}: {_said(condition)}" for what, condition in _conditions(step) if condition]

@@ -115,7 +115,7 @@ class Explanation:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for remedy in self.rule.remedies:
-            text = Flowing(self.open(remedy.sentence(self.words.lang)))
+            text = Flowing(self.open(remedy.text.get(self.words.lang)))
             for line in self.about(remedy):
                 text.append(f"\n{line}", "dim")
             place = remedy.guide_step

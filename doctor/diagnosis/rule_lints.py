@@ -76,10 +76,10 @@ def placeholders(text: str) -> set[str]:
 
 
 def texts(rule: Rule) -> list[Text]:
-    """Every text of a rule that a user reads, but for the remedies' own: `{changes}` may stand in those alone."""
+    """Every text of a rule that a user reads."""
     out: list[Text] = [rule.title, *rule.body]
     for remedy in rule.remedies:
-        out += [*(text for text in (remedy.cost, remedy.excluded) if text), *remedy.reasons.values()]
+        out += [remedy.text, *(text for text in (remedy.cost, remedy.excluded) if text), *remedy.reasons.values()]
     return out
 
 
@@ -143,7 +143,7 @@ def _placeholders_of(rule: Rule) -> set[str]:
     """What the texts (in every language), commands and patches of a rule ask for."""
     asked = {name for text in texts(rule) for lang in LANGUAGES for name in placeholders(text.get(lang))}
     for remedy in rule.remedies:
-        asked |= {name for lang in LANGUAGES for name in placeholders(remedy.sentence(lang))} | placeholders(remedy.command or "")
+        asked |= placeholders(remedy.command or "")
         values = str([[op.set, op.unset, {key: (key, scale.by) for key, scale in (op.scale or {}).items()}] for op in remedy.patch])
         asked |= set(_PATCH_PLACEHOLDER.findall(values))
     return asked

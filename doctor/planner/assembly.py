@@ -55,10 +55,19 @@ class PatchWriter:
             command=command,
             file=file,
             packages=packages,
+            options=self._options(),
             notes=tuple(dict.fromkeys(notes)),
             memory=self.plan.predictor.memory(self.plan.situation) if self.plan.predictor else None,
             effective_batch=batch,
             speed=_speed(remedies),
+        )
+
+    def _options(self) -> tuple[str, ...]:
+        """What the user said besides the run's files, as options of the command line."""
+        memory = self.plan.gpu_memory_gib
+        return (
+            *(("--gpu-memory", f"{memory:g}") if memory is not None else ()),
+            *(("--strategy", self.plan.strategy) if self.plan.strategy != "least-change" else ()),
         )
 
     def safety_changes(self) -> list[Text]:

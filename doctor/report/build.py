@@ -39,7 +39,6 @@ from doctor.report.model import (
     Verdict,
 )
 from doctor.report.quoting import Quote, fill, placeholders, quotes
-from doctor.report.remedy_text import remedy_text
 from doctor.report.run_row import run_view, short_text
 from doctor.report.status import positive
 from doctor.report.texts import TextWriter
@@ -169,6 +168,7 @@ class ReportWriter:
             command=clean(planned.command) if planned.command else None,
             file=planned.file,
             packages=list(planned.packages),
+            options=list(planned.options),
             notes=[self.texts.put(f"patch.notes.{at}", note) for at, note in enumerate(planned.notes)],
             predicted=PredictedView(
                 memory_gib=_memory(planned.memory) if planned.memory else None,
@@ -202,7 +202,7 @@ class ReportWriter:
             guide=self._guide(f"{place}.guide.title", remedy.guide_step),
             status=advice.status,
             reason=self._fill(f"{place}.reason", advice.reason, scope),
-            text=self._remedy_text(f"{place}.text", advice, scope),
+            text=self._fill(f"{place}.text", remedy.text, scope),
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
             changes=_changes(advice.changes),
@@ -210,16 +210,6 @@ class ReportWriter:
             correction=self.texts.put(f"{place}.correction", step.correction) if step and step.correction else None,
             references=list(remedy.references),
         )
-
-    def _remedy_text(self, place: str, advice: Advice, scope: Mapping[str, Mapping[str, Any]]) -> str:
-        """What to do, with the changes of a remedy that applies."""
-        known, changes = _lookup(scope), advice.changes if advice.status == "apply" else ()
-
-        def written(words: Words) -> str:
-            filled = remedy_text(advice.remedy.text.get(words.lang), changes, lambda name: _sayable(name, known(name), words), words)
-            return resolve_josa(filled) if words.lang == "ko" else filled
-
-        return self.texts.write(place, written)
 
     def _command(self, remedy: Remedy, scope: Mapping[str, Mapping[str, Any]]) -> str | None:
         """A remedy's command, on the run's own config."""
@@ -233,7 +223,7 @@ class ReportWriter:
             return None
         known = self.guide.get(step)
         title = (
-            self.texts.write(place, lambda words: known.guide_ko if words.lang == "ko" else known.remedy.sentence(words.lang))
+            self.texts.write(place, lambda words: known.guide_ko if words.lang == "ko" else known.remedy.text.get(words.lang))
             if known
             else ""
         )

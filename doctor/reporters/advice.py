@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -13,6 +13,10 @@ import msgspec
 from doctor.report.model import ChangeView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters.base import parts
 from doctor.words.catalogue import Words
+
+
+VALUE_CHARS = 40
+"""A longer value is cut where only the keys matter; the patch shows it whole."""
 
 
 class RemedyGroups(NamedTuple):
@@ -76,7 +80,8 @@ def next_commands(report: Report) -> list[str]:
         command = with_config(command, patch.file, report.run.path)
     elif patch.yaml and patch.file and not patch.written:
         given = f" --config {shlex.quote(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
-        out.append(f"lfdoctor analyze {path}{given} --patch {shlex.quote(patch.file)}")
+        options = "".join(f" {shlex.quote(word)}" for word in patch.options)
+        out.append(f"lfdoctor fix {path}{given}{options} -o {shlex.quote(patch.file)}")
     return [*out, *([command] if command else [])]
 
 
@@ -93,22 +98,16 @@ def _lies_in(file: str, folder: str) -> bool:
 
 
 def todo(report: Report) -> list[RemedyView]:
-    """What to do about the root causes: what is in the patch, else what applies, else what is manual."""
+    """What to do about the root causes: what is in the patch (a change once), else what applies, else what is manual."""
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
     if report.patch is None:
         return [remedy for remedy in remedies if remedy.status == "apply"] or [remedy for remedy in remedies if remedy.status == "manual"]
-    chosen = _without_repeats(remedy for remedy in remedies if standing(remedy, report) == "apply" and remedy.changes)
-    return chosen or [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
-
-
-def _without_repeats(remedies: Iterable[RemedyView]) -> list[RemedyView]:
-    """Without those that change nothing beyond what the ones before them change."""
-    out: list[RemedyView] = []
+    chosen: list[RemedyView] = []
     for remedy in remedies:
-        told = [change for other in out for change in other.changes]
-        if not all(change in told for change in remedy.changes):
-            out.append(remedy)
-    return out
+        told = [change for other in chosen for change in other.changes]
+        if standing(remedy, report) == "apply" and any(change not in told for change in remedy.changes):
+            chosen.append(remedy)
+    return chosen or [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
 
 
 def launch_lines(patch: PatchView, words: Words) -> tuple[str, str]:
@@ -172,6 +171,25 @@ def change_line(change: ChangeView, words: Words) -> str:
     done = words("removed") if change.op == "unset" else f"= `{_value(change.new)}`"
     was = f" ({words('was', old=_value(change.old))})" if change.old is not None else ""
     return f"{words(f'target_{change.target}')}: `{change.key}` {done}{was}"
+
+
+def new_values(remedy: RemedyView, words: Words) -> str:
+    """What a remedy that applies changes, as `key: old -> new`, by commas; empty for other remedies."""
+    if remedy.status != "apply":
+        return ""
+    return words("comma").join(_new_value(change, words) for change in remedy.changes)
+
+
+def _new_value(change: ChangeView, words: Words) -> str:
+    new = words("removed") if change.op == "unset" else _short(change.new)
+    old = f"{_short(change.old)} → " if change.old is not None else ""
+    return f"{change.key}: {old}{new}"
+
+
+def _short(value: Any) -> str:
+    """A value as YAML writes it; of long ones (inline DeepSpeed settings) the beginning."""
+    text = _value(value)
+    return text if len(text) <= VALUE_CHARS else f"{text[: VALUE_CHARS - 3]}..."
 
 
 def _value(value: Any) -> str:

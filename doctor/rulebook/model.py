@@ -16,8 +16,6 @@ Symptom = Literal[
     "slow", "stall", "killed", "crash", "config", "data", "environment",
 ]  # fmt: skip
 
-CHANGES = "{changes}"
-"""Stands in a remedy's text where the report puts the options that it changes: "Halve the LoRA rank{changes}."."""
 FAMILIES = ("memory", "stability", "speed", "distributed", "device", "precision", "config", "data", "environment", "export")
 
 
@@ -67,10 +65,6 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requires: list[str] = []
     price: float | None = None
     references: list[str] = []
-
-    def sentence(self, lang: str) -> str:
-        """The text without the changes of a particular run."""
-        return self.text.get(lang).replace(CHANGES, "")
 
     @property
     def guide_step(self) -> tuple[str, int] | None:

@@ -102,7 +102,7 @@ TWO = ["a needle (?P<size>\\d+)", "a needle of (?:gold|tin) (?P<size>\\d+)"]
         ({"remedies": [remedy(command="look {number}")]}, "fact 'number'"),
         ({"remedies": [remedy(text={"en": "Now {config.lora_rnak}.", "ko": "x"})]}, "`config` has no 'lora_rnak'"),
         ({"remedies": [remedy(patch=[{"set": {"output_dir": "{plan.folder}"}}])]}, "`plan` has no 'folder'"),
-        ({"remedies": [remedy(cost={"en": "Slower{changes}.", "ko": "x"})]}, "fact 'changes'"),
+        ({"remedies": [remedy(cost={"en": "Slower by {number}.", "ko": "x"})]}, "fact 'number'"),
         ({"body": [{"en": "Found {size} of {run.epochs}.", "ko": "x"}]}, "`run` has no 'epochs'"),
         ({"witness": []}, "no witness"),
         ({"witness": ["seen by a friend"]}, "'seen by a friend'"),
@@ -120,7 +120,7 @@ def test_a_mistake_is_seen(tmp_path: Path, changes: dict[str, Any], problem: str
         {"body": [*SOUND["body"], PLAIN]},
         {"body": [{**PLAIN, "where": {"config.stage": "sft"}}, *SOUND["body"]]},
         {"where": {"fact.versions.torch": {"set": True}, "fact.size": "3"}},
-        {"remedies": [remedy(text={"en": "Set {size}{changes}.", "ko": "{fact.size}{changes}"}, command="look {versions.torch}")]},
+        {"remedies": [remedy(text={"en": "Set {size}.", "ko": "{fact.size}"}, command="look {versions.torch}")]},
         {"remedies": [remedy(patch=[{"set": {"output_dir": "{plan.output_dir}-{config.lora_rank}-{fact.size}"}}])]},
         {"witness": [], "status": "trial"},
         {"witness": [{"source": "peft 0.15.2 peft/tuners/lora/model.py:_check_target_module_exists"}]},
@@ -130,6 +130,6 @@ def test_a_mistake_is_seen(tmp_path: Path, changes: dict[str, Any], problem: str
 def test_what_is_right_passes(tmp_path: Path, changes: dict[str, Any]) -> None:
     """A plain body in the last place, a conditional one anywhere, registered facts, a trial, every form of witness, a list of names.
 
-    In remedies: facts, options, the changes of the remedy, and the new folder.
+    In remedies: facts, options, and the new folder.
     """
     assert linted(tmp_path, **changes) == []
