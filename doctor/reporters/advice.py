@@ -12,8 +12,8 @@ import msgspec
 
 from doctor.report.model import ChangeView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters.base import parts
+from doctor.words import catalogue
 from doctor.words.catalogue import Words
-
 
 VALUE_CHARS = 40
 """A longer value is cut where only the keys matter; the patch shows it whole."""
@@ -178,6 +178,11 @@ def new_values(remedy: RemedyView, words: Words) -> str:
     if remedy.status != "apply":
         return ""
     return words("comma").join(_new_value(change, words) for change in remedy.changes)
+
+
+def said_by_status(lang: str) -> tuple[str, str]:
+    """Reasons that say no more than the words "in patch" and "manual" beside them."""
+    return catalogue.say("planner.chosen", lang), catalogue.say("planner.by_hand", lang)
 
 
 def _new_value(change: ChangeView, words: Words) -> str:

@@ -147,7 +147,8 @@ class Document:
 
     def row(self, label: str, remedy: RemedyView) -> list[str]:
         words = self.words
-        what = [escaped(remedy.text), escaped(words("command", command=f"`{remedy.command}`")) if remedy.command else ""]
+        values = advice.new_values(remedy, words)
+        what = [escaped(remedy.text), code(values), escaped(words("command", command=f"`{remedy.command}`")) if remedy.command else ""]
         stands = advice.standing(remedy, self.report)
         status = f"{_ADVICE[stands]} {words.advice[stands]}"
         return [label, status, "<br>".join(filter(None, what)), escaped(remedy.reason), escaped(remedy.cost)]

@@ -13,7 +13,7 @@ from doctor.live.trainer import crashes
 from tests.readers.helpers import console
 
 # Written by hand, outermost first: no stack is a recording, and frames in between are left out. The names are those that the comments of
-# doctor/core/phases.py place in LLaMA-Factory, transformers, datasets, peft, trl, torch, DeepSpeed and Lightning; no single release has all.
+# doctor/core/phases.py place in LLaMA-Factory, transformers, datasets, peft, trl, torch, DeepSpeed and Lightning; no release has all.
 STACKS: list[tuple[str, Phase]] = [
     ("run_exp get_train_args _parse_train_args", "start"),
     ("run_exp read_args", "start"),

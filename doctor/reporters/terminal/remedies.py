@@ -75,10 +75,13 @@ class Remedies:
         return [Text(label, "bold" if status == "apply" else ""), shown]
 
     def _what(self, remedy: RemedyView) -> Text:
-        """The remedy, the reason for its status, and its cost."""
+        """The remedy, what it changes, the reason for its status unless that says the same, and its cost."""
         what = self.canvas.text(remedy.text, "dim" if remedy.status == "not_applicable" else "")
+        if values := advice.new_values(remedy, self.words):
+            what.append(f"\n{values}", "green")
         cost = remedy.cost if advice.standing(remedy, self.report) in ("apply", "later", "manual") else ""
-        for line in filter(None, (remedy.reason, self.words("costs", cost=cost) if cost else "")):
+        reason = "" if remedy.reason in advice.said_by_status(self.words.lang) else remedy.reason
+        for line in filter(None, (reason, self.words("costs", cost=cost) if cost else "")):
             what.append("\n")
             what.append_text(self.canvas.text(line, "dim"))
         return what
