@@ -188,7 +188,8 @@ class PatchView(msgspec.Struct, frozen=True, kw_only=True):
     """The patch. Without the run's own YAML `yaml` and `diff` are None, and `overrides` hold the changes as key=value words.
 
     `command` starts the training again and expects the patched YAML under the name `file`; `packages` are to be installed before.
-    `options` of `lfdoctor fix` lead to this patch again. `written` is the file that `yaml` was written to, if any.
+    `options` of `lfdoctor fix` lead to this patch again. `written` is the file that `yaml` was written to, if any. `fixed_by` says, in a
+    report of `check`, what writes it into the checked file: --fix all of it, --unsafe-fixes all or a part of it, or only an editor.
     """
 
     source: str | None
@@ -204,6 +205,7 @@ class PatchView(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     predicted: PredictedView = PredictedView()
     written: str | None = None
+    fixed_by: Literal["safe", "unsafe", "partly", "nothing"] | None = None
 
 
 class BlindView(msgspec.Struct, frozen=True):

@@ -76,13 +76,22 @@ def next_commands(report: Report) -> list[str]:
     path = shlex.quote(report.run.path)
     command = patch.command
     if report.kind == "check" and patch.yaml:
-        out.append(f"lfdoctor check {path} --fix")
-        command = with_config(command, patch.file, report.run.path)
+        out += _fix_commands(patch, path)
+        command = None if patch.fixed_by in ("partly", "nothing") else with_config(command, patch.file, report.run.path)
     elif patch.yaml and patch.file and not patch.written:
         given = f" --config {shlex.quote(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
         options = "".join(f" {shlex.quote(word)}" for word in patch.options)
         out.append(f"lfdoctor fix {path}{given}{options} -o {shlex.quote(patch.file)}")
     return [*out, *([command] if command else [])]
+
+
+def _fix_commands(patch: PatchView, path: str) -> list[str]:
+    """What writes the patch into the checked config. Guessed values and removed keys are shown (--diff) before they are written."""
+    if patch.fixed_by == "safe":
+        return [f"lfdoctor check {path} --fix"]
+    if patch.fixed_by in ("unsafe", "partly"):
+        return [f"lfdoctor check {path} --unsafe-fixes --diff", f"lfdoctor check {path} --fix --unsafe-fixes"]
+    return []
 
 
 def with_config(command: str | None, old: str | None, new: str) -> str | None:

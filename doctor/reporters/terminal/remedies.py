@@ -102,7 +102,8 @@ class Remedies:
         """For a lesser finding only what one can do about it."""
         canvas, out = self.canvas, list[RenderableType]()
         for remedy in (remedy for remedy in finding.remedies if remedy.status in ("apply", "manual")):
-            mark = Text(f"{canvas.advice_symbols[remedy.status]} ", ADVICE_COLOURS[remedy.status])
+            status = advice.standing(remedy, self.report)
+            mark = Text(f"{canvas.advice_symbols[status]} ", ADVICE_COLOURS[status])
             out.append(canvas.indented(canvas.beside(mark, canvas.text(self.words.sentences(remedy.text, remedy.reason)))))
         return out
 
