@@ -1,4 +1,4 @@
-"""lfdoctor check: training configurations before they are run; --fix writes what is certain."""
+"""lfdoctor check: check training configurations before the run; --fix writes what is certain."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def check(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Training YAML files.")],
     kind: Format = "terminal",
     output: Output = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Correct what is certain, in place; the old file stays as CONFIG.orig.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Correct what is certain, in place; the original is kept as CONFIG.orig.")] = False,
     unsafe_fixes: Annotated[
         bool, typer.Option("--unsafe-fixes", help="With --fix or --diff: also guessed values and removed keys.")
     ] = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change, and write nothing.")] = False,
-    skip_foreign: Annotated[bool, typer.Option("--skip-foreign", help="Pass over files that are no LLaMA-Factory configuration.")] = False,
-    folder: Annotated[Path, typer.Option("--folder", help="The folder that the training will be started in.")] = Path(),
+    diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change and write nothing.")] = False,
+    skip_foreign: Annotated[bool, typer.Option("--skip-foreign", help="Skip files that are not LLaMA-Factory configurations.")] = False,
+    folder: Annotated[Path, typer.Option("--folder", help="The folder in which the training will be started.")] = Path(),
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
     lang: Lang = "en",
@@ -39,9 +39,9 @@ def check(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
-    """What LLaMA-Factory will refuse or die of, what stands in the way on disk, and whether it fits: before the GPU is rented.
+    """Check training configs before the run: what LLaMA-Factory would refuse or fail on, what is wrong on disk, whether it fits in memory.
 
-    A file that is no LLaMA-Factory configuration is refused with exit code 2 and never changed.
+    A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
@@ -74,7 +74,7 @@ def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: 
 
 
 class _Work(NamedTuple):
-    """What is to be done with each file; `about` are the arguments of pipeline.check."""
+    """The work on each file; `about` are the arguments of pipeline.check."""
 
     fix: bool
     diff: bool

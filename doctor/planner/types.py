@@ -18,11 +18,11 @@ FixedBy = Literal["safe", "unsafe", "partly", "nothing"]
 
 class PreviousAttempt(msgspec.Struct, frozen=True):
     """Another attempt of the same job that failed from the same cause: its name, its config (given keys only), and its settings outside
-    the config (`beside`): `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
+    the config (`settings`): `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
 
     run: str
     config: dict[str, Any]
-    beside: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
 
 
 class Advice(msgspec.Struct, frozen=True):

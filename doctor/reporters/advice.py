@@ -183,10 +183,17 @@ def change_line(change: ChangeView, words: Words) -> str:
 
 
 def new_values(remedy: RemedyView, words: Words) -> str:
-    """What a remedy that applies changes, as `key: old -> new`, by commas; empty for other remedies."""
+    """What a remedy that applies changes, as `key: old -> new`, by commas; without what its text says already; empty for other remedies."""
     if remedy.status != "apply":
         return ""
-    return words("comma").join(_new_value(change, words) for change in remedy.changes)
+    return words("comma").join(_new_value(change, words) for change in remedy.changes if not _stated(change, remedy.text))
+
+
+def _stated(change: ChangeView, text: str) -> bool:
+    """Whether a text names the key to remove, or the new value of a key that had none."""
+    if change.op == "unset":
+        return f"`{change.key}`" in text
+    return change.old is None and any(f"{change.key}{sign}{_value(change.new)}" in text for sign in (": ", "="))
 
 
 def said_by_status(lang: str) -> tuple[str, str]:

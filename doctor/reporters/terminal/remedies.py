@@ -104,7 +104,7 @@ class Remedies:
         for remedy in (remedy for remedy in finding.remedies if remedy.status in ("apply", "manual")):
             status = advice.standing(remedy, self.report)
             mark = Text(f"{canvas.advice_symbols[status]} ", ADVICE_COLOURS[status])
-            out.append(canvas.indented(canvas.beside(mark, canvas.text(self.words.sentences(remedy.text, remedy.reason)))))
+            out.append(canvas.indented(canvas.marked(mark, canvas.text(self.words.sentences(remedy.text, remedy.reason)))))
         return out
 
     def patch(self, patch: PatchView) -> list[RenderableType]:
@@ -118,7 +118,7 @@ class Remedies:
         out += [canvas.indented(canvas.text(said))] if said else []
         out += [canvas.command(options, 4)] if options else []
         out += [Text() for _ in patch.notes[:1]]
-        out += [canvas.indented(canvas.beside(Text(f"{canvas.symbols['note']} "), canvas.text(note))) for note in patch.notes]
+        out += [canvas.indented(canvas.marked(Text(f"{canvas.symbols['note']} "), canvas.text(note))) for note in patch.notes]
         predicted = advice.predicted_lines(patch, self.words)
         if predicted:
             out += [canvas.heading("predicted"), *(canvas.indented(canvas.text(line)) for line in predicted)]
