@@ -1,4 +1,4 @@
-"""lfdoctor run: a watched training, with no change to any code or config."""
+"""lfdoctor run: run a training under observation, without changes to its code or config."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ if TYPE_CHECKING:
 
 
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The training, as you would start it yourself.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The training command, as you would start it yourself.")],
     folder: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where console, journal and report go; default: a new folder.", metavar="DIR")
+        Path | None, typer.Option("--output", "-o", help="Folder for console, journal and report; default: a new folder.", metavar="DIR")
     ] = None,
     stop_on_divergence: Annotated[
-        bool, typer.Option("--stop-on-divergence", help="End the training, as an early stop would, once it has certainly diverged.")
+        bool, typer.Option("--stop-on-divergence", help="Stop the training, like early stopping, once it has certainly diverged.")
     ] = False,
     heal: Annotated[
-        int, typer.Option("--heal", min=0, help="After a failure patch the config and start again, at most N times.", metavar="N")
+        int, typer.Option("--heal", min=0, help="After a failure, patch the config and restart, at most N times.", metavar="N")
     ] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Start nothing: show what --heal would do about the failure that is there.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Start nothing; show what --heal would do about an existing failure.")] = False,
     notify: Annotated[
         list[str] | None,
-        typer.Option("--notify", envvar="LFDOCTOR_NOTIFY", help="Send warnings and the end to this apprise URL too.", metavar="URL"),
+        typer.Option("--notify", envvar="LFDOCTOR_NOTIFY", help="Also send warnings and the result to this apprise URL.", metavar="URL"),
     ] = None,
     metrics: Annotated[
         int | None, typer.Option("--metrics", min=0, max=65535, help="Serve Prometheus metrics on this local port.", metavar="PORT")
@@ -48,21 +46,21 @@ def run(
         typer.Option(
             "--silence",
             min=0,
-            help="After this long without output or step ask every rank for its stacks; with --heal, end the run after six times as "
+            help="After this long without output or a step, dump the stacks of all ranks; with --heal, stop the run after six times as "
             "long (at least 30 minutes). 0: never.",
             metavar="SECONDS",
         ),
     ] = 300.0,
     memory_snapshot: Annotated[
         bool,
-        typer.Option("--memory-snapshot", help="Record who holds GPU memory, for the report of an out-of-memory (slightly slower)."),
+        typer.Option("--memory-snapshot", help="Record what holds GPU memory, for the report of an out-of-memory error (slightly slower)."),
     ] = False,
     lang: Lang = "en",
 ) -> int:
-    """Runs a training, warns while there is time, keeps the evidence, and reports at the end what happened; exits as the training did."""
+    """Run a training, warn early, keep the evidence, and report at the end what happened. Exits with the training's exit code."""
     one_language(lang)
     if not sys.platform.startswith(("linux", "darwin")):
-        raise DoctorError("lfdoctor run needs Linux or macOS; use the callback (from doctor import DoctorCallback) here")
+        raise DoctorError("lfdoctor run needs Linux or macOS; on this system use the callback (from doctor import DoctorCallback)")
     from doctor.diagnosis.pipeline import analyze
     from doctor.live.supervisor.supervise import exit_code
     from doctor.live.supervisor.watched_run import run as watch
@@ -138,7 +136,7 @@ def _listeners(urls: list[str], port: int | None, folder: Path) -> Iterator[List
 
 
 def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
-    """Files of an earlier start: its run folder, else what the training left, else the config alone."""
+    """Files of an earlier run: its run folder, else what the training wrote, else the config alone."""
     from doctor.config import yaml_edit
     from doctor.live.supervisor.watched_run import captured
 
@@ -153,12 +151,12 @@ def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
 
 
 def _print_report(outcome: Outcome, folder: Path) -> None:
-    """The report, on standard error: standard output belongs to the training."""
+    """Print the report on standard error: standard output belongs to the training."""
     report = outcome.report
     if report is None:
         return
     if outcome.code == 0 and not report.findings:
-        print(f"lfdoctor: the run ended well and looks healthy ({folder}/report.json)", file=sys.stderr)
+        print(f"lfdoctor: the run completed, no problem found ({folder}/report.json)", file=sys.stderr)
         return
     from doctor.reporters.base import Screen
 

@@ -13,7 +13,7 @@ from doctor.config import deepspeed, versions
 from doctor.config.values import as_float
 from doctor.config.versions import Version, versions_of
 from doctor.core.run import Run
-from doctor.rulebook.conditions import Condition, Scope, holds
+from doctor.rulebook.conditions import Scope
 from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
 
@@ -179,8 +179,3 @@ def scope_of(run: Run, facts: Mapping[str, Any]) -> Scope:
         "attempts": len(run.attempts),
     }
     return {"config": effective(run.config, known), "fact": known, "run": shape}
-
-
-def holds_for(condition: Condition, run: Run) -> bool:
-    """Whether `condition` holds for what is known of `run`."""
-    return holds(condition, scope_of(run, {}))

@@ -19,6 +19,7 @@ from doctor.diagnosis.origin import checkpoint_seen, launch_of
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
+from doctor.planner.config_fixes import fixed_by
 from doctor.planner.launching import is_llamafactory
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.readers import reading as readers
@@ -30,7 +31,8 @@ from doctor.report import context
 from doctor.report.build import Diagnosis, build
 from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView, SourceView
 from doctor.report.status import run_status
-from doctor.rulebook.findings import RankedFinding
+from doctor.rulebook.findings import RankedFinding, UncheckedRule
+from doctor.rulebook.model import Rule
 
 _QUOTES_WITH_CONTEXT = 3
 """Pieces of evidence per finding that are shown with the lines around them."""
@@ -159,20 +161,24 @@ def check(
         sources = _sources(reading)
     for fact in (*_given_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
         engine.feed(fact)
-    feed(engine, forecast(engine.run, where))
+    predicted, missing = forecast(engine.run, where, Path(folder))
+    feed(engine, predicted)
     ranked = causes.assign_roles(engine.findings())
+    planned = plan.plan(ranked, engine.run, tools.book, gpu_memory_gib=gpu_memory_gib, config_text=text)
     diagnosis = Diagnosis(
         kind="check",
         path=str(where),
         run=engine.run,
         ranked=ranked,
-        plan=plan.plan(ranked, engine.run, tools.book, gpu_memory_gib=gpu_memory_gib, config_text=text),
+        plan=planned,
         status="unknown",  # nothing ran yet: a refused config is no failed run
         verdict=verdict("check", "unknown", ranked, engine.run),
-        unchecked=engine.blind(),
+        unchecked=[*engine.blind(), *(UncheckedRule(rule, missing) for rule in engine.rules if missing and _asks_forecast(rule))],
         sources=sources,
         contexts=context.around(evidence_places(ranked)),
         problems=[*tools.added.problems, *engine.problems],
+        rules=len(engine.rules),
+        fixed_by=fixed_by(text, planned.patch.patch) if text and planned.patch and planned.patch.yaml is not None else None,
     )
     return build(diagnosis, tools.book, lang)
 
@@ -184,19 +190,30 @@ def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
             yield from (piece.where for piece in ranked_finding.finding.evidence[:_QUOTES_WITH_CONTEXT])
 
 
-def forecast(run: Run, where: Where) -> Iterator[Fact]:
-    """The memory estimate of the run's config as facts (forecast_verdict, ...); nothing if the model's shape is unknown."""
+def forecast(run: Run, where: Where, folder: Path) -> tuple[list[Fact], str | None]:
+    """The memory estimate of the run's config as facts (forecast_verdict, ...), and what is missing for a verdict, if anything.
+
+    Missing is `model_name`, `model_size.NAME`, or `gpu_memory.GIB` with the memory that the training needs (words/report.yaml).
+    """
     from doctor.memory.estimate import estimate
     from doctor.memory.shapes import UnknownShape
 
+    name = run.config.get("model_name_or_path")
     try:
-        predicted = estimate(effective(run.config), facts={"config.folder": str(Path(where.file).parent), **run.facts})
+        predicted = estimate(effective(run.config), facts={"config.folder": str(folder), **run.facts})
     except UnknownShape:
-        return
-    for name in ("allocated_gib", "low_gib", "high_gib", "capacity_gib", "peak_phase", "verdict"):
-        value = getattr(predicted, name)
-        if value is not None:
-            yield Fact(where=where, name=f"forecast_{name}", value=value)
+        return [], f"model_size.{name}" if name else "model_name"
+    values = ((part, getattr(predicted, part)) for part in _FORECAST)
+    facts = [Fact(where=where, name=f"forecast_{part}", value=value) for part, value in values if value is not None]
+    return facts, f"gpu_memory.{predicted.device_gib:.0f}" if predicted.capacity_gib is None else None
+
+
+_FORECAST = ("allocated_gib", "low_gib", "high_gib", "capacity_gib", "peak_phase", "verdict")
+"""Fields of the estimate that rules ask for."""
+
+
+def _asks_forecast(rule: Rule) -> bool:
+    return rule.detector == "fact" and rule.params.get("name") == "forecast_verdict"
 
 
 def feed(engine: Engine, events: Iterable[Event | list[Step]], seen: LastEvents | None = None) -> None:

@@ -179,7 +179,6 @@ class Guide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Text
     sections: dict[str, Text]
     steps: list[GuideStep]
-    advice: list[dict[str, Any]] = []
 
 
 class Rulebook(msgspec.Struct, frozen=True):

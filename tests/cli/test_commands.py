@@ -240,7 +240,7 @@ def test_rules_test_runs_the_examples_of_a_users_folder(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text(RULE, encoding="utf-8")
     good = lfdoctor("rules", "test", str(tmp_path))
-    assert (good.returncode, good.stdout, good.stderr) == (0, "1 rules, 2 examples, 0 not kept, 0 lints\n", "")
+    assert (good.returncode, good.stdout, good.stderr) == (0, "1 rules, 2 examples, 0 failed, 0 lints\n", "")
     path.write_text(RULE.replace('row: "17"', 'row: "18"').replace("is valid JSON", "Row 1 of x is not valid JSON"), encoding="utf-8")
     bad = lfdoctor("rules", "test", str(tmp_path))
     assert bad.returncode == 1
