@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.config.deepspeed import deepspeed_settings
-from doctor.config.values import LARGEST, as_float
+from doctor.config.values import LARGEST, OLDER_NAMES, as_float
 from doctor.rulebook.conditions import MISSING, Scope, holds, look_up
 from doctor.rulebook.model import Op, Remedy, Scale
 
@@ -131,7 +131,7 @@ def _set(target: Target, key: str, new: Any, config: Mapping[str, Any], values: 
             yield Change("config", "set", "deepspeed", config.get("deepspeed"), _with(settings, key.split("."), new))
     elif target != "config":
         yield Change(target, "set", key, None, new)
-    elif not _same(values.get(key), new):
+    elif not _same(values.get(key), new) or (key not in config and OLDER_NAMES.get(key) in config):
         yield Change("config", "set", key, config.get(key), copy.deepcopy(new))
 
 

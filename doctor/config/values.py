@@ -9,6 +9,9 @@ from typing import Any
 MAX_DIGITS = 400
 """Longer texts are no numbers of a config; Python refuses to read integers of more than 4,300 digits."""
 
+OLDER_NAMES = {"eval_strategy": "evaluation_strategy"}
+"""Option -> its name in older releases (transformers up to 4.45), which means the same to a run that took it."""
+
 LARGEST = 10**12
 """Larger sizes are cut off here, so that products of a few of them stay within a float."""
 

@@ -76,6 +76,13 @@ class FoundFiles:
                 file.source.problem("not used: another run wrote it")
         self.files = [(reader, file) for reader, file in self.files if folder not in file.path.parents]
 
+    def drop_file(self, path: Path) -> None:
+        """Leave out a file that another run wrote."""
+        for _, file in self.files:
+            if file.path == path:
+                file.source.problem("not used: another run wrote it")
+        self.files = [(reader, file) for reader, file in self.files if file.path != path]
+
     def add_named_configs(self) -> None:
         """Add the training YAML that a command.sh names, if it lies where the command was probably started.
 
