@@ -54,14 +54,14 @@ class LossLevel(DetectorBase):
         level, last, uniform = median(losses), median(self.last), math.log(self._vocabulary(run))
         if level <= uniform or max(losses) > self.rise * losses[0]:
             return
-        accumulation = run.facts.get("batch.accumulation") or run.config.get("gradient_accumulation_steps")
-        known = isinstance(accumulation, int)
-        if not (self._is_sum(level, last, accumulation) if known else self._stays_above(run, last, uniform)):
+        given = run.facts.get("batch.accumulation") or run.config.get("gradient_accumulation_steps")
+        accumulation = given if isinstance(given, int) else None
+        if not (self._stays_above(run, last, uniform) if accumulation is None else self._is_sum(level, last, accumulation)):
             return
         facts: dict[str, Any] = {
             "metric": "loss", "step": self.first[0].step, "value": level, "uniform": uniform, "records": len(self.first), "last": last,
         }  # fmt: skip
-        if known:
+        if accumulation is not None:
             facts |= {"accumulation": accumulation, "mean": level / accumulation}
         text = f"loss {level:.4g} in the first {len(self.first)} logs; guessing among all tokens gives {uniform:.4g}"
         steps = (self.first[0].step, self.first[-1].step)

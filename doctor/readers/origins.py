@@ -10,9 +10,13 @@ _OF_LLAMAFACTORY = re.compile(
 )
 _STAGE_OF_MODULE = re.compile(r"(?:llamafactory|llmtuner)[./]train[./](pt|sft|rm|ppo|dpo|kto|orpo)\b")
 _STAGE_OF_TRAINER = {
-    "CustomSeq2SeqTrainer": "sft", "CustomDPOTrainer": "dpo", "CustomORPOTrainer": "dpo", "CustomKTOTrainer": "kto", "CustomPPOTrainer": "ppo",
+    "CustomSeq2SeqTrainer": "sft",
+    "CustomDPOTrainer": "dpo",
+    "CustomORPOTrainer": "dpo",
+    "CustomKTOTrainer": "kto",
+    "CustomPPOTrainer": "ppo",
     "PairwiseTrainer": "rm",
-}  # fmt: skip
+}
 """LLaMA-Factory's trainer classes (src/llamafactory/train/*/trainer.py), which warnings of transformers name."""
 _LOSS = re.compile(r"'(?:train_)?loss':|\btrain_loss\s+=")
 _EXAMPLE = "training example:"
