@@ -10,6 +10,7 @@ import msgspec
 
 from doctor.config.options import effective
 from doctor.config.preflight import facts_about
+from doctor.config.values import bounded
 from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
@@ -152,7 +153,7 @@ def check(
     text = None
     if isinstance(config, Mapping):
         where = Where("config")
-        engine.feed(ConfigSeen(where=where, values=dict(config)))
+        engine.feed(ConfigSeen(where=where, values=bounded(dict(config))))
     else:
         where = Where(str(config))
         reading = readers.read([], config=Path(config))
