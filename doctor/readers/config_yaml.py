@@ -59,6 +59,8 @@ class ConfigYaml(ReaderBase):
         for key, line in yaml_edit.duplicate_keys(text).items():
             yield Fact(where=file.where(line), name="config_duplicate_key", value=key)
         webui = file.path.name == "training_args.yaml" or is_board(text)
+        if webui:  # only LLaMA-Factory's web UI writes these
+            yield Fact(where=file.where(), name="framework", value="llamafactory")
         yield ConfigSeen(where=file.where(), values=values, origin="training_args" if webui else "yaml", lines=key_lines(text))
         if isinstance(values.get("deepspeed"), dict):
             yield Fact(where=file.where(), name="deepspeed.config", value=values["deepspeed"])
