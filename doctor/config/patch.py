@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from doctor.config.deepspeed import deepspeed_settings
 from doctor.config.options import table
-from doctor.config.values import LARGEST, as_float, as_number
+from doctor.config.values import LARGEST, OLDER_NAMES, as_float, as_number
 from doctor.rulebook.conditions import MISSING, Scope, holds, look_up
 from doctor.rulebook.model import Op, Remedy, Scale
 
@@ -146,7 +146,7 @@ def _set(target: Target, key: str, new: Any, config: Mapping[str, Any], values: 
             yield Change("config", "set", "deepspeed", config.get("deepspeed"), _with(settings, key.split("."), new))
     elif target != "config":
         yield Change(target, "set", key, None, new)
-    elif not _same(values.get(key), new):
+    elif not _same(values.get(key), new) or (key not in config and OLDER_NAMES.get(key) in config):
         yield Change("config", "set", key, config.get(key), copy.deepcopy(new))
 
 

@@ -18,7 +18,8 @@ MAX_KINDS = 16
 class UncaughtException(DetectorBase):
     """`ignore`: regular expression on names of exceptions that repeat another (the launcher's) or are the user's wish (Ctrl-C).
 
-    Only the first exception of a chain counts. In a completed run every exception was caught, so there is no match.
+    Only the first exception of a chain counts. In a completed run every exception was caught, so there is no match; but if a process of
+    it ended in failure, those after the training completed were not.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Crash,)
@@ -28,6 +29,8 @@ class UncaughtException(DetectorBase):
     def __init__(self, ignore: str = r"^$") -> None:
         self.ignore = re.compile(ignore)
         self.kept: dict[str, list[Match]] = {}
+        self.late: set[str] = set()
+        """Keys of the exceptions after the training completed."""
 
     def feed(self, event: Crash, run: Run) -> Iterator[Match]:
         key = f"{event.exception} {event.message[:80]}"
@@ -36,11 +39,13 @@ class UncaughtException(DetectorBase):
             return QUIET
         if known is None or len(known) < MAX_KINDS:
             self.kept.setdefault(key, []).append(_match(event, key))
+            self.late |= {key} if run.completed else set()
         return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
-        if not run.completed:
-            for matches in self.kept.values():
+        failed = any(end.code or end.signal for end in run.ends)
+        for key, matches in self.kept.items():
+            if not run.completed or (failed and key in self.late):
                 yield from matches
 
 

@@ -57,8 +57,10 @@ def plan(
     """
     work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
+    rooted = any(ranked.role == "root" for ranked in judged)
     for place in order:
-        work.choose(judged[place])
+        if not (rooted and judged[place].finding.is_note):  # advice on a run in order has a patch only where nothing is wrong
+            work.choose(judged[place])
     advice = tuple(work.advice(ranked) for ranked in judged)
     return Plan(advice, PatchWriter(work).patch(config_text) if work.changes else None)
 
@@ -134,8 +136,10 @@ class PatchPlanner:
         return need is not None and self.predictor is not None and need > self.predictor.capacity
 
     def _patched(self, judged: RankedFinding) -> bool:
-        """Whether the patch covers this finding: the root cause, other errors, and what else is wrong in the config."""
+        """Whether the patch covers this finding: the root cause, other errors, what else is wrong in the config; else the first advice."""
         rule = judged.finding.rule
+        if judged.finding.is_note:
+            return rule.symptom == "slow" and not self.taken
         if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return False
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
@@ -167,9 +171,16 @@ class PatchPlanner:
         return last.op == change.op and bool(last.new == change.new)
 
     def advice(self, judged: RankedFinding) -> tuple[Advice, ...]:
-        """The finding's remedies and the other steps of the same chapter, in the order of the report."""
+        """The finding's remedies and the other steps of the same chapter, in the order of the report.
+
+        A warning that is only a note here needs nothing, but a slow run may be made faster.
+        """
         rule = judged.finding.rule
+        if judged.finding.is_note and rule.symptom != "slow":
+            return ()
         named = [self._advice(judged, remedy) for remedy in rule.remedies]
+        if judged.finding.is_note:
+            return tuple(row for row in named if row.status == "apply")
         if id(judged.finding) in self.too_large:
             named.insert(0, Advice(_MORE_MEMORY, "manual", self._needs_more(judged)))
         not_this_cause = catalogue.text("planner.not_this_cause")

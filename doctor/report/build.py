@@ -143,7 +143,7 @@ class ReportWriter:
             cause=None if rule.cause == "unknown" else rule.cause,
             symptom=rule.symptom,
             family=rule.family,
-            severity=rule.severity,
+            severity=finding.severity,
             role=ranked.role,
             confidence=round(finding.confidence, 3),
             title=self._fill(f"{place}.title", rule.title, scope),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.core.events import Where
-from doctor.rulebook.model import Rule
+from doctor.rulebook.model import Rule, Severity
 
 TRIAL_CONFIDENCE = 0.5
 """A rule whose failure nobody has seen yet is reported as "possible" (under 0.7, words/catalogue.py) at most."""
@@ -51,7 +51,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One rule's repeated matches, merged. `first` decides place and facts; `evidence` holds pieces of several ranks and times.
 
     `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline. `notice` is
-    true if all matches are notices.
+    true if all matches are notices, `is_note` if the rule's `note_if` holds.
     """
 
     rule: Rule
@@ -62,6 +62,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...]
     order: int
     notice: bool = False
+    is_note: bool = False
+
+    @property
+    def severity(self) -> Severity:
+        """The rule's, or `note` where its `note_if` holds."""
+        return "note" if self.is_note else self.rule.severity
 
     @property
     def confidence(self) -> float:
