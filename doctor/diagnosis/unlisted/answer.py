@@ -32,6 +32,8 @@ _WEAK = 0.5
 """An explanation below this confidence gives way to a conclusion from the exception."""
 _HARMLESS = ("KeyboardInterrupt", "SystemExit", "BrokenPipeError", "ChildFailedError", "CalledProcessError", "SignalException")
 """Exceptions that say nothing of their own: a stop that was asked for, and echoes of launchers."""
+_WITHOUT_A_WORD = "process_exited_unexplained"
+"""The cause that says that no message of the process was read."""
 _OF_OTHERS = "distributed"
 """The family of failures of which every process speaks, also those that only waited for the one that failed."""
 _QUOTED = 2000
@@ -60,7 +62,7 @@ def with_unknown_failure(
         concluded = _first_conclusion(_raised(run, seen), victims=False) if known else _concluded(run, seen, files)
         if concluded is not None and concluded.confidence > known:
             return _first(concluded, ranked)
-        return ranked if known else _first(_failure(run, seen, files), ranked)
+        return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
     if status == "unknown" and not any(one.finding.rule.severity != "note" for one in ranked):
         stated = _first_conclusion(_stated(run, files))
         return ranked if stated is None else _first(stated, ranked)
@@ -68,6 +70,13 @@ def with_unknown_failure(
     if status in ("completed", "ended_early") and late and not any(one.finding.rule.severity == "error" for one in ranked):
         return _first(_late(late[-1]), ranked)
     return ranked
+
+
+def _has_own_exception(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> bool:
+    """Whether the only explanation is that a process ended without a word, while an exception that is nobody's echo was printed."""
+    silent = all(one.finding.rule.cause == _WITHOUT_A_WORD for one in ranked if explains(one))
+    crash = _earliest(seen)
+    return silent and crash is not None and not _is_harmless(crash) and conclude(features_of(crash, run)) is None
 
 
 def explains(ranked: RankedFinding) -> bool:
