@@ -24,7 +24,21 @@ def test_a_config_file_gives_the_published_size(name):
 def test_the_table_and_the_config_file_agree(name):
     """What decides the memory of a text run is the same by name and by config.json."""
     by_name, by_file = lookup(name), from_config(CONFIGS[name][1])
-    for field in ("type", "hidden", "layers", "q", "kv", "vocab", "tied", "mlp_width", "attention", "mixer", "attending", "feeding", "streams"):
+    for field in (
+        "type",
+        "hidden",
+        "layers",
+        "q",
+        "kv",
+        "vocab",
+        "tied",
+        "mlp_width",
+        "attention",
+        "mixer",
+        "attending",
+        "feeding",
+        "streams",
+    ):
         assert getattr(by_name, field) == getattr(by_file, field), field
     assert by_name.linear == by_file.linear
 
