@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import SortedWindow, median
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_Q90 = 1.2816
@@ -113,7 +113,7 @@ class LossSpike(DetectorBase):
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None:
+        if loss is None or has_policy_loss(event):
             return QUIET
         if event.attempt != self.attempt:
             before = self._judged_early() if self.count < self.arm else []

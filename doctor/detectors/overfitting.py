@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import median
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
 
@@ -71,7 +71,7 @@ class Overfitting(DetectorBase):
             rate = metrics.get("learning_rate")
             if rate is not None and rate > self.lr_peak:
                 self.lr_peak = rate
-        if metrics.keys() == self.usual:
+        if metrics.keys() == self.usual or has_policy_loss(event):
             return QUIET
         names = [name for name in metrics if name.startswith("eval_") and name.endswith("loss")]
         if not names:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import median
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
 BLOCK = 10
@@ -62,7 +62,7 @@ class Plateau(DetectorBase):
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None or not math.isfinite(loss):
+        if loss is None or not math.isfinite(loss) or has_policy_loss(event):
             return QUIET
         if event.attempt != self.attempt:
             self._restart(event.attempt)

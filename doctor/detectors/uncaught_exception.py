@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.core.events import Crash, Event, Frame
+from doctor.core.events import Crash, Event, Frame, Where
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
@@ -29,8 +29,6 @@ class UncaughtException(DetectorBase):
     def __init__(self, ignore: str = r"^$") -> None:
         self.ignore = re.compile(ignore)
         self.kept: dict[str, list[Match]] = {}
-        self.late: set[str] = set()
-        """Keys of the exceptions after the training completed."""
 
     def feed(self, event: Crash, run: Run) -> Iterator[Match]:
         key = f"{event.exception} {event.message[:80]}"
@@ -39,14 +37,18 @@ class UncaughtException(DetectorBase):
             return QUIET
         if known is None or len(known) < MAX_KINDS:
             self.kept.setdefault(key, []).append(_match(event, key))
-            self.late |= {key} if run.completed else set()
         return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         failed = any(end.code or end.signal for end in run.ends)
-        for key, matches in self.kept.items():
-            if not run.completed or (failed and key in self.late):
-                yield from matches
+        done = run.fact_where.get("run.completed")
+        for matches in self.kept.values():
+            yield from (match for match in matches if not run.completed or (failed and _is_later(match.where, done)))
+
+
+def _is_later(place: Where, done: Where | None) -> bool:
+    """Whether a line comes after the training's last one; of lines in another file that is not known."""
+    return done is None or place.file != done.file or place.line is None or done.line is None or place.line > done.line
 
 
 def _match(event: Crash, key: str) -> Match:

@@ -28,7 +28,7 @@ from doctor.readers import reading as readers
 from doctor.readers.base import Reader
 from doctor.readers.discovery import ChosenRun, choose_run
 from doctor.readers.file import Progress
-from doctor.readers.origins import stage_of_metrics
+from doctor.readers.origins import stage_of_folder, stage_of_metrics
 from doctor.readers.registry import READERS
 from doctor.report import context
 from doctor.report.build import Diagnosis, build
@@ -195,9 +195,11 @@ def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
 
 
 def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
-    """What only the whole run tells: its stage by the metrics that it logged, and its best saved checkpoint."""
-    stage = stage_of_metrics(run.series) if run.config.get("stage") is None else None
-    if stage is not None:
+    """What only the whole run tells: its stage by the metrics that it logged or by its folder, and its best saved checkpoint."""
+    stage = stage_of_metrics(run.series)
+    if stage is None and run.facts.get("framework") == "llamafactory":
+        stage = stage_of_folder(str(run.config.get("output_dir") or ""))
+    if stage is not None and run.config.get("stage") is None:
         yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="model_card")
     yield from best_saved(paths, run)
 

@@ -18,6 +18,8 @@ _STAGE_OF_TRAINER = {
     "PairwiseTrainer": "rm",
 }
 """LLaMA-Factory's trainer classes (src/llamafactory/train/*/trainer.py), which warnings of transformers name."""
+_STAGE_OF_FOLDER = re.compile(r"(?:^|[/\\])(?:lora|qlora|dora|full|freeze|oft)[/\\](pretrain|pt|sft|reward|rm|ppo|dpo|orpo|kto)[/\\]?$")
+_SHORT = {"pretrain": "pt", "reward": "rm", "orpo": "dpo"}
 _LOSS = re.compile(r"'(?:train_)?loss':|\btrain_loss\s+=")
 _EXAMPLE = "training example:"
 """Heading above the sample that LLaMA-Factory prints (data/loader.py); its field names differ by stage (data/processor/*.py)."""
@@ -57,6 +59,12 @@ def _stage_of_example(text: str) -> str | None:
     if "chosen_input_ids:" in text:
         return "rm"
     return "sft" if "label_ids:" in text else "pt"
+
+
+def stage_of_folder(output_dir: str) -> str | None:
+    """The stage by an output folder in the layout of LLaMA-Factory's examples: `saves/MODEL/METHOD/STAGE`."""
+    found = _STAGE_OF_FOLDER.search(output_dir)
+    return _SHORT.get(found[1], found[1]) if found else None
 
 
 def stage_of_metrics(names: Collection[str]) -> str | None:
