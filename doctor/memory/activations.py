@@ -33,9 +33,9 @@ MIXER_BYTES = {"delta_net": (4, 9), "mamba2": (2, 4), "conv": (2, 6)}
 - delta_net (flash-linear-attention, chunk_gated_delta_rule): projections and convolution twice the width in; query and key repeated to
   all value heads, normalised, value, output, and a 64-wide matrix per head.
 - mamba2 (mamba-ssm, mamba_split_conv1d_scan_combined): the projection, the output before and after its norm.
-- conv (causal-conv1d): both gates with the input, the products before and after the convolution.
+- conv: both gates with the input, the products before and after the convolution.
 
-Counted from the kernels' signatures, not traced.
+The first two are counted from the kernels' signatures; conv agrees with traces within 0.6 %.
 """
 
 
@@ -54,7 +54,18 @@ def _other_streams(shape: Shape) -> float:
 def _norms(setup: Setup, shape: Shape) -> float:
     """RMSNorms before mixing and MLP: each saves a float32 copy of its input; a fused kernel the 16-bit input."""
     parts = (1 if shape.attending or shape.mixer else 0) + (1 if shape.feeding else 0)
-    return (2 if setup.kernels != "plain" else 4) * parts * shape.hidden
+    width = 2 if setup.kernels != "plain" else 4
+    if not setup.stack.startswith("hf"):
+        return width * parts * shape.hidden
+    heads = shape.q + shape.kv if shape.attending and shape.type.startswith(QK_NORM_TYPES) else 0
+    return width * (parts * (2 if shape.type in FOUR_NORM_TYPES else 1) * shape.hidden + heads)
+
+
+QK_NORM_TYPES = ("qwen3", "gemma3", "gemma4", "olmo2", "olmo3", "hunyuan_v1", "apertus", "minimax_m2")
+"""Beginnings of model types with norms of queries and keys (transformers' modeling files; traced for qwen3, gemma3, olmo3, apertus)."""
+
+FOUR_NORM_TYPES = ("gemma2", "gemma3", "gemma3_text", "gemma4", "gemma4_text", "gemma4_unified", "glm4", "glm4v")
+"""Model types with norms after attention and MLP too (traced for gemma3, gemma4, glm4)."""
 
 
 def _heads(setup: Setup, shape: Shape) -> float:
@@ -77,7 +88,9 @@ def _mask(setup: Setup) -> float:
 
 
 def _gate(setup: Setup, shape: Shape) -> float:
-    """gate, up and silu(gate) of the MLP; a fused kernel recomputes silu."""
+    """gate, up and silu(gate) of the MLP; a fused kernel recomputes silu. Apertus' xIELU keeps a mask and one more."""
+    if shape.type == "apertus":
+        return 7.0 * shape.mlp_width
     return (4 if setup.kernels != "plain" or not shape.gated else 6) * shape.mlp_width
 
 

@@ -225,9 +225,8 @@ def _assumed(plan: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
 MIXER_KERNELS = {
     "delta_net": "gated delta net layers (flash-linear-attention)",
     "mamba2": "Mamba layers (mamba-ssm and causal-conv1d)",
-    "conv": "short convolutions (causal-conv1d)",
 }
-"""Kind of mixer -> what its layers are called, and the packages with its kernels."""
+"""Kind of mixer that has kernels of its own -> what its layers are called, and the packages with the kernels."""
 
 
 def _notes(plan: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
@@ -244,7 +243,7 @@ def _notes(plan: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
         notes.append("Liger's fused loss is off here (stage or model type): logits are counted in full")
     if plan.packed_experts and not plan.full:
         notes.append("transformers 5 keeps experts as one tensor a layer: they are neither quantised by bitsandbytes nor given adapters")
-    if shape.mixer is not None:
+    if shape.mixer is not None and shape.mixer.kind in MIXER_KERNELS:
         notes.append(f"{MIXER_KERNELS[shape.mixer.kind]} are counted with their fused kernels; PyTorch's fallback needs far more there")
     if plan.sharding == "fsdp" and plan.accumulates:
         notes.append("FSDP holds whole gradients between accumulated micro batches unless sync_each_batch is set: not counted")

@@ -43,7 +43,7 @@ def from_config(raw: Mapping[str, Any]) -> Shape:
     if kind in UNSUPPORTED_TYPES:
         raise UnknownShape(f"models of type {kind!r} have layers that are not modelled: cannot estimate memory")
     hidden = size(body, "hidden_size", "n_embd", "d_model")
-    layers = size(body, "num_hidden_layers", "n_layer", "num_layers", "n_layers") if not mixers.pattern(body) else len(mixers.pattern(body))
+    layers = len(mixers.pattern(body)) or size(body, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
     heads = size(body, "num_attention_heads", "n_head", "n_heads")
     shape = Shape(
         hidden=hidden,
@@ -131,32 +131,34 @@ def _latent_attention(raw: Mapping[str, Any], hidden: int, heads: int) -> int | 
 
 
 def _unequal_attention(body: Mapping[str, Any], shape: Shape) -> int | None:
-    """Mean parameters of attention where sliding and full layers have different heads; None where they do not.
-
-    - Gemma 4 (modeling_gemma4.py): full layers have wider heads, fewer of them for keys, and may share keys and values; the last
-      `num_kv_shared_layers` have neither. Gemma 3n shares the same way.
-    - Step-3.5 (configuration_step35.py): sliding layers have more heads for queries, and a gate per head.
-    """
-    shared, other = optional(body, "num_kv_shared_layers") or 0, body.get("attention_other_setting")
-    wide = optional(body, "global_head_dim")
-    if not (wide or shared or isinstance(other, Mapping)):
+    """Mean parameters of attention where layers differ in heads (Gemma 3n and 4, Step-3.5); None where they do not."""
+    shared = optional(body, "num_kv_shared_layers") or 0
+    if not (shared or optional(body, "global_head_dim") or isinstance(body.get("attention_other_setting"), Mapping)):
         return None
     listed = body.get("layer_types")
     sixth = ["sliding_attention"] * 5 + ["full_attention"]  # Gemma's default
     kinds = ([str(kind) for kind in listed] if isinstance(listed, list) else sixth * shape.layers)[: shape.layers]
-    total = 0
-    for index, kind in enumerate(kinds):
-        full = kind == "full_attention"
-        heads, kv, width, values = shape.heads, shape.kv_heads, shape.head_dim, 1
-        if full and wide:
-            width, values = wide, 0 if body.get("attention_k_eq_v") is True else 1
-            kv = (optional(body, "num_global_key_value_heads") or kv) if not values else kv
-        if not full and isinstance(other, Mapping):
-            heads = optional(other, "num_attention_heads") or heads
-        kept = 0 if index >= shape.layers - shared else kv * (1 + values)
-        gate = heads if body.get("use_head_wise_attn_gate") is True else 0
-        total += shape.hidden * (width * (2 * heads + kept) + gate)
+    own = shape.layers - shared
+    total = sum(_attention_of(body, shape, full=kind == "full_attention", keys=index < own) for index, kind in enumerate(kinds))
     return total // shape.layers
+
+
+def _attention_of(body: Mapping[str, Any], shape: Shape, *, full: bool, keys: bool) -> int:
+    """Parameters of attention in one layer.
+
+    - Gemma 4 (modeling_gemma4.py): full layers have wider heads, and where keys serve as values fewer of them; the last
+      `num_kv_shared_layers` have neither keys nor values. Gemma 3n shares the same way.
+    - Step-3.5 (configuration_step35.py): sliding layers have more heads for queries, and a gate per head.
+    """
+    heads, kv, width, parts = shape.heads, shape.kv_heads, shape.head_dim, 2
+    if full:
+        width = optional(body, "global_head_dim") or width
+        if body.get("attention_k_eq_v") is True:
+            kv, parts = optional(body, "num_global_key_value_heads") or kv, 1
+    elif isinstance(other := body.get("attention_other_setting"), Mapping):
+        heads = optional(other, "num_attention_heads") or heads
+    gate = heads if body.get("use_head_wise_attn_gate") is True else 0
+    return shape.hidden * (width * (2 * heads + (parts * kv if keys else 0)) + gate)
 
 
 def _per_layer(body: Mapping[str, Any], kind: str, shape: Shape) -> dict[str, float]:

@@ -15,7 +15,7 @@ import pytest
 from doctor import DoctorCallback, analyze
 from doctor.core.events import ConfigSeen, Crash, Fact, Step
 from doctor.live.trainer import callback as module
-from doctor.live.trainer import crashes, hang_check, imports, memory_history, owner, recorder, values
+from doctor.live.trainer import crashes, hang_check, imports, memory_history, owner, recorder, snapshot, values
 from doctor.live.trainer.journal import JournalWriter
 from doctor.live.trainer.monitor import Monitor
 from doctor.live.trainer.step_timer import StepTimer
@@ -94,6 +94,17 @@ def test_an_exception_is_recorded_and_goes_on_unchanged(tmp_path):
     assert {one.name: one.value for one in events(tmp_path, Fact)}["crashed_after_step"] == 4
     report = analyze(tmp_path)
     assert (report.run.status, report.run.steps.last) == ("failed", 4)
+
+
+def test_the_models_sizes_are_recorded_with_its_nested_configs():
+    """Lists of layers and the language model's own config stay data; the path that the model came from is left out."""
+    text = {"hidden_size": 64, "layer_types": ("conv", "full_attention"), "dtype": object}
+    raw = {"model_type": "own", "_name_or_path": "/home/me/model", "text_config": text, "unset": None}
+    config = types.SimpleNamespace(model_type="own", to_dict=lambda: raw)
+    model = types.SimpleNamespace(parameters=list, config=config)
+    told = dict(snapshot.facts(types.SimpleNamespace(), types.SimpleNamespace(num_train_epochs=None), model, None))
+    nested = {"hidden_size": 64, "layer_types": ["conv", "full_attention"], "dtype": str(object)}
+    assert told["model.config"] == {"model_type": "own", "text_config": nested}
 
 
 def test_chained_exceptions_in_printed_order():

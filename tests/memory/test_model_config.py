@@ -133,10 +133,12 @@ def test_adapters_of_a_hybrid_by_hand():
 
 
 def test_saved_activations_of_a_hybrid_are_the_mean_and_the_work_is_the_largest_layer():
-    """By hand: a delta net saves 4 x 22 + 9 x 6 bytes a token beside norms and MLP, gated attention 4 x 8 more than plain."""
+    """By hand: a delta net saves 4 x 22 + 9 x 6 bytes a token beside norms and MLP, gated attention 4 x 8 more than plain, its norms of
+    queries and keys 4 x 12.
+    """
     shape = from_config(NEXT)
     run = plan(shape, flash_attn="fa2", lora_target="none")
-    attention = 4 * 8 + 4 * 4 + 4 * 2 + 4 * 8
+    attention = 4 * 8 + 4 * 4 + 4 * 2 + 4 * 8 + 4 * 12
     mixer = 4 * 22 + 9 * 6
     common = 8 * 8 + 6 * 16  # two norms, gate, up and silu
     assert activations.saved_per_layer(run, shape) == common + (attention + 3 * mixer) / 4
