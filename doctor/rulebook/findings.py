@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.core.events import Where
-from doctor.rulebook.model import Rule
+from doctor.rulebook.model import Rule, Severity
 
 TRIAL_CONFIDENCE = 0.5
 """A rule whose failure nobody has seen yet is reported as "possible" (under 0.7, words/catalogue.py) at most."""
@@ -20,6 +20,20 @@ class Evidence(msgspec.Struct, frozen=True):
 
     where: Where
     text: str
+
+
+class Says(msgspec.Struct, frozen=True, kw_only=True):
+    """What the message of an exception itself tells the user to do: `quote` is its sentence.
+
+    `option`: `name` is an option of LLaMA-Factory with a legal `value`. `variable`: an environment variable. `command`: a program to run.
+    `hint`: anything else. `command` is one line that can be pasted into a shell.
+    """
+
+    kind: Literal["option", "variable", "command", "hint"]
+    quote: str
+    name: str | None = None
+    value: Any = None
+    command: str | None = None
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +65,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One rule's repeated matches, merged. `first` decides place and facts; `evidence` holds pieces of several ranks and times.
 
     `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline. `notice` is
-    true if all matches are notices.
+    true if all matches are notices, `is_note` if the rule's `note_if` holds. `says` is what the message advises, of a failure that no rule
+    lists.
     """
 
     rule: Rule
@@ -62,6 +77,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...]
     order: int
     notice: bool = False
+    is_note: bool = False
+    says: tuple[Says, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """The rule's, or `note` where its `note_if` holds."""
+        return "note" if self.is_note else self.rule.severity
 
     @property
     def confidence(self) -> float:

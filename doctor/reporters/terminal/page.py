@@ -80,7 +80,17 @@ class Page:
 
     def proof(self, finding: FindingView) -> list[RenderableType]:
         """The quotes and the series."""
-        return [*self.evidence(finding), *self.series(finding)]
+        return [*self.evidence(finding), *self.says(finding), *self.series(finding)]
+
+    def says(self, finding: FindingView) -> list[RenderableType]:
+        """What the message itself advises."""
+        if not finding.says:
+            return []
+        out: list[RenderableType] = [Text(), self.canvas.indented(self.canvas.text(self.words("message_says"), "bold"))]
+        for one in finding.says:
+            out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), self.canvas.text(one.text))))
+            out += [self.canvas.indented(self.canvas.text(one.command, "cyan"), 6)] if one.command else []
+        return out
 
     def head(self, finding: FindingView) -> list[RenderableType]:
         """Title, sentence, confidence and place."""
@@ -88,7 +98,7 @@ class Page:
         head.stylize(f"bold {COLOURS[finding.severity]}" if finding.role == "root" else "bold")
         mark = Text(f"{self.symbols[finding.severity]} ", f"bold {COLOURS[finding.severity]}")
         facts = [self.words.how_sure(finding.confidence), finding.rule, *base.span(finding, self.words)]
-        out: list[RenderableType] = [self.canvas.beside(mark, head)]
+        out: list[RenderableType] = [self.canvas.marked(mark, head)]
         if finding.text:
             out.append(self.canvas.indented(self.canvas.text(finding.text)))
         out.append(self.canvas.indented(self.canvas.dotted(facts)))
@@ -143,7 +153,7 @@ class Page:
         head.append("  ")
         head.append_text(self.canvas.dotted([finding.rule, *base.span(finding, self.words), where]))
         return self.canvas.indented(
-            self.canvas.beside(Text(f"{self.symbols['then' if finding.role == 'consequence' else 'note']} ", "dim"), head)
+            self.canvas.marked(Text(f"{self.symbols['then' if finding.role == 'consequence' else 'note']} ", "dim"), head)
         )
 
     def attempts(self) -> list[RenderableType]:
@@ -166,7 +176,7 @@ class Page:
         """The verdict of a report without a root cause."""
         kind, title, sentence = base.verdict(self.report, self.words)
         return [
-            self.canvas.beside(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
+            self.canvas.marked(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
             self.canvas.indented(self.canvas.text(sentence)),
             self.run_row(),
         ]
