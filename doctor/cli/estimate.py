@@ -32,8 +32,8 @@ def estimate(
     from doctor.memory import estimate as predict
     from doctor.memory.estimate import read_config
     from doctor.memory.fit import fit as search
+    from doctor.memory.model_config import from_config
     from doctor.memory.names import read_json
-    from doctor.memory.shapes import from_config
 
     one_of(kind, ("terminal", "json"), "--format")
     facts: dict[str, Any] = {"config.folder": str(config.parent)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from doctor.reporters import registry
 if TYPE_CHECKING:
     from doctor.live.supervisor.journal_tail import Listeners
     from doctor.live.supervisor.launch import Launch
-    from doctor.live.supervisor.watched_run import Outcome
+    from doctor.report.model import Report
 
 
 def run(
@@ -61,6 +62,7 @@ def run(
     one_language(lang)
     if not sys.platform.startswith(("linux", "darwin")):
         raise DoctorError("lfdoctor run needs Linux or macOS; on this system use the callback (from doctor import DoctorCallback)")
+    os.environ["LFDOCTOR_LANG"] = lang  # for the alerts: the watching thread and the training's own process read it
     from doctor.diagnosis.pipeline import analyze
     from doctor.live.supervisor.supervise import exit_code
     from doctor.live.supervisor.watched_run import run as watch
@@ -92,7 +94,7 @@ def run(
                 dump_after=silence,
                 env=env,
             )
-    _print_report(outcome, target)
+    _print_report(outcome.code, _with_patch(outcome.report, target), target)
     return exit_code(outcome.code)
 
 
@@ -150,12 +152,28 @@ def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
     return [left] if left.is_file() else [launch.config] if launch.config else []
 
 
-def _print_report(outcome: Outcome, folder: Path) -> None:
-    """Print the report on standard error: standard output belongs to the training."""
-    report = outcome.report
+def _with_patch(report: Report | None, folder: Path) -> Report | None:
+    """The report, and its patch written into the run's folder: the report's command then names that file."""
+    if report is None or report.patch is None or report.patch.yaml is None:
+        return report
+    from doctor.cli.analyze import write_patch
+    from doctor.live.supervisor.watched_run import save_or_complain
+
+    names = itertools.chain(["patched.yaml"], (f"patched-{number}.yaml" for number in itertools.count(2)))
+    try:
+        report = write_patch(report, next(path for name in names if not (path := folder / name).exists()))
+    except DoctorError as error:  # the disk that ended the run may be full still
+        print(f"lfdoctor: {error}", file=sys.stderr)
+        return report
+    save_or_complain(report, folder / "report.json")
+    return report
+
+
+def _print_report(code: int, report: Report | None, folder: Path) -> None:
+    """The report, on standard error: standard output belongs to the training."""
     if report is None:
         return
-    if outcome.code == 0 and not report.findings:
+    if code == 0 and not report.findings:
         print(f"lfdoctor: the run completed, no problem found ({folder}/report.json)", file=sys.stderr)
         return
     from doctor.reporters.base import Screen

@@ -10,13 +10,15 @@ import msgspec
 
 from doctor.config.options import effective
 from doctor.config.preflight import facts_about
+from doctor.config.values import bounded
 from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.fallback import LastEvents, with_unknown_failure
-from doctor.diagnosis.origin import checkpoint_seen, launch_of
+from doctor.diagnosis.origin import best_saved, checkpoint_seen, launch_of
 from doctor.diagnosis.tools import Tools
+from doctor.diagnosis.unlisted.answer import with_unknown_failure
+from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
 from doctor.planner.config_fixes import fixed_by
@@ -26,6 +28,7 @@ from doctor.readers import reading as readers
 from doctor.readers.base import Reader
 from doctor.readers.discovery import ChosenRun, choose_run
 from doctor.readers.file import Progress
+from doctor.readers.origins import stage_of_folder, stage_of_metrics
 from doctor.readers.registry import READERS
 from doctor.report import context
 from doctor.report.build import Diagnosis, build
@@ -90,6 +93,7 @@ def run_analysis(
     )
     seen = LastEvents()
     feed(engine, reading.batches(), seen)
+    feed(engine, derived(paths, engine.run))
     judged = causes.assign_roles(engine.findings())
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
@@ -152,7 +156,7 @@ def check(
     text = None
     if isinstance(config, Mapping):
         where = Where("config")
-        engine.feed(ConfigSeen(where=where, values=dict(config)))
+        engine.feed(ConfigSeen(where=where, values=bounded(dict(config))))
     else:
         where = Where(str(config))
         reading = readers.read([], config=Path(config))
@@ -186,8 +190,18 @@ def check(
 def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
     """The places to show with their surrounding lines: the first quotes of every finding above a note."""
     for ranked_finding in ranked:
-        if ranked_finding.finding.rule.severity != "note":
+        if ranked_finding.finding.severity != "note":
             yield from (piece.where for piece in ranked_finding.finding.evidence[:_QUOTES_WITH_CONTEXT])
+
+
+def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
+    """What only the whole run tells: its stage by the metrics that it logged or by its folder, and its best saved checkpoint."""
+    stage = stage_of_metrics(run.series)
+    if stage is None and run.facts.get("framework") == "llamafactory":
+        stage = stage_of_folder(str(run.config.get("output_dir") or ""))
+    if stage is not None and run.config.get("stage") is None:
+        yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="model_card")
+    yield from best_saved(paths, run)
 
 
 def forecast(run: Run, where: Where, folder: Path) -> tuple[list[Fact], str | None]:

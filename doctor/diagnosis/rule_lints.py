@@ -110,6 +110,8 @@ def _words(rule: Rule) -> Iterator[str]:
 
 def _conditions(rule: Rule) -> Iterator[Any]:
     yield rule.where
+    if rule.note_if is not None:
+        yield rule.note_if
     yield from (body.where for body in rule.body)
     for remedy in rule.remedies:
         yield from (condition for condition in (remedy.only_if, remedy.done_if, remedy.harmful_if) if condition is not None)

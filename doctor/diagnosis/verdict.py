@@ -25,7 +25,7 @@ def verdict(kind: Literal["analyze", "check"], status: Status, ranked: Sequence[
     """
     if status == "failed":
         return "failed"
-    if status == "interrupted" or any(ranked_finding.finding.rule.severity != "note" for ranked_finding in ranked):
+    if status == "interrupted" or any(ranked_finding.finding.severity != "note" for ranked_finding in ranked):
         return "unhealthy"
     judged = shape_of(run.config) is not None if kind == "check" else status in _KNOWN
     return "healthy" if judged else "undecided"

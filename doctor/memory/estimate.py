@@ -10,8 +10,9 @@ import msgspec
 
 from doctor.config import files
 from doctor.config.values import is_true
-from doctor.memory import names, phases, regimes, shapes, static
+from doctor.memory import model_config, names, phases, regimes, static
 from doctor.memory.gpu import GIB, capacity_gib
+from doctor.memory.local_config import place_of
 from doctor.memory.setup import DEFAULT_EVAL_BATCH, Setup
 from doctor.memory.setup import read as read_setup
 from doctor.memory.shapes import Shape, UnknownShape
@@ -104,7 +105,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
-    """The model's shape: from the model config that the run printed or was given, the model folder's config.json, or the known models.
+    """The model's shape: from the config that the run printed, saved or was given, its config.json on this machine, or the known models.
 
     Raises UnknownShape, naming the model.
     """
@@ -113,19 +114,21 @@ def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
     try:
         if not name:
             raise UnknownShape("the configuration names no model (model_name_or_path)")
-        known = names.lookup(name)
+        known = names.lookup(name, place_of(config, facts))
     except UnknownShape:
         if printed is None:
             raise
         return printed
-    return known if printed is None else msgspec.structs.replace(printed, vision=printed.vision or known.vision)
+    if printed is None:
+        return known
+    return msgspec.structs.replace(printed, vision=printed.vision or known.vision, other_towers=printed.other_towers or known.other_towers)
 
 
 def _printed_shape(facts: Mapping[str, Any]) -> Shape | None:
     """The shape in the fact model.config, if it can be read."""
     raw = facts.get("model.config")
     try:
-        return shapes.from_config(raw) if isinstance(raw, Mapping) else None
+        return model_config.from_config(raw) if isinstance(raw, Mapping) else None
     except UnknownShape:
         return None
 
@@ -221,6 +224,13 @@ def _assumed(setup: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+MIXER_KERNELS = {
+    "delta_net": "gated delta net layers (flash-linear-attention)",
+    "mamba2": "Mamba layers (mamba-ssm and causal-conv1d)",
+}
+"""Kind of mixer with its own kernels -> the name of its layers, and the packages with the kernels."""
+
+
 def _notes(setup: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
     notes = []
     name = str(config.get("model_name_or_path") or config.get("model") or "")
@@ -235,6 +245,8 @@ def _notes(setup: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
         notes.append("Liger's fused loss is off here (stage or model type): logits are counted in full")
     if setup.packed_experts and not setup.full:
         notes.append("transformers 5 stores a layer's experts as one tensor, which bitsandbytes does not quantise and LoRA does not adapt")
+    if shape.mixer is not None and shape.mixer.kind in MIXER_KERNELS:
+        notes.append(f"{MIXER_KERNELS[shape.mixer.kind]} are counted with their fused kernels; PyTorch's fallback needs far more memory")
     if setup.sharding == "fsdp" and setup.accumulates:
         notes.append("not counted: FSDP keeps unsharded gradients between accumulated micro batches unless sync_each_batch is set")
     if shape.vision is not None:

@@ -17,6 +17,7 @@ from doctor.planner.situation import Situation, advise, external_settings, has_c
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
+from doctor.support.texts import Text
 from doctor.words import catalogue
 
 __all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "PreviousAttempt", "Status", "Strategy", "plan"]
@@ -33,6 +34,8 @@ SECTION_OF = {
 """Symptom -> the chapter of the guide whose steps are all shown, besides those that the rule names itself."""
 STEPWISE = ("out_of_memory", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau", "gradient", "slow", "killed")
 """Symptoms whose remedies are tried one after the other; for others they are alternatives."""
+_MORE_MEMORY = Remedy(id="more-memory", text=catalogue.text("planner.more_memory"), effect="manual")
+"""What is left where no set of options is predicted to fit."""
 
 
 def plan(
@@ -54,16 +57,19 @@ def plan(
     """
     work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
+    rooted = any(ranked.role == "root" for ranked in judged)
     for place in order:
-        work.choose(judged[place])
+        if not (rooted and judged[place].finding.is_note):  # advice on a run in order has a patch only where nothing is wrong
+            work.choose(judged[place])
     advice = tuple(work.advice(ranked) for ranked in judged)
     return Plan(advice, PatchWriter(work).patch(config_text) if work.changes else None)
 
 
 class _Taken(msgspec.Struct):
-    """A finding whose remedies are in the patch; `enough`: whether they are predicted to suffice."""
+    """A finding whose remedies are in the patch, and the phase it happened in; `enough`: whether they are predicted to suffice."""
 
     rule: Rule
+    phase: str | None
     steps: list[tuple[Remedy, tuple[Change, ...]]]
     enough: bool | None
 
@@ -102,6 +108,7 @@ class PatchPlanner:
         self.because: dict[str, str] = {}
         self.owner: dict[tuple[str, str], Rule] = {}
         self.predictor: Predictor | None = None
+        self.too_large: dict[int, Memory] = {}
 
     def choose(self, judged: RankedFinding) -> None:
         """Add this finding's remedies to the patch, unless it is uncertain or explained; keys that others changed are left to them."""
@@ -112,17 +119,27 @@ class PatchPlanner:
         chosen = self._chosen(judged, free, facts)
         if chosen is None or not chosen.steps:
             return
+        if chosen.enough is False and self.predictor is not None and self._too_large(chosen.after):
+            self.too_large[id(judged.finding)] = self.predictor.memory(chosen.after)
+            return
         for remedy, changes in chosen.steps:
             for change in changes:
                 self.because[change.key] = f"{rule.id}#{remedy.id}"
                 self.owner[change.target, change.key] = rule
             self.changes += changes
         self.situation = chosen.after
-        self.taken[id(judged.finding)] = _Taken(rule, chosen.steps, chosen.enough)
+        self.taken[id(judged.finding)] = _Taken(rule, facts.get("phase"), chosen.steps, chosen.enough)
+
+    def _too_large(self, after: Situation) -> bool:
+        """Whether a situation is predicted to need more than the GPU has: such a patch would only fail again."""
+        need = self.predictor.after(after) if self.predictor else None
+        return need is not None and self.predictor is not None and need > self.predictor.capacity
 
     def _patched(self, judged: RankedFinding) -> bool:
-        """Whether the patch covers this finding: the root cause, other errors, and what else is wrong in the config."""
+        """Whether the patch covers this finding: the root cause, other errors, what else is wrong in the config; else the first advice."""
         rule = judged.finding.rule
+        if judged.finding.is_note:
+            return rule.symptom == "slow" and not self.taken
         if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return False
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
@@ -135,6 +152,9 @@ class PatchPlanner:
                 if found is not None:
                     return found
         ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
+        if judged.finding.rule.symptom == "out_of_memory" and not self.start.config_known:
+            # whether the others would be enough cannot be told either, so the training stays what it was
+            ordered = [remedy for remedy in ordered if remedy.effect != "changes_training"]
         return search.next_remedy(ordered, self.situation, facts, self.rules)
 
     def conflicting_rule(self, remedy: Remedy, rule: Rule, facts: Mapping[str, Any]) -> Rule | None:
@@ -151,9 +171,18 @@ class PatchPlanner:
         return last.op == change.op and bool(last.new == change.new)
 
     def advice(self, judged: RankedFinding) -> tuple[Advice, ...]:
-        """The finding's remedies and the other steps of the same chapter, in the order of the report."""
+        """The finding's remedies and the other steps of the same chapter, in the order of the report.
+
+        A warning that is only a note here needs nothing, but a slow run may be made faster.
+        """
         rule = judged.finding.rule
+        if judged.finding.is_note and rule.symptom != "slow":
+            return ()
         named = [self._advice(judged, remedy) for remedy in rule.remedies]
+        if judged.finding.is_note:
+            return tuple(row for row in named if row.status == "apply")
+        if id(judged.finding) in self.too_large:
+            named.insert(0, Advice(_MORE_MEMORY, "manual", self._needs_more(judged)))
         not_this_cause = catalogue.text("planner.not_this_cause")
         others = [Advice(remedy, "not_applicable", not_this_cause) for remedy in _unnamed_steps(rule, self.book.guide)]
         return in_report_order(named, others)
@@ -171,6 +200,10 @@ class PatchPlanner:
         if found.status != "apply":
             return found
         return msgspec.structs.replace(found, **self.rejection_reason(judged, remedy, found))
+
+    def _needs_more(self, judged: RankedFinding) -> Text:
+        memory = self.too_large[id(judged.finding)]
+        return catalogue.text("planner.too_large", after=memory.after, capacity=memory.capacity)
 
     def _owns(self, key: str, rule: Rule) -> bool:
         return self.owner.get(("config", key)) is rule
@@ -199,6 +232,8 @@ class PatchPlanner:
             return {"status": "rejected", "reason": catalogue.text("planner.tried", run=failed.run)}
         if judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return {"reason": catalogue.text("planner.unsure")}
+        if id(judged.finding) in self.too_large and found.changes:
+            return {"status": "rejected", "reason": self._needs_more(judged)}
         if id(judged.finding) not in self.taken:
             return {"reason": catalogue.text("planner.possible")}
         if self.predictor and remedy.guide_step and judged.finding.rule.symptom == "out_of_memory":

@@ -31,6 +31,7 @@ from doctor.report.model import (
     PredictedView,
     RemedyView,
     Report,
+    SaysView,
     SimilarView,
     SkippedView,
     SourceView,
@@ -143,7 +144,7 @@ class ReportWriter:
             cause=None if rule.cause == "unknown" else rule.cause,
             symptom=rule.symptom,
             family=rule.family,
-            severity=rule.severity,
+            severity=finding.severity,
             role=ranked.role,
             confidence=round(finding.confidence, 3),
             title=self._fill(f"{place}.title", rule.title, scope),
@@ -157,6 +158,7 @@ class ReportWriter:
             count=finding.count,
             series=_series(self.run, finding),
             phase=short_text(finding.first.facts.get("phase")),
+            says=[SaysView(one.kind, private(clean(one.quote)), clean(one.command) if one.command else None) for one in finding.says],
         )
 
     def patch(self, planned: PlannedPatch, fixed_by: FixedBy | None) -> PatchView:

@@ -26,7 +26,7 @@ def run_status(run: Run, ranked: Sequence[RankedFinding], *, exact_steps: bool =
 
     `exact_steps`: the last step was printed, not worked out from the logging interval (which miscounts a resumed run).
     """
-    errors = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.rule.severity == "error"]
+    errors = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.severity == "error"]
     fatal = [ranked_finding for ranked_finding in errors if explains_an_end(ranked_finding)]
     ends = [end for end in run.ends if end.signal or end.code]
     interrupted = "KeyboardInterrupt" in run.exceptions or any(_asked_to_stop(end) for end in ends if not _stopped_by_launcher(end, ends))

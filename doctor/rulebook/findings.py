@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.core.events import Where
-from doctor.rulebook.model import Rule
+from doctor.rulebook.model import Rule, Severity
 
 TRIAL_CONFIDENCE = 0.5
 """Upper bound for a rule on trial: reported as "possible" at most (below 0.7, words/catalogue.py)."""
@@ -20,6 +20,20 @@ class Evidence(msgspec.Struct, frozen=True):
 
     where: Where
     text: str
+
+
+class Says(msgspec.Struct, frozen=True, kw_only=True):
+    """What the message of an exception advises; `quote` is its sentence.
+
+    Kinds: `option` (`name` is an option of LLaMA-Factory with a legal `value`), `variable` (of the environment), `command` (a program to
+    run), `hint` (anything else). `command` is one line for a shell.
+    """
+
+    kind: Literal["option", "variable", "command", "hint"]
+    quote: str
+    name: str | None = None
+    value: Any = None
+    command: str | None = None
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +67,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     - `first`: the match that gives place and facts; `evidence`: pieces of several ranks and times.
     - `order`: position of the first match: text in file order, then metrics, then config; the same live and post-mortem.
-    - `notice`: whether all matches are notices.
+    - `notice`: whether all matches are notices; `is_note`: whether the rule's `note_if` holds.
+    - `says`: what the message advises, for a failure that no rule lists.
     """
 
     rule: Rule
@@ -64,6 +79,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...]
     order: int
     notice: bool = False
+    is_note: bool = False
+    says: tuple[Says, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """The rule's, or `note` where its `note_if` holds."""
+        return "note" if self.is_note else self.rule.severity
 
     @property
     def confidence(self) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from doctor.cli.main import main
 from doctor.rulebook.loader import load
+from doctor.rulebook.model import LineExample
 from doctor.support.languages import LANGUAGES
 from tests.reporters import samples
 
@@ -201,6 +202,17 @@ def test_every_rule_can_be_explained(lang: str) -> None:
         assert rule.id in page
         assert rule.detector in page
         assert words(lang)("when_seen") in page
+
+
+def test_an_explanation_shows_what_the_rule_matches_and_what_not() -> None:
+    """A line stands as it is, a text without its outer line breaks, series and config as they are written in the rule."""
+    from doctor.cli.explain import Explanation
+    from doctor.words.catalogue import load as words
+
+    show = Explanation(load().rules[0], words("en")).example
+    assert show(LineExample(line="RuntimeError: boom")) == "RuntimeError: boom"
+    assert show(LineExample(text="\nfirst\nsecond\n")) == "first\nsecond"
+    assert show(LineExample(config={"stage": "sft"}, series={"loss": [1.0]})) == "{'loss': [1.0]}\n{'stage': 'sft'}"
 
 
 def test_explain_takes_a_cause_and_suggests_near_names(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -134,7 +135,9 @@ def test_diff_shows_the_fix_and_writes_nothing(tmp_path, capsys):
     path = write(tmp_path / "t.yaml", GOOD, "lora_r: 8\n")
     old = path.read_bytes()
     assert main(["check", str(path), "--diff"]) == 1
-    assert "-lora_r: 8\n+lora_rank: 8\n" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "-lora_r: 8\n+lora_rank: 8\n" in told.out
+    assert f"{path}: 1 would be fixed" in told.err
     assert path.read_bytes() == old
     assert [one.name for one in tmp_path.iterdir()] == ["t.yaml"]
     assert main(["check", str(write(path, GOOD)), "--diff", "--folder", str(tmp_path)]) == 0
@@ -362,3 +365,20 @@ def test_a_misspelt_key_of_a_v1_config_is_named(tmp_path, capsys):
     assert main(["check", str(write(tmp_path / "t.yaml", v1))]) == 1
     assert "Unknown option `cutof_len` of the v1 trainer; did you mean `cutoff_len`?" in capsys.readouterr().err
     assert main(["check", str(write(tmp_path / "t.yaml", {key: value for key, value in v1.items() if key != "cutof_len"}))]) == 0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"deepspeed": 10**5000},
+        {"stage": "sft", "model_name_or_path": "Qwen/Qwen2.5-7B", "warmup_steps": 10**5000, "max_steps": -(10**5000)},
+        {"learning_rate": [10**5000], "nested": {"key": 10**5000}},
+        {10**5000: 1},
+    ],
+    ids=["deepspeed", "steps", "nested", "key"],
+)
+def test_numbers_that_python_refuses_to_print(config: dict[Any, Any]) -> None:
+    """Python converts no integer of more than 4,300 digits to text, and none of more than 308 to a float."""
+    report = doctor.check(config, gpu_memory_gib=24.0, num_gpus=2)
+    assert report.kind == "check"
+    assert json.loads(json.dumps(report.to_dict()))["kind"] == "check"
