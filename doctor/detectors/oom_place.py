@@ -1,4 +1,4 @@
-"""Which part of the program a traceback of a full GPU fails in."""
+"""The part of the program in which an out-of-memory traceback fails."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
     )
 )
-"""Place -> expression on a frame (`file:function: code`); the first that fits any frame wins."""
+"""Place -> expression on a frame (`file:function: code`); the first that matches any frame wins."""
 LOGITS = lazy_compile(
     r"cross_entropy|log_softmax|logsumexp|CrossEntropyLoss|ForCausalLMLoss|loss_function|lm_head|logits|get_batch_logps|loss_fct|fused_linear"
 )
@@ -55,10 +55,10 @@ FORWARD = lazy_compile(r":forward:|:compute_loss:|:training_step:|:concatenated_
 
 
 def place_of(frames: tuple[Frame, ...]) -> str | None:
-    """The part of the program that a traceback fails in: a name of PLACES, or logits, vision, backward, forward; None if no frame fits.
+    """The part of the program in which a traceback fails: a name of PLACES, or logits, vision, backward, forward; None if no frame matches.
 
-    Any frame decides for the places of PLACES and for vision. Logits must be what the innermost two frames handle: an outer
-    `logits = model(...)` stands in every traceback of a forward pass.
+    Any frame may match, except for logits, which only the two innermost frames decide: an outer `logits = model(...)` is part of every
+    traceback of a forward pass.
     """
     places = [f"{frame.file}:{frame.function}: {frame.code}" for frame in frames]
     for name, pattern in PLACES:

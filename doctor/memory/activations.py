@@ -242,7 +242,7 @@ def _logit_bytes(setup: Setup) -> float:
     staged = {"dpo": 12.0 if setup.reference == "none" else 20.0, "kto": 24.0, "rm": 6.0, "ppo": 16.0}
     if setup.stage in staged:
         return staged[setup.stage]
-    more = 2.0 if setup.wide_logits or setup.stack.startswith("torchtune") else 0.0
+    more = 2.0 if setup.copies_logits_in_fp32 or setup.stack.startswith("torchtune") else 0.0
     return 12.0 + more if setup.loss == "plain" else LOGIT_BYTES[setup.loss] + (more if setup.loss == "fused" else 0)
 
 

@@ -17,7 +17,7 @@ class Regime(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-UNMEASURED = "no published measurement of this kind of run was at hand: the interval is a judgement"
+UNMEASURED = "no published measurements of this kind of run: the interval is our own judgement"
 """Note of a regime without measurements, shown to users."""
 
 # Intervals: measured / predicted in published tables (docs/memory-model.md); those with UNMEASURED are judgements.

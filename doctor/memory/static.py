@@ -140,7 +140,7 @@ def _adapter_params_of_layer(setup: Setup, kind: Shape) -> float:
 
 
 def _copied_params(setup: Setup, shape: Shape) -> float:
-    names = " ".join(setup.additional)
+    names = " ".join(setup.additional_targets)
     embedding = shape.embedding if any(word in names for word in ("embed", "wte")) else 0
     head = shape.embedding if "head" in names else 0
     return embedding + (head if head and not (shape.tied and embedding) else 0)
@@ -152,43 +152,45 @@ def _own_params(setup: Setup, shape: Shape) -> float:
     return setup.trainable_layers * (shape.text_params - shape.embedding - shape.head) / shape.layers
 
 
-def quantised_weights(shape: Shape, quantized: str, small_bytes: int, *, double_quant: bool = True, packed: bool = False) -> float:
-    """Bytes of a loaded model: linears of the layers at the quantised width; embedding, head and norms at `small_bytes`.
+def quantised_weights(shape: Shape, quantized: str, embedding_bytes: int, *, double_quant: bool = True, packed: bool = False) -> float:
+    """Bytes of a loaded model: linears of the layers at the quantised width; embedding, head and norms at `embedding_bytes`.
 
     `packed`: the experts are 3-D parameters, not linears, so quantisation at load time leaves them at 16 bits.
     """
     width = BYTES_PER_LINEAR.get("nf4 single" if quantized == "nf4" and not double_quant else quantized, 2.0)
     towers = shape.tower_params * width
     skipped = shape.expert_params if packed and not quantized.startswith(("gptq", "awq")) else 0
-    return (shape.linear - skipped) * width + 2 * skipped + (shape.embedding + shape.head + shape.small) * small_bytes + towers
+    return (shape.linear - skipped) * width + 2 * skipped + (shape.embedding + shape.head + shape.small) * embedding_bytes + towers
 
 
 def weights(setup: Setup, shape: Shape, trained: Trained) -> float:
     """The model's own weights. In full tuning with autocast LLaMA-Factory casts trained weights to float32 (model/adapter.py)."""
     if setup.quantized:
-        whole = quantised_weights(shape, setup.quantized, setup.small_bytes, double_quant=setup.double_quant, packed=setup.packed_experts)
+        whole = quantised_weights(
+            shape, setup.quantized, setup.embedding_bytes, double_quant=setup.double_quant, packed=setup.packed_experts
+        )
         if setup.stack.startswith("litgpt"):  # litgpt quantises the head too
-            whole -= shape.head * (setup.small_bytes - BYTES_PER_LINEAR["nf4"])
+            whole -= shape.head * (setup.embedding_bytes - BYTES_PER_LINEAR["nf4"])
         return _sharded(whole, setup)
     if setup.full:
         frozen = shape.params - trained.own
         return _sharded(trained.own * setup.master_bytes + frozen * 2, setup)
     plain = (shape.params - shape.embedding - shape.head - shape.small) * 2
-    return _sharded(plain + (shape.embedding + shape.head + shape.small) * setup.small_bytes, setup)
+    return _sharded(plain + (shape.embedding + shape.head + shape.small) * setup.embedding_bytes, setup)
 
 
 def _sharded(whole: float, setup: Setup) -> float:
     if not setup.sharded_params:
         return whole
     offloaded = setup.zero.offload_params or (setup.offload and setup.sharding in ("fsdp", "zero3"))
-    return 0.0 if offloaded else whole / setup.world
+    return 0.0 if offloaded else whole / setup.world_size
 
 
 def adapters(setup: Setup, trained: Trained) -> float:
     """LoRA matrices and trained copies: float32 in LLaMA-Factory unless pure_bf16; 16 bits in DeepSpeed's mixed precision."""
     width = 2 if setup.zero_stage else setup.adapter_bytes
     whole = (trained.adapter + trained.copies) * width
-    return whole / (setup.world if setup.sharded_params else 1)
+    return whole / (setup.world_size if setup.sharded_params else 1)
 
 
 def gradients(setup: Setup, shape: Shape, trained: Trained) -> float:
@@ -198,13 +200,13 @@ def gradients(setup: Setup, shape: Shape, trained: Trained) -> float:
     count = _block(shape, trained) if setup.optimizer.blocks else trained.total
     match setup.zero_stage:
         case 1:
-            return 2 * count + (0 if offloads_optimizer(setup) else 4 * count / setup.world)
+            return 2 * count + (0 if offloads_optimizer(setup) else 4 * count / setup.world_size)
         case 2:
-            return (2 if offloads_optimizer(setup) else 6) * count / setup.world
+            return (2 if offloads_optimizer(setup) else 6) * count / setup.world_size
         case 3:
-            return 0.0 if offloads_optimizer(setup) else 2 * count / setup.world
+            return 0.0 if offloads_optimizer(setup) else 2 * count / setup.world_size
     if setup.sharding == "fsdp":
-        return 0.0 if setup.offload else count * _width(setup) / setup.world
+        return 0.0 if setup.offload else count * _width(setup) / setup.world_size
     return count * _width(setup)
 
 
@@ -223,7 +225,7 @@ def optimizer(setup: Setup, shape: Shape, trained: Trained) -> float:
     width = 4 if setup.zero_stage or kind.blocks else _width(setup)
     states = kind.state_bytes if kind.state_bytes is not None else kind.states * width
     master = 4 if setup.zero_stage or kind.blocks else 0
-    return count * (states + master) / (setup.world if setup.zero_stage or setup.sharding == "fsdp" else 1)
+    return count * (states + master) / (setup.world_size if setup.zero_stage or setup.sharding == "fsdp" else 1)
 
 
 def _low_rank_states(setup: Setup, shape: Shape, trained: Trained) -> float:
@@ -244,12 +246,12 @@ def step_temporary(setup: Setup, shape: Shape, trained: Trained) -> float:
         return 0.0
     largest = kind.largest * 4 * max(shape.largest_linear, shape.embedding if setup.method == "full" else 0)
     if setup.zero_stage == 3:
-        return 8 * min(trained.total / setup.world, 1e9)
+        return 8 * min(trained.total / setup.world_size, 1e9)
     if setup.zero_stage:
-        return 4 * trained.total / setup.world
+        return 4 * trained.total / setup.world_size
     if kind.blocks:
         return 4 * _block(shape, trained)
-    share = setup.world if setup.sharding == "fsdp" else 1
+    share = setup.world_size if setup.sharding == "fsdp" else 1
     return kind.temporary * trained.total * _width(setup) / share + min(largest, 12.0 * trained.total)
 
 
@@ -278,7 +280,7 @@ def buckets(setup: Setup, trained: Trained) -> float:
         return trained.total * _width(setup)
     if setup.zero_stage not in (1, 2):
         return 0.0
-    return 2 * setup.zero.reduce_bucket * (2 if setup.zero.overlap and setup.world > 1 else 1)
+    return 2 * setup.zero.reduce_bucket * (2 if setup.zero.overlap and setup.world_size > 1 else 1)
 
 
 def gathered(setup: Setup, shape: Shape) -> float:
@@ -318,6 +320,6 @@ def trained_by_accident(setup: Setup, shape: Shape) -> float:
 
 def reference_model(setup: Setup, shape: Shape) -> float:
     """The reference model of DPO, KTO and PPO, and PPO's reward model; 16 bits, or 4 if configured."""
-    share = setup.world if setup.zero_stage == 3 or setup.sharding == "fsdp" else 1
+    share = setup.world_size if setup.zero_stage == 3 or setup.sharding == "fsdp" else 1
     per_model = quantised_weights(shape, setup.reference_quantized, 2) / share
     return per_model * ((setup.reference == "model") + setup.reward_model)

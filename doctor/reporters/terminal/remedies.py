@@ -51,7 +51,8 @@ class Remedies:
             out += [canvas.indented(canvas.text(intro, "dim")), Text()]
         out += self._rows(groups.labelled(self.words), labelled=bool(groups.guide))
         left_out = len(finding.remedies) - sum(map(len, groups))
-        return [*out, *([canvas.indented(canvas.text(self.words("not_here_count", count=left_out), "dim"))] if left_out else [])]
+        told = self.words("not_here_one") if left_out == 1 else self.words("not_here_count", count=left_out)
+        return [*out, *([canvas.indented(canvas.text(told, "dim"))] if left_out else [])]
 
     def _rows(self, remedies: Sequence[tuple[str, RemedyView]], *, labelled: bool) -> Iterator[RenderableType]:
         """The remedies as a table that is interrupted by commands, which stand on lines of their own."""
