@@ -14,9 +14,10 @@ from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.fallback import LastEvents, with_unknown_failure
 from doctor.diagnosis.origin import checkpoint_seen, launch_of
 from doctor.diagnosis.tools import Tools
+from doctor.diagnosis.unlisted.answer import with_unknown_failure
+from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
 from doctor.planner.launching import is_llamafactory

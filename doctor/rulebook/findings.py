@@ -22,6 +22,20 @@ class Evidence(msgspec.Struct, frozen=True):
     text: str
 
 
+class Says(msgspec.Struct, frozen=True, kw_only=True):
+    """What the message of an exception itself tells the user to do: `quote` is its sentence.
+
+    `option`: `name` is an option of LLaMA-Factory with a legal `value`. `variable`: an environment variable. `command`: a program to run.
+    `hint`: anything else. `command` is one line that can be pasted into a shell.
+    """
+
+    kind: Literal["option", "variable", "command", "hint"]
+    quote: str
+    name: str | None = None
+    value: Any = None
+    command: str | None = None
+
+
 class Match(msgspec.Struct, frozen=True, kw_only=True):
     """A detector's answer: it happened, here, with these facts.
 
@@ -51,7 +65,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One rule's repeated matches, merged. `first` decides place and facts; `evidence` holds pieces of several ranks and times.
 
     `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline. `notice` is
-    true if all matches are notices.
+    true if all matches are notices. `says` is what the message advises, of a failure that no rule lists.
     """
 
     rule: Rule
@@ -62,6 +76,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...]
     order: int
     notice: bool = False
+    says: tuple[Says, ...] = ()
 
     @property
     def confidence(self) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from doctor.config import deepspeed
 from doctor.config.options import options_from_facts
 from doctor.core.events import Crash, Frame
 from doctor.core.phases import Phase
@@ -97,6 +98,16 @@ class ExceptionFeatures(msgspec.Struct, frozen=True, kw_only=True):
         return (self.exception, *self.bases) if self.exception else ()
 
     @property
+    def text(self) -> str:
+        """`Class: message`; the message alone of a line that is no exception."""
+        return f"{self.exception}: {self.message}" if self.exception and self.message else self.exception or self.message
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the traceback ended before its exception."""
+        return not self.exception and bool(self.path) and not self.message
+
+    @property
     def package(self) -> str | None:
         """The package of the telling frame."""
         return self.place.package if self.place else None
@@ -165,8 +176,9 @@ def config_features(run: Run) -> dict[str, str]:
     """What the run's config says about an exception: method, stage, quantisation, ZeRO stage, attention. Defaults are left out."""
     given = {**options_from_facts(run.facts), **run.config}
     out = {name: str(given[name]) for name in _CONFIG if given.get(name) not in (None, False, "")}
-    if (zero := run.facts.get("deepspeed.stage")) is not None or given.get("deepspeed"):
-        out["zero_stage"] = str(zero if zero is not None else "?")
+    zero = deepspeed.read(given.get("deepspeed"), run.facts)
+    if zero.stage != 0:
+        out["zero_stage"] = "?" if zero.stage is None else str(zero.stage)
     if any(
         str(run.facts.get("model.type", "")).endswith(mark) or mark in str(given.get("template", ""))
         for mark in ("_vl", "_omni", "llava", "vlm")
