@@ -18,8 +18,6 @@ from doctor.support.pasted_text import restored
 
 LINES_AT_END, TROUBLE_LINES = 8, 16
 """Lines of a log's end, and of those before that tell of trouble, that are read."""
-PART = 4
-"""Characters of a part of a word; a word is bounded by `<` and `>`."""
 _LONGEST_LINE, _MOST_WORDS = 600, 120
 _TROUBLE = re.compile(
     r"error|exception|killed|time[d ]*out|assert|fail|warn|cannot|could not|abort|signal|not found|no such|unable|invalid|missing|refused"
@@ -30,12 +28,14 @@ _ECHO = re.compile(r"ChildFailedError|CalledProcessError|returned non-zero exit|
 """Lines of a launcher that repeat a failure elsewhere, and frames: those are features of their own."""
 _NOISE = (
     (re.compile(r"\x1b\[[\d;]*m|https?://\S+"), " "),
+    (re.compile(r"/dev/shm\b"), " dev_shm "),
     (re.compile(r"(?:[A-Za-z]:)?(?:[\\/][\w.@+~-]+)+[\\/]([\w.-]+)"), r" \1 "),  # of a path its last part
     (re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{12,}\b"), " "),
     (re.compile(r"If reserved (?:but unallocated )?memory is.*|See documentation for Memory Management.*"), " "),  # in every such message
     (re.compile(r"\d+(?:[.,:]\d+)*"), " 0 "),
 )
 _WORD = re.compile(r"[a-z_][a-z0-9_]+|[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]|(?<= )0(?= )")
+_NAME = re.compile(r"[A-Za-z_]\w*(?:[a-z][A-Z]|_[A-Za-z])\w*")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+")
 _SIGNAL = re.compile(r"(?:exitcode\W{1,3}|return code = |Signal )(-?\d+)|signal: (\w[\w ]+)|exit code (\d+)", re.IGNORECASE)
 _CODE = re.compile(r"\b(Errno|WinError|os error|Xid|error code|errno|ret)\W{1,4}(?:\(PCI\S+ )?(\d+)|\b(sm_\d\d|compute_\d\d|E[A-Z]\d{4})\b")
@@ -89,6 +89,7 @@ def _structure(seen: ExceptionFeatures) -> Iterator[str]:
     for place in seen.path[-12:]:
         yield from (f"in {place.package}", f"in {place.function}")
         yield from (f"word {word}" for word in _WORD.findall(place.function.lower()))
+        yield from (f"part {part}" for part in _parts(place.function))
     yield from (f"config {name}={value}" for name, value in seen.config.items())
 
 
@@ -101,10 +102,15 @@ def _add_words(count: Counter[str], line: str, weight: float) -> None:
         count[f"word {word}"] += weight
     for first, second in pairwise(words):
         count[f"pair {first} {second}"] += weight
-    for word in set(words):
-        bounded = f"<{word}>"
-        for at in range(len(bounded) - PART + 1):
-            count[f"part {bounded[at : at + PART]}"] += weight
+    for name in set(_NAME.findall(line)):
+        for part in _parts(name):
+            count[f"part {part}"] += weight
+
+
+def _parts(name: str) -> Iterator[str]:
+    """The words of a name in camel or snake case: `VisionSdpaAttention_forward` has vision, sdpa, attention, forward."""
+    parts = [part.lower() for part in _CAMEL.findall(name)]
+    return (part for part in parts if len(parts) > 1 and len(part) > 2)
 
 
 def _of_all_text(text: str) -> Iterator[str]:
@@ -127,5 +133,7 @@ def _sizes(facts: Mapping[str, Any]) -> Iterator[str]:
     for name, limits in _SHARES:
         if name in facts:
             yield f"memory {name}>{max((limit for limit in limits if facts[name] > limit), default=0)}"
+    if facts.get("siblings"):
+        yield "memory siblings"
     if facts.get("free_gib") is not None and facts.get("wanted_gib") is not None and facts["free_gib"] > facts["wanted_gib"]:
         yield "memory enough_free"
