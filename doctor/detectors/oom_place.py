@@ -23,7 +23,7 @@ PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "flat_buffer",
             r"flatten_dense_tensors|stage_1_and_2.*:__init__|stage3.*:__init__|_create_fp32_partitions|_configure_zero_optimizer|"
             r"initialize_optimizer_states|bf16_optimizer.*:(?:__init__|_setup_for_real_optimizer)|single_partition_of_fp32|flat_buffer|"
-            r"contiguous_gradients|ipg_bucket",
+            r"contiguous_gradients|ipg_bucket|dist\.Reducer\(|:_ddp_init_helper:",
         ),
         (
             "optimizer",
@@ -35,7 +35,7 @@ PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "load",
             r"from_pretrained|_load_pretrained_model|load_state_dict|set_module_tensor_to_device|:load_model:|load_checkpoint_in_model|"
-            r"_load_parameter|_materialize|:dispatch_model:|spawn_tp|core_model_loading|quantize_4bit|create_quantized_param|"
+            r"_load_parameter|_materialize|:dispatch_model:|spawn_tp|core_model_loading|(?<!de)quantize_4bit|create_quantized_param|"
             r"_move_model_to_device|_sync_module_states|_broadcast_model|_configure_distributed_model|:init_adapter:|"
             r"[tT]rainer\.py:__init__:|:_prepare_model|:prepare_model: .*\.to\(|caching_allocator_warmup",
         ),
@@ -47,6 +47,7 @@ LOGITS = lazy_compile(
 )
 VISION = lazy_compile(
     r"self\.visual\(|vision_(?:tower|model|embed\w*)\(|get_(?:image|video)_features|patch_embed\(|\.vpm\(|resampler|"
+    r":Vision\w*(?:Attention|Block|Mlp|Encoder|Model)\w*:|"
     r"/(?:modeling_)?(?:clip|siglip2?|pixtral|intern_?vit|navit\w*)(?:/\w+)?\.py|modeling_(?:clip|siglip2?|\w*vit\w*)\.py"
 )
 BACKWARD = lazy_compile(r":backward:|\.backward\(|run_backward")

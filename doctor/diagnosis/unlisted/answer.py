@@ -54,10 +54,10 @@ def with_unknown_failure(
     ranked, files = list(ranked), list(consoles)
     known = max((one.finding.confidence for one in ranked if explains(one)), default=0.0)
     if status == "failed" and known < _WEAK:
-        concluded = _concluded(run, seen, files)
+        concluded = _first_conclusion(_raised(run, seen)) if known else _concluded(run, seen, files)
         if concluded is not None and concluded.confidence > known:
             return _first(concluded, ranked)
-        return ranked if known else _first(_failure(ranked, run, seen, files), ranked)
+        return ranked if known else _first(_failure(run, seen, files), ranked)
     if status == "unknown" and not any(one.finding.rule.severity != "note" for one in ranked):
         stated = _first_conclusion(_stated(run, files))
         return ranked if stated is None else _first(stated, ranked)
@@ -129,7 +129,7 @@ def _of_row(conclusion: Conclusion, seen: Seen) -> Finding:
     return _finding(rule, (Evidence(seen.where, seen.text[:_QUOTED] or facts["message"]),), facts, says)
 
 
-def _failure(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents, files: Sequence[str]) -> Finding:
+def _failure(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding:
     """The failure by its exception, else by its exit code or signal."""
     crash = _latest(seen)
     if crash is not None:

@@ -15,7 +15,7 @@ from doctor.core.events import Crash, Frame
 from doctor.core.phases import Phase
 from doctor.core.run import Run
 from doctor.diagnosis.unlisted import messages
-from doctor.diagnosis.unlisted.places import Place, own_frames, places, telling
+from doctor.diagnosis.unlisted.places import KNOWN, Place, own_frames, places, telling
 from doctor.support.pasted_text import restored
 
 MAX_MESSAGE = 4_000
@@ -109,8 +109,9 @@ class ExceptionFeatures(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def package(self) -> str | None:
-        """The package of the telling frame."""
-        return self.place.package if self.place else None
+        """The package of the telling frame; without one that of the class's module, as Python prints it."""
+        named = self.full_name.partition(".")[0]
+        return self.place.package if self.place else named if named in KNOWN else None
 
     def words(self) -> Iterator[str]:
         """The features as words `kind=value`, for a linear model; those of the message are plain and lower case."""

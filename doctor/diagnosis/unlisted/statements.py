@@ -17,14 +17,16 @@ _MOST = 60
 _LONGEST = 2_000
 _ERROR = re.compile(
     r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|exceeded|"
-    r"not (?:found|enough|supported|available|compatible|installed)|unsupported|no paths|invalid|duplicate|out of memory|oom|poll for socket|requires|abort|terminat",
+    r"not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|out of memory|"
+    r"\boom\b|poll for socket|requires|abort|terminat|core dumped",
     re.IGNORECASE,
 )
 _TOLD = re.compile(
-    r"\b(?:error|exception)s?[_ ](?:bad|rate|count|handling|reporting|file)|\berror_file\b|\berrors? ?[:=] ?(?:0|None|null)\b|^\s*(?:File |at )",
-    re.I,
+    r"\b(?:error|exception)s?[_ ](?:bad|rate|count|handling|reporting|file)|\berror_file\b|\berrors? ?[:=] ?(?:0|None|null)\b|"
+    r"^\s*(?:File |at |raise |warnings\.warn)|Warning\b|\bwarn(?:ing)?\b|deprecat",
+    re.IGNORECASE,
 )
-"""Lines with those words that state no error."""
+"""Lines with those words that state no error: counts, source code, warnings."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
