@@ -54,9 +54,9 @@ def with_unknown_failure(
     ranked, files = list(ranked), list(consoles)
     known = max((one.finding.confidence for one in ranked if explains(one)), default=0.0)
     if status == "failed" and known < _WEAK:
-        concluded = _first_conclusion(_raised(run, seen)) if known else _concluded(run, seen, files)
-        if concluded is not None and concluded.confidence > known:
-            return _first(concluded, ranked)
+        found = _first_conclusion(raised(run, seen)) if known else concluded(run, seen, files)
+        if found is not None and found.confidence > known:
+            return _first(found, ranked)
         return ranked if known else _first(_failure(run, seen, files), ranked)
     if status == "unknown" and not any(one.finding.rule.severity != "note" for one in ranked):
         stated = _first_conclusion(_stated(run, files))
@@ -84,9 +84,9 @@ def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFind
     ]
 
 
-def _concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
+def concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
     """What follows from the earliest exception that is no echo, else from a line that states an error, else from a signal."""
-    return _first_conclusion(_raised(run, seen)) or _first_conclusion(_stated(run, files)) or _first_conclusion(_ended(run))
+    return _first_conclusion(raised(run, seen)) or _first_conclusion(_stated(run, files)) or _first_conclusion(_ended(run))
 
 
 def _first_conclusion(candidates: Iterable[Seen]) -> Finding | None:
@@ -97,7 +97,7 @@ def _first_conclusion(candidates: Iterable[Seen]) -> Finding | None:
     return None
 
 
-def _raised(run: Run, seen: LastEvents) -> Iterator[Seen]:
+def raised(run: Run, seen: LastEvents) -> Iterator[Seen]:
     """The exceptions in printed order, those of a chain from the original on; complete ones before those that were cut off."""
     chains = [[crash for crash in chain if not _is_harmless(crash)] for chain in seen.tracebacks]
     crashes = [(crash, chain[place + 1 :]) for chain in chains for place, crash in enumerate(chain)]

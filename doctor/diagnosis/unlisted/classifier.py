@@ -22,6 +22,8 @@ from doctor.diagnosis.unlisted.tokens import tokens
 MODEL = Path(__file__).with_name("classifier.bin")
 KIND_WEIGHTS = {"word": 1.0, "pair": 0.7, "part": 0.5, "class": 0.5, "at": 0.5, "in": 0.3, "said": 0.5, "memory": 0.7, "config": 0.2}
 """Length of each kind of token in a vector; chosen by benchmarks/fallback.py --ablate."""
+LIKELY = 0.88
+"""From this probability on the first opinion is told as likely: under 5 % of such answers are wrong (benchmarks/fallback.py --calibrate)."""
 SHOWN = 3
 """Candidates that are offered at most."""
 REASONS = 4
@@ -43,8 +45,9 @@ class Opinion(msgspec.Struct, frozen=True):
 class Stored(msgspec.Struct, frozen=True, array_like=True):
     """The model as it is in its file: `vocabulary` one token a line, sorted; `rarity` and `weights` are int8.
 
-    `weights` has a row of one value per cause for every token; a value times its cause's `scale` is the weight. `rarity` times
-    `rarity_scale` is the inverse document frequency. Scores are divided by `temperature`, which makes the probabilities true.
+    `weights` has a row of one value per cause for every token; a value times its cause's scale is the weight. `rarity` times
+    `rarity_scale` is the inverse document frequency. `slope` and `offset` make the first probability p true: the logistic function of
+    slope * logit(p) + offset. `examples` counts the training examples by source.
     """
 
     causes: list[str]
@@ -54,8 +57,9 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     weights: bytes
     scales: list[float]
     biases: list[float]
-    temperature: float
-    trained_on: dict[str, int]
+    slope: float
+    offset: float
+    examples: dict[str, int]
 
 
 class Classifier:
@@ -72,20 +76,28 @@ class Classifier:
         """Row of the model -> value; each kind of token has its own length, to which tokens never seen in training count too."""
         return weighted(counts, self.rows, self._rarity, self._unseen)
 
-    def probabilities(self, counts: Mapping[str, float]) -> list[float]:
-        """One for each of `causes`."""
+    def scores(self, counts: Mapping[str, float]) -> list[float]:
+        """The softmax of the model for each of `causes`: their order is right, their size is not."""
         number = len(self.causes)
         sums = [0.0] * number
         for row, value in self.vector(counts).items():
             for cause, weight in enumerate(self._weights[row * number : (row + 1) * number]):
                 if weight:
                     sums[cause] += weight * value
-        heat = self.stored.temperature
-        logits = [(total * scale + bias) / heat for total, scale, bias in zip(sums, self.stored.scales, self.stored.biases, strict=True)]
+        logits = [total * scale + bias for total, scale, bias in zip(sums, self.stored.scales, self.stored.biases, strict=True)]
         top = max(logits)
         shares = [math.exp(logit - top) for logit in logits]
         total = sum(shares)
         return [share / total for share in shares]
+
+    def probabilities(self, counts: Mapping[str, float]) -> list[float]:
+        """Calibrated probabilities, one for each of `causes`: the first is made true, the others share what it leaves."""
+        scores = self.scores(counts)
+        first = max(scores)
+        true = calibrated(first, self.stored.slope, self.stored.offset)
+        rest = (1 - true) / (1 - first) if first < 1 else 0.0
+        best = scores.index(first)
+        return [true if cause == best else min(true, score * rest) for cause, score in enumerate(scores)]
 
     def opinions(self, counts: Mapping[str, float]) -> list[Opinion]:
         """The most probable causes, at most `SHOWN`; none where nothing that was seen in training stands in the log."""
@@ -109,6 +121,12 @@ class Classifier:
             if kind in _SHOWN_KINDS and not any(text in other or other in text for other in out):
                 out.append(text)
         return tuple(out)
+
+
+def calibrated(score: float, slope: float, offset: float) -> float:
+    """The probability that a first cause with this score is right."""
+    inside = min(max(score, 1e-6), 1 - 1e-6)
+    return 1 / (1 + math.exp(-(slope * math.log(inside / (1 - inside)) + offset)))
 
 
 def weighted(counts: Mapping[str, float], rows: Mapping[str, int], rarity: Sequence[float], unseen: float) -> dict[int, float]:
