@@ -31,6 +31,7 @@ from doctor.report.model import (
     PredictedView,
     RemedyView,
     Report,
+    SaysView,
     SimilarView,
     SkippedView,
     SourceView,
@@ -153,6 +154,7 @@ class ReportWriter:
             count=finding.count,
             series=_series(self.run, finding),
             phase=short_text(finding.first.facts.get("phase")),
+            says=[SaysView(one.kind, private(clean(one.quote)), clean(one.command) if one.command else None) for one in finding.says],
         )
 
     def patch(self, planned: PlannedPatch) -> PatchView:

@@ -133,6 +133,14 @@ class SimilarView(msgspec.Struct, frozen=True):
     remedy: str
 
 
+class SaysView(msgspec.Struct, frozen=True):
+    """What the message of an exception itself advises: its sentence, and one line to paste into a shell if it names a command."""
+
+    kind: Literal["option", "variable", "command", "hint"]
+    text: str
+    command: str | None = None
+
+
 class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     """One finding, in one language."""
 
@@ -154,6 +162,7 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 1
     series: dict[str, Any] | None = None
     phase: str | None = None
+    says: list[SaysView] = []
 
 
 class MemoryView(msgspec.Struct, frozen=True):

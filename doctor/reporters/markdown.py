@@ -112,12 +112,20 @@ class Document:
         out += [block for piece in finding.evidence[:2] for block in self.quote(piece)]
         rest = [block for piece in finding.evidence[2:] for block in self.quote(piece)]
         out.append(folded(self.words("more_evidence", count=len(finding.evidence) - 2), rest))
+        out += self.says(finding)
         if finding.series:
             out.append(fenced("\n".join(base.sparkline(finding.series, 72, self.words))))
         return out
 
     def quote(self, piece: EvidenceView) -> list[str]:
         return [f"{code(base.place(piece, self.words))}", fenced(piece.text)]
+
+    def says(self, finding: FindingView) -> list[str]:
+        """What the message itself advises."""
+        if not finding.says:
+            return []
+        rows = [f"- {escaped(one.text)}" + (f"\n  {code(one.command)}" if one.command else "") for one in finding.says]
+        return [f"**{self.words('message_says')}**", "\n".join(rows)]
 
     def lines(self, findings: Sequence[FindingView]) -> str:
         """Consequences or notes, one line each."""

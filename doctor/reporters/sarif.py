@@ -44,7 +44,11 @@ def _result(finding: FindingView, index: int) -> dict[str, Any]:
         "ruleId": finding.rule,
         "ruleIndex": index,
         "level": finding.severity,
-        "message": {"text": "\n".join([finding.title, finding.text, *(f"- {text}" for text in advice)]).strip()},
+        "message": {
+            "text": "\n".join(
+                [finding.title, finding.text, *(f"> {one.text}" for one in finding.says), *(f"- {text}" for text in advice)]
+            ).strip()
+        },
         "locations": [_location(piece) for piece in finding.evidence[:1]],
         "relatedLocations": [{"id": number, **_location(piece)} for number, piece in enumerate(finding.evidence[1:9], 1)],
         "properties": {"role": finding.role, "confidence": finding.confidence},

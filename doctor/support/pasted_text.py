@@ -12,12 +12,8 @@ _SAME = {
     **dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f\u3000", " "),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad"),
     "…": "...",
-    "：": ":",
-    "（": "(",
-    "）": ")",
-    "，": ",",
 }
-"""Characters that editors, chats and input methods put in the place of ASCII ones; None: they show nothing."""
+"""Characters that editors and chats put in the place of ASCII ones; None: they show nothing. Chinese punctuation is text and stays."""
 _TABLE = str.maketrans(_SAME)
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|nbsp|apos|#39|#x27|#34);")
 _ESCAPED = re.compile(r"\\([_*`\[\]<>#~|])")

@@ -21,30 +21,37 @@ MOST = 3
 _LONGEST = 300
 """Characters of a sentence that are quoted."""
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+(?=[A-Z`'\"(])|\n+|(?<=\w)\s*;\s+")
-_VARIABLE = re.compile(r"(?<![\w/.-])(?P<name>[A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:\s*=\s*|\s+to\s+)[`'\"]?(?P<value>[\w.:/,+-]*\w)")
-_WANTS = re.compile(r"\b(?:set|setting|export|run|use|using|try|pass|passing|with|add|define|specify|enable|disable|via)\b", re.I)
+_VARIABLE = re.compile(r"(?<![\w/.-])(?P<name>[A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:\s*=\s*|\s+to\s+)[`'\"]?(?P<value>[\w.:/,+-]*\w)", re.ASCII)
+_WANTS = re.compile(r"\b(?:set|setting|export|run|use|using|try|pass|passing|with|add|define|specify|enable|disable|via)\b", re.IGNORECASE)
 _COMMAND = re.compile(
-    r"(?P<mark>[`'\"]?)\b(?P<command>(?:(?:uv )?pip3?|conda|mamba|apt(?:-get)?|sudo apt(?:-get)?|brew) install [^`'\"\n]{1,160}|"
-    r"(?:huggingface-cli|hf|modelscope|wandb) (?:auth )?login|git lfs (?:install|pull)|python3? -m [\w.]+(?: [\w.=-]+)*|accelerate config|ray (?:start|stop|status)[\w =.-]*|"
-    r"ulimit -n \d+|llamafactory-cli [\w-]+|ds_report|nvidia-smi)"
+    r"(?P<mark>[`'\"]?)\b(?P<command>"
+    r"(?:(?:uv )?pip3?|conda|mamba|(?:sudo )?apt(?:-get)?|brew) install [^`'\"\n]{1,160}|"
+    r"(?:huggingface-cli|hf|modelscope|wandb) (?:auth )?login|git lfs (?:install|pull)|python3? -m [\w.]+(?: [\w.=-]+)*|"
+    r"accelerate config|ray (?:start|stop|status)[\w =.-]*|ulimit -n \d+|llamafactory-cli [\w-]+|ds_report|nvidia-smi)"
 )
+"""Commands that messages name; at least the program is one of these."""
 _VERSION = r"(?:[<>=!~]=?\s*\d[\w.*]*(?:\s*,\s*)?)+"
 _REQUIRED = re.compile(
-    rf"(?:requires?|needs?|install|upgrade(?: to)?|update(?: to)?)\s+[`'\"]?(?P<package>[A-Za-z][\w.-]*(?:\[[\w,]+\])?)\s*(?P<version>{_VERSION})|"
+    r"(?:requires?|needs?|install|upgrade(?: to)?|update(?: to)?)\s+"
+    rf"[`'\"]?(?P<package>[A-Za-z][\w.-]*(?:\[[\w,]+\])?)\s*(?P<version>{_VERSION})|"
     rf"[`'\"]?(?P<package2>[A-Za-z][\w.-]*)\s*(?P<version2>{_VERSION})[`'\"]?[^\n]{{0,60}}?\b(?:is|are) required",
     re.I,
 )
 _INSTALL = re.compile(r"\b(?:install|upgrade|update)(?:ing)?\s+(?:the\s+|a newer version of\s+)?[`'\"]?(?P<package>[A-Za-z][\w.-]+)", re.I)
 _ASSIGNED = re.compile(
-    r"(?<![\w.])(?:--)?(?P<name>[a-z][a-z0-9]*(?:_[a-z0-9]+)+)[`'\"]?\s*(?:=|:| to )\s*(?P<value>True|False|true|false|None|[`'\"]?[\w.-]*\w[`'\"]?)"
+    r"(?P<mark>[`'\"]?)(?<![\w.])(?:--)?(?P<name>[a-z][a-z0-9]*(?:_[a-z0-9]+)*)[`'\"]?\s*(?:=|:| to )\s*"
+    r"(?P<value>True|False|true|false|None|[`'\"]?[\w.-]*\w[`'\"]?)"
 )
 _FLAG = re.compile(r"(?<!\w)--(?P<name>[a-z][\w-]+)(?![\w=-])")
 _IMPERATIVE = re.compile(
-    r"^\W{0,3}(?:please|try|consider|make sure|ensure|set|use|add|install|reinstall|upgrade|update|downgrade|check|run|pass|enable|disable|remove|specify|provide|"
-    r"reduce|decrease|increase|lower|raise|choose|select|see|refer|re-?run|restart|load|convert|replace|delete|clear|login|log in|you (?:should|must|need|can|may|have to)|if you)\b|"
-    r"\b(?:please|try (?:to|setting|using|increasing|decreasing|reducing|installing)|consider (?:\w+ing|to)|make sure|you (?:should|must|need to|can|may want to|have to)|should be set|must be set|needs? to be|instead)\b",
-    re.I,
+    r"^\W{0,3}(?:please|try|consider|make sure|ensure|set|use|add|install|reinstall|upgrade|update|downgrade|check|run|pass|enable|disable|"
+    r"remove|specify|provide|reduce|decrease|increase|lower|raise|choose|select|see|refer|re-?run|restart|load|convert|replace|delete|"
+    r"clear|log ?in|you (?:should|must|need|can|may|have to)|if you)\b|"
+    r"\b(?:please|try (?:to|setting|using|increasing|decreasing|reducing|installing)|consider (?:\w+ing|to)|make sure|"
+    r"you (?:should|must|need to|can|may want to|have to)|(?:should|must) be set|needs? to be|instead)\b",
+    re.IGNORECASE,
 )
+"""A sentence that asks the reader for something."""
 _ALIASES: dict[str, tuple[str, dict[Any, Any]]] = {
     "find_unused_parameters": ("ddp_find_unused_parameters", {}),
     "use_reentrant": ("use_reentrant_gc", {}),
@@ -66,8 +73,10 @@ def advice_in(message: str) -> list[Says]:
         if text:
             found += _of_sentence(text, " ".join(text.split())[:_LONGEST])
     order = ("option", "variable", "command", "hint")
-    unique = {(says.kind, says.name or says.command or says.quote): says for says in reversed(found)}
-    return sorted(reversed(unique.values()), key=lambda says: order.index(says.kind))[:MOST]
+    unique: dict[tuple[str, str], Says] = {}
+    for says in found:
+        unique.setdefault((says.kind, says.name or says.command or says.quote), says)
+    return sorted(unique.values(), key=lambda says: order.index(says.kind))[:MOST]
 
 
 def remedy_of(says: Says) -> Remedy | None:
@@ -99,6 +108,8 @@ def _options(text: str, quote: str) -> Iterator[Says]:
         name, words = _ALIASES.get(found["name"], (found["name"], {}))
         given = yaml.safe_load(found["value"].strip("`'\""))
         value = words.get(given, given) if not words or given in words else None
+        if "_" not in name and not found["mark"]:
+            continue  # `model: x` in prose is no option
         option = table().get(name)
         if option is not None and value is not None and _is_legal(value, option):
             yield Says(kind="option", quote=quote, name=name, value=value)

@@ -16,11 +16,12 @@ _MOST = 60
 """Lines that are considered."""
 _LONGEST = 2_000
 _ERROR = re.compile(
-    r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|exceeded|"
-    r"not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|out of memory|"
-    r"\boom\b|poll for socket|requires|abort|terminat|core dumped",
+    r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|"
+    r"exceeded|not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|"
+    r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped",
     re.IGNORECASE,
 )
+"""Words of which one stands in nearly every line that states an error."""
 _TOLD = re.compile(
     r"\b(?:error|exception)s?[_ ](?:bad|rate|count|handling|reporting|file)|\berror_file\b|\berrors? ?[:=] ?(?:0|None|null)\b|"
     r"^\s*(?:File |at |raise |warnings\.warn)|Warning\b|\bwarn(?:ing)?\b|deprecat",

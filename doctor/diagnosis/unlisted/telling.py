@@ -14,11 +14,13 @@ from doctor.support.texts import Text
 from doctor.words import catalogue
 
 _TRACKERS = {
-    "llamafactory": "hiyouga/LLaMA-Factory", "transformers": "huggingface/transformers", "peft": "huggingface/peft", "trl": "huggingface/trl",
-    "accelerate": "huggingface/accelerate", "datasets": "huggingface/datasets", "huggingface_hub": "huggingface/huggingface_hub",
-    "deepspeed": "deepspeedai/DeepSpeed", "bitsandbytes": "bitsandbytes-foundation/bitsandbytes", "torch": "pytorch/pytorch",
-    "vllm": "vllm-project/vllm", "ray": "ray-project/ray", "unsloth": "unslothai/unsloth", "flash_attn": "Dao-AILab/flash-attention",
-    "liger_kernel": "linkedin/Liger-Kernel", "torch_npu": "Ascend/pytorch", "gptqmodel": "ModelCloud/GPTQModel", "modelscope": "modelscope/modelscope",
+    "llamafactory": "hiyouga/LLaMA-Factory", "transformers": "huggingface/transformers", "peft": "huggingface/peft",
+    "trl": "huggingface/trl", "accelerate": "huggingface/accelerate", "datasets": "huggingface/datasets",
+    "huggingface_hub": "huggingface/huggingface_hub", "deepspeed": "deepspeedai/DeepSpeed",
+    "bitsandbytes": "bitsandbytes-foundation/bitsandbytes", "torch": "pytorch/pytorch", "vllm": "vllm-project/vllm",
+    "ray": "ray-project/ray", "unsloth": "unslothai/unsloth", "flash_attn": "Dao-AILab/flash-attention",
+    "liger_kernel": "linkedin/Liger-Kernel", "torch_npu": "Ascend/pytorch", "gptqmodel": "ModelCloud/GPTQModel",
+    "modelscope": "modelscope/modelscope",
 }  # fmt: skip
 """Packages -> where their failures are reported."""
 _SEARCHED = 120
@@ -41,7 +43,7 @@ def features_of_line(text: str, config: Mapping[str, str]) -> ExceptionFeatures:
 
 def facts_of(features: ExceptionFeatures) -> dict[str, Any]:
     """The facts that texts may name; `message` is never empty."""
-    innermost = features.place or features.raised
+    innermost = features.place or (features.scripts[0] if features.scripts else features.raised)
     facts = {
         "exception": features.full_name or None,
         "message": features.message.strip().partition("\n")[0][:300] or _instead_of_message(features),
@@ -62,20 +64,21 @@ def _instead_of_message(features: ExceptionFeatures) -> str:
 
 def opening(features: ExceptionFeatures) -> Text:
     """What was seen, in one or two sentences with placeholders for its facts, and that no rule lists it."""
-    place = features.place or features.raised
     kind = "cut" if features.cut_off else "signal" if features.signal else "line" if not features.exception else "raised"
-    if kind in ("cut", "raised") and (place is None or not place.function):
-        kind = "line" if kind == "cut" else "bare"
-    elif kind == "raised" and place is not None and place.package == SCRIPT:
-        kind = "script"
+    if kind == "cut" and (features.place is None or not features.place.function):
+        kind = "line"
+    elif kind == "raised" and (features.place is None or not features.place.function):
+        kind = "script" if features.scripts else "bare"
     return catalogue.text(f"report.say.unlisted_{kind}")
 
 
 def whom_to_ask(features: ExceptionFeatures) -> Text:
     """Whose code raised it: the user's own script, the model's code from the hub, or a package with its tracker."""
     place = features.place or features.raised
-    if features.raised is not None and features.raised.package == SCRIPT or place is None:
-        return catalogue.text("report.say.unlisted_ask_script" if place is not None else "report.say.unlisted_ask_nobody")
+    if place is None:
+        return catalogue.text("report.say.unlisted_ask_nobody")
+    if features.raised is not None and features.raised.package == SCRIPT:
+        return catalogue.text("report.say.unlisted_ask_script")
     if place.package == REMOTE_CODE:
         return catalogue.text("report.say.unlisted_ask_model")
     return catalogue.text("report.say.unlisted_ask_package", tracker=_TRACKERS.get(place.package, place.package))

@@ -73,7 +73,17 @@ class Page:
 
     def proof(self, finding: FindingView) -> list[RenderableType]:
         """The quotes and the series."""
-        return [*self.evidence(finding), *self.series(finding)]
+        return [*self.evidence(finding), *self.says(finding), *self.series(finding)]
+
+    def says(self, finding: FindingView) -> list[RenderableType]:
+        """What the message itself advises."""
+        if not finding.says:
+            return []
+        out: list[RenderableType] = [Text(), self.canvas.indented(self.canvas.text(self.words("message_says"), "bold"))]
+        for one in finding.says:
+            out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), self.canvas.text(one.text))))
+            out += [self.canvas.indented(self.canvas.text(one.command, "cyan"), 6)] if one.command else []
+        return out
 
     def head(self, finding: FindingView) -> list[RenderableType]:
         """Title, sentence, confidence and place."""
