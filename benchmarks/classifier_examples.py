@@ -6,6 +6,7 @@ Sources, all of this repository: the examples of the rules, the signatures of ru
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import tempfile
@@ -32,6 +33,8 @@ NOT_TOLD = frozenset(
     ("unknown", "process_exited_unexplained", "silent_auto_resume", "config_hint", "forecast_tight", "forecast_does_not_fit", "overfitting")
 )
 """Causes that no text tells: echoes, hints of a config, and what only a curve shows."""
+MOST_OF_A_RULE = 15
+"""Examples of one rule that are used: lists of names would make their cause look common."""
 NOTES_KEPT = frozenset(("slow_cpu_fallback", "slow_allocator_thrash", "slow_interconnect", "slow_tokenization", "optimizer_steps_skipped"))
 """Causes whose rules are notes, and yet what a user asks about."""
 _FRAME = re.compile(r"@([\w.]+)\.(\w+) ?")
@@ -60,8 +63,9 @@ def _rules() -> Iterator[Example]:
         rule = _yaml(path)
         if rule.get("severity") == "note" and rule["cause"] not in NOTES_KEPT:
             continue
-        for example in (rule.get("examples") or {}).get("match", []):
-            yield Example("rules", rule["cause"], example.get("line") or example.get("text") or "")
+        found = [example.get("line") or example.get("text") or "" for example in (rule.get("examples") or {}).get("match", [])]
+        step = max(1, math.ceil(len(found) / MOST_OF_A_RULE))
+        yield from (Example("rules", rule["cause"], text) for text in found[::step])
 
 
 def _known_issues() -> Iterator[Example]:

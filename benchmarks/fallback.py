@@ -9,7 +9,7 @@ only the threads of benchmarks/data/failure_threads.yaml are asked. Printed for 
   likely    answers called "likely", and how many per cent of them are wrong
   ece       expected calibration error, in points: the distance of the stated probability from the share of right answers, in ten bins
 `--without` trains anew without a source of examples or a kind of token (ablation); `--add-cases` trains anew with the cases of all other
-repositories; both leave the shipped model as it is. `--calibrate` fits slope and offset on the cases, prints the figures of fits that each
+repositories; both leave the shipped model as it is. `--calibrate` fits the calibration on the cases, prints the figures of fits that each
 left a fold of repositories out, and writes benchmarks/data/classifier_calibration.yaml.
 """
 
@@ -30,11 +30,11 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from classifier_examples import DATA, ROOT, Example, counts_of, examples, seen_in, with_frames, write_run
-from train_classifier import CALIBRATION, train
+from train_classifier import CALIBRATION, train, with_calibration
 
 from doctor.diagnosis.unlisted import classifier
 from doctor.diagnosis.unlisted.answer import concluded
-from doctor.diagnosis.unlisted.classifier import LIKELY, Classifier, calibrated, shipped
+from doctor.diagnosis.unlisted.classifier import FAMILIAR, LIKELY, Classifier, calibrated, shipped
 from doctor.diagnosis.unlisted.tokens import tokens
 
 FOLDS = 4
@@ -118,6 +118,8 @@ def by_classifier(model: Classifier) -> Callable[[Case], Answer]:
     """Answers of the classifier alone."""
 
     def answer(case: Case) -> Answer:
+        if model.familiarity(case.counts) < FAMILIAR:
+            return Answer([], 0.0)
         chances = model.probabilities(case.counts)
         best = sorted(range(len(chances)), key=lambda cause: -chances[cause])
         return Answer([model.causes[cause] for cause in best[:3]], chances[best[0]])
@@ -139,9 +141,12 @@ def by_both(model: Classifier) -> Callable[[Case], Answer]:
         if case.concluded is None:
             return second
         cause, sure = case.concluded
-        if cause != second.causes[0] and sure < LIKELY and second.probability >= LIKELY:
+        if second.causes and cause != second.causes[0] and sure < LIKELY and second.probability >= LIKELY:
             return second
-        return Answer([cause, *(other for other in second.causes if other != cause)][:3], max(sure, second.probability if cause == second.causes[0] else 0))
+        return Answer(
+            [cause, *(other for other in second.causes if other != cause)][:3],
+            max(sure, second.probability if [cause] == second.causes[:1] else 0),
+        )
 
     return answer
 
@@ -171,7 +176,9 @@ def report(name: str, cases: Sequence[Case], answers: Sequence[Answer], show: bo
     figures = {"near1": sum(near), "top1": top, "first3": first, "family": family}
     shown = "  ".join(f"{key} {100 * value / len(cases):.1f}" for key, value in figures.items())
     silent = sum(not answer.causes for answer in answers)
-    print(f"{name}: n {len(cases)}  {shown}  silent {silent}  likely {len(likely)}, wrong {wrong:.1f} %  ece {calibration_error(pairs):.1f}")
+    print(
+        f"{name}: n {len(cases)}  {shown}  silent {silent}  likely {len(likely)}, wrong {wrong:.1f} %  ece {calibration_error(pairs):.1f}"
+    )
     for case, answer, right in sorted(zip(cases, answers, near, strict=True), key=lambda item: -item[1].probability) if show else ():
         if not right:
             print(f"  {answer.probability:.2f} {case.name}: {case.cause}, not {answer.causes}")
@@ -191,30 +198,36 @@ def held_out(cases: Sequence[Case], found: Sequence[Example]) -> list[Answer]:
     for left in range(FOLDS):
         others = [case for case in cases if fold[case.repository] != left]
         added = [*found, *(Example("cases", case.cause, "") for case in others)]
-        model = Classifier(_as_calibrated(train(added, [*texts, *(case.counts for case in others)])))
+        model = Classifier(with_calibration(train(added, [*texts, *(case.counts for case in others)])))
         for place, case in enumerate(cases):
             if fold[case.repository] == left:
                 answers[place] = by_classifier(model)(case)
     return answers
 
 
+def foreign() -> list[Case]:
+    """Failures of other programs: no cause is right."""
+    lines = yaml.safe_load((DATA / "foreign_messages.yaml").read_text(encoding="utf-8"))
+    return [Case(f"foreign {number}", "", "", frozenset(), "", counts_of(with_frames(line)), None) for number, line in enumerate(lines)]
+
+
 def calibrate(cases: Sequence[Case], model: Classifier) -> list[Answer]:
     """Answers whose probabilities were fitted without their fold; writes the fit over all cases."""
-    firsts = [model.scores(case.counts) for case in cases]
-    logits = [_logit(max(scores)) for scores in firsts]
+    logits = [_logit(max(model.scores(case.counts))) for case in cases]
     answers = [by_classifier(model)(case) for case in cases]
-    right = [answer.causes[0] in case.accepted for case, answer in zip(cases, answers, strict=True)]
+    right = [not case.accepted.isdisjoint(answer.causes[:1]) for case, answer in zip(cases, answers, strict=True)]
     fold = folds(cases)
     for left in range(FOLDS):
-        kept = [place for place, case in enumerate(cases) if fold[case.repository] != left]
-        slope, offset = _fitted([logits[place] for place in kept], [right[place] for place in kept])
+        kept = [place for place, case in enumerate(cases) if fold[case.repository] != left and answers[place].causes]
+        weights = _fitted([logits[place] for place in kept], [right[place] for place in kept])
         for place, case in enumerate(cases):
-            if fold[case.repository] == left:
-                answers[place] = answers[place]._replace(probability=calibrated(max(firsts[place]), slope, offset))
-    slope, offset = _fitted(logits, right)
+            if fold[case.repository] == left and answers[place].causes:
+                answers[place] = answers[place]._replace(probability=calibrated(_share(logits[place]), weights))
+    judged = [place for place, answer in enumerate(answers) if answer.causes]
+    constant, by_score = _fitted([logits[place] for place in judged], [right[place] for place in judged])
     CALIBRATION.write_text(
-        "# Written by benchmarks/fallback.py --calibrate: probability = logistic(slope * logit(score) + offset).\n"
-        f"slope: {slope:.4f}\noffset: {offset:.4f}\ncases: {len(cases)}\nrepositories: {len(fold)}\n",
+        "# Written by benchmarks/fallback.py --calibrate; see classifier.calibrated.\n"
+        f"constant: {constant:.4f}\nby_score: {by_score:.4f}\ncases: {len(cases)}\nrepositories: {len(fold)}\n",
         encoding="utf-8",
     )
     return answers
@@ -223,8 +236,12 @@ def calibrate(cases: Sequence[Case], model: Classifier) -> list[Answer]:
 def _fitted(logits: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
-    fit = LogisticRegression(C=1.0).fit([[logit] for logit in logits], right)
-    return float(fit.coef_[0][0]), float(fit.intercept_[0])
+    fit = LogisticRegression(C=10.0).fit([[logit] for logit in logits], right)
+    return float(fit.intercept_[0]), float(fit.coef_[0][0])
+
+
+def _share(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
 
 
 def _logit(score: float) -> float:
@@ -232,21 +249,16 @@ def _logit(score: float) -> float:
     return math.log(inside / (1 - inside))
 
 
-def _as_calibrated(stored: Any) -> Any:
-    import msgspec
-
-    fitted = yaml.safe_load(CALIBRATION.read_text(encoding="utf-8"))
-    return msgspec.structs.replace(stored, slope=fitted["slope"], offset=fitted["offset"])
-
-
 def model_without(left_out: str) -> Classifier:
     """A model trained without a source of examples, or without a kind of token."""
     found = [example for example in examples() if example.source != left_out]
     weights = dict(classifier.KIND_WEIGHTS)
-    texts = [{token: count for token, count in counts_of(example.text).items() if not token.startswith(f"{left_out} ")} for example in found]
+    texts = [
+        {token: count for token, count in counts_of(example.text).items() if not token.startswith(f"{left_out} ")} for example in found
+    ]
     if len(found) == len(examples()) and left_out not in weights:
         raise SystemExit(f"{left_out} is no source and no kind of token")
-    return Classifier(_as_calibrated(train(found, texts)))
+    return Classifier(with_calibration(train(found, texts)))
 
 
 def main() -> None:
@@ -267,6 +279,8 @@ def main() -> None:
         return
     model = model_without(options.without) if options.without else shipped()
     answer = {"table": by_table, "classifier": by_classifier(model), "both": by_both(model)}[options.by]
+    sure = sorted((by_classifier(model)(case).probability for case in foreign()), reverse=True)
+    print(f"foreign failures: n {len(sure)}  highest probabilities {[round(one, 2) for one in sure[:5]]}")
     for name, cases in sets.items():
         report(name, cases, [answer(case) for case in cases], options.show)
 

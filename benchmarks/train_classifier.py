@@ -57,7 +57,7 @@ def matrix(texts: Sequence[Mapping[str, float]], rows: Mapping[str, int], rarity
 
 
 def train(found: Sequence[Example], texts: Sequence[Mapping[str, float]]) -> Stored:
-    """The model of these examples, uncalibrated (slope 1, offset 0)."""
+    """The model of these examples, uncalibrated (its scores as they are)."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
@@ -78,10 +78,15 @@ def train(found: Sequence[Example], texts: Sequence[Mapping[str, float]]) -> Sto
         weights=levels.T.tobytes(),
         scales=[float(scale) for scale in scales],
         biases=[float(bias) for bias in model.intercept_],
-        slope=1.0,
-        offset=0.0,
+        calibration=(0.0, 1.0),
         examples=dict(Counter(example.source for example in found)),
     )
+
+
+def with_calibration(stored: Stored) -> Stored:
+    """The model with the calibration of `CALIBRATION`."""
+    fitted = yaml.safe_load(CALIBRATION.read_text(encoding="utf-8"))
+    return msgspec.structs.replace(stored, calibration=(fitted["constant"], fitted["by_score"]))
 
 
 def main() -> None:
@@ -90,8 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     found = examples()
     stored = train(found, [counts_of(example.text) for example in found])
-    fitted = yaml.safe_load(CALIBRATION.read_text(encoding="utf-8"))
-    stored = msgspec.structs.replace(stored, slope=fitted["slope"], offset=fitted["offset"])
+    stored = with_calibration(stored)
     data = zlib.compress(msgspec.msgpack.encode(stored), 9)
     options.output.write_bytes(data)
     rows = len(Classifier(stored).rows)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.report.model import ChangeView, PatchView, RemedyView, Report, SimilarView
+from doctor.report.model import ChangeView, FindingView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters.base import parts
 from doctor.words.catalogue import Words
 
@@ -24,6 +24,18 @@ def in_guide_order(remedies: Sequence[RemedyView]) -> tuple[list[RemedyView], li
     guide = [remedy for remedy in remedies if remedy.guide]
     guide.sort(key=lambda remedy: (sections.index(remedy.guide.section), remedy.guide.step) if remedy.guide else (0, 0))
     return guide, [remedy for remedy in remedies if not remedy.guide and remedy.status not in ("not_applicable", "done")]
+
+
+def candidate_lines(finding: FindingView, words: Words) -> list[tuple[str, str, str]]:
+    """The possible causes of a failure that no rule lists: title with its probability, what speaks for it, what would confirm it."""
+    return [
+        (
+            words("candidate", title=one.title, percent=round(100 * one.probability)),
+            words("candidate_reasons", reasons=words("comma").join(f"`{reason}`" for reason in one.reasons)) if one.reasons else "",
+            one.check,
+        )
+        for one in finding.candidates
+    ]
 
 
 def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:

@@ -8,6 +8,7 @@ import msgspec
 
 from doctor.core.events import Where
 from doctor.rulebook.model import Rule
+from doctor.support.texts import Text
 
 TRIAL_CONFIDENCE = 0.5
 """A rule whose failure nobody has seen yet is reported as "possible" (under 0.7, words/catalogue.py) at most."""
@@ -34,6 +35,18 @@ class Says(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     value: Any = None
     command: str | None = None
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A cause that a failure may have, which no rule lists: its calibrated `probability` (0..1), the words and places of the log that speak
+    for it, its title, and what would confirm it or rule it out.
+    """
+
+    cause: str
+    probability: float
+    reasons: tuple[str, ...]
+    title: Text
+    check: Text
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +78,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One rule's repeated matches, merged. `first` decides place and facts; `evidence` holds pieces of several ranks and times.
 
     `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline. `notice` is
-    true if all matches are notices. `says` is what the message advises, of a failure that no rule lists.
+    true if all matches are notices. `says` is what the message advises, of a failure that no rule lists; `candidates` are its
+    possible causes, most probable first.
     """
 
     rule: Rule
@@ -77,6 +91,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     order: int
     notice: bool = False
     says: tuple[Says, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
     @property
     def confidence(self) -> float:

@@ -22,14 +22,23 @@ from doctor.diagnosis.unlisted.tokens import tokens
 MODEL = Path(__file__).with_name("classifier.bin")
 KIND_WEIGHTS = {"word": 1.0, "pair": 0.7, "part": 0.5, "class": 0.5, "at": 0.5, "in": 0.3, "said": 0.5, "memory": 0.7, "config": 0.2}
 """Length of each kind of token in a vector; chosen by benchmarks/fallback.py --ablate."""
-LIKELY = 0.88
+LIKELY = 0.92
 """From this probability on the first opinion is told as likely: under 5 % of such answers are wrong (benchmarks/fallback.py --calibrate)."""
 SHOWN = 3
 """Candidates that are offered at most."""
 REASONS = 4
 """Tokens that are named for each."""
-LEAST = 0.08
-"""A candidate of less probability is not offered."""
+LEAST_FIRST, LEAST = 0.45, 0.08
+"""Without a first candidate of the one probability none is offered, and none of less than the other."""
+FAMILIAR = 0.5
+"""A text of which less than this share was seen in training is not judged: 2 % of labelled cases, most failures of other programs
+(benchmarks/fallback.py)."""
+_DULL = frozenset(
+    "a an and any are as at be been by but call can data do does error exception file for from got had has have if in into is it its last "
+    "line may most must no not of on only or other out recent running should so some such than that the their then there these they this "
+    "to up use used using was we were when which while will with would you your args kwargs self main run".split()
+)
+"""Words that are no reason by themselves."""
 _SHOWN_KINDS = ("word", "pair", "class", "at", "in", "said", "memory")
 """Kinds whose tokens a reader recognises in the log."""
 
@@ -46,8 +55,8 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     """The model as it is in its file: `vocabulary` one token a line, sorted; `rarity` and `weights` are int8.
 
     `weights` has a row of one value per cause for every token; a value times its cause's scale is the weight. `rarity` times
-    `rarity_scale` is the inverse document frequency. `slope` and `offset` make the first probability p true: the logistic function of
-    slope * logit(p) + offset. `examples` counts the training examples by source.
+    `rarity_scale` is the inverse document frequency. `calibration` (constant, by score) makes the first probability
+    true, see `calibrated`. `examples` counts the training examples by source.
     """
 
     causes: list[str]
@@ -57,8 +66,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     weights: bytes
     scales: list[float]
     biases: list[float]
-    slope: float
-    offset: float
+    calibration: tuple[float, float]
     examples: dict[str, int]
 
 
@@ -90,21 +98,33 @@ class Classifier:
         total = sum(shares)
         return [share / total for share in shares]
 
+    def familiarity(self, counts: Mapping[str, float]) -> float:
+        """The share (0..1) of a text's words and classes, by their rarity, that stand in the training examples."""
+        known = total = 0.0
+        for token, count in counts.items():
+            if token.startswith(("word ", "class ")):
+                row = self.rows.get(token, -1)
+                value = min(count, 1.0) * (self._rarity[row] if row >= 0 else self._unseen)
+                total += value
+                known += value if row >= 0 else 0.0
+        return known / total if total else 0.0
+
     def probabilities(self, counts: Mapping[str, float]) -> list[float]:
         """Calibrated probabilities, one for each of `causes`: the first is made true, the others share what it leaves."""
         scores = self.scores(counts)
         first = max(scores)
-        true = calibrated(first, self.stored.slope, self.stored.offset)
+        true = calibrated(first, self.stored.calibration)
         rest = (1 - true) / (1 - first) if first < 1 else 0.0
         best = scores.index(first)
         return [true if cause == best else min(true, score * rest) for cause, score in enumerate(scores)]
 
     def opinions(self, counts: Mapping[str, float]) -> list[Opinion]:
-        """The most probable causes, at most `SHOWN`; none where nothing that was seen in training stands in the log."""
-        vector = self.vector(counts)
-        if not vector:
+        """The most probable causes, at most `SHOWN`; none where too little of the log was seen in training."""
+        if self.familiarity(counts) < FAMILIAR:
             return []
-        chances = self.probabilities(counts)
+        vector, chances = self.vector(counts), self.probabilities(counts)
+        if max(chances) < LEAST_FIRST:
+            return []
         best = sorted(range(len(chances)), key=lambda cause: -chances[cause])[:SHOWN]
         return [Opinion(self.causes[cause], chances[cause], self._reasons(vector, cause)) for cause in best if chances[cause] >= LEAST]
 
@@ -118,15 +138,16 @@ class Classifier:
             kind, _, text = token.partition(" ")
             if gain <= 0 or len(out) == REASONS:
                 break
-            if kind in _SHOWN_KINDS and not any(text in other or other in text for other in out):
+            if kind in _SHOWN_KINDS and not _DULL.issuperset(text.split()) and not any(text in other or other in text for other in out):
                 out.append(text)
         return tuple(out)
 
 
-def calibrated(score: float, slope: float, offset: float) -> float:
-    """The probability that a first cause with this score is right."""
+def calibrated(score: float, weights: tuple[float, float]) -> float:
+    """The probability that a first cause with this score is right: a logistic function of the score's logit."""
     inside = min(max(score, 1e-6), 1 - 1e-6)
-    return 1 / (1 + math.exp(-(slope * math.log(inside / (1 - inside)) + offset)))
+    constant, by_score = weights
+    return 1 / (1 + math.exp(-(constant + by_score * math.log(inside / (1 - inside)))))
 
 
 def weighted(counts: Mapping[str, float], rows: Mapping[str, int], rarity: Sequence[float], unseen: float) -> dict[int, float]:

@@ -24,8 +24,10 @@ _TROUBLE = re.compile(
     r"|denied|\bnan\b|overflow|skipp|out of memory|not support|incompatib|stuck|hang",
     re.IGNORECASE,
 )
-_ECHO = re.compile(r"ChildFailedError|CalledProcessError|returned non-zero exit|torch/distributed/|elastic|Root Cause|^\s*[-=~^]{5,}|^\s*File \"")
-"""Lines of a launcher that repeat a failure elsewhere, and frames: those are features of their own."""
+_ECHO = re.compile(
+    r"ChildFailedError|CalledProcessError|returned non-zero exit|torch/distributed/|elastic|Root Cause|^\s*[-=~^]{5,}|^\W*(?:\[?rank\s?\d+\]?\W+)?File \"|Traceback \(most recent|>> \*\*\*\*\* Running training"
+)
+"""Lines of a launcher that repeat a failure elsewhere, frames (features of their own), and heads that stand in every log."""
 _NOISE = (
     (re.compile(r"\x1b\[[\d;]*m|https?://\S+"), " "),
     (re.compile(r"/dev/shm\b"), " dev_shm "),
@@ -39,15 +41,26 @@ _NAME = re.compile(r"[A-Za-z_]\w*(?:[a-z][A-Z]|_[A-Za-z])\w*")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+")
 _SIGNAL = re.compile(r"(?:exitcode\W{1,3}|return code = |Signal )(-?\d+)|signal: (\w[\w ]+)|exit code (\d+)", re.IGNORECASE)
 _CODE = re.compile(r"\b(Errno|WinError|os error|Xid|error code|errno|ret)\W{1,4}(?:\(PCI\S+ )?(\d+)|\b(sm_\d\d|compute_\d\d|E[A-Z]\d{4})\b")
-_METRIC = re.compile(r"'?\b(loss|grad_norm|learning_rate|eval_loss|train_loss|reward_std)\b'?\s*[:=]\s*'?(0\.0+\b(?!e)|0\b(?!\.)|nan|inf)", re.IGNORECASE)
-_DEVICE = re.compile(r"\bdevice: cpu|\bn_gpu: 0|tokens: 0\b|Num examples = 0\b|\b0 examples\b|size\(\[0\]\)|trainable params: 0\b", re.IGNORECASE)
+_METRIC = re.compile(
+    r"'?\b(loss|grad_norm|learning_rate|eval_loss|train_loss|reward_std)\b'?\s*[:=]\s*'?(0\.0+\b(?!e)|0\b(?!\.)|nan|inf)", re.IGNORECASE
+)
+_DEVICE = re.compile(
+    r"\bdevice: cpu|\bn_gpu: 0|tokens: 0\b|Num examples = 0\b|\b0 examples\b|size\(\[0\]\)|trainable params: 0\b", re.IGNORECASE
+)
 """Figures that tell something; all others are taken out of the text."""
-_SHARES = (("wanted_share", (0.02, 0.1, 0.3, 1.0)), ("reserved_share", (0.1, 0.25)), ("others_share", (0.1, 0.4)), ("reserved_over_wanted", (1.0, 4.0)))
+_SHARES = (
+    ("wanted_share", (0.02, 0.1, 0.3, 1.0)),
+    ("reserved_share", (0.1, 0.25)),
+    ("others_share", (0.1, 0.4)),
+    ("reserved_over_wanted", (1.0, 4.0)),
+)
 
 
 def telling_lines(text: str) -> list[str]:
     """The last lines of a log, and before them the last ones that tell of trouble; oldest first, without echoes of launchers."""
-    lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip() and not _ECHO.search(line[:_LONGEST_LINE])]
+    lines = [
+        line for line in text.replace("\r", "\n").splitlines() if line.strip() and not _ECHO.search(line[:_LONGEST_LINE])
+    ]
     trouble = [line for line in lines[:-LINES_AT_END] if _TROUBLE.search(line[:_LONGEST_LINE])]
     return [*trouble[-TROUBLE_LINES:], *lines[-LINES_AT_END:]]
 
