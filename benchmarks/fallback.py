@@ -2,8 +2,8 @@
 
     python benchmarks/fallback.py [CASES] [--by table|classifier|both] [--without SOURCE|KIND] [--add-cases] [--calibrate] [--show]
 
-CASES is a folder of JSON files {issue, cause, also_accepted, family, log, config, decidable}: public failures labelled by a person. Without it
-only the threads of benchmarks/data/failure_threads.yaml are asked. Printed for each set:
+CASES is a folder of JSON files {issue, cause, also_accepted, family, log, config, decidable}: public failures labelled by a person. Without
+it only the threads of benchmarks/data/failure_threads.yaml are asked. Printed for each set:
   near1     the first cause is the label or one that is accepted too      top1    ... is the label
   first3    ... is among the first three                                  family  the first is of the family of an accepted cause
   likely    answers called "likely", and how many per cent of them are wrong
@@ -23,7 +23,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
@@ -262,6 +262,7 @@ def model_without(left_out: str) -> Classifier:
 
 
 def main() -> None:
+    """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", type=Path, nargs="?")
     parser.add_argument("--by", choices=("table", "classifier", "both"), default="classifier")

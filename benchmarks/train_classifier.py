@@ -90,6 +90,7 @@ def with_calibration(stored: Stored) -> Stored:
 
 
 def main() -> None:
+    """Train, write, and print what was written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=MODEL)
     options = parser.parse_args()

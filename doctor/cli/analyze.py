@@ -66,7 +66,7 @@ def analyze(
             history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang
         )
     if patch is not None:
-        report = _write_patch(report, patch)
+        report = write_patch(report, patch)
     emit(report, kind, output, quiet=quiet, verbose=verbose, pager=pager)
     return exit_code(report, severities)
 
@@ -87,7 +87,7 @@ def _without_earlier_attempts(history: Path, paths: list[str], report: Report, *
     return run_analysis(paths, previous_attempts=previous_attempts, **given).report if previous_attempts else report
 
 
-def _write_patch(report: Report, target: Path) -> Report:
+def write_patch(report: Report, target: Path) -> Report:
     """Write the patched config; the report's command then names this file."""
     import msgspec
 

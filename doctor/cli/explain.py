@@ -34,8 +34,13 @@ def explain(
 
 def find(book: Rulebook, name: str) -> list[Rule]:
     """The rule with this id, else all with this name or cause. Raises DoctorError with similar names."""
+    from doctor.rulebook.exceptions import rows
+    from doctor.words import catalogue
+
     exact = [rule for rule in book.rules if rule.id == name]
     found = exact or [rule for rule in book.rules if name in (rule.id.partition("/")[2], rule.cause)]
+    opening = catalogue.text("report.say.unlisted_bare")
+    found = found or [row.rule(opening) for row in rows() if name in (row.id, row.cause, f"{row.family}/{row.id}")]
     if found:
         return found
     import difflib

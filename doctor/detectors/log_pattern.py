@@ -42,15 +42,28 @@ def without_backticks(pattern: str) -> str:
     """The expression with every backtick outside a set optional or another quote: Markdown takes them away when a log is pasted."""
     out, in_set, escaped = [], False, False
     for char in pattern:
-        out.append("[`'\"]?" if char == "`" and not in_set else char)
+        out.append("[`']?" if char == "`" and not in_set else char)
         in_set = in_set if escaped else char == "[" or (in_set and char != "]")
         escaped = char == "\\" and not escaped
     return "".join(out)
 
 
+_LONG = 12
+"""Characters of a part of a literal that is telling enough to stand for the whole."""
+
+
 def _forms(literal: str) -> tuple[str, ...]:
-    """A literal as it is printed, and as it is pasted."""
-    return (literal, literal.replace("`", ""), literal.replace("`", "'")) if "`" in literal else (literal,)
+    """What stands in every pasted form of a literal: its longest part between backticks, else each of its forms."""
+    if "`" not in literal:
+        return (literal,)
+    parts = literal.split("`")
+    longest = max(parts, key=len)
+    if len(longest) >= _LONG:
+        return (longest,)
+    forms = [parts[0]]
+    for part in parts[1:]:
+        forms = [f"{form}{mark}{part}" for form in forms for mark in ("`", "'", "")]
+    return tuple(forms)
 
 
 class LogPattern(DetectorBase):

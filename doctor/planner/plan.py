@@ -17,6 +17,7 @@ from doctor.planner.situation import Situation, advise, external_settings, has_c
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
+from doctor.support.texts import Text
 from doctor.words import catalogue
 
 __all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "PreviousAttempt", "Status", "Strategy", "plan"]
@@ -33,6 +34,8 @@ SECTION_OF = {
 """Symptom -> the chapter of the guide whose steps are all shown, besides those that the rule names itself."""
 STEPWISE = ("out_of_memory", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau", "gradient", "slow", "killed")
 """Symptoms whose remedies are tried one after the other; for others they are alternatives."""
+_MORE_MEMORY = Remedy(id="more-memory", text=catalogue.text("planner.more_memory"), effect="manual")
+"""What is left where no set of options is predicted to fit."""
 
 
 def plan(
@@ -61,9 +64,10 @@ def plan(
 
 
 class _Taken(msgspec.Struct):
-    """A finding whose remedies are in the patch; `enough`: whether they are predicted to suffice."""
+    """A finding whose remedies are in the patch, and the phase it happened in; `enough`: whether they are predicted to suffice."""
 
     rule: Rule
+    phase: str | None
     steps: list[tuple[Remedy, tuple[Change, ...]]]
     enough: bool | None
 
@@ -102,6 +106,7 @@ class PatchPlanner:
         self.because: dict[str, str] = {}
         self.owner: dict[tuple[str, str], Rule] = {}
         self.predictor: Predictor | None = None
+        self.too_large: dict[int, Memory] = {}
 
     def choose(self, judged: RankedFinding) -> None:
         """Add this finding's remedies to the patch, unless it is uncertain or explained; keys that others changed are left to them."""
@@ -112,13 +117,21 @@ class PatchPlanner:
         chosen = self._chosen(judged, free, facts)
         if chosen is None or not chosen.steps:
             return
+        if chosen.enough is False and self.predictor is not None and self._too_large(chosen.after):
+            self.too_large[id(judged.finding)] = self.predictor.memory(chosen.after)
+            return
         for remedy, changes in chosen.steps:
             for change in changes:
                 self.because[change.key] = f"{rule.id}#{remedy.id}"
                 self.owner[change.target, change.key] = rule
             self.changes += changes
         self.situation = chosen.after
-        self.taken[id(judged.finding)] = _Taken(rule, chosen.steps, chosen.enough)
+        self.taken[id(judged.finding)] = _Taken(rule, facts.get("phase"), chosen.steps, chosen.enough)
+
+    def _too_large(self, after: Situation) -> bool:
+        """Whether a situation is predicted to need more than the GPU has: such a patch would only fail again."""
+        need = self.predictor.after(after) if self.predictor else None
+        return need is not None and self.predictor is not None and need > self.predictor.capacity
 
     def _patched(self, judged: RankedFinding) -> bool:
         """Whether the patch covers this finding: the root cause, other errors, and what else is wrong in the config."""
@@ -135,6 +148,9 @@ class PatchPlanner:
                 if found is not None:
                     return found
         ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
+        if judged.finding.rule.symptom == "out_of_memory" and not self.start.config_known:
+            # whether the others would be enough cannot be told either, so the training stays what it was
+            ordered = [remedy for remedy in ordered if remedy.effect != "changes_training"]
         return search.next_remedy(ordered, self.situation, facts, self.rules)
 
     def conflicting_rule(self, remedy: Remedy, rule: Rule, facts: Mapping[str, Any]) -> Rule | None:
@@ -154,6 +170,8 @@ class PatchPlanner:
         """The finding's remedies and the other steps of the same chapter; the guide's steps first, in its order."""
         rule = judged.finding.rule
         out = [self._advice(judged, remedy) for remedy in rule.remedies]
+        if id(judged.finding) in self.too_large:
+            out.insert(0, Advice(_MORE_MEMORY, "manual", self._needs_more(judged)))
         out += [
             Advice(remedy, "not_applicable", catalogue.text("planner.not_this_cause")) for remedy in _unnamed_steps(rule, self.book.guide)
         ]
@@ -177,6 +195,10 @@ class PatchPlanner:
         if found.status != "apply":
             return found
         return msgspec.structs.replace(found, **self.rejection_reason(judged, remedy, found))
+
+    def _needs_more(self, judged: RankedFinding) -> Text:
+        memory = self.too_large[id(judged.finding)]
+        return catalogue.text("planner.too_large", after=memory.after, capacity=memory.capacity)
 
     def _owns(self, key: str, rule: Rule) -> bool:
         return self.owner.get(("config", key)) is rule
@@ -205,6 +227,8 @@ class PatchPlanner:
             return {"status": "rejected", "reason": catalogue.text("planner.tried", run=failed.run)}
         if judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return {"reason": catalogue.text("planner.unsure")}
+        if id(judged.finding) in self.too_large and found.changes:
+            return {"status": "rejected", "reason": self._needs_more(judged)}
         if id(judged.finding) not in self.taken:
             return {"reason": catalogue.text("planner.possible")}
         if self.predictor and remedy.guide_step and judged.finding.rule.symptom == "out_of_memory":

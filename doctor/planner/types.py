@@ -60,6 +60,7 @@ class PlannedPatch(msgspec.Struct, frozen=True, kw_only=True):
     """The one patch. `yaml` is the whole patched text, `diff` a unified diff: None if the user's YAML is not known.
 
     `command` starts the training again and expects the patched YAML under the name `file`; `packages` are to be installed before.
+    `options` of `lfdoctor fix` lead to this patch again.
     """
 
     patch: Patch
@@ -70,6 +71,7 @@ class PlannedPatch(msgspec.Struct, frozen=True, kw_only=True):
     command: str | None = None
     file: str | None = None
     packages: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     notes: tuple[Text, ...] = ()
     memory: Memory | None = None
     effective_batch: tuple[int, int] | None = None

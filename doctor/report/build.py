@@ -180,6 +180,7 @@ class ReportWriter:
             command=clean(planned.command) if planned.command else None,
             file=planned.file,
             packages=list(planned.packages),
+            options=list(planned.options),
             notes=[self.texts.put(f"patch.notes.{at}", note) for at, note in enumerate(planned.notes)],
             predicted=PredictedView(
                 memory_gib=_memory(planned.memory) if planned.memory else None,

@@ -199,7 +199,7 @@ class PatchView(msgspec.Struct, frozen=True, kw_only=True):
     """The patch. Without the run's own YAML `yaml` and `diff` are None, and `overrides` hold the changes as key=value words.
 
     `command` starts the training again and expects the patched YAML under the name `file`; `packages` are to be installed before.
-    `written` is the file that `yaml` was written to, if any.
+    `options` of `lfdoctor fix` lead to this patch again. `written` is the file that `yaml` was written to, if any.
     """
 
     source: str | None
@@ -211,6 +211,7 @@ class PatchView(msgspec.Struct, frozen=True, kw_only=True):
     command: str | None = None
     file: str | None = None
     packages: list[str] = []
+    options: list[str] = []
     notes: list[str] = []
     predicted: PredictedView = PredictedView()
     written: str | None = None

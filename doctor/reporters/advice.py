@@ -65,7 +65,8 @@ def next_commands(report: Report) -> list[str]:
         command = with_config(command, patch.file, report.run.path)
     elif patch.yaml and patch.file and not patch.written:
         given = f" --config {shlex.quote(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
-        out.append(f"lfdoctor analyze {path}{given} --patch {shlex.quote(patch.file)}")
+        options = "".join(f" {shlex.quote(word)}" for word in patch.options)
+        out.append(f"lfdoctor fix {path}{given}{options} -o {shlex.quote(patch.file)}")
     return [*out, *([command] if command else [])]
 
 
@@ -82,11 +83,15 @@ def _lies_in(file: str, folder: str) -> bool:
 
 
 def todo(report: Report) -> list[RemedyView]:
-    """What to do about the root causes: what is in the patch, else what applies, else what is manual."""
+    """What to do about the root causes: what is in the patch (a change once), else what applies, else what is manual."""
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
     if report.patch is None:
         return [remedy for remedy in remedies if remedy.status == "apply"] or [remedy for remedy in remedies if remedy.status == "manual"]
-    chosen = [remedy for remedy in remedies if standing(remedy, report) == "apply" and remedy.changes]
+    chosen: list[RemedyView] = []
+    for remedy in remedies:
+        told = [change for other in chosen for change in other.changes]
+        if standing(remedy, report) == "apply" and any(change not in told for change in remedy.changes):
+            chosen.append(remedy)
     return chosen or [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
 
 
@@ -156,6 +161,19 @@ def change_line(change: ChangeView, words: Words) -> str:
     done = words("removed") if change.op == "unset" else f"= `{_value(change.new)}`"
     was = f" ({words('was', old=_value(change.old))})" if change.old is not None else ""
     return f"{words(f'target_{change.target}')}: `{change.key}` {done}{was}"
+
+
+def new_values(remedy: RemedyView, report: Report, words: Words) -> str:
+    """What a remedy in the patch changes, as `key: old -> new`, by commas; empty for other remedies."""
+    if standing(remedy, report) != "apply":
+        return ""
+    return words("comma").join(_new_value(change, words) for change in remedy.changes)
+
+
+def _new_value(change: ChangeView, words: Words) -> str:
+    new = words("removed") if change.op == "unset" else _value(change.new)
+    old = f"{_value(change.old)} → " if change.old is not None else ""
+    return f"{change.key}: {old}{new}"
 
 
 def _value(value: Any) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from doctor.config import yaml_edit
 from doctor.config.options import table
 from doctor.config.patch import apply
-from doctor.core.events import ConfigSeen, Fact, Step, Where
+from doctor.core.events import ConfigSeen, Fact, ProcessEnd, Step, Where
 from doctor.core.run import Run
 from doctor.planner import plan as planner
 from doctor.planner.plan import Advice, ConfigText, Plan
@@ -175,6 +175,37 @@ def test_every_patch_starts_in_a_new_folder():
     assert early.patch is not None
     assert yaml_edit.load(early.patch.yaml or "")["output_dir"] == "saves/a"
     assert [next_name(path) for path in ("a/", "a-fix1", "a-fix9")] == ["a-fix1", "a-fix2", "a-fix10"]
+
+
+@pytest.mark.parametrize(("symptom", "phase", "new"), [
+    ("out_of_memory", "load", False),
+    ("out_of_memory", None, True),
+    ("divergence", None, True),
+    ("environment", None, False),
+])  # fmt: skip
+def test_only_a_run_that_may_have_saved_gets_a_new_folder(symptom: str, phase: str | None, new: bool) -> None:
+    """A run without a step: an OOM while the weights were loaded, or a used port, left no checkpoint that could be resumed."""
+    run = run_of(LORA, None)
+    run.apply(ProcessEnd(where=HERE, code=1))
+    facts = {"phase": phase} if phase else {}
+    fix = Remedy(id="f", text=Text("x", "x"), patch=[Op(set={"lora_rank": 4})])
+    plan = planned(LORA, found(rule("x/test", symptom, remedies=[fix]), **facts), run=run)
+    assert plan.patch is not None
+    assert (yaml_edit.load(plan.patch.yaml or "")["output_dir"] == "saves/a-fix1") is new
+
+
+def test_without_a_config_the_training_stays_what_it_was() -> None:
+    """4-bit weights are named, not patched in; a remedy that keeps the training may be; no output_dir is invented."""
+    run = Run()
+    run.apply(Step(where=HERE, step=3, metrics={"loss": 1.0}))
+    four_bit, liger = guide("memory", 1)[0], Remedy(id="liger", text=Text("x", "x"), patch=[Op(set={"enable_liger_kernel": True})])
+    plan = planner.plan([found(rule(remedies=[four_bit]))], run, BOOK)
+    assert plan.patch is None
+    assert by_id(plan.advice[0])[four_bit.id].status == "apply"
+    plan = planner.plan([found(rule(remedies=[four_bit, liger]))], run, BOOK)
+    assert plan.patch is not None
+    assert [change.key for change in plan.patch.patch.changes] == ["enable_liger_kernel"]
+    assert any("output_dir" in note.en for note in plan.patch.notes)
 
 
 def test_what_a_checkpoint_or_a_tokenised_dataset_would_undo_is_undone():

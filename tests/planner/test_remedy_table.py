@@ -60,7 +60,6 @@ TABLE: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"device": "cuda"},
         {"ref_model": "m", "ref_model_quantization_bit": 4},
     ),
-    ("pref-loss-without-reference", {**LORA, "stage": "dpo", "ref_model": "r"}, {}, {"pref_loss": "orpo", "ref_model": GONE}),
     ("freeze-vision-tower", {**LORA, "freeze_vision_tower": False}, {}, {"freeze_vision_tower": True}),
     ("fewer-preprocessing-workers", {**LORA, "preprocessing_num_workers": 16}, {}, {"preprocessing_num_workers": 4}),
     ("no-pin-memory", LORA, {}, {"dataloader_pin_memory": False}),

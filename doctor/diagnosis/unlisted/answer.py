@@ -19,7 +19,7 @@ from doctor.diagnosis.unlisted.table import Conclusion, conclude
 from doctor.report.context import last_lines
 from doctor.report.model import Status
 from doctor.report.status import explains_an_end
-from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding
+from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding, Says
 from doctor.rulebook.model import Body, Rule
 from doctor.support.texts import Text
 from doctor.words import catalogue
@@ -32,7 +32,12 @@ _WEAK = 0.5
 """An explanation below this confidence gives way to a conclusion from the exception."""
 _HARMLESS = ("KeyboardInterrupt", "SystemExit", "BrokenPipeError", "ChildFailedError", "CalledProcessError", "SignalException")
 """Exceptions that say nothing of their own: a stop that was asked for, and echoes of launchers."""
+_WITHOUT_A_WORD = "process_exited_unexplained"
+"""The cause that says that no message of the process was read."""
+_OF_OTHERS = "distributed"
+"""The family of failures of which every process speaks, also those that only waited for the one that failed."""
 _QUOTED = 2000
+"""Characters of a text that are quoted as evidence."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -54,10 +59,10 @@ def with_unknown_failure(
     ranked, files = list(ranked), list(consoles)
     known = max((one.finding.confidence for one in ranked if explains(one)), default=0.0)
     if status == "failed" and known < _WEAK:
-        found = _first_conclusion(raised(run, seen)) if known else concluded(run, seen, files)
+        found = _first_conclusion(raised(run, seen), victims=False) if known else concluded(run, seen, files)
         if found is not None and found.confidence > known:
             return _first(found, ranked)
-        return ranked if known else _first(_failure(run, seen, files), ranked)
+        return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
     if status == "unknown" and not any(one.finding.rule.severity != "note" for one in ranked):
         stated = _first_conclusion(_stated(run, files))
         return ranked if stated is None else _first(stated, ranked)
@@ -65,6 +70,13 @@ def with_unknown_failure(
     if status in ("completed", "ended_early") and late and not any(one.finding.rule.severity == "error" for one in ranked):
         return _first(_late(late[-1]), ranked)
     return ranked
+
+
+def _has_own_exception(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> bool:
+    """Whether the only explanation is that a process ended without a word, while an exception that is nobody's echo was printed."""
+    silent = all(one.finding.rule.cause == _WITHOUT_A_WORD for one in ranked if explains(one))
+    crash = _earliest(seen)
+    return silent and crash is not None and not _is_harmless(crash) and conclude(features_of(crash, run)) is None
 
 
 def explains(ranked: RankedFinding) -> bool:
@@ -89,10 +101,14 @@ def concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | Non
     return _first_conclusion(raised(run, seen)) or _first_conclusion(_stated(run, files)) or _first_conclusion(_ended(run))
 
 
-def _first_conclusion(candidates: Iterable[Seen]) -> Finding | None:
-    for one in candidates:
+def _first_conclusion(candidates: Iterable[Seen], *, victims: bool = True) -> Finding | None:
+    """The conclusion from the first candidate that has one.
+
+    What a process says of others (a lost connection, a timeout) explains nothing that was said before it, nor, without `victims`, at all.
+    """
+    for place, one in enumerate(candidates):
         conclusion = conclude(one.features)
-        if conclusion is not None:
+        if conclusion is not None and (conclusion.row.family != _OF_OTHERS or (victims and not place)):
             return _of_row(conclusion, one)
     return None
 
@@ -126,14 +142,16 @@ def _of_row(conclusion: Conclusion, seen: Seen) -> Finding:
     rule = conclusion.row.rule(telling.opening(features))
     asked = [remedy for one in says if (remedy := remedy_of(one)) is not None]
     rule = msgspec.structs.replace(rule, remedies=[*asked, *rule.remedies])
-    return _finding(rule, (Evidence(seen.where, seen.text[:_QUOTED] or facts["message"]),), facts, says)
+    rank = seen.crash.rank if seen.crash else None
+    return _finding(rule, (Evidence(seen.where, seen.text[:_QUOTED] or facts["message"]),), facts, says, rank)
 
 
 def _failure(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding:
     """The failure by its exception, else by its exit code or signal."""
-    crash = _latest(seen)
+    crash = _earliest(seen)
     if crash is not None:
-        return _unknown(features_of(crash, run), (Evidence(crash.where, crash.text[:_QUOTED]), *_last_lines([crash.where.file, *files])))
+        evidence = (Evidence(crash.where, crash.text[:_QUOTED]), *_last_lines([crash.where.file, *files]))
+        return _unknown(features_of(crash, run), evidence, crash.rank)
     end = next((end for end in run.ends if end.signal or end.code), ProcessEnd(where=Where("")))
     quoted = _last_lines([end.where.file, *files]) or (Evidence(end.where, ""),)
     title = (
@@ -145,21 +163,21 @@ def _failure(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding:
     return _finding(_rule(title, "error", catalogue.text("report.say.failed_text", steps="")), quoted, facts)
 
 
-def _latest(seen: LastEvents) -> Crash | None:
-    """The exception that a failure is told by: the latest that is no echo."""
+def _earliest(seen: LastEvents) -> Crash | None:
+    """The exception that a failure is told by: the earliest that is no echo."""
     originals = [chain[0] for chain in seen.tracebacks if chain[0].exception]
     own = [crash for crash in originals if not _is_harmless(crash)]
-    return next(reversed(own or originals), None)
+    return next(iter(own or originals), None)
 
 
-def _unknown(features: ExceptionFeatures, evidence: tuple[Evidence, ...]) -> Finding:
+def _unknown(features: ExceptionFeatures, evidence: tuple[Evidence, ...], rank: int | None) -> Finding:
     says = advice_in(features.message)
     body = catalogue.text("report.say.unlisted_unknown", opening=telling.opening(features), ask=telling.whom_to_ask(features))
     rule = _rule(_exception_title(features.message), "error", body)
     asked = [remedy for one in says if (remedy := remedy_of(one)) is not None]
     rule = msgspec.structs.replace(rule, remedies=[*asked, *telling.next_steps(features)])
     facts = {name: value for name, value in telling.facts_of(features).items() if name != "message" or features.message}
-    return _finding(rule, evidence, facts, says)
+    return _finding(rule, evidence, facts, says, rank)
 
 
 def _late(crash: Crash) -> Finding:
@@ -193,9 +211,12 @@ def _rule(title: Text, severity: str, body: Text) -> Rule:
     )
 
 
-def _finding(rule: Rule, evidence: tuple[Evidence, ...], facts: Mapping[str, Any], says: Sequence[Any] = ()) -> Finding:
-    match = Match(evidence=evidence, facts=dict(facts))
-    return Finding(rule=rule, first=match, count=1, ranks=(), steps=None, evidence=evidence, order=0, says=tuple(says))
+def _finding(
+    rule: Rule, evidence: tuple[Evidence, ...], facts: Mapping[str, Any], says: Sequence[Says] = (), rank: int | None = None
+) -> Finding:
+    match = Match(evidence=evidence, facts=dict(facts), rank=rank)
+    ranks = () if rank is None else (rank,)
+    return Finding(rule=rule, first=match, count=1, ranks=ranks, steps=None, evidence=evidence, order=0, says=tuple(says))
 
 
 def _last_lines(files: Sequence[str]) -> tuple[Evidence, ...]:

@@ -41,8 +41,8 @@ class LastEvents:
     def _went_on(self, where: Where) -> None:
         """A step after a traceback in the same log: the program had caught the exception."""
         for kept in (self.first, self.last):
-            if kept and where.line is not None and kept[0][0].where.file == where.file:
-                kept.clear()
+            if where.line is not None:
+                kept[:] = [chain for chain in kept if not _is_before(chain[0].where, where)]
 
     def _crash(self, crash: Crash) -> None:
         if crash.chain and self.last:
@@ -59,3 +59,7 @@ class LastEvents:
     def _is_after_end(self, where: Where) -> bool:
         end = self._completed
         return end is not None and end.file == where.file and end.line is not None and where.line is not None and where.line > end.line
+
+
+def _is_before(place: Where, step: Where) -> bool:
+    return place.file == step.file and place.line is not None and step.line is not None and place.line < step.line

@@ -7,7 +7,7 @@ the classifier brings each kind to the same length, so that a long log does not 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,12 +25,13 @@ _TROUBLE = re.compile(
     re.IGNORECASE,
 )
 _ECHO = re.compile(
-    r"ChildFailedError|CalledProcessError|returned non-zero exit|torch/distributed/|elastic|Root Cause|^\s*[-=~^]{5,}|^\W*(?:\[?rank\s?\d+\]?\W+)?File \"|Traceback \(most recent|>> \*\*\*\*\* Running training"
+    r"ChildFailedError|CalledProcessError|returned non-zero exit|torch/distributed/|elastic|Root Cause|^\s*[-=~^]{5,}"
+    r"|^\W*(?:\[?rank\s?\d+\]?\W+)?File \"|Traceback \(most recent|>> \*\*\*\*\* Running training"
 )
 """Lines of a launcher that repeat a failure elsewhere, frames (features of their own), and heads that stand in every log."""
 _NOISE = (
     (re.compile(r"\x1b\[[\d;]*m|https?://\S+"), " "),
-    (re.compile(r"/dev/shm\b"), " dev_shm "),
+    (re.compile(r"/dev/shm\b"), " dev_shm "),  # noqa: S108 (a name in logs)
     (re.compile(r"(?:[A-Za-z]:)?(?:[\\/][\w.@+~-]+)+[\\/]([\w.-]+)"), r" \1 "),  # of a path its last part
     (re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{12,}\b"), " "),
     (re.compile(r"If reserved (?:but unallocated )?memory is.*|See documentation for Memory Management.*"), " "),  # in every such message
@@ -58,16 +59,14 @@ _SHARES = (
 
 def telling_lines(text: str) -> list[str]:
     """The last lines of a log, and before them the last ones that tell of trouble; oldest first, without echoes of launchers."""
-    lines = [
-        line for line in text.replace("\r", "\n").splitlines() if line.strip() and not _ECHO.search(line[:_LONGEST_LINE])
-    ]
+    lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip() and not _ECHO.search(line[:_LONGEST_LINE])]
     trouble = [line for line in lines[:-LINES_AT_END] if _TROUBLE.search(line[:_LONGEST_LINE])]
     return [*trouble[-TROUBLE_LINES:], *lines[-LINES_AT_END:]]
 
 
 def tokens(seen: ExceptionFeatures | None, lines: Sequence[str] = ()) -> dict[str, float]:
     """Token -> weight. Words of the exception count one each, those of other lines half; without an exception lines count in full."""
-    count: Counter[str] = Counter()
+    count: defaultdict[str, float] = defaultdict(float)
     if seen is not None:
         for token in _structure(seen):
             count[token] += 1.0
@@ -106,7 +105,7 @@ def _structure(seen: ExceptionFeatures) -> Iterator[str]:
     yield from (f"config {name}={value}" for name, value in seen.config.items())
 
 
-def _add_words(count: Counter[str], line: str, weight: float) -> None:
+def _add_words(count: defaultdict[str, float], line: str, weight: float) -> None:
     line = line[:_LONGEST_LINE]
     for pattern, new in _NOISE:
         line = pattern.sub(new, line)

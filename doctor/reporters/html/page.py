@@ -65,6 +65,10 @@ class Page:
         """Remedies of the root causes that are in the patch or manual."""
         return advice.todo(self.report)
 
+    def values(self, remedy: RemedyView) -> str:
+        """The keys that a remedy in the patch changes, with their values."""
+        return advice.new_values(remedy, self.report, self.words)
+
     def commands(self) -> list[str]:
         """What to type next."""
         return advice.next_commands(self.report)

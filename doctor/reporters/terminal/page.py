@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import msgspec
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.style import Style
@@ -29,6 +30,12 @@ SOURCES_SHOWN = 12
 def render(report: Report, screen: Screen = PLAIN) -> str:
     """The page as text, 80 columns or as wide as the screen."""
     return to_text(Page(report, screen, wording.load(report.lang)).blocks(), screen)
+
+
+def render_fix(report: Report, screen: Screen = PLAIN) -> str:
+    """Of the page only the verdict, what to do next and the patch: what `lfdoctor fix` prints."""
+    page = Page(report, msgspec.structs.replace(screen, detail=-1), wording.load(report.lang))
+    return to_text([*page.blocks(), *(page.remedies.patch(report.patch) if report.patch else [])], screen)
 
 
 class Page:

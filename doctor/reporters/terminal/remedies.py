@@ -32,7 +32,11 @@ class Remedies:
         if not todo and not commands:
             return []
         canvas = self.canvas
-        lines = [canvas.indented(canvas.text(remedy.text), 4) for remedy in todo[:NEXT_SHOWN]]
+        lines: list[RenderableType] = []
+        for remedy in todo[:NEXT_SHOWN]:
+            values = advice.new_values(remedy, self.report, self.words)
+            lines.append(canvas.indented(canvas.text(remedy.text), 4))
+            lines += [canvas.indented(Text(values, "green"), 6)] if values else []
         heading = canvas.indented(Text(self.words("do_next"), "bold green"))
         return [Text(), heading, *lines, *(canvas.command(command, 4) for command in commands)]
 

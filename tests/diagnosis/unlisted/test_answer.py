@@ -71,7 +71,7 @@ def test_an_exception_before_further_steps_was_caught(tmp_path: Path) -> None:
     text = (
         f'{HEAD}{SITE}llamafactory/data/tool_utils.py", line 90, in tool_formatter\nIndexError: bin 7 is empty\n'
         "{'loss': 1.2, 'learning_rate': 1e-05, 'epoch': 0.1}\n{'loss': 1.1, 'learning_rate': 1e-05, 'epoch': 0.2}\n"
-        f"{HEAD}{SITE}peft/peft_model.py\", line 90, in load_adapter\nKeyError: 'lora'"
+        f'{HEAD}{SITE}peft/peft_model.py", line 90, in load_adapter\nRuntimeError: bin 9 is empty'
     )
     assert first(text, tmp_path).cause == "checkpoint_load_failure"
 
@@ -113,6 +113,7 @@ def test_a_run_that_completed_is_left_in_peace(tmp_path: Path) -> None:
     """Neither lines nor exceptions of a completed run become a failure."""
     text = (
         "error: cannot find the file of the cache\n"
-        "{'loss': 1.2, 'learning_rate': 1e-05, 'epoch': 0.1}\n{'train_runtime': 10.0, 'train_loss': 1.2, 'epoch': 1.0}\n***** train metrics *****"
+        "{'loss': 1.2, 'learning_rate': 1e-05, 'epoch': 0.1}\n"
+        "{'train_runtime': 10.0, 'train_loss': 1.2, 'epoch': 1.0}\n***** train metrics *****"
     )
     assert [one.rule for one in analysed(text, tmp_path).findings if one.severity != "note"] == []
