@@ -27,10 +27,13 @@ def in_guide_order(remedies: Sequence[RemedyView]) -> tuple[list[RemedyView], li
 
 
 def candidate_lines(finding: FindingView, words: Words) -> list[tuple[str, str, str]]:
-    """The possible causes of a failure that no rule lists: title with its probability, what speaks for it, what would confirm it."""
+    """The possible causes of a failure that no rule lists, most probable first: title, what speaks for it, what would confirm it.
+
+    No percentage: it holds for failures of all kinds, and those that no rule lists are the harder ones.
+    """
     return [
         (
-            words("candidate", title=one.title, percent=round(100 * one.probability)),
+            one.title,
             words("candidate_reasons", reasons=words("comma").join(f"`{reason}`" for reason in one.reasons)) if one.reasons else "",
             one.check,
         )

@@ -31,7 +31,7 @@ SHOWN = 3
 """Candidates that are offered at most."""
 REASONS = 4
 """Tokens that are named for each."""
-LEAST_FIRST, LEAST = 0.45, 0.08
+LEAST_FIRST, LEAST = 0.45, 0.03
 """Without a first candidate of the one probability none is offered, and none of less than the other."""
 FAMILIAR = 0.5
 """A text of which less than this share was seen in training is not judged: 2 % of labelled cases, most failures of other programs
