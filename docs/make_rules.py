@@ -57,7 +57,10 @@ def page(rule: Rule) -> str:
 def _remedy(number: int, remedy: Remedy) -> list[str]:
     step = remedy.guide_step
     source = f"the guide, {step[0]} {step[1]}" if step else "beyond the guide"
-    lines = [f"{number}. **{_open(remedy.text.en)}** ({source}, {remedy.effect.replace('_', ' ')})", f"   {_open(remedy.text.ko)}"]
+    lines = [
+        f"{number}. **{_open(remedy.text.en)}** ({source}, {remedy.effect.replace('_', ' ')})",
+        f"   {_open(remedy.text.ko)}",
+    ]
     lines += [f"   {label}: {_both(text)}" for label, text in (("Cost", remedy.cost), ("Never", remedy.reasons.get("harmful"))) if text]
     return [*lines, *([f"   Run: `{_open(remedy.command)}`"] if remedy.command else [])]
 

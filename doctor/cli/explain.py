@@ -1,4 +1,4 @@
-"""lfdoctor explain: a rule as a page: meaning, detection, remedies."""
+"""lfdoctor explain: one rule as a page: meaning, detection, remedies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def explain(
     name: Annotated[str, typer.Argument(metavar="RULE", help="A rule (memory/gpu-oom), its name alone, or a cause.")], lang: Lang = "en"
 ) -> None:
-    """What a rule means, how it is seen, what helps."""
+    """Show what a rule means, how it is detected, and what helps."""
     from doctor.cli.rules import load_rules
     from doctor.reporters.terminal.canvas import to_text
     from doctor.words import catalogue
@@ -47,7 +47,7 @@ def find(book: Rulebook, name: str) -> list[Rule]:
 
     names = {rule.id.partition("/")[2]: rule.id for rule in book.rules} | {rule.id: rule.id for rule in book.rules}
     near = dict.fromkeys(names[match] for match in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
-    raise DoctorError(f"no rule {name!r}" + (f"; near it: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
+    raise DoctorError(f"no rule {name!r}" + (f"; similar: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
 
 
 class Explanation:

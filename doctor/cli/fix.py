@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from doctor.cli.analyze import STRATEGIES, exit_code, write_patch
-from doctor.cli.common import Lang, one_language, one_of, screen, write_out
+from doctor.cli.common import ChosenStrategy, Config, GpuMemory, Lang, one_language, one_of, screen, write_out
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
@@ -23,23 +23,19 @@ NOT_STARTED = 1
 
 def fix(
     paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="The run's folder or files; default: .")] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The training YAML, where it does not lie beside the run.")] = None,
+    config: Config = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The new file for the patched YAML; default: NAME-patched.yaml.", metavar="FILE")
     ] = None,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help="least-change: the cheapest sufficient cure; guide: the guide's order.")
-    ] = "least-change",
-    gpu_memory: Annotated[
-        float | None, typer.Option("--gpu-memory", min=0.1, help="Memory of one GPU in GiB, where the log does not tell it.")
-    ] = None,
+    strategy: ChosenStrategy = "least-change",
+    gpu_memory: GpuMemory = None,
     start: Annotated[bool, typer.Option("--start", help="Start the training with the patched config, after asking.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --start: do not ask.")] = False,
     lang: Lang = "en",
 ) -> int:
-    """Write the patch of a run's root cause to a new YAML and print the command that trains with it.
+    """Write the patch for a run's root cause to a new YAML and print the command that trains with it.
 
-    Nothing is written if no config change cures the cause; the report then says what does. Existing files are never overwritten.
+    If no config change fixes the cause, nothing is written and the report says what helps. Existing files are never overwritten.
     """
     one_language(lang)
     if start and not yes and not sys.stdin.isatty():

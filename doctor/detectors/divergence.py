@@ -13,7 +13,7 @@ import msgspec
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import SortedWindow, median
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_ABS_MEDIAN = 0.6745
@@ -82,7 +82,7 @@ class Divergence(DetectorBase):
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None or loss == 0.0 or not math.isfinite(loss):
+        if loss is None or loss == 0.0 or not math.isfinite(loss) or has_policy_loss(event):
             return QUIET
         ended: list[Match] = []
         if event.attempt != self.attempt:

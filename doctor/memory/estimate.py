@@ -10,8 +10,9 @@ import msgspec
 
 from doctor.config import files
 from doctor.config.values import is_true
-from doctor.memory import names, phases, regimes, setup, shapes, static
+from doctor.memory import model_config, names, phases, regimes, setup, static
 from doctor.memory.gpu import GIB, capacity_gib
+from doctor.memory.local_config import place_of
 from doctor.memory.setup import Setup
 from doctor.memory.shapes import Shape, UnknownShape
 
@@ -102,7 +103,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
-    """The model's shape: what the run printed or was given (fact model.config), its folder's config.json, or the table of known models.
+    """The model's shape: what the run printed, saved or was given (fact model.config), its config.json on this machine, or the table.
 
     Raises UnknownShape, naming the model.
     """
@@ -111,19 +112,21 @@ def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
     try:
         if not name:
             raise UnknownShape("the configuration names no model (model_name_or_path)")
-        known = names.lookup(name)
+        known = names.lookup(name, place_of(config, facts))
     except UnknownShape:
         if printed is None:
             raise
         return printed
-    return known if printed is None else msgspec.structs.replace(printed, vision=printed.vision or known.vision)
+    if printed is None:
+        return known
+    return msgspec.structs.replace(printed, vision=printed.vision or known.vision, other_towers=printed.other_towers or known.other_towers)
 
 
 def _printed_shape(facts: Mapping[str, Any]) -> Shape | None:
     """The shape in the model config that the run printed, or that was given."""
     raw = facts.get("model.config")
     try:
-        return shapes.from_config(raw) if isinstance(raw, Mapping) else None
+        return model_config.from_config(raw) if isinstance(raw, Mapping) else None
     except UnknownShape:
         return None
 
@@ -219,6 +222,13 @@ def _assumed(plan: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+MIXER_KERNELS = {
+    "delta_net": "gated delta net layers (flash-linear-attention)",
+    "mamba2": "Mamba layers (mamba-ssm and causal-conv1d)",
+}
+"""Kind of mixer that has kernels of its own -> what its layers are called, and the packages with the kernels."""
+
+
 def _notes(plan: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
     notes = []
     name = str(config.get("model_name_or_path") or config.get("model") or "")
@@ -233,6 +243,8 @@ def _notes(plan: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
         notes.append("Liger's fused loss is off here (stage or model type): logits are counted in full")
     if plan.packed_experts and not plan.full:
         notes.append("transformers 5 keeps experts as one tensor a layer: they are neither quantised by bitsandbytes nor given adapters")
+    if shape.mixer is not None and shape.mixer.kind in MIXER_KERNELS:
+        notes.append(f"{MIXER_KERNELS[shape.mixer.kind]} are counted with their fused kernels; PyTorch's fallback needs far more there")
     if plan.sharding == "fsdp" and plan.accumulates:
         notes.append("FSDP holds whole gradients between accumulated micro batches unless sync_each_batch is set: not counted")
     if shape.vision is not None:

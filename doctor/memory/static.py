@@ -34,10 +34,12 @@ BYTES_PER_LINEAR = {
 """
 
 
-FUSED_QKV_TYPES = "phi3 chatglm baichuan qwen internlm2 falcon gpt_neox bloom gpt2 gpt_bigcode".split()  # noqa: SIM905
+FUSED_QKV_TYPES = """
+phi3 phi4mm phi4_multimodal chatglm baichuan qwen internlm2 falcon gpt_neox bloom gpt2 gpt_bigcode bailing_moe
+""".split()  # noqa: SIM905
 """Model types with a single linear for q, k and v (transformers' modeling files); `lora_target: all` gives it a single adapter."""
 
-FUSED_GATE_UP_TYPES = "phi3 glm glm4 chatglm".split()  # noqa: SIM905
+FUSED_GATE_UP_TYPES = "phi3 phi4mm phi4_multimodal glm glm4 glm4v chatglm granitemoehybrid".split()  # noqa: SIM905
 """The same for gate and up."""
 
 
@@ -61,18 +63,23 @@ class Trained:
 
 
 def adapted_linears(setup: Setup, shape: Shape) -> list[tuple[int, int, int]]:
-    """(input width, output width, count per layer) of every linear that gets an adapter."""
+    """(input width, output width, count per layer) of every linear that gets an adapter, in a shape whose layers are all of one kind."""
     h, q, kv = shape.hidden, shape.q, shape.kv
-    attention = {"q_proj": [(h, q, 1)], "k_proj": [(h, kv, 1)], "v_proj": [(h, kv, 1)], "o_proj": [(q, h, 1)]}
+    into, out = _mixer_linears(shape)
+    attention = {"q_proj": [(h, q * (2 if shape.gated_attention else 1), 1)], "k_proj": [(h, kv, 1)], "v_proj": [(h, kv, 1)]}
+    attention["o_proj"] = [(q, h, 1)]
+    if not shape.attending:
+        attention = {name: [] for name in attention}
     wide, narrow = _mlp_linears(setup, shape)
     mlp = {"gate_proj": wide if shape.gated else [], "up_proj": wide, "down_proj": narrow}
     every = {**attention, **mlp}
     merged = {
-        "qkv_proj": [(h, q + 2 * kv, 1)],
+        "qkv_proj": [(h, q + 2 * kv, 1)] if shape.attending else [],
         "gate_up_proj": [(i, 2 * o, n) for i, o, n in wide],
         "dense": attention["o_proj"],
         "wo": attention["o_proj"],
-        "out_proj": attention["o_proj"],
+        "out_proj": attention["o_proj"] + out,
+        "in_proj": into,
         "mlp": mlp["gate_proj"] + mlp["up_proj"] + mlp["down_proj"],
         "w1": wide,
         "w3": wide,
@@ -91,14 +98,29 @@ def adapted_linears(setup: Setup, shape: Shape) -> list[tuple[int, int, int]]:
             else [linear for name in ("q_proj", "k_proj", "v_proj") for linear in every[name]]
         )
         upward = merged["gate_up_proj"] if shape.type in FUSED_GATE_UP_TYPES else mlp["gate_proj"] + mlp["up_proj"]
-        return [*inward, *attention["o_proj"], *upward, *mlp["down_proj"]]
-    known = {**every, **merged}
+        return [*inward, *attention["o_proj"], *into, *out, *upward, *mlp["down_proj"]]
+    known = {**every, **merged, **_delta_net_names(into)}
     return [linear for name in setup.lora_targets for linear in known.get(name.rpartition(".")[2], [])]
+
+
+def _mixer_linears(shape: Shape) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """The linears into and out of a hybrid's mixer."""
+    if shape.mixer is None:
+        return [], []
+    return [(shape.hidden, width, 1) for width in shape.mixer.into], [(shape.mixer.inner, shape.hidden, 1)]
+
+
+def _delta_net_names(into: list[tuple[int, int, int]]) -> dict[str, list[tuple[int, int, int]]]:
+    """The projections of Qwen3-Next (two) and Qwen3.5 (four) by name (modeling_qwen3_next.py, modeling_qwen3_5.py)."""
+    names = {2: ("in_proj_qkvz", "in_proj_ba"), 4: ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")}.get(len(into), ())
+    return {name: [linear] for name, linear in zip(names, into, strict=True)} if names else {}
 
 
 def _mlp_linears(setup: Setup, shape: Shape) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
     """The linears into and out of the MLP, experts included."""
     h = shape.hidden
+    if not shape.feeding:
+        return [], []
     if not shape.experts:
         return [(h, shape.intermediate, 1)], [(shape.intermediate, h, 1)]
     routed = [] if setup.packed_experts else [(shape.expert_intermediate, shape.experts)]
@@ -108,10 +130,13 @@ def _mlp_linears(setup: Setup, shape: Shape) -> tuple[list[tuple[int, int, int]]
 
 def adapter_params(setup: Setup, shape: Shape) -> float:
     """Parameters of all LoRA matrices: rank * (inputs + outputs) per adapted linear. DoRA adds a magnitude per output."""
-    linears = adapted_linears(setup, shape)
-    per_layer = sum(count * (setup.lora_rank * (i + o) + (o if setup.dora else 0)) for i, o, count in linears)
     head = setup.lora_rank * (shape.hidden + shape.vocab) if setup.lora_targets[0].endswith("head") else 0
-    return shape.layers * per_layer + head
+    return head + sum(layers * _adapter_params_of_layer(setup, kind) for layers, kind in shape.kinds)
+
+
+def _adapter_params_of_layer(setup: Setup, kind: Shape) -> float:
+    linears = adapted_linears(setup, kind)
+    return sum(count * (setup.lora_rank * (i + o) + (o if setup.dora else 0)) for i, o, count in linears)
 
 
 def _copied_params(setup: Setup, shape: Shape) -> float:
@@ -133,9 +158,9 @@ def quantised_weights(shape: Shape, quantized: str, small_bytes: int, *, double_
     `packed`: the experts are 3-D parameters, not linears, so quantisation at load time leaves them at 16 bits.
     """
     width = BYTES_PER_LINEAR.get("nf4 single" if quantized == "nf4" and not double_quant else quantized, 2.0)
-    vision = (shape.vision.params if shape.vision else 0) * width
+    towers = shape.tower_params * width
     skipped = shape.expert_params if packed and not quantized.startswith(("gptq", "awq")) else 0
-    return (shape.linear - skipped) * width + 2 * skipped + (shape.embedding + shape.head + shape.small) * small_bytes + vision
+    return (shape.linear - skipped) * width + 2 * skipped + (shape.embedding + shape.head + shape.small) * small_bytes + towers
 
 
 def weights(setup: Setup, shape: Shape, trained: Trained) -> float:
@@ -204,10 +229,12 @@ def optimizer(setup: Setup, shape: Shape, trained: Trained) -> float:
 def _low_rank_states(setup: Setup, shape: Shape, trained: Trained) -> float:
     """GaLore, APOLLO: per linear a projector and two states of rank * longer side (arXiv 2403.03507, table 1); Adam for the rest."""
     rank, width = setup.optimizer.low_rank, _width(setup)
-    linears = adapted_linears(msgspec.structs.replace(setup, lora_targets=("all",)), shape)
-    per_layer = sum(count * rank * (min(i, o) + 2 * max(i, o)) for i, o, count in linears)
+    every = msgspec.structs.replace(setup, lora_targets=("all",))
+    projected = sum(
+        layers * count * rank * (min(i, o) + 2 * max(i, o)) for layers, kind in shape.kinds for i, o, count in adapted_linears(every, kind)
+    )
     rest = max(0.0, trained.total - shape.linear)
-    return width * (setup.trainable_layers * per_layer + 2 * rest)
+    return width * (projected * setup.trainable_layers / shape.layers + 2 * rest)
 
 
 def step_temporary(setup: Setup, shape: Shape, trained: Trained) -> float:
@@ -276,7 +303,12 @@ def gathered_layers(setup: Setup, shape: Shape) -> float:
 
 
 def _layer_params(shape: Shape) -> int:
-    return shape.attention + shape.mlp_params + 2 * shape.hidden
+    """Parameters of the largest layer."""
+    sizes = []
+    for _, kind in shape.kinds:
+        attention = kind.attention if kind.attending else 0
+        sizes.append(attention + kind.mixing // kind.layers + kind.mlp_params + 2 * kind.hidden)
+    return max(sizes)
 
 
 def trained_by_accident(setup: Setup, shape: Shape) -> float:

@@ -57,8 +57,10 @@ def plan(
     """
     work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
+    rooted = any(ranked.role == "root" for ranked in judged)
     for place in order:
-        work.choose(judged[place])
+        if not (rooted and judged[place].finding.is_note):  # advice on a run in order has a patch only where nothing is wrong
+            work.choose(judged[place])
     advice = tuple(work.advice(ranked) for ranked in judged)
     return Plan(advice, PatchWriter(work).patch(config_text) if work.changes else None)
 
@@ -134,8 +136,10 @@ class PatchPlanner:
         return need is not None and self.predictor is not None and need > self.predictor.capacity
 
     def _patched(self, judged: RankedFinding) -> bool:
-        """Whether the patch covers this finding: the root cause, other errors, and what else is wrong in the config."""
+        """Whether the patch covers this finding: the root cause, other errors, what else is wrong in the config; else the first advice."""
         rule = judged.finding.rule
+        if judged.finding.is_note:
+            return rule.symptom == "slow" and not self.taken
         if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return False
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
@@ -167,20 +171,21 @@ class PatchPlanner:
         return last.op == change.op and bool(last.new == change.new)
 
     def advice(self, judged: RankedFinding) -> tuple[Advice, ...]:
-        """The finding's remedies and the other steps of the same chapter; the guide's steps first, in its order."""
+        """The finding's remedies and the other steps of the same chapter, in the order of the report.
+
+        A warning that is only a note here needs nothing, but a slow run may be made faster.
+        """
         rule = judged.finding.rule
-        out = [self._advice(judged, remedy) for remedy in rule.remedies]
+        if judged.finding.is_note and rule.symptom != "slow":
+            return ()
+        named = [self._advice(judged, remedy) for remedy in rule.remedies]
+        if judged.finding.is_note:
+            return tuple(row for row in named if row.status == "apply")
         if id(judged.finding) in self.too_large:
-            out.insert(0, Advice(_MORE_MEMORY, "manual", self._needs_more(judged)))
-        out += [
-            Advice(remedy, "not_applicable", catalogue.text("planner.not_this_cause")) for remedy in _unnamed_steps(rule, self.book.guide)
-        ]
-        sections = list(dict.fromkeys(row.remedy.guide_step[0] for row in out if row.remedy.guide_step))
-        guide = [row for row in out if row.remedy.guide_step]
-        guide.sort(
-            key=lambda row: (sections.index(row.remedy.guide_step[0]), row.remedy.guide_step[1]) if row.remedy.guide_step else (0, 0)
-        )
-        return (*guide, *(row for row in out if not row.remedy.guide_step))
+            named.insert(0, Advice(_MORE_MEMORY, "manual", self._needs_more(judged)))
+        not_this_cause = catalogue.text("planner.not_this_cause")
+        others = [Advice(remedy, "not_applicable", not_this_cause) for remedy in _unnamed_steps(rule, self.book.guide)]
+        return in_report_order(named, others)
 
     def _advice(self, judged: RankedFinding, remedy: Remedy) -> Advice:
         rule, facts = judged.finding.rule, judged.finding.first.facts
@@ -238,6 +243,29 @@ class PatchPlanner:
         return {
             "reason": catalogue.text("planner.later") if judged.finding.rule.symptom in STEPWISE else catalogue.text("planner.other_way")
         }
+
+
+def in_report_order(named: Sequence[Advice], other_steps: Sequence[Advice]) -> tuple[Advice, ...]:
+    """A rule's remedies and the guide's other steps as the report lists them.
+
+    1. what acts on the cause and is not a step of the guide: first what is in the patch, then what the rule names before any step of
+       the guide, if a person has to do it or if no step of the guide is in the patch;
+    2. the guide's steps, all of them, in the guide's order;
+    3. the other remedies, in the rule's order.
+    """
+    before_guide = next((place for place, row in enumerate(named) if row.remedy.guide_step), len(named))
+    guide_chosen = any(row.chosen and row.remedy.guide_step for row in named)
+
+    def acts_on_cause(place: int, row: Advice) -> bool:
+        preferred = row.status == "manual" or (row.status == "apply" and not guide_chosen)
+        return row.remedy.guide_step is None and (row.chosen or (place < before_guide and preferred))
+
+    direct = [row for place, row in enumerate(named) if acts_on_cause(place, row)]
+    steps = [(row.remedy.guide_step, row) for row in (*named, *other_steps) if row.remedy.guide_step]
+    sections = list(dict.fromkeys(section for (section, _), _ in steps))
+    guide = [row for _, row in sorted(steps, key=lambda step: (sections.index(step[0][0]), step[0][1]))]
+    rest = [row for row in named if row.remedy.guide_step is None and not any(row is other for other in direct)]
+    return (*sorted(direct, key=lambda row: not row.chosen), *guide, *rest)
 
 
 def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:

@@ -12,7 +12,7 @@ import msgspec
 from doctor.core.events import ConfigSeen, Event
 from doctor.readers.base import Reader
 from doctor.readers.command import Command
-from doctor.readers.config_yaml import ConfigYaml, is_yaml
+from doctor.readers.config_yaml import ConfigYaml, is_board, is_yaml
 from doctor.readers.console.reader import Console
 from doctor.readers.file import File
 
@@ -64,7 +64,7 @@ def choose_config(files: Sequence[tuple[Reader, File]], given: File | None) -> C
 def _use(file: File, events: list[Event], chosen: Chosen) -> None:
     chosen.events += events
     text = file.text(MAX_CONFIG)
-    if text is not None and any(isinstance(event, ConfigSeen) for event in events) and is_yaml(text):
+    if text is not None and any(isinstance(event, ConfigSeen) for event in events) and is_yaml(text) and not is_board(text):
         chosen.yaml = (file.name, text)
 
 

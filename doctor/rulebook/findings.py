@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.core.events import Where
-from doctor.rulebook.model import Rule
+from doctor.rulebook.model import Rule, Severity
 from doctor.support.texts import Text
 
 TRIAL_CONFIDENCE = 0.5
@@ -78,8 +78,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One rule's repeated matches, merged. `first` decides place and facts; `evidence` holds pieces of several ranks and times.
 
     `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline. `notice` is
-    true if all matches are notices. `says` is what the message advises, of a failure that no rule lists; `candidates` are its
-    possible causes, most probable first.
+    true if all matches are notices, `is_note` if the rule's `note_if` holds. `says` is what the message advises, of a failure that no rule
+    lists; `candidates` are its possible causes, most probable first.
     """
 
     rule: Rule
@@ -90,8 +90,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...]
     order: int
     notice: bool = False
+    is_note: bool = False
     says: tuple[Says, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """The rule's, or `note` where its `note_if` holds."""
+        return "note" if self.is_note else self.rule.severity
 
     @property
     def confidence(self) -> float:

@@ -126,7 +126,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     A `fallback` rule is reported only for places that no other rule reports. `witness` says where this failure was really seen:
     `lab: fixtures/NAME`, `parser: MESSAGE` (LLaMA-Factory's own check), `source: PACKAGE VERSION FILE`, `thread: OWNER/REPO#NUMBER`;
-    a rule without one is `status: trial`. Without `when` a rule takes that of the first rule it refines.
+    a rule without one is `status: trial`. Without `when` a rule takes that of the first rule it refines. Where `note_if` holds for
+    all its matches when the findings are asked for, the finding is a note: good to know, and no alarm.
     """
 
     id: str
@@ -137,6 +138,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Text
     body: list[Body]
     where: Any = {}
+    note_if: Any = None
     witness: list[str] = []
     status: Literal["stable", "trial"] = "stable"
     confidence: float = 0.9
@@ -179,7 +181,6 @@ class Guide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Text
     sections: dict[str, Text]
     steps: list[GuideStep]
-    advice: list[dict[str, Any]] = []
 
 
 class Rulebook(msgspec.Struct, frozen=True):

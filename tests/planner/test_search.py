@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from doctor.planner import search
@@ -84,6 +85,16 @@ def test_what_saves_less_than_a_tenth_of_a_gib_is_not_proposed(gib: float, taken
     assert chosen([remedy("small")], {"small": gib}, 5.0) == ((["small"], False) if taken else ([], None))
 
 
+@pytest.mark.parametrize(("gib", "taken"), [(2.05, "cheap"), (2.15, "dear")])
+def test_a_dearer_remedy_must_free_a_tenth_of_a_gib_more(gib: float, taken: str) -> None:
+    """Of two that exclude each other and do not suffice."""
+    cheap, dear = (
+        msgspec.structs.replace(one, only_if={f"config.{other}": None})
+        for one, other in ((remedy("cheap"), "dear"), (remedy("dear", "changes_training"), "cheap"))
+    )
+    assert chosen([cheap, dear], {"cheap": 2.0, "dear": gib}, 5.0) == ([taken], False)
+
+
 def test_a_direct_cure_goes_before_what_makes_room() -> None:
     """A price below a neutral one's names the cure of the cause."""
     remedies = [remedy("room"), remedy("cure", price=0.5)]
@@ -107,6 +118,12 @@ def test_an_estimate_that_explains_less_than_half_of_what_was_held_predicts_noth
     held = base.base.allocated_gib / share
     facts = {"allocated_gib": held - 1.0, "wanted_gib": 1.0}
     assert (Predictor.for_run(Situation(QWEN, {}, {}), facts, 80.0) is not None) is predicts
+
+
+def test_a_message_that_tells_half_of_what_was_held_says_nothing_of_the_estimate() -> None:
+    """Without the size that was refused, or without what was held, there is nothing to compare with."""
+    for facts in ({"allocated_gib": 1000.0}, {"wanted_gib": 1000.0}):
+        assert Predictor.for_run(Situation(QWEN, {}, {}), facts, 20.0) is not None
 
 
 def test_where_the_bound_is_reached_all_that_helps_is_taken_and_the_rest_left_out() -> None:

@@ -63,11 +63,11 @@ def with_unknown_failure(
         if found is not None and found.confidence > known:
             return _first(found, ranked)
         return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
-    if status == "unknown" and not any(one.finding.rule.severity != "note" for one in ranked):
+    if status == "unknown" and not any(one.finding.severity != "note" for one in ranked):
         stated = _first_conclusion(_stated(run, files))
         return ranked if stated is None else _first(stated, ranked)
     late = [crash for crash in seen.after_end if not _is_harmless(crash)]
-    if status in ("completed", "ended_early") and late and not any(one.finding.rule.severity == "error" for one in ranked):
+    if status in ("completed", "ended_early") and late and not any(one.finding.severity == "error" for one in ranked):
         return _first(_late(late[-1]), ranked)
     return ranked
 
@@ -82,9 +82,9 @@ def _has_own_exception(ranked: Sequence[RankedFinding], run: Run, seen: LastEven
 def explains(ranked: RankedFinding) -> bool:
     """Whether a finding is a known reason for the failure; a consequence of the unknown one is none."""
     rule = ranked.finding.rule
-    if rule.fallback or rule.severity == "note" or ranked.role == "consequence":
+    if rule.fallback or ranked.finding.severity == "note" or ranked.role == "consequence":
         return False
-    return rule.severity == "error" or explains_an_end(ranked.finding)
+    return ranked.finding.severity == "error" or explains_an_end(ranked.finding)
 
 
 def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFinding]:

@@ -20,7 +20,9 @@ def _one(name: str, convert: Callable[[str], Any] = str) -> _Make:
 
 
 def _process(found: re.Match[str]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"framework": "llamafactory", "device": found["device"].partition(":")[0]}
+    facts: dict[str, Any] = {"device": found["device"].partition(":")[0]}
+    if found["dtype"] is not None:  # the example scripts of transformers print the same line without it
+        facts["framework"] = "llamafactory"
     if found["world"]:
         facts["world_size"] = int(found["world"])
     elif found["distributed"] == "False":

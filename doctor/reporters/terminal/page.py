@@ -106,7 +106,7 @@ class Page:
         head.stylize(f"bold {COLOURS[finding.severity]}" if finding.role == "root" else "bold")
         mark = Text(f"{self.symbols[finding.severity]} ", f"bold {COLOURS[finding.severity]}")
         facts = [self.words.how_sure(finding.confidence), finding.rule, *base.span(finding, self.words)]
-        out: list[RenderableType] = [self.canvas.beside(mark, head)]
+        out: list[RenderableType] = [self.canvas.marked(mark, head)]
         if finding.text:
             out.append(self.canvas.indented(self.canvas.text(finding.text)))
         out.append(self.canvas.indented(self.canvas.dotted(facts)))
@@ -161,7 +161,7 @@ class Page:
         head.append("  ")
         head.append_text(self.canvas.dotted([finding.rule, *base.span(finding, self.words), where]))
         return self.canvas.indented(
-            self.canvas.beside(Text(f"{self.symbols['then' if finding.role == 'consequence' else 'note']} ", "dim"), head)
+            self.canvas.marked(Text(f"{self.symbols['then' if finding.role == 'consequence' else 'note']} ", "dim"), head)
         )
 
     def attempts(self) -> list[RenderableType]:
@@ -184,7 +184,7 @@ class Page:
         """The verdict of a report without a root cause."""
         kind, title, sentence = base.verdict(self.report, self.words)
         return [
-            self.canvas.beside(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
+            self.canvas.marked(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
             self.canvas.indented(self.canvas.text(sentence)),
             self.run_row(),
         ]
