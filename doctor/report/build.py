@@ -21,6 +21,7 @@ from doctor.report.context import Context
 from doctor.report.curves import of_run
 from doctor.report.model import (
     BlindView,
+    CandidateView,
     ChangeView,
     EvidenceView,
     FindingView,
@@ -44,7 +45,7 @@ from doctor.report.run_row import run_view, short_text
 from doctor.report.status import positive
 from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
-from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
+from doctor.rulebook.findings import Candidate, Finding, RankedFinding, UncheckedRule
 from doctor.rulebook.model import Body, GuideStep, Remedy, Rulebook
 from doctor.support.texts import Text
 from doctor.version import __version__
@@ -159,6 +160,16 @@ class ReportWriter:
             series=_series(self.run, finding),
             phase=short_text(finding.first.facts.get("phase")),
             says=[SaysView(one.kind, private(clean(one.quote)), clean(one.command) if one.command else None) for one in finding.says],
+            candidates=[self._candidate(f"{place}.candidates.{at}", one) for at, one in enumerate(finding.candidates)],
+        )
+
+    def _candidate(self, place: str, one: Candidate) -> CandidateView:
+        return CandidateView(
+            cause=one.cause,
+            probability=round(one.probability, 2),
+            title=self.texts.put(f"{place}.title", one.title),
+            reasons=[private(clean(reason)) for reason in one.reasons],
+            check=self.texts.put(f"{place}.check", one.check),
         )
 
     def patch(self, planned: PlannedPatch, fixed_by: FixedBy | None) -> PatchView:

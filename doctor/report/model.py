@@ -150,6 +150,16 @@ class SaysView(msgspec.Struct, frozen=True):
     command: str | None = None
 
 
+class CandidateView(msgspec.Struct, frozen=True):
+    """A cause that a failure may have: its probability (0..1), the words and places of the log that speak for it, what would confirm it."""
+
+    cause: str
+    probability: float
+    title: str
+    reasons: list[str]
+    check: str
+
+
 class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     """One finding, in one language."""
 
@@ -172,6 +182,7 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     series: dict[str, Any] | None = None
     phase: str | None = None
     says: list[SaysView] = []
+    candidates: list[CandidateView] = []
 
 
 class MemoryView(msgspec.Struct, frozen=True):

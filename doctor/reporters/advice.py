@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from doctor.report.model import ChangeView, PatchView, RemedyView, Report, SimilarView
+from doctor.report.model import ChangeView, FindingView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters.base import parts
 from doctor.words import catalogue
 from doctor.words.catalogue import Words
@@ -51,6 +51,21 @@ def in_groups(remedies: Sequence[RemedyView]) -> RemedyGroups:
     extra = [(place, remedy) for place, remedy in enumerate(shown) if not remedy.guide]
     direct = [remedy for place, remedy in extra if place < places[0]]
     return RemedyGroups(direct, [shown[place] for place in places], [remedy for place, remedy in extra if place > places[0]])
+
+
+def candidate_lines(finding: FindingView, words: Words) -> list[tuple[str, str, str]]:
+    """The possible causes of a failure that no rule lists, most probable first: title, what speaks for it, what would confirm it.
+
+    No percentage: it holds for failures of all kinds, and those that no rule lists are the harder ones.
+    """
+    return [
+        (
+            one.title,
+            words("candidate_reasons", reasons=words("comma").join(f"`{reason}`" for reason in one.reasons)) if one.reasons else "",
+            one.check,
+        )
+        for one in finding.candidates
+    ]
 
 
 def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:

@@ -113,7 +113,7 @@ class Document:
         out += [block for piece in finding.evidence[:2] for block in self.quote(piece)]
         rest = [block for piece in finding.evidence[2:] for block in self.quote(piece)]
         out.append(folded(self.words("more_evidence", count=len(finding.evidence) - 2), rest))
-        out += self.says(finding)
+        out += [*self.says(finding), *self.candidates(finding)]
         if finding.series:
             out.append(fenced("\n".join(base.sparkline(finding.series, 72, self.words))))
         return out
@@ -127,6 +127,14 @@ class Document:
             return []
         rows = [f"- {escaped(one.text)}" + (f"\n  {code(one.command)}" if one.command else "") for one in finding.says]
         return [f"**{self.words('message_says')}**", "\n".join(rows)]
+
+    def candidates(self, finding: FindingView) -> list[str]:
+        """Possible causes of a failure that no rule lists, most probable first."""
+        rows = [
+            "\n".join([f"- **{escaped(title)}**", *(f"  {escaped(line)}" for line in (reasons, check) if line)])
+            for title, reasons, check in advice.candidate_lines(finding, self.words)
+        ]
+        return [f"**{self.words('candidates')}**", "\n".join(rows)] if rows else []
 
     def lines(self, findings: Sequence[FindingView]) -> str:
         """Consequences or notes, one line each."""

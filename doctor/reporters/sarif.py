@@ -63,7 +63,11 @@ def _result(finding: FindingView, index: int) -> dict[str, Any]:
         },
         "locations": [_location(piece) for piece in finding.evidence[:1]],
         "relatedLocations": [{"id": number, **_location(piece)} for number, piece in enumerate(finding.evidence[1:9], 1)],
-        "properties": {"role": finding.role, "confidence": finding.confidence},
+        "properties": {
+            "role": finding.role,
+            "confidence": finding.confidence,
+            **({"candidates": {one.cause: one.probability for one in finding.candidates}} if finding.candidates else {}),
+        },
     }
 
 

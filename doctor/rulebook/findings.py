@@ -8,6 +8,7 @@ import msgspec
 
 from doctor.core.events import Where
 from doctor.rulebook.model import Rule, Severity
+from doctor.support.texts import Text
 
 TRIAL_CONFIDENCE = 0.5
 """Upper bound for a rule on trial: reported as "possible" at most (below 0.7, words/catalogue.py)."""
@@ -34,6 +35,18 @@ class Says(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     value: Any = None
     command: str | None = None
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A cause that a failure may have, which no rule lists: its calibrated `probability` (0..1), the words and places of the log that speak
+    for it, its title, and what would confirm it or rule it out.
+    """
+
+    cause: str
+    probability: float
+    reasons: tuple[str, ...]
+    title: Text
+    check: Text
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +81,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     - `first`: the match that gives place and facts; `evidence`: pieces of several ranks and times.
     - `order`: position of the first match: text in file order, then metrics, then config; the same live and post-mortem.
     - `notice`: whether all matches are notices; `is_note`: whether the rule's `note_if` holds.
-    - `says`: what the message advises, for a failure that no rule lists.
+    - `says`: what the message advises, for a failure that no rule lists; `candidates`: its possible causes, most probable first.
     """
 
     rule: Rule
@@ -81,6 +94,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     notice: bool = False
     is_note: bool = False
     says: tuple[Says, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
     @property
     def severity(self) -> Severity:

@@ -59,9 +59,9 @@ def with_unknown_failure(
     ranked, files = list(ranked), list(consoles)
     known = max((one.finding.confidence for one in ranked if explains(one)), default=0.0)
     if status == "failed" and known < _WEAK:
-        concluded = _first_conclusion(_raised(run, seen), victims=False) if known else _concluded(run, seen, files)
-        if concluded is not None and concluded.confidence > known:
-            return _first(concluded, ranked)
+        found = _first_conclusion(raised(run, seen), victims=False) if known else concluded(run, seen, files)
+        if found is not None and found.confidence > known:
+            return _first(found, ranked)
         return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
     if status == "unknown" and not any(one.finding.severity != "note" for one in ranked):
         stated = _first_conclusion(_stated(run, files))
@@ -96,9 +96,9 @@ def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFind
     ]
 
 
-def _concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
+def concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
     """What follows from the earliest exception that is no echo, else from a line that states an error, else from a signal."""
-    return _first_conclusion(_raised(run, seen)) or _first_conclusion(_stated(run, files)) or _first_conclusion(_ended(run))
+    return _first_conclusion(raised(run, seen)) or _first_conclusion(_stated(run, files)) or _first_conclusion(_ended(run))
 
 
 def _first_conclusion(candidates: Iterable[Seen], *, victims: bool = True) -> Finding | None:
@@ -113,7 +113,7 @@ def _first_conclusion(candidates: Iterable[Seen], *, victims: bool = True) -> Fi
     return None
 
 
-def _raised(run: Run, seen: LastEvents) -> Iterator[Seen]:
+def raised(run: Run, seen: LastEvents) -> Iterator[Seen]:
     """The exceptions in printed order, those of a chain from the original on; complete ones before those that were cut off."""
     chains = [[crash for crash in chain if not _is_harmless(crash)] for chain in seen.tracebacks]
     crashes = [(crash, chain[place + 1 :]) for chain in chains for place, crash in enumerate(chain)]

@@ -259,6 +259,10 @@ class Page:
         """The attempts of a healed run."""
         return advice.attempt_lines(self.report, self.words)
 
+    def candidates(self, finding: FindingView) -> list[tuple[str, str, str]]:
+        """Possible causes of a failure that no rule lists: title, what speaks for it, what would confirm it."""
+        return advice.candidate_lines(finding, self.words)
+
     def known(self) -> list[tuple[str, list[tuple[str, str, float]]]]:
         """Similar known failures: a fix, and the name, address and score of each issue."""
         known = advice.known_failures(self.report)

@@ -82,7 +82,7 @@ class Page:
 
     def proof(self, finding: FindingView) -> list[RenderableType]:
         """The quotes and the series."""
-        return [*self.evidence(finding), *self.says(finding), *self.series(finding)]
+        return [*self.evidence(finding), *self.says(finding), *self.candidates(finding), *self.series(finding)]
 
     def says(self, finding: FindingView) -> list[RenderableType]:
         """What the message itself advises."""
@@ -93,6 +93,14 @@ class Page:
             out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), self.canvas.text(one.text))))
             out += [self.canvas.indented(self.canvas.text(one.command, "cyan"), 6)] if one.command else []
         return out
+
+    def candidates(self, finding: FindingView) -> list[RenderableType]:
+        """Possible causes of a failure that no rule lists, most probable first."""
+        out: list[RenderableType] = []
+        for title, reasons, check in advice.candidate_lines(finding, self.words):
+            out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), self.canvas.text(title, "bold"))))
+            out += [self.canvas.indented(self.canvas.text(line), 5) for line in (reasons, check) if line]
+        return [Text(), self.canvas.indented(self.canvas.text(self.words("candidates"), "bold")), *out] if out else []
 
     def head(self, finding: FindingView) -> list[RenderableType]:
         """Title, sentence, confidence and place."""
