@@ -135,7 +135,7 @@ def _of_all_text(text: str) -> Iterator[str]:
         yield f"said {found[1].lower()}={'zero' if found[2][0] == '0' else found[2].lower()}"
     for found in _DEVICE.finditer(text):
         yield f"said {found[0].lower()}"
-    head = oom_message.head_of(text)
+    head = oom_message.find_head(text)
     if head is not None:
         yield from _sizes(oom_message.message_facts(text, head))
 
