@@ -67,7 +67,10 @@ PROVIDERS: dict[str, tuple[Maker, str]] = {
     "qiniu": (_of(URL, 40), "qiniu_secret_key = {}"),
     "ucloud": (_of(URL, 44), "UCLOUD_PRIVATE_KEY={}"),
     "yandex": (_with("AQVN", URL, 36), "yandex api {}"),
-    "kubeconfig": (lambda dice: base64.b64encode(b"-----BEGIN RSA PRIVATE KEY-----" + dice.randbytes(200)).decode(), "    client-key-data: {}"),
+    "kubeconfig": (
+        lambda dice: base64.b64encode(b"-----BEGIN RSA PRIVATE KEY-----" + dice.randbytes(200)).decode(),
+        "    client-key-data: {}",
+    ),
     "kubernetes literal": (_word, "kubectl create secret generic db --from-literal=password={}"),
     "wireguard": (_base64(32), "PrivateKey = {}"),
     "tor": (_of(LETTERS, 20), "tor_control_password: {}"),
