@@ -4,7 +4,7 @@
 
 Each seed makes one folder (tests/fuzz/folders.py: recorded runs and files of every format, cut, joined, reordered, with flipped bytes,
 other encodings, odd numbers, bombs, pipes, links, odd names, ...) and asks `analyze`, `show` and, by turns, `check --fix`, `bundle` and
-`watch` about it. Counted as wrong (tests/fuzz/oracle.py): an exception, an answer that takes more than --seconds of processor time or waits six times as long, an exit code that is
+`watch` about it. Counted as wrong (tests/fuzz/oracle.py): an exception, an answer that takes more than --seconds of processor time or waits for something, an exit code that is
 not documented or does not fit the report's verdict. Printed per seed; exit code 1 if there is any. Named SEEDs are done alone, and
 --keep leaves the folders of wrong ones. Linux. As root, permissions are made to apply with setpriv.
 """
@@ -15,6 +15,7 @@ import argparse
 import faulthandler
 import gc
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,8 +35,10 @@ BLOCK = 250
 MEMORY = 4 << 30
 """Bytes of address space that one process may take."""
 
-PATIENCE = 6
-"""Wall time is this much longer than the processor time that is allowed: the machine may be busy. A command that waits for ever is stopped."""
+PATIENCE = 3
+"""A folder that takes this much longer than it may is stopped, to see where it stands."""
+WAIT = 900.0
+"""Seconds after which a folder is stopped that waits for something, on however busy a machine."""
 
 
 def one(seed: int, work: Path, keep: Path | None) -> tuple[list[str], float]:
@@ -62,6 +65,7 @@ def worker(seeds: Sequence[int], seconds: float, keep: Path | None) -> None:
     """A line of JSON a seed on standard output. Ends with a stack on standard error if one takes `PATIENCE` times its time."""
     import resource
 
+    faulthandler.register(signal.SIGXCPU, chain=True)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with tempfile.TemporaryDirectory() as temporary:
         from tests.fuzz.oracle import somewhere_else
@@ -69,7 +73,8 @@ def worker(seeds: Sequence[int], seconds: float, keep: Path | None) -> None:
         (Path(temporary) / "here").mkdir()
         with somewhere_else(Path(temporary) / "here"):
             for seed in seeds:
-                faulthandler.dump_traceback_later(PATIENCE * seconds, exit=True)
+                faulthandler.dump_traceback_later(WAIT, exit=True)
+                resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + PATIENCE * seconds), -1))
                 wrong, taken = one(seed, Path(temporary), keep)
                 faulthandler.cancel_dump_traceback_later()
                 print(json.dumps({"seed": seed, "wrong": wrong, "seconds": round(taken, 2)}), flush=True)

@@ -45,11 +45,14 @@ def mask(text: str) -> str:
     """`text` with tokens, keys, passwords and mail addresses replaced by `***`; the names before them stay."""
     if len(text) < 6:
         return text
-    text = kinds.PRIVATE_KEY.sub(rf"\1{MASK}", text) if "-----BEGIN" in text else text
+    if "-----BEGIN" in text or "Private-Lines" in text:
+        text = kinds.PRIVATE_KEY.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
     if "\\" in text and len(pieces := _ESCAPED.split(text)) > 1:
         return "".join(piece if _ESCAPED.fullmatch(piece) else mask(piece) for piece in pieces)
     text = kinds.TOKENS.sub(lambda found: f"{next(filter(None, found.groups()), '')}{MASK}", text)
-    for pattern in (*kinds.ARGUMENTS, kinds.BEARER, kinds.USERINFO, kinds.COOKIE, kinds.SIGNED_URL):
+    for words, pattern in kinds.ARGUMENTS:
+        text = pattern.sub(rf"\1{MASK}", text) if any(word in text for word in words) else text
+    for pattern in (kinds.BEARER, kinds.USERINFO, kinds.COOKIE, kinds.SIGNED_URL):
         text = pattern.sub(rf"\1{MASK}", text)
     text = kinds.WEBHOOK.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
     text = kinds.MAIL.sub(MASK, text) if "@" in text else text
@@ -86,27 +89,30 @@ def _mask_named(found: re.Match[str]) -> str:
 
 
 def _mask_keylike(found: re.Match[str]) -> str:
-    if kinds.NO_SECRET_NAME.search(found["name"]) or not is_keylike(found["value"]):
+    name = found.string[max(0, found.start() - 20) : found.end("name")]
+    if kinds.NO_SECRET_NAME.search(name) or not is_keylike(found["value"]):
         return found[0]
     return f"{found['name']}{found['between']}{MASK}"
 
 
 _HEX = re.compile(r"[0-9a-fA-F]{32,}")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?::\w{2,64})?")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?::\w{2,64})?")
 
 
 def is_keylike(text: str) -> bool:
     """Whether the value of something called a key may be one: hexadecimal digits, a UUID, or letters and digits without order."""
     text = text.rstrip("=")
-    return _HEX.fullmatch(text) is not None or _UUID.fullmatch(text) is not None or (len(text) >= 16 and _disorder(text) >= 0.3)
+    if _HEX.fullmatch(text) or _UUID.fullmatch(text):
+        return True
+    if len(re.findall(r"\d", text)) < 2:
+        return len(text) >= 32 and not text.islower() and _disorder(text) >= 0.35
+    return len(text) >= 16 and not text.isdecimal() and _disorder(text) >= (0.3 if len(text) < 40 else 0.08)
 
 
 def _disorder(text: str) -> float:
-    """The share of neighbours that differ in kind (capital, small letter, digit) in a text without its separators; 0 without two digits."""
-    letters = [("d" if letter.isdigit() else "u" if letter.isupper() else "l") for letter in text if letter.isalnum()]
-    if letters.count("d") < 2 or letters.count("d") == len(letters):
-        return 0.0
-    return sum(left != right for left, right in pairwise(letters)) / len(letters)
+    """The share of neighbours that differ in kind (capital, small letter, digit) in a text without its separators."""
+    kinds_of = ["d" if letter.isdigit() else "u" if letter.isupper() else "l" for letter in text if letter.isalnum()]
+    return sum(left != right for left, right in pairwise(kinds_of)) / max(1, len(kinds_of))
 
 
 def is_random(text: str) -> bool:
@@ -117,10 +123,12 @@ def is_random(text: str) -> bool:
     """
     if text.startswith("_Z"):
         return False
+    text = _UUID.sub("", text)  # of a GPU, a run, a request: nothing to judge without a name or a prefix
     pieces = re.split(r"[-_/+=.]", text)
     piece = max(pieces, key=len)
-    whole = text if len(pieces) - 1 <= max(2, len(text) // 12) and "/" not in text and "." not in text else piece
-    return any(len(part) >= 20 and _mixed(part) and _is_disordered(part) for part in (piece, whole)) or _is_random_of_one_case(piece)
+    if len(pieces) - 1 <= max(2, len(text) // 8) and "/" not in text and "." not in text:
+        pieces.append(text)
+    return any(len(part) >= 20 and _mixed(part) and _is_disordered(part) for part in pieces) or _is_random_of_one_case(piece)
 
 
 def _is_disordered(text: str) -> bool:

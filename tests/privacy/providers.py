@@ -1,4 +1,4 @@
-"""160 kinds of secrets by their providers' documentation and by how tools take them, listed before any was tried (see docs/secrets.md).
+"""173 kinds of secrets by their providers' documentation and by how tools take them, listed before any was tried (see docs/secrets.md).
 
 The kinds were divided by a hash of their names: patterns were improved on one half (`is_held` false), the other was tried once.
 """
@@ -11,7 +11,8 @@ import random
 import string
 from collections.abc import Callable
 
-from tests.secrets import HEX, LETTERS, _of, _uuid, _with
+from tests.privacy.further_kinds import FURTHER
+from tests.secrets import HEX, KEYS, LETTERS, _of, _uuid, _with
 
 Maker = Callable[[random.Random], str]
 LOWER, UPPER, B32 = string.ascii_lowercase + string.digits, string.ascii_uppercase + string.digits, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -225,3 +226,9 @@ PROVIDERS: dict[str, tuple[Maker, str]] = {
     "korean access": (_word, "접속 암호는 {} 입니다"),
 }
 """Kind -> how one looks, and a line that holds one."""
+
+ALL_KINDS: dict[str, tuple[Maker, list[str]]] = {
+    **KEYS,
+    **{kind: (make, [line]) for kind, (make, line) in {**FURTHER, **PROVIDERS}.items()},
+}
+"""Every kind that is tested, with the lines that hold one."""
