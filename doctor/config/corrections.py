@@ -1,4 +1,4 @@
-"""What a value that LLaMA-Factory cannot use surely means: quoted numbers and flags, capitals, other frameworks' names of the same value."""
+"""What a value that LLaMA-Factory cannot use surely means: quoted numbers, flags, capitals, other frameworks' names of one value."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,31 @@ from doctor.readers.values import number, numbers, option_value
 from doctor.support.decoding import convert, json_decoder
 
 _CONFIG_LINES = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
+_OF_ONE_RUN = re.compile(r"lfdoctor(?:-rank\d+|-run)?(?:\.\d+)?\.jsonl")
+"""Names of the journals of one run: of its ranks, of its supervisor, and what was rotated away."""
 _MAX_LINE = 1 << 22
 """Bytes; the longest lines are configurations of some hundred KiB."""
 _MAX_TEXT = 20_000
 """Characters of a line or message."""
+
+
+def of_other_runs(paths: Sequence[Path]) -> list[Path]:
+    """The journals that another run left beside a run's own, by their names. Where a folder has only such, all but the newest."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    out: list[Path] = []
+    for inside in folders.values():
+        foreign = sorted((path for path in inside if not _OF_ONE_RUN.fullmatch(path.name)), key=_changed)
+        out += foreign if len(foreign) < len(inside) else foreign[:-1]
+    return out
+
+
+def _changed(path: Path) -> tuple[float, str]:
+    try:
+        return path.stat().st_mtime, path.name
+    except OSError:
+        return 0.0, path.name
 
 
 class Journal(ReaderBase):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctor.privacy.personal import private
+from doctor.privacy.personal import names_in, private
 from doctor.privacy.secrets import clean, is_random, mask, plain
 from tests.privacy.providers import ALL_KINDS
 from tests.secrets import PRIVATE
@@ -162,3 +162,16 @@ def test_cleaned_text_cannot_steer_a_terminal(text: str) -> None:
 def test_anything_becomes_json(value: object) -> None:
     """Huge integers, bytes, odd keys: a report can always be written."""
     json.dumps(plain(value))
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("node17.lab.internal", {"node17.lab.internal", "node17"}),
+        ("trainer.lab.internal", {"trainer.lab.internal"}),
+        ("gpu8x", {"gpu8x"}),
+    ],
+)
+def test_a_host_is_known_by_its_short_name_where_that_names_one_machine(host: str, names: set[str]) -> None:
+    """A short name with a number is one machine's and is masked alone as well; a word may be any."""
+    assert names_in(f"hostname: {host}\n") == names

@@ -1,0 +1,1 @@
+"""Failures that no rule lists: what their structure says, what their message advises, and how they are told."""
