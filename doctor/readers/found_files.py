@@ -18,12 +18,12 @@ from doctor.readers.base import Reader, ReaderBase
 from doctor.readers.console.reader import Console
 from doctor.readers.file import HEAD, File, IteratorStream, Progress, Source, unpacked_head, utf16
 from doctor.readers.formats.compression import compression
-from doctor.readers.walk import Skipped, natural_sort_key, walk
+from doctor.readers.walk import Reason, Skipped, natural_sort_key, walk
 from doctor.support.optional import pip_install
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _OWN_REPORT = re.compile(rb'"tool": ?\{\s*"name": ?"lfdoctor"')
-OWN = "written by lfdoctor"
+OWN: Reason = "written by lfdoctor"
 """Reason for which our own files are skipped."""
 PATCHED = re.compile(r"patched(?:-\d+)?\.yaml")
 """Names under which `lfdoctor run` writes its patch into its folder."""

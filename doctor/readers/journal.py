@@ -12,7 +12,7 @@ import msgspec
 
 from doctor.config import yaml_edit
 from doctor.config.options import table
-from doctor.core.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
+from doctor.core.events import MAX_STEP, ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
 from doctor.core.phases import PHASES
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.file import File
@@ -22,8 +22,6 @@ from doctor.support.decoding import convert, json_decoder
 _CONFIG_LINES = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
 _OF_ONE_RUN = re.compile(r"lfdoctor(?:-rank\d+|-run)?(?:\.\d+)?\.jsonl")
 """Names of the journals of one run: of its ranks, of its supervisor, and what was rotated away."""
-_MAX_STEP = 1 << 52
-"""Larger steps are no steps, and not exact as floats."""
 _MAX_LINE = 1 << 22
 """Bytes; the longest lines are configurations of some hundred KiB."""
 _MAX_TEXT = 20_000
@@ -130,7 +128,7 @@ class Parser:
 
     def _step(self, values: dict[str, Any], where: Where, time: float | None, seconds: float | None) -> Iterator[Step]:
         step = values.get("step")
-        if self.rank or type(step) is not int or not 0 <= step < _MAX_STEP:
+        if self.rank or type(step) is not int or not 0 <= step < MAX_STEP:
             return
         place = Where(where.file, where.line, step)
         yield Step(where=place, step=step, metrics=_figures(values), seconds=seconds, time=time)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from doctor.config.recognise import LLAMAFACTORY_ONLY
-from doctor.core.events import ConfigSeen, Event, Fact, Step
+from doctor.core.events import MAX_STEP, ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.documents import yaml_mapping
 from doctor.readers.file import File
@@ -144,7 +144,7 @@ def _row(data: bytes, file: File, trained: int | None) -> tuple[Step | None, boo
         step = values.get("_step") if trained is None else trained
     if type(step) is not int:
         step = next((_count(inner) for field, inner in _safe(data) if field == 2 and type(inner) is bytes), None)
-    if type(step) is not int or not 0 <= step < 1 << 52:
+    if type(step) is not int or not 0 <= step < MAX_STEP:
         return None, False
     metrics = {}
     for key, value in values.items():

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from doctor.core.events import ProcessEnd
+from doctor.config.values import as_float
+from doctor.core.events import MAX_INTEGER, ProcessEnd
 from doctor.core.run import Run
 from doctor.report.model import Status
 from doctor.rulebook.findings import Finding, RankedFinding
@@ -100,10 +101,11 @@ def _stopped_by_launcher(end: ProcessEnd, ends: Sequence[ProcessEnd]) -> bool:
 
 
 def whole(value: Any) -> int | None:
-    """An int that is no flag; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """An int that is no flag and that a run can count to; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_INTEGER else None
 
 
 def positive(value: Any) -> float | None:
     """A positive number; None for anything else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+    known = as_float(value, 0.0) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    return known if known > 0 else None

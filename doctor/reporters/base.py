@@ -165,9 +165,14 @@ def ranges(numbers: Sequence[int]) -> str:
 def skipped_lines(report: Report, words: Words) -> list[str]:
     """The files that were not read, one line per reason."""
     return [
-        words("skipped", what=words(f"skipped_{group.reason.replace(' ', '_')}"), count=group.count, examples=", ".join(group.examples))
+        words("skipped", what=_reason(group.reason, words), count=group.count, examples=", ".join(group.examples))
         for group in report.run.skipped
     ]
+
+
+def _reason(reason: str, words: Words) -> str:
+    """Why files were skipped, in words; as it is where a saved report has a reason of another release."""
+    return words.say.get(f"skipped_{reason.replace(' ', '_')}", reason)
 
 
 def rules_line(report: Report, words: Words) -> str:
