@@ -104,7 +104,11 @@ class Explanation:
         first = (getattr(module, "__doc__", None) or "").strip().split("\n")[0].replace("`", "")
         params = {name: value for name, value in self.rule.params.items() if name != "contains"}
         out = [first] if first else []
-        for title, content in ((self.rule.detector, params), (self.words("only_where"), self.rule.where)):
+        for title, content in (
+            (self.rule.detector, params),
+            (self.words("only_where"), self.rule.where),
+            (self.words("note_if"), self.rule.note_if),
+        ):
             if content:
                 text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=10_000).rstrip()
                 out.append(f"{title}:\n" + "\n".join(f"  {line}" for line in text.split("\n")))

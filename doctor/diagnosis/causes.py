@@ -33,8 +33,8 @@ def assign_roles(findings: Sequence[Finding]) -> list[RankedFinding]:
     4. what the run shows before what the configuration alone says,
     5. the surest step of CONFIDENCE_STEPS, then the earliest.
 
-    If the only failure is a traceback that no rule knows (a fallback), and it explains the rest, it is the root. Everything else is
-    *contributing*.
+    If the only failure is a traceback that no rule knows (a fallback), and it explains the rest, it is the root. Where nothing is wrong,
+    advice on a slow run is what the report is about, still as a note. Everything else is *contributing*.
     """
     possible = {id(finding): [other for other in findings if _may_explain(other, finding)] for finding in findings}
     explained = {id(finding): _preferred_explanation(possible[id(finding)], possible) for finding in findings}
@@ -50,6 +50,7 @@ def _preferred_explanation(causes: Sequence[Finding], possible: Mapping[int, Seq
 
 def _root(findings: Sequence[Finding], explained: Mapping[int, Finding | None]) -> Finding | None:
     reportable = [finding for finding in findings if finding.severity != "note" and not is_harmless(finding)]
+    reportable = reportable or [finding for finding in findings if finding.is_note and finding.rule.symptom == "slow"]
     unexplained = [finding for finding in reportable if explained[id(finding)] is None]
     if not unexplained:
         unknown = [cause for finding in reportable if (cause := explained[id(finding)]) is not None and cause.rule.fallback]

@@ -57,10 +57,8 @@ def plan(
     """
     work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
-    rooted = any(ranked.role == "root" for ranked in judged)
     for place in order:
-        if not (rooted and judged[place].finding.is_note):  # advice on a run in order has a patch only where nothing is wrong
-            work.choose(judged[place])
+        work.choose(judged[place])
     advice = tuple(work.advice(ranked) for ranked in judged)
     return Plan(advice, PatchWriter(work).patch(config_text) if work.changes else None)
 
@@ -136,10 +134,10 @@ class PatchPlanner:
         return need is not None and self.predictor is not None and need > self.predictor.capacity
 
     def _patched(self, judged: RankedFinding) -> bool:
-        """Whether the patch covers this finding: the root cause, other errors, what else is wrong in the config; else the first advice."""
+        """Whether the patch covers this finding: the root cause, other errors, what else is wrong in the config."""
         rule = judged.finding.rule
         if judged.finding.is_note:
-            return rule.symptom == "slow" and not self.taken
+            return judged.role == "root"
         if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return False
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
@@ -173,14 +171,12 @@ class PatchPlanner:
     def advice(self, judged: RankedFinding) -> tuple[Advice, ...]:
         """The finding's remedies and the other steps of the same chapter, in the order of the report.
 
-        A warning that is only a note here needs nothing, but a slow run may be made faster.
+        A warning that is only a note here needs nothing, unless the report is about it.
         """
         rule = judged.finding.rule
-        if judged.finding.is_note and rule.symptom != "slow":
+        if judged.finding.is_note and judged.role != "root":
             return ()
         named = [self._advice(judged, remedy) for remedy in rule.remedies]
-        if judged.finding.is_note:
-            return tuple(row for row in named if row.status == "apply")
         if id(judged.finding) in self.too_large:
             named.insert(0, Advice(_MORE_MEMORY, "manual", self._needs_more(judged)))
         not_this_cause = catalogue.text("planner.not_this_cause")

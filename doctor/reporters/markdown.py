@@ -64,7 +64,8 @@ class Document:
         """All parts in reading order."""
         words = self.words
         roots, followed, others, notes = base.parts(self.report)
-        out = [*self.attempts(), *([block for root in roots for block in self.finding(root, "###")] or self.no_cause())]
+        said = [] if roots and roots[0].severity != "note" else self.no_cause()
+        out = [*self.attempts(), *said, *(block for root in roots for block in self.finding(root, "###"))]
         if followed:
             out += [f"**{words('then')}**", self.lines(followed)]
         for root in roots:

@@ -95,7 +95,7 @@ def test_nothing_is_overwritten_and_our_own_file_is_not_read_as_the_run_s(here: 
     assert main(["fix", "run"]) == 0
     first, second = (here / name for name in ("train-patched.yaml", "train-patched-2.yaml"))
     assert first.read_text() == second.read_text()
-    assert yaml.safe_load(first.read_text())["per_device_train_batch_size"] == 1
+    assert yaml.safe_load(first.read_text())["per_device_train_batch_size"] == 2
 
 
 def test_start_runs_the_command_with_its_variables(here: Path) -> None:

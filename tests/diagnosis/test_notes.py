@@ -68,7 +68,7 @@ def test_a_slow_run_that_is_over_is_healthy_and_keeps_its_advice(tmp_path: Path)
     (tmp_path / "train.yaml").write_text("stage: sft\nfinetuning_type: lora\neval_strategy: steps\neval_steps: 5\noutput_dir: saves/x\n")
     report = analyze(state(tmp_path, evaluated()))
     slow = finding(report, "speed/eval-too-often")
-    assert (report.verdict, slow.severity, slow.role) == ("healthy", "note", "contributing")
+    assert (report.verdict, report.healthy, slow.severity, slow.role) == ("healthy", True, "note", "root")
     assert [remedy.id for remedy in slow.remedies if remedy.status == "apply"] == ["fewer-evals"]
     assert report.patch is not None
     assert report.patch.changes[0].key == "eval_steps"
@@ -171,3 +171,25 @@ def test_a_sum_of_losses_is_told_without_the_accumulation(tmp_path: Path) -> Non
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8}))
     found = finding(analyze(tmp_path), "stability/loss-summed-over-accumulation")
     assert "the logged number is no mean over tokens" in found.text
+
+
+def test_the_loss_of_a_policy_is_no_measure(tmp_path: Path) -> None:
+    """GRPO's loss grows with the KL divergence while the rewards rise: neither divergence nor spike nor overfitting."""
+    history: list[dict[str, Any]] = []
+    for step in range(1, 81):
+        loss = 0.001 * step * (5 if step == 60 else 1)
+        history.append({"step": step, "loss": loss, "reward": step / 80, "reward_std": 0.1, "kl": 0.02 * step, "learning_rate": 1e-6})
+        if step % 10 == 0:
+            history.append({"step": step, "eval_loss": 0.002 * step, "eval_reward_std": 0.1})
+    assert analyze(state(tmp_path, history)).findings == []
+    for record in history:
+        record.pop("reward_std", None)
+        record.pop("eval_reward_std", None)
+    assert [found.symptom for found in analyze(state(tmp_path, history)).findings if found.role == "root"] == ["divergence"]
+
+
+@pytest.mark.parametrize(("last", "severity"), [(0.4, "note"), (1.6, "warning")])
+def test_a_warm_up_longer_than_a_run_that_learnt_is_a_note(tmp_path: Path, last: float, severity: str) -> None:
+    """The rate was below the configured one, but the loss fell all the same."""
+    history = [{"step": step, "loss": 2.0 + (last - 2.0) * step / 40, "learning_rate": 1e-7 * step} for step in range(1, 41)]
+    assert finding(analyze(state(tmp_path, history)), "stability/warmup-longer-than-run").severity == severity

@@ -110,7 +110,7 @@ def test_a_nested_text_config_of_a_new_hybrid_is_used(tmp_path):
 
 
 def test_check_uses_it(tmp_path):
-    """`check` says that it does not fit from the sizes in the model's own config.json: 400 layers of a model no table knows."""
+    """`check` says that it does not fit from the sizes in the model's own config.json: 100 layers of a model no table knows."""
     put(
         tmp_path / "models" / "own",
         {**TINY, "hidden_size": 8192, "num_hidden_layers": 100, "intermediate_size": 28672, "vocab_size": 128000},

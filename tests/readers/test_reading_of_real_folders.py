@@ -267,3 +267,31 @@ def test_the_web_uis_settings_are_no_yaml_to_patch(tmp_path: Path) -> None:
     write(tmp_path / "settings.yaml", text)
     seen = Seen(tmp_path)
     assert (seen.facts["framework"], seen.reading.config_source) == ("llamafactory", None)
+
+
+@pytest.mark.parametrize(
+    ("output_dir", "stage"),
+    [("saves/llama3-8b/lora/sft", "sft"), ("saves/x/full/pretrain", "pt"), ("saves\\x\\lora\\reward", "rm"), ("saves/sft", None)],
+)
+def test_the_stage_by_the_folders_of_the_examples(tmp_path: Path, output_dir: str, stage: str | None) -> None:
+    """LLaMA-Factory's examples save to saves/MODEL/METHOD/STAGE; in other trainers' runs such a folder says nothing."""
+    write(tmp_path / "training_args.bin", json.dumps({"output_dir": output_dir}))
+    write(tmp_path / "trainer_state.json", json.dumps({"log_history": [{"step": 1, "loss": 1.0}]}))
+    assert analyze(tmp_path).run.stage is None
+    write(tmp_path / "trainer_log.jsonl", log_lines(*TRAINED))
+    assert analyze(tmp_path).run.stage == stage
+
+
+def test_the_command_in_wandbs_metadata(tmp_path: Path) -> None:
+    """The arguments of the process, if they are LLaMA-Factory's; one option that other programs have too proves nothing."""
+    words = ["--stage", "dpo", "--do_train", "--finetuning_type=lora", "--learning_rate", "5e-6", "--template", "llama3"]
+    folder = tmp_path / "run-20240429_0101-abc"
+    write(folder / "files" / "wandb-metadata.json", json.dumps({"args": words, "gpu_count": 1}))
+    seen = Seen(folder)
+    assert (seen.facts["framework"], seen.config) == (
+        "llamafactory",
+        {"stage": "dpo", "do_train": True, "finetuning_type": "lora", "learning_rate": 5e-6, "template": "llama3"},
+    )
+    write(folder / "files" / "wandb-metadata.json", json.dumps({"args": ["--dataset", "imagenet", "--lr", "0.1"], "gpu_count": 1}))
+    other = Seen(folder)
+    assert ("framework" in other.facts, other.config) == (False, {})

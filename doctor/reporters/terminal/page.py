@@ -51,6 +51,8 @@ class Page:
         """All parts in reading order."""
         roots, followed, others, notes = base.parts(self.report)
         out: list[RenderableType] = self.attempts()
+        if roots and roots[0].severity == "note":
+            out += [*self.no_cause(), Text()]
         for place, root in enumerate(roots):
             out += [*self.head(root), *(self.remedies.next() if place == 0 else []), *([] if self.screen.detail < 0 else self.proof(root))]
         if not roots:
@@ -102,7 +104,7 @@ class Page:
         if finding.text:
             out.append(self.canvas.indented(self.canvas.text(finding.text)))
         out.append(self.canvas.indented(self.canvas.dotted(facts)))
-        if finding.role == "root":
+        if finding.role == "root" and finding.severity != "note":
             out.append(self.run_row())
         return out
 
