@@ -27,7 +27,7 @@ def check(
     output: Output = None,
     fix: Annotated[bool, typer.Option("--fix", help="Correct what is certain, in place; the original is kept as CONFIG.orig.")] = False,
     unsafe_fixes: Annotated[
-        bool, typer.Option("--unsafe-fixes", help="With --fix or --diff: also guessed values and removed keys.")
+        bool, typer.Option("--unsafe-fixes", help="With --fix or --diff: also the rest of the report's patch, such as removed keys.")
     ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change and write nothing.")] = False,
     skip_foreign: Annotated[bool, typer.Option("--skip-foreign", help="Skip files that are not LLaMA-Factory configurations.")] = False,

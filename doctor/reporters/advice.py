@@ -101,7 +101,7 @@ def next_commands(report: Report) -> list[str]:
 
 
 def _fix_commands(patch: PatchView, path: str) -> list[str]:
-    """What writes the patch into the checked config. Guessed values and removed keys are shown (--diff) before they are written."""
+    """What writes the patch into the checked config. What goes beyond the safe fixes is shown (--diff) before it is written."""
     if patch.fixed_by == "safe":
         return [f"lfdoctor check {path} --fix"]
     if patch.fixed_by in ("unsafe", "partly"):
