@@ -55,18 +55,19 @@ def test_one_lasting_spike_among_others_is_no_note(tmp_path: Path) -> None:
     assert [found.severity for found in found if found.role == "root"] in (["warning"], ["error"])
 
 
-def evaluated() -> list[dict[str, Any]]:
+def evaluated(seconds: float) -> list[dict[str, Any]]:
+    """Four evaluations of this length in a training of 900 seconds."""
     out: list[dict[str, Any]] = []
     for step in range(1, 21):
         out.append({"step": step, "loss": 1.4})
         if step % 5 == 0:
-            out.append({"step": step, "eval_loss": 1.3, "eval_runtime": 100.0})
+            out.append({"step": step, "eval_loss": 1.3, "eval_runtime": seconds})
     return [*out, {"step": 20, "train_runtime": 900.0, "train_loss": 1.4}]
 
 
 def test_a_slow_run_that_is_over_is_healthy_and_keeps_its_advice(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text("stage: sft\nfinetuning_type: lora\neval_strategy: steps\neval_steps: 5\noutput_dir: saves/x\n")
-    report = analyze(state(tmp_path, evaluated()))
+    report = analyze(state(tmp_path, evaluated(70.0)))
     slow = finding(report, "speed/eval-too-often")
     assert (report.verdict, report.healthy, slow.severity, slow.role) == ("healthy", True, "note", "root")
     assert [remedy.id for remedy in slow.remedies if remedy.status == "apply"] == ["fewer-evals"]
@@ -74,7 +75,12 @@ def test_a_slow_run_that_is_over_is_healthy_and_keeps_its_advice(tmp_path: Path)
     assert report.patch.changes[0].key == "eval_steps"
 
 
-def overfitted(**more: object) -> list[dict[str, Any]]:
+def test_two_fifths_of_the_time_are_no_note(tmp_path: Path) -> None:
+    report = analyze(state(tmp_path, evaluated(100.0)))
+    assert (report.verdict, finding(report, "speed/eval-too-often").severity) == ("unhealthy", "warning")
+
+
+def overfitted() -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     for step, (loss, value) in enumerate([(1.5, 1.3), (1.0, 1.1), (0.8, 1.15), (0.6, 1.2), (0.4, 1.3), (0.3, 1.4)], 1):
         out += [{"step": 10 * step, "loss": loss}, {"step": 10 * step, "eval_loss": value, "eval_wer": 50 - step}]

@@ -208,7 +208,7 @@ def test_the_example_scripts_of_transformers_are_not_llamafactory(tmp_path: Path
 
 
 def test_a_saved_models_config_is_read(tmp_path: Path) -> None:
-    values = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": 151936, "_name_or_path": "Qwen/Qwen2.5-7B"}
+    values = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 3584, "_name_or_path": "Qwen/Qwen2.5-7B"}
     write(tmp_path / "config.json", json.dumps(values))
     write(tmp_path / "trainer_state.json", json.dumps({"log_history": [{"step": 1, "loss": 1.0}]}))
     seen = Seen(tmp_path)
