@@ -1,4 +1,4 @@
-"""Of a failure that nothing explains: where its message is raised, and its cause if a person read that very message in the source."""
+"""Of a failure that no rule lists: where its message is raised, and the cause that this place stands for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from doctor.diagnosis.unlisted import telling
 from doctor.diagnosis.unlisted.answer import RULE, raised
 from doctor.diagnosis.unlisted.features import ExceptionFeatures
 from doctor.diagnosis.unlisted.last_events import LastEvents
+from doctor.diagnosis.unlisted.learned import is_open
 from doctor.diagnosis.unlisted.origin_text import sentence
 from doctor.diagnosis.unlisted.origins import Origin, find
 from doctor.rulebook.cause_notes import cause_notes
@@ -26,10 +27,13 @@ SURE = 0.7
 
 
 def with_origin(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> list[RankedFinding]:
-    """The findings; the first, if nothing but its exception is known, with the place its message comes from and that place's cause."""
+    """The findings; the first, if no rule lists it and its cause is not even likely, with the place its message comes from.
+
+    A cause that a person gave to that very message takes the place of a mere possibility, one of a whole module only that of none.
+    """
     ranked = list(ranked)
     first = ranked[0] if ranked else None
-    if first is None or first.finding.rule.id != RULE:
+    if first is None or first.role != "root" or not is_open(first.finding):
         return ranked
     features = next((one.features for one in raised(run, seen) if one.where == first.finding.first.where), None)
     origin = _origin(features) if features is not None else None
@@ -55,6 +59,8 @@ def _caused(finding: Finding, features: ExceptionFeatures, origin: Origin) -> Fi
     """The finding with the cause of the message's place; None if nobody gave it one or the origin is not sure enough."""
     note = cause_notes().get(origin.cause or "")
     if note is None or origin.cause is None or origin.elsewhere or origin.confidence < SURE:
+        return None
+    if not origin.reviewed and finding.rule.id != RULE:
         return None
     opening = catalogue.text("report.say.by_origin", opening=telling.opening(features), origin=sentence(origin))
     rule = msgspec.structs.replace(
