@@ -49,6 +49,7 @@ _INTERPRETER = (
     "index out of range",
     "division by zero",
     "unsupported operand type(s) for +: 'int' and 'str'",
+    "unsupported operand type(s) for *: 'int' and 'str'",
     "'<' not supported between instances of 'str' and 'int'",
     "cannot pickle 'Foo' object",
     "can't pickle Foo objects",

@@ -6,6 +6,7 @@ import re
 import sys
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -34,12 +35,21 @@ def index(book: Rulebook) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _seen(rule: Rule) -> dict[str, Any]:
+    """What a rule asks for, without what it leaves out."""
+    return {
+        "when": collapse(rule.when),
+        **({"where": rule.where} if rule.where else {}),
+        **({"note_if": rule.note_if} if rule.note_if else {}),
+    }
+
+
 def page(rule: Rule) -> str:
     """One rule's page: what it means in English and Korean, how it is seen, what helps, its own examples."""
     facts = f"`{rule.id}` · cause `{rule.cause}` · {rule.severity} · confidence {rule.confidence:g}"
     lines = [f"# {_open(rule.title.en)}", "", f"*{_open(rule.title.ko)}*", "", facts, "", "## What it means", ""]
     lines += [f"- {_open(text.en)}\n- {_open(text.ko)}" for text in rule.body]
-    lines += ["", "## How it is seen", "", *_yaml({"when": collapse(rule.when), **({"where": rule.where} if rule.where else {})})]
+    lines += ["", "## How it is seen", "", *_yaml(_seen(rule))]
     if rule.refines:
         lines += ["", "A more specific form of " + ", ".join(f"[{one}]({_link(rule, one)})" for one in rule.refines) + "."]
     if rule.explained_by:
@@ -57,7 +67,10 @@ def page(rule: Rule) -> str:
 def _remedy(number: int, remedy: Remedy) -> list[str]:
     step = remedy.guide_step
     source = f"the guide, {step[0]} {step[1]}" if step else "beyond the guide"
-    lines = [f"{number}. **{_open(remedy.text.en)}** ({source}, {remedy.effect.replace('_', ' ')})", f"   {_open(remedy.text.ko)}"]
+    lines = [
+        f"{number}. **{_open(remedy.text.en)}** ({source}, {remedy.effect.replace('_', ' ')})",
+        f"   {_open(remedy.text.ko)}",
+    ]
     lines += [f"   {label}: {_both(text)}" for label, text in (("Cost", remedy.cost), ("Never", remedy.reasons.get("harmful"))) if text]
     return [*lines, *([f"   Run: `{_open(remedy.command)}`"] if remedy.command else [])]
 

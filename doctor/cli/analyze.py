@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doctor.cli.common import FailOn, Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, one_of, write_file
+from doctor.cli.common import (
+    ChosenStrategy,
+    Config,
+    FailOn,
+    Format,
+    GpuMemory,
+    Lang,
+    Output,
+    Pager,
+    Quiet,
+    Verbose,
+    emit,
+    one_language,
+    one_of,
+    write_file,
+)
 from doctor.cli.progress import shown_progress
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.reporters import registry
@@ -31,18 +46,15 @@ def analyze(
             metavar="[PATH]...", help="A run folder, a log file, a trainer_*.json(l), an event file, or - for standard input; default: ."
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The training YAML, where it does not lie beside the run.")] = None,
+    config: Config = None,
     kind: Format = "terminal",
     output: Output = None,
     patch: Annotated[Path | None, typer.Option("--patch", help="Write the patched training YAML to this new file.", metavar="FILE")] = None,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help="least-change: the cheapest sufficient cure; guide: the guide's order.")
-    ] = "least-change",
-    gpu_memory: Annotated[
-        float | None, typer.Option("--gpu-memory", min=0.1, help="Memory of one GPU in GiB, where the log does not tell it.")
-    ] = None,
+    strategy: ChosenStrategy = "least-change",
+    gpu_memory: GpuMemory = None,
     history: Annotated[
-        Path | None, typer.Option("--history", help="The table of a scan: what failed for this job before is not proposed.", metavar="FILE")
+        Path | None,
+        typer.Option("--history", help="The table of a scan: what already failed for this job is left out.", metavar="FILE"),
     ] = None,
     lang: Lang = "en",
     fail_on: FailOn = "error",
@@ -50,7 +62,7 @@ def analyze(
     verbose: Verbose = False,
     pager: Pager = True,
 ) -> int:
-    """What went wrong in a run, the evidence, what helps in which order, and a patched config."""
+    """Find what went wrong in a run: the cause, the evidence, what helps in which order, and a patched config."""
     one_of(kind, registry.NAMES, "--format")
     one_language(lang)
     chosen = STRATEGIES[one_of(strategy, STRATEGIES, "--strategy")]
@@ -66,7 +78,7 @@ def analyze(
             history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang
         )
     if patch is not None:
-        report = _write_patch(report, patch)
+        report = write_patch(report, patch)
     emit(report, kind, output, quiet=quiet, verbose=verbose, pager=pager)
     return exit_code(report, severities)
 
@@ -87,7 +99,7 @@ def _without_earlier_attempts(history: Path, paths: list[str], report: Report, *
     return run_analysis(paths, previous_attempts=previous_attempts, **given).report if previous_attempts else report
 
 
-def _write_patch(report: Report, target: Path) -> Report:
+def write_patch(report: Report, target: Path) -> Report:
     """Write the patched config; the report's command then names this file."""
     import msgspec
 

@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from doctor.cli.common import Lang, one_language, write_out
+from doctor.cli.common import Config, Lang, one_language, write_out
 from doctor.errors import DoctorError
 
 
 def bundle(
-    paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="A run folder, or what analyze takes.")],
+    paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="A run folder, or any other input of analyze.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The zip file to write.", metavar="FILE")] = Path("bundle.zip"),
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The training YAML, where it does not lie beside the run.")] = None,
+    config: Config = None,
     preview: Annotated[bool, typer.Option("--preview", help="Only show what would be masked; write nothing.")] = False,
     lang: Lang = "en",
 ) -> None:
-    """Report, config, environment, log excerpts and series in one zip: tokens, keys, names, hosts and training samples masked."""
+    """Zip report, config, environment, log excerpts and series, with tokens, keys, names, hosts and training samples masked."""
     one_language(lang)
     if output.exists() and not preview:
         raise DoctorError(f"{output}: this file exists already; name a new one with -o")

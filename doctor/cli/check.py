@@ -1,4 +1,4 @@
-"""lfdoctor check: training configurations before they are run; --fix writes what is certain."""
+"""lfdoctor check: check training configurations before the run; --fix writes what is certain."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit
 from doctor.errors import BAD_USAGE, DoctorError
 
 if TYPE_CHECKING:
+    from doctor.planner.config_fixes import FixedConfig
     from doctor.report.model import PatchView, Report
 
 JOINED = ("json", "sarif")
@@ -24,13 +25,13 @@ def check(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Training YAML files.")],
     kind: Format = "terminal",
     output: Output = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Correct what is certain, in place; the old file stays as CONFIG.orig.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Correct what is certain, in place; the original is kept as CONFIG.orig.")] = False,
     unsafe_fixes: Annotated[
-        bool, typer.Option("--unsafe-fixes", help="With --fix or --diff: also guessed values and removed keys.")
+        bool, typer.Option("--unsafe-fixes", help="With --fix or --diff: also the rest of the report's patch, such as removed keys.")
     ] = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change, and write nothing.")] = False,
-    skip_foreign: Annotated[bool, typer.Option("--skip-foreign", help="Pass over files that are no LLaMA-Factory configuration.")] = False,
-    folder: Annotated[Path, typer.Option("--folder", help="The folder that the training will be started in.")] = Path(),
+    diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change and write nothing.")] = False,
+    skip_foreign: Annotated[bool, typer.Option("--skip-foreign", help="Skip files that are not LLaMA-Factory configurations.")] = False,
+    folder: Annotated[Path, typer.Option("--folder", help="The folder in which the training will be started.")] = Path(),
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
     lang: Lang = "en",
@@ -38,9 +39,9 @@ def check(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
-    """What LLaMA-Factory will refuse or die of, what stands in the way on disk, and whether it fits: before the GPU is rented.
+    """Check training configs before the run: what LLaMA-Factory would refuse or fail on, what is wrong on disk, whether it fits in memory.
 
-    A file that is no LLaMA-Factory configuration is refused with exit code 2 and never changed.
+    A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
@@ -73,7 +74,7 @@ def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: 
 
 
 class _Work(NamedTuple):
-    """What is to be done with each file; `about` are the arguments of pipeline.check."""
+    """The work on each file; `about` are the arguments of pipeline.check."""
 
     fix: bool
     diff: bool
@@ -87,18 +88,16 @@ class _Work(NamedTuple):
         text, values = _load(path)
         report = run_analysis(path, **self.about)
         slips = _v1_slips(path, values)
-        if not self.diff:
-            _say_memory(path, values, self.about["gpu_memory_gib"])
         if not (self.fix or self.diff):
             return report, slips
-        new, fixed, left = _fixed(path, text, values, report.patch if self.unsafe_fixes else None)
+        made = _fixed(path, text, values, report.patch if self.unsafe_fixes else None)
         if self.diff:
-            write_out(_diff(path, text, new), encoding=None)
-            slips = slips or new != text
-        elif new != text:
-            _write(path, new)
+            write_out(_diff(path, text, made.text), encoding=None)
+            slips = slips or made.text != text
+        elif made.text != text:
+            _write(path, made.text)
             report = run_analysis(path, **self.about)
-        _summarise(path, report, fixed, left, written=not self.diff)
+        _summarise(path, report, made, written=not self.diff)
         return report, slips
 
 
@@ -147,33 +146,15 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
     return text, values
 
 
-def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | None) -> tuple[str, int, tuple[str, ...]]:
-    """The text after all fixes, how many were made, and one line for each key that was left."""
-    from doctor.config import files, fixes
-
-    is_json = path.suffix.lower() == ".json"
-    found = fixes.fix(text, values, json=is_json)
-    if patch is None:
-        return found.text, len(found.done), found.left
-    new, count = _unsafe(found.text, files.parse(path, found.text), patch, is_json)
-    return new, len(found.done) + count, found.left
-
-
-def _unsafe(text: str, values: Mapping[str, Any], patch: PatchView, is_json: bool) -> tuple[str, int]:
-    """The report's patch on top; a key that any release of LLaMA-Factory has is not removed."""
-    from doctor.config.option_names import known_somewhere
+def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | None) -> FixedConfig:
+    """The file after its safe fixes, with a patch also after what of it can be written here."""
     from doctor.config.patch import Change
-    from doctor.config.yaml_edit import edit, edit_json
-    from doctor.planner.writing import edits
+    from doctor.planner.config_fixes import fixed
+    from doctor.planner.types import ConfigText
 
-    changes = [
-        Change("config", "set" if change.op == "set" else "unset", change.key, change.old, change.new)
-        for change in patch.changes
-        if change.target == "config" and (change.op == "set" or not known_somewhere(change.key)) and values.get(change.key) != change.new
-    ]
-    wanted = edits(changes, patch.because, text)
-    new = (edit_json if is_json else edit)(text, wanted)
-    return (text, 0) if new is None else (new, len(wanted))
+    views = patch.changes if patch else []
+    changes = [Change(view.target, view.op, view.key, view.old, view.new) for view in views]  # type: ignore[arg-type]
+    return fixed(ConfigText(str(path), text), values, changes, patch.because if patch else {})
 
 
 def _write(path: Path, text: str) -> None:
@@ -193,32 +174,16 @@ def _diff(path: Path, old: str, new: str) -> str:
     return fixes.diff(str(path), old, new)
 
 
-def _summarise(path: Path, report: Report, fixed: int, left: tuple[str, ...], *, written: bool) -> None:
+def _summarise(path: Path, report: Report, made: FixedConfig, *, written: bool) -> None:
     """What was fixed and what is left, on stderr."""
-    for line in left:
+    for line in made.left:
         typer.echo(f"lfdoctor: {path}: {line}", err=True)
     if not written:
-        typer.echo(f"lfdoctor: {path}: {fixed} would be fixed", err=True)
+        typer.echo(f"lfdoctor: {path}: {made.count} would be fixed", err=True)
         return
     remaining = sum(finding.severity != "note" for finding in report.findings)
-    typer.echo(f"lfdoctor: {path}: {fixed} fixed, {remaining} left" + (f" (before: {path.name}.orig)" if fixed else ""), err=True)
-
-
-def _say_memory(path: Path, values: Mapping[str, Any], gpu_memory: float | None) -> None:
-    """Print on stderr why the memory estimate is missing."""
-    from doctor.config.options import effective
-    from doctor.memory import UnknownShape, estimate
-
-    if "model_name_or_path" not in values:
-        return
-    try:
-        found = estimate(effective(values), facts={"config.folder": str(path.parent)})
-    except UnknownShape as error:
-        typer.echo(f"lfdoctor: {path}: memory was not checked: {error}", err=True)
-        return
-    if gpu_memory is None:
-        hint = "add --gpu-memory 24 to see if it fits"
-        typer.echo(f"lfdoctor: {path}: memory was not checked (about {found.device_gib:.0f} GiB needed); {hint}", err=True)
+    backup = f" (before: {path.name}.orig)" if made.count else ""
+    typer.echo(f"lfdoctor: {path}: {made.count} fixed, {remaining} left{backup}", err=True)
 
 
 def _joined(reports: list[Report], kind: str) -> str:
@@ -238,12 +203,14 @@ def _one_run(logs: list[dict[str, Any]]) -> dict[str, Any]:
         return {"version": "2.1.0", "runs": []}
     first = logs[0]["runs"][0]
     rules: dict[str, Any] = {}
-    results = []
+    results, notes = [], []
     for run in (log["runs"][0] for log in logs):
+        notes += run["invocations"][0]["toolExecutionNotifications"]
         for rule in run["tool"]["driver"]["rules"]:
             rules.setdefault(rule["id"], rule)
         results += run["results"]
     order = list(rules)
     driver = {**first["tool"]["driver"], "rules": list(rules.values())}
     joined = [{**result, "ruleIndex": order.index(result["ruleId"])} for result in results]
-    return {**logs[0], "runs": [{**first, "tool": {"driver": driver}, "results": joined}]}
+    invocation = {**first["invocations"][0], "toolExecutionNotifications": notes}
+    return {**logs[0], "runs": [{**first, "tool": {"driver": driver}, "invocations": [invocation], "results": joined}]}

@@ -26,9 +26,17 @@ Lang = Annotated[
     str, typer.Option("--lang", envvar="LFDOCTOR_LANG", help=f"Language of the report: {', '.join(LANGUAGES)}.", metavar="LANG")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict and what to do next.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Every piece of evidence with the lines around it, and the environment.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="All evidence with the surrounding lines, and the environment.")]
 FailOn = Annotated[str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")]
-Pager = Annotated[bool, typer.Option("--pager/--no-pager", help="Page what is longer than the terminal ($LFDOCTOR_PAGER, $PAGER, less).")]
+Pager = Annotated[
+    bool, typer.Option("--pager/--no-pager", help="Use a pager for output longer than the terminal ($LFDOCTOR_PAGER, $PAGER, less).")
+]
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="The training YAML, if it is not in the run's folder.")]
+GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", min=0.1, help="Memory of one GPU in GiB, if the log does not say it.")]
+ChosenStrategy = Annotated[
+    str,
+    typer.Option("--strategy", help="least-change: the smallest change that is predicted to be enough; guide: the guide's order."),
+]
 
 
 def one_of(value: str, allowed: Any, option: str) -> str:

@@ -15,7 +15,7 @@ FORMATS = ("terminal", "json", "html")
 """Allowed values of --format."""
 
 COLUMNS = 6
-"""Most runs shown side by side in a terminal; for more only what separates them is shown."""
+"""Maximum number of runs side by side in a terminal; with more runs only what distinguishes them is shown."""
 
 
 def compare(
@@ -24,7 +24,7 @@ def compare(
     output: Output = None,
     lang: Lang = "en",
 ) -> None:
-    """What differs between runs, which difference explains the failures, and the learning curves on one scale."""
+    """Compare runs: what differs, which difference explains the failures, and the learning curves on one scale."""
     one_of(kind, FORMATS, "--format")
     one_language(lang)
     from doctor.fleet.attribution.compare import compare as compare_all

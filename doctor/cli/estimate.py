@@ -19,21 +19,21 @@ def estimate(
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.", min=1, metavar="GIB")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.", min=1, metavar="N")] = None,
     length: Annotated[
-        int | None, typer.Option("--length", help="Tokens of the longest sample, where it is shorter than cutoff_len.", min=1, metavar="N")
+        int | None, typer.Option("--length", help="Tokens of the longest sample, if shorter than cutoff_len.", min=1, metavar="N")
     ] = None,
     model_config: Annotated[
         Path | None,
-        typer.Option("--model-config", help="The model's config.json, where the model is not a known one.", metavar="FILE"),
+        typer.Option("--model-config", help="The model's config.json, if the model is not a known one.", metavar="FILE"),
     ] = None,
     kind: Annotated[str, typer.Option("--format", "-f", help="terminal or json.", metavar="FORMAT")] = "terminal",
-    fit: Annotated[bool, typer.Option("--fit", help="Also search the longest cutoff_len and the largest batch that fit.")] = False,
+    fit: Annotated[bool, typer.Option("--fit", help="Also search for the longest cutoff_len and the largest batch that fit.")] = False,
 ) -> int:
-    """The peak memory of one GPU, term by term, before the run; with --fit what would fit."""
+    """Predict the peak memory of one GPU, part by part; with --fit also what would fit."""
     from doctor.memory import estimate as predict
     from doctor.memory.estimate import read_config
     from doctor.memory.fit import fit as search
+    from doctor.memory.model_config import from_config
     from doctor.memory.names import read_json
-    from doctor.memory.shapes import from_config
 
     one_of(kind, ("terminal", "json"), "--format")
     facts: dict[str, Any] = {"config.folder": str(config.parent)}
@@ -57,7 +57,7 @@ def _json(estimate: Estimate, found: Fit | None) -> str:
 
 VERDICTS = {
     "fits": "fits",
-    "tight": "tight: the peak is near the card's edge",
+    "tight": "tight: the peak is close to the usable memory",
     "no": "does not fit",
     "unknown": "Add --gpu-memory 24 to see if it fits.",
 }
@@ -84,14 +84,14 @@ def _table(peak: Estimate, found: Fit | None) -> str:
         console.print(VERDICTS["unknown"])
     else:
         console.print(f"{VERDICTS[peak.verdict]}; usable {peak.capacity_gib:.1f} GiB, margin {peak.margin_gib or 0:+.1f} GiB")
-    console.print(f"the card must have free {peak.device_gib:.1f} GiB; nvidia-smi may show up to {peak.may_show_gib:.1f} GiB")
+    console.print(f"{peak.device_gib:.1f} GiB must be free on the GPU; nvidia-smi may show up to {peak.may_show_gib:.1f} GiB")
     console.print(
         f"peak in {peak.peak_phase}, next {peak.runner_up} at {peak.phases.get(peak.runner_up or '', 0):.1f} GiB; interval: {peak.regime}"
     )
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in sorted(peak.terms.items(), key=lambda item: -item[1]):
         table.add_row("  " + name.replace("_", " "), f"{value:8.2f} GiB")
-    console.print("terms (not all alive at once):")
+    console.print("parts (not all present at the same time):")
     console.print(table)
     rest = {name: value for name, value in peak.assumed.items() if value is not None and not name.startswith("length")}
     console.print(Text(f"assumed length: {peak.assumed['length']} tokens ({peak.assumed['length_source']})"))
@@ -110,11 +110,11 @@ def _fit_lines(found: Fit) -> list[str]:
         f"largest per_device_train_batch_size at this length: {found.batch or 'none fits'}",
     ]
     if found.changes is None:
-        return [*lines, "no set of up to three changes known here makes it fit"]
+        return [*lines, "no combination of up to three known changes makes it fit"]
     if not found.changes:
         return [*lines, "it fits as it is"]
     changes = {key: value for step in found.changes for key, value in step.options.items()}
-    kept = "the training stays the same" if all(step.neutral for step in found.changes) else "this changes the training"
+    kept = "same training" if all(step.neutral for step in found.changes) else "changes the training"
     settings = ", ".join(f"{key}: {_yaml(value)}" for key, value in changes.items())
     return [*lines, f"cheapest change that fits ({found.after.allocated_gib:.1f} GiB; {kept}): {settings}"]
 

@@ -1,4 +1,4 @@
-"""lfdoctor explain: a rule as a page: meaning, detection, remedies."""
+"""lfdoctor explain: one rule as a page: meaning, detection, remedies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def explain(
     name: Annotated[str, typer.Argument(metavar="RULE", help="A rule (memory/gpu-oom), its name alone, or a cause.")], lang: Lang = "en"
 ) -> None:
-    """What a rule means, how it is seen, what helps."""
+    """Show what a rule means, how it is detected, and what helps."""
     from doctor.cli.rules import load_rules
     from doctor.reporters.terminal.canvas import to_text
     from doctor.words import catalogue
@@ -34,15 +34,20 @@ def explain(
 
 def find(book: Rulebook, name: str) -> list[Rule]:
     """The rule with this id, else all with this name or cause. Raises DoctorError with similar names."""
+    from doctor.rulebook.exceptions import rows
+    from doctor.words import catalogue
+
     exact = [rule for rule in book.rules if rule.id == name]
     found = exact or [rule for rule in book.rules if name in (rule.id.partition("/")[2], rule.cause)]
+    opening = catalogue.text("report.say.unlisted_bare")
+    found = found or [row.rule(opening) for row in rows() if name in (row.id, row.cause, f"{row.family}/{row.id}")]
     if found:
         return found
     import difflib
 
     names = {rule.id.partition("/")[2]: rule.id for rule in book.rules} | {rule.id: rule.id for rule in book.rules}
     near = dict.fromkeys(names[match] for match in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
-    raise DoctorError(f"no rule {name!r}" + (f"; near it: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
+    raise DoctorError(f"no rule {name!r}" + (f"; similar: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
 
 
 class Explanation:
@@ -99,7 +104,11 @@ class Explanation:
         first = (getattr(module, "__doc__", None) or "").strip().split("\n")[0].replace("`", "")
         params = {name: value for name, value in self.rule.params.items() if name != "contains"}
         out = [first] if first else []
-        for title, content in ((self.rule.detector, params), (self.words("only_where"), self.rule.where)):
+        for title, content in (
+            (self.rule.detector, params),
+            (self.words("only_where"), self.rule.where),
+            (self.words("note_if"), self.rule.note_if),
+        ):
             if content:
                 text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=10_000).rstrip()
                 out.append(f"{title}:\n" + "\n".join(f"  {line}" for line in text.split("\n")))

@@ -1,8 +1,8 @@
 """Option values without pydantic.
 
 From 0.27 on, typer converts every option value with pydantic, whose import takes 110 ms of processor time: a quarter of `lfdoctor analyze`
-on a short log. Plain texts, paths, lists of them and defaults need no conversion; for any other value typer's own is called. The module
-can go when typer has a cheap way for these types.
+on a short log. Plain texts, paths, lists of them and defaults need no conversion; for any other value typer's own is called. Remove
+this module once typer converts these types cheaply.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _PlainParameter:
 
 
 def without_pydantic() -> None:
-    """Install the conversion in this process. Releases of typer that convert in another way stay as they are."""
+    """Install the conversion in this process. Releases of typer that convert in another way are left unchanged."""
     for kind in (typer.core.TyperOption, typer.core.TyperArgument):
         original = getattr(kind, "get_runtime_param", None)
         if original is not None and not isinstance(original, _PlainMethod):
@@ -48,7 +48,7 @@ def without_pydantic() -> None:
 
 
 class _PlainMethod:
-    """A descriptor in the place of `get_runtime_param`."""
+    """A descriptor that replaces `get_runtime_param`."""
 
     def __init__(self, original: Any) -> None:
         self._original = original

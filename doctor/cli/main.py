@@ -10,7 +10,7 @@ from copy import copy
 
 import typer
 
-from doctor.cli import analyze, bundle, check, compare, estimate, explain, rules, run, scan, show, watch
+from doctor.cli import analyze, bundle, check, compare, estimate, explain, fix, rules, run, scan, show, watch
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("analyze", short_help="Find the root cause of a failed run and patch its config.")(analyze.analyze)
+app.command("fix", short_help="Write the patched config of a failed run, and print or start its command.")(fix.fix)
 app.command("check", short_help="Check training configs before the run.")(check.check)
 app.command("estimate", short_help="Predict the peak GPU memory of a config, term by term.")(estimate.estimate)
 app.command("run", short_help="Run a training, warn early, analyze it when it ends.", context_settings={"allow_interspersed_args": False})(
@@ -51,9 +52,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (0 fine, 1 findings, 2 bad usage, 3 nothing to read, 130 interrupted)."""
+    """Run the command line and return the exit code (0 fine, 1 findings, 2 bad usage, 3 nothing to read, 130 interrupted)."""
     without_pydantic()
-    gc.set_threshold(100_000, 20, 50)  # a short life that makes few cycles: the usual 700 costs a tenth of the time
+    gc.set_threshold(100_000, 20, 50)  # a short process creates few cycles: the default of 700 costs 10 % of the time
     try:
         given = sys.argv[1:] if arguments is None else list(arguments)
         code = typer.main.get_command(_only(given[:1])).main(args=given, prog_name="lfdoctor", standalone_mode=False)
@@ -64,17 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"{getattr(error, 'format_message', error.__str__)()} (see lfdoctor --help)", BAD_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
-    except BrokenPipeError:  # the reader (`head`, a pager) has seen enough
+    except BrokenPipeError:  # the reader (`head`, a pager) was closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # whatever it is, a user gets one line
+    except Exception as error:  # users get one line for any error
         if os.environ.get("LFDOCTOR_DEBUG"):
             raise
         return _say(f"unexpected {type(error).__name__}: {error}. Set LFDOCTOR_DEBUG=1 for the traceback; please report it.", BAD_USAGE)
 
 
 def _only(names: Sequence[str]) -> typer.Typer:
-    """The application with only the commands of these names, as building all takes a tenth of the start-up time; all if none matches."""
+    """The application with only the commands of these names (building all takes 10 % of the start-up time); all if none matches."""
     commands = [command for command in app.registered_commands if command.name in names]
     if not commands:
         return app
@@ -84,6 +85,6 @@ def _only(names: Sequence[str]) -> typer.Typer:
 
 
 def _say(message: str, code: int) -> int:
-    """One plain line on stderr."""
+    """Print one plain line on stderr."""
     print(f"lfdoctor: {' '.join(message.split())}", file=sys.stderr)
     return code

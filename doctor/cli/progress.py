@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from doctor.readers.file import Progress as ReadingProgress
 
 DELAY_SECONDS = 1.0
-"""Nothing is drawn before: most runs are read faster, and rich.progress takes 50 ms to import."""
+"""Nothing is drawn earlier: most runs are read faster, and rich.progress takes 50 ms to import."""
 
 
 class _ReadingProgress:
@@ -38,13 +38,13 @@ class _ReadingProgress:
             self._shown.update(self._shown.task_ids[0], description=name, completed=self._read, total=total)
 
     def close(self) -> None:
-        """Removes what was drawn."""
+        """Remove what was drawn."""
         if self._shown is not None:
             self._shown.stop()
 
 
 def progress_bar(*columns: Any) -> Progress:
-    """A bar of rich columns on standard error, not yet started; disabled where that is no terminal."""
+    """A bar of rich columns on standard error, not yet started; disabled if that is not a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -63,7 +63,7 @@ def _progress() -> Progress:
 
 @contextmanager
 def shown_progress() -> Iterator[ReadingProgress | None]:
-    """What to pass to the readers as `progress` while the block runs; None where nothing would be shown."""
+    """The `progress` to pass to the readers while the block runs; None if nothing would be shown."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -34,10 +34,10 @@ def load_rules(folder: Path | None = None) -> tuple[Rulebook, Mapping[str, Any]]
 @app.command("list")
 def list_rules(
     kind: Annotated[str, typer.Option("--format", "-f", help="table or json.", metavar="FORMAT")] = "table",
-    family: Annotated[str, typer.Option("--family", help="Only those of this family (memory, stability, ...).")] = "",
+    family: Annotated[str, typer.Option("--family", help="Only rules of this family (memory, stability, ...).")] = "",
     lang: Lang = "en",
 ) -> None:
-    """All rules: id, severity, cause, title."""
+    """List all rules: id, severity, cause, title."""
     one_language(lang)
     rules = [rule for rule in load_rules()[0].rules if family in ("", rule.family)]
     if one_of(kind, ("table", "json"), "--format") == "json":
@@ -67,7 +67,7 @@ def _table(rules: list[Rule], lang: str) -> str:
 
 @app.command("test")
 def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>/<name>.yaml.")]) -> int:
-    """Runs the examples and the lints of a folder's rules; exit code 1 if one is not kept."""
+    """Run the examples and lints of a folder's rules; exit code 1 if any fails."""
     if not folder.is_dir():
         raise DoctorError(f"{folder}: no such folder")
     from doctor.diagnosis.rule_examples import check_rule
@@ -77,7 +77,7 @@ def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>
 
     wanted = {f"{path.parent.name}/{path.stem}": path for path in rule_files(folder)}
     if not wanted:
-        raise DoctorError(f"{folder}: no rules here; they stand in <family>/<name>.yaml")
+        raise DoctorError(f"{folder}: no rules here; they belong in <family>/<name>.yaml")
     own = folder.resolve() == rules_folder().resolve()
     book, detectors = load_rules(None if own else folder)
     rules = [rule for rule in book.rules if rule.id in wanted]
@@ -87,7 +87,7 @@ def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>
     count = sum(len(group.match) + len(group.no_match) + len(group.fix) for group in examples)
     write_out(
         "".join(f"{problem}\n" for problem in (*failures, *lints))
-        + f"{len(wanted)} rules, {count} examples, {len(failures)} not kept, {len(lints)} lints\n",
+        + f"{len(wanted)} rules, {count} examples, {len(failures)} failed, {len(lints)} lints\n",
         encoding=None,
     )
     return int(bool(failures or lints))
@@ -95,13 +95,13 @@ def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>
 
 @app.command("draft")
 def draft_rule(
-    cluster: Annotated[str, typer.Argument(help="A cluster's id (or a fingerprint), as a scan tells it.")],
+    cluster: Annotated[str, typer.Argument(help="A cluster's id (or a fingerprint) from a scan.")],
     scan: Annotated[Path, typer.Option("--scan", help="The table of the scan.", metavar="FILE")] = Path("runs.parquet"),
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write it below this folder of rules instead of standard output.", metavar="DIR")
+        Path | None, typer.Option("--output", "-o", help="Write it into this folder of rules instead of standard output.", metavar="DIR")
     ] = None,
 ) -> None:
-    """A draft of a rule from a cluster of failures that no rule knows yet."""
+    """Draft a rule from a cluster of failures that no rule knows yet."""
     from doctor.cli.common import write_file
     from doctor.fleet.output import draft, summary
     from doctor.fleet.output.clusters import find
@@ -122,12 +122,12 @@ def draft_rule(
         raise DoctorError(f"{path}: this file exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, made.text)
-    typer.echo(f"lfdoctor: {path}; say what it means, then: lfdoctor rules test {output}", err=True)
+    typer.echo(f"lfdoctor: {path}; complete it, then run: lfdoctor rules test {output}", err=True)
 
 
 @app.command("schema")
 def schema() -> None:
-    """The JSON Schema of a rule file, for editors."""
+    """Print the JSON Schema of a rule file, for editors."""
     from doctor.detectors.registry import DETECTORS
     from doctor.rulebook.model import Rule
     from doctor.support.json_schema import schema_of

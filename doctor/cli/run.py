@@ -1,9 +1,10 @@
-"""lfdoctor run: a watched training, with no change to any code or config."""
+"""lfdoctor run: run a training under observation, without changes to its code or config."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,26 +20,24 @@ from doctor.reporters import registry
 if TYPE_CHECKING:
     from doctor.live.supervisor.journal_tail import Listeners
     from doctor.live.supervisor.launch import Launch
-    from doctor.live.supervisor.watched_run import Outcome
+    from doctor.report.model import Report
 
 
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The training, as you would start it yourself.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The training command, as you would start it yourself.")],
     folder: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where console, journal and report go; default: a new folder.", metavar="DIR")
+        Path | None, typer.Option("--output", "-o", help="Folder for console, journal and report; default: a new folder.", metavar="DIR")
     ] = None,
     stop_on_divergence: Annotated[
-        bool, typer.Option("--stop-on-divergence", help="End the training, as an early stop would, once it has certainly diverged.")
+        bool, typer.Option("--stop-on-divergence", help="Stop the training, like early stopping, once it has certainly diverged.")
     ] = False,
     heal: Annotated[
-        int, typer.Option("--heal", min=0, help="After a failure patch the config and start again, at most N times.", metavar="N")
+        int, typer.Option("--heal", min=0, help="After a failure, patch the config and restart, at most N times.", metavar="N")
     ] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Start nothing: show what --heal would do about the failure that is there.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Start nothing; show what --heal would do about an existing failure.")] = False,
     notify: Annotated[
         list[str] | None,
-        typer.Option("--notify", envvar="LFDOCTOR_NOTIFY", help="Send warnings and the end to this apprise URL too.", metavar="URL"),
+        typer.Option("--notify", envvar="LFDOCTOR_NOTIFY", help="Also send warnings and the result to this apprise URL.", metavar="URL"),
     ] = None,
     metrics: Annotated[
         int | None, typer.Option("--metrics", min=0, max=65535, help="Serve Prometheus metrics on this local port.", metavar="PORT")
@@ -48,21 +47,22 @@ def run(
         typer.Option(
             "--silence",
             min=0,
-            help="After this long without output or step ask every rank for its stacks; with --heal, end the run after six times as "
+            help="After this long without output or a step, dump the stacks of all ranks; with --heal, stop the run after six times as "
             "long (at least 30 minutes). 0: never.",
             metavar="SECONDS",
         ),
     ] = 300.0,
     memory_snapshot: Annotated[
         bool,
-        typer.Option("--memory-snapshot", help="Record who holds GPU memory, for the report of an out-of-memory (slightly slower)."),
+        typer.Option("--memory-snapshot", help="Record what holds GPU memory, for the report of an out-of-memory error (slightly slower)."),
     ] = False,
     lang: Lang = "en",
 ) -> int:
-    """Runs a training, warns while there is time, keeps the evidence, and reports at the end what happened; exits as the training did."""
+    """Run a training, warn early, keep the evidence, and report at the end what happened. Exits with the training's exit code."""
     one_language(lang)
     if not sys.platform.startswith(("linux", "darwin")):
-        raise DoctorError("lfdoctor run needs Linux or macOS; use the callback (from doctor import DoctorCallback) here")
+        raise DoctorError("lfdoctor run needs Linux or macOS; on this system use the callback (from doctor import DoctorCallback)")
+    os.environ["LFDOCTOR_LANG"] = lang  # for the alerts: the watching thread and the training's own process read it
     from doctor.diagnosis.pipeline import analyze
     from doctor.live.supervisor.supervise import exit_code
     from doctor.live.supervisor.watched_run import run as watch
@@ -94,7 +94,7 @@ def run(
                 dump_after=silence,
                 env=env,
             )
-    _print_report(outcome, target)
+    _print_report(outcome.code, _with_patch(outcome.report, target), target)
     return exit_code(outcome.code)
 
 
@@ -138,7 +138,7 @@ def _listeners(urls: list[str], port: int | None, folder: Path) -> Iterator[List
 
 
 def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
-    """Files of an earlier start: its run folder, else what the training left, else the config alone."""
+    """Files of an earlier run: its run folder, else what the training wrote, else the config alone."""
     from doctor.config import yaml_edit
     from doctor.live.supervisor.watched_run import captured
 
@@ -152,13 +152,29 @@ def _evidence(folder: Path | None, launch: Launch) -> list[Path]:
     return [left] if left.is_file() else [launch.config] if launch.config else []
 
 
-def _print_report(outcome: Outcome, folder: Path) -> None:
+def _with_patch(report: Report | None, folder: Path) -> Report | None:
+    """The report, and its patch written into the run's folder: the report's command then names that file."""
+    if report is None or report.patch is None or report.patch.yaml is None:
+        return report
+    from doctor.cli.analyze import write_patch
+    from doctor.live.supervisor.watched_run import save_or_complain
+
+    names = itertools.chain(["patched.yaml"], (f"patched-{number}.yaml" for number in itertools.count(2)))
+    try:
+        report = write_patch(report, next(path for name in names if not (path := folder / name).exists()))
+    except DoctorError as error:  # the disk that ended the run may be full still
+        print(f"lfdoctor: {error}", file=sys.stderr)
+        return report
+    save_or_complain(report, folder / "report.json")
+    return report
+
+
+def _print_report(code: int, report: Report | None, folder: Path) -> None:
     """The report, on standard error: standard output belongs to the training."""
-    report = outcome.report
     if report is None:
         return
-    if outcome.code == 0 and not report.findings:
-        print(f"lfdoctor: the run ended well and looks healthy ({folder}/report.json)", file=sys.stderr)
+    if code == 0 and not report.findings:
+        print(f"lfdoctor: the run completed, no problem found ({folder}/report.json)", file=sys.stderr)
         return
     from doctor.reporters.base import Screen
 

@@ -1,4 +1,4 @@
-"""lfdoctor scan: many runs at once."""
+"""lfdoctor scan: analyze many runs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def scan(
     ] = Path("runs.parquet"),
     engine: Annotated[str, typer.Option("--engine", help="local, dask or ray.")] = "local",
     address: Annotated[str, typer.Option("--address", help="A running cluster (tcp://...).", metavar="URL")] = "",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Runs analyzed at a time; 0: one per processor.")] = 0,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which one run is cut off.")] = 120.0,
-    memory: Annotated[float, typer.Option("--memory", min=0.2, help="GiB of memory at which one run is cut off.")] = 2.0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Runs analyzed at the same time; 0: one per processor.")] = 0,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Time limit of one run in seconds.")] = 120.0,
+    memory: Annotated[float, typer.Option("--memory", min=0.2, help="Memory limit of one run in GiB.")] = 2.0,
     reports: Annotated[
         str, typer.Option("--reports", help=f"Format of each run's report: none, {', '.join(registry.NAMES)}.", metavar="FORMAT")
     ] = "markdown",
@@ -38,7 +38,7 @@ def scan(
     lang: Lang = "en",
     fail_on: Annotated[str, typer.Option("--fail-on", help="Exit with 1 if a run failed (error), or never.")] = "error",
 ) -> int:
-    """Which of many runs failed and why, what fails again and again, and what separates failed runs from good ones."""
+    """Analyze many runs: which failed and why, which failures repeat, and what distinguishes failed runs from good ones."""
     from doctor.fleet.scan import engines, records
     from doctor.fleet.scan.coordinator import Options
     from doctor.fleet.scan.coordinator import scan as scan_all
@@ -110,7 +110,7 @@ def row(record: RunRecord, lang: str) -> str:
 
 
 def _summary_text(summary: Summary, lang: str) -> str:
-    """The summary for a terminal: states, causes, clusters, what separates failed runs."""
+    """The summary for a terminal: states, causes, clusters, what distinguishes failed runs."""
     from rich.console import Group, RenderableType
     from rich.table import Table
     from rich.text import Text

@@ -19,9 +19,9 @@ def show(
     quiet: Quiet = False,
     verbose: Verbose = False,
     pager: Pager = True,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such reports and end.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such reports and exit.")] = False,
 ) -> None:
-    """A saved JSON report in any format and in any language that it carries."""
+    """Show a saved JSON report in any format and in any language that it contains."""
     import msgspec
 
     from doctor.report.model import FORMAT
@@ -42,7 +42,7 @@ def show(
     except OSError as error:
         raise DoctorError(f"{report}: {error.strerror or error}", NOTHING_TO_READ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DoctorError(f"{report}: no lfdoctor report: {error}") from error
+        raise DoctorError(f"{report}: not an lfdoctor report: {error}") from error
     if saved.format > FORMAT:
         raise DoctorError(f"{report}: format {saved.format} is newer than this lfdoctor, which reads {FORMAT}")
     emit(translated(saved, lang) if lang else saved, kind, output, quiet=quiet, verbose=verbose, pager=pager)

@@ -13,12 +13,12 @@ from doctor.errors import NOTHING_TO_READ, DoctorError
 
 
 def watch(
-    path: Annotated[Path, typer.Argument(help="A run folder, a folder of lfdoctor run, or a log file.")] = Path(),
+    path: Annotated[Path, typer.Argument(help="A run folder, an output folder of lfdoctor run, or a log file.")] = Path(),
     once: Annotated[bool, typer.Option("--once", help="Print the current state and exit: 1 if an error was found, else 0.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two updates.", metavar="SECONDS")] = 2.0,
+    interval: Annotated[float, typer.Option("--interval", min=0.2, help="Time between two updates.", metavar="SECONDS")] = 2.0,
     lang: Lang = "en",
 ) -> int:
-    """A live view of a running or finished run: curves, step time, memory, time left, findings. Reads files only, on any machine."""
+    """Follow a running or finished run: curves, step time, memory, time left, findings. Only reads files, so it works on any machine."""
     one_language(lang)
     from rich.console import Console
 

@@ -15,12 +15,10 @@ MAX_BYTES = 1 << 20
 
 def read_text(path: Path) -> str:
     """The file's text with its byte order mark and line ends. Raises DoctorError (2) for anything but a UTF-8 text file with content."""
+    size = regular_size(path)
+    if size > MAX_BYTES:
+        raise DoctorError(f"{path}: {size >> 20} MiB are too much for a training configuration (at most 1 MiB)")
     try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            raise DoctorError(f"{path}: is {_kind(state.st_mode)}, not a file")
-        if state.st_size > MAX_BYTES:
-            raise DoctorError(f"{path}: {state.st_size >> 20} MiB are too much for a training configuration (at most 1 MiB)")
         data = path.read_bytes()
     except OSError as error:
         raise DoctorError(f"{path}: cannot read this configuration: {error.strerror or error}") from error
@@ -31,6 +29,17 @@ def read_text(path: Path) -> str:
     if not text.strip("\ufeff \t\r\n\0"):
         raise DoctorError(f"{path}: is empty")
     return text
+
+
+def regular_size(path: Path) -> int:
+    """The size in bytes of a file that can be opened without waiting. Raises DoctorError (2) for pipes, devices and folders."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DoctorError(f"{path}: cannot read this configuration: {error.strerror or error}") from error
+    if not stat.S_ISREG(state.st_mode):
+        raise DoctorError(f"{path}: is {_kind(state.st_mode)}, not a file")
+    return state.st_size
 
 
 def read_values(path: Path) -> dict[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from doctor.config import yaml_edit
+from doctor.config.corrections import correction, from_text
 from doctor.config.option_names import Synonym, lacks, synonyms
 from doctor.config.options import Option, suggestion, table
 from doctor.config.recognise import shape_of, written_for_llamafactory
-from doctor.config.values import as_number
 from doctor.config.versions import NEWEST
 from doctor.config.yaml_edit import Edit
 
@@ -71,7 +71,7 @@ def _proposals(values: Mapping[str, Any]) -> Iterator[Fix | str]:
         elif lacks(key, {}, values):
             yield unknown(key)
         else:
-            for corrected in _corrected(key, value, synonym, taken):
+            for corrected in _corrected(key, value, taken):
                 taken.add(corrected.new_key)
                 yield corrected
 
@@ -94,34 +94,12 @@ def _renamed(key: str, value: Any, synonym: Synonym, own: bool, taken: set[str])
         yield from (Fix(other, other, given) for other, given in synonym.also.items() if other not in taken)
 
 
-def _corrected(key: str, value: Any, synonym: Synonym | None, taken: set[str]) -> Iterator[Fix]:
-    """The right spelling of a value: numbers in quotes, None as text, capitals, and values that are written otherwise elsewhere."""
-    option = table().get(key)
-    if option is None:
-        return
-    if synonym is not None and isinstance(value, Hashable) and value in synonym.values:
-        try:
-            yield Fix(key, key, synonym.translate(value))
-            yield from (Fix(other, other, given) for other, given in synonym.also.items() if other not in taken)
-            return
-        except KeyError:  # equal, but of another type: 0 is not false
-            pass
-    if isinstance(value, str) and value not in (option.choices or ()):
-        new = _from_text(value, option)
-        if new is not value:
-            yield Fix(key, key, new)
-
-
-def _from_text(value: str, option: Option) -> Any:
-    words = option.type.split("|")
-    if "str" not in words and {"int", "float"} & set(words):
-        number = as_number(value)
-        if number is not None and ("float" in words or isinstance(number, int)):
-            return number if "int" in words else float(number)
-    if value in ("None", "NULL") and "null" in words:
-        return None
-    alike = [choice for choice in option.choices or () if isinstance(choice, str) and choice.lower() == value.lower()]
-    return alike[0] if len(alike) == 1 else value
+def _corrected(key: str, value: Any, taken: set[str]) -> Iterator[Fix]:
+    """The right spelling of a value, and what goes with it."""
+    meant = correction(key, value)
+    if meant is not None:
+        yield Fix(key, key, meant.value)
+        yield from (Fix(other, other, given) for other, given in meant.also.items() if other not in taken)
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -132,7 +110,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 def _typed(value: Any, option: Option) -> Any:
     """`value` as the option takes it. Raises ValueError where it does not."""
     if isinstance(value, str):
-        value = _from_text(value, option)
+        value = from_text(value, option)
     words = option.type.split("|")
     if not any(isinstance(value, _KINDS[word]) for word in words) or (isinstance(value, bool) and not {"bool", "any"} & set(words)):
         raise ValueError(value)

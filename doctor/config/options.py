@@ -10,10 +10,10 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.config import deepspeed, versions
-from doctor.config.values import as_float
+from doctor.config.values import OLDER_NAMES, as_float
 from doctor.config.versions import Version, versions_of
 from doctor.core.run import Run
-from doctor.rulebook.conditions import Condition, Scope, holds
+from doctor.rulebook.conditions import Scope
 from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
 
@@ -73,6 +73,9 @@ def effective(config: Mapping[str, Any], facts: Mapping[str, Any] | None = None)
     facts = facts or {}
     installed = versions_of(facts)
     values = {**_defaults(installed["llamafactory"], installed["transformers"]), **options_from_facts(facts), **config}
+    values.update(
+        {name: config[older] for name, older in OLDER_NAMES.items() if config.get(name) is None and config.get(older) is not None}
+    )
     if values.get("lora_alpha") is None and isinstance(values.get("lora_rank"), int):
         values["lora_alpha"] = values["lora_rank"] * 2  # hparams/finetuning_args.py __post_init__
     if values.get("packing") is None:
@@ -179,8 +182,3 @@ def scope_of(run: Run, facts: Mapping[str, Any]) -> Scope:
         "attempts": len(run.attempts),
     }
     return {"config": effective(run.config, known), "fact": known, "run": shape}
-
-
-def holds_for(condition: Condition, run: Run) -> bool:
-    """Whether `condition` holds for what is known of `run`."""
-    return holds(condition, scope_of(run, {}))

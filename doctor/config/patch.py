@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from doctor.config.deepspeed import deepspeed_settings
-from doctor.config.values import LARGEST, as_float
+from doctor.config.options import table
+from doctor.config.values import LARGEST, OLDER_NAMES, as_float, as_number
 from doctor.rulebook.conditions import MISSING, Scope, holds, look_up
 from doctor.rulebook.model import Op, Remedy, Scale
 
@@ -48,15 +50,18 @@ def changes_of(remedy: Remedy, config: Mapping[str, Any], scope: Scope) -> tuple
     Conditions and placeholders are evaluated before the remedy. Raises Unknown for a value that is not known.
     """
     changed: dict[tuple[Target, str], Change] = {}
+    given = dict(config)  # with what has changed of inline DeepSpeed settings: they are one key, whose parts change one by one
     for op in remedy.patch:
         if holds(op.only_if, scope):
-            for change in _changes(op, config, scope):
+            for change in _changes(op, given, scope):
                 if change.target == "config" or look_up(f"fact.{change.target}.{change.key}", scope) != change.new:
                     changed[change.target, change.key] = change
+                if change.target == "config" and change.key == "deepspeed":
+                    given["deepspeed"] = change.new
     after = {**scope["config"], **apply({}, changed.values())}
-    for change in _kept(remedy, config, scope["config"], after):
+    for change in _kept(remedy, given, scope["config"], after):
         changed[change.target, change.key] = change
-    return tuple(changed.values())
+    return tuple(replace(change, old=config.get(change.key)) if change.target == "config" else change for change in changed.values())
 
 
 def apply(config: Mapping[str, Any], changes: Iterable[Change]) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def joined(config: Mapping[str, Any], changes: Iterable[Change]) -> tuple[Change
         if change.target != "config":
             out.append(change)
         elif change.key in config if change.op == "unset" else not _same(config.get(change.key, MISSING), change.new):
-            out.append(msgspec.structs.replace(change, old=config.get(change.key)))
+            out.append(replace(change, old=config.get(change.key)))
     return tuple(out)
 
 
@@ -111,7 +116,8 @@ def _known(path: str, scope: Scope) -> Any:
 def _changes(op: Op, config: Mapping[str, Any], scope: Scope) -> Iterator[Change]:
     values = scope["config"]
     for key, wanted in (op.set or {}).items():
-        yield from _set(op.target, fill(key, scope), fill(wanted, scope), config, values)
+        name = fill(key, scope)
+        yield from _set(op.target, name, _typed(name, fill(wanted, scope)), config, values)
     for name in op.unset or ():
         key = fill(name, scope)
         if op.target == "config" and key in config:
@@ -120,6 +126,15 @@ def _changes(op: Op, config: Mapping[str, Any], scope: Scope) -> Iterator[Change
         new = _scaled(values.get(key), float(fill(scale.by, scope)), scale)
         if new is not None:
             yield Change("config", "set", key, config.get(key), new)
+
+
+def _typed(key: str, value: Any) -> Any:
+    """A number for an option that is one: what a log line says is text, which LLaMA-Factory would take as it stands in the YAML."""
+    option = table().get(key)
+    if isinstance(value, str) and option is not None and {"int", "float"} & set(option.type.split("|")) and "str" not in option.type:
+        number = as_number(value)
+        return value if number is None else number
+    return value
 
 
 def _set(target: Target, key: str, new: Any, config: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Change]:
@@ -131,7 +146,7 @@ def _set(target: Target, key: str, new: Any, config: Mapping[str, Any], values: 
             yield Change("config", "set", "deepspeed", config.get("deepspeed"), _with(settings, key.split("."), new))
     elif target != "config":
         yield Change(target, "set", key, None, new)
-    elif not _same(values.get(key), new):
+    elif not _same(values.get(key), new) or (key not in config and OLDER_NAMES.get(key) in config):
         yield Change("config", "set", key, config.get(key), copy.deepcopy(new))
 
 

@@ -1,4 +1,4 @@
-"""Whether a mapping is a configuration of LLaMA-Factory. The only predicate: `check --fix` and the readers ask it."""
+"""Whether a mapping is a configuration of LLaMA-Factory. The only predicate: `check`, `check --fix` and the readers ask it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from doctor.config.option_names import known_somewhere, newer_names
+from doctor.config.options import table
 
 Shape = Literal["v0", "v1", "web ui"]
 """v0: `llamafactory-cli train`; v1: the trainer of USE_V1=1; web ui: llamaboard_config.yaml."""
@@ -57,13 +58,25 @@ V1_ONLY = _words("train_dataset peft_config kernel_config quant_config dist_conf
 
 
 def shape_of(values: Mapping[str, Any]) -> Shape | None:
-    """Which kind of LLaMA-Factory config this is; None for any other mapping, however many keys it shares with one."""
+    """Which kind of LLaMA-Factory config this is; None for any other mapping, however many keys it shares with one.
+
+    A mapping that holds nothing but options is one, however small it is; generation settings alone are transformers' own file.
+    """
+    if all(key in table() and _plausible(key, value) for key, value in values.items()):
+        return "v0" if any(table()[key].group != "generating" for key in values) else None
     stage = values.get("stage")
     names = set(values) - ({"stage"} if isinstance(stage, str) and stage not in STAGES else set())
     shape = shape_by_names(values.keys())
     if shape != "v0":
         return shape
     return "v0" if _telling(names) else None
+
+
+def _plausible(key: str, value: Any) -> bool:
+    """Whether the value can be LLaMA-Factory's: many programs have a key `stage`, `template` or `dataset`."""
+    if key == "stage":
+        return isinstance(value, str) and value in STAGES
+    return not isinstance(value, Mapping) or bool({"dict", "any"} & set(table()[key].type.split("|")))
 
 
 def shape_by_names(names: Collection[str]) -> Shape | None:

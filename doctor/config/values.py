@@ -9,8 +9,26 @@ from typing import Any
 MAX_DIGITS = 400
 """Longer texts are no numbers of a config; Python refuses to read integers of more than 4,300 digits."""
 
+OLDER_NAMES = {"eval_strategy": "evaluation_strategy"}
+"""Option -> its name in older releases (transformers up to 4.45), which means the same to a run that took it."""
+
 LARGEST = 10**12
 """Larger sizes are cut off here, so that products of a few of them stay within a float."""
+
+
+_MAX_BITS = int(MAX_DIGITS * math.log2(10))
+
+
+def bounded(value: Any) -> Any:
+    """`value` with every integer of more than MAX_DIGITS digits as an infinity, in lists and mappings too: Python neither prints it nor
+    converts it to a float."""
+    if isinstance(value, dict):
+        return {bounded(key): bounded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [bounded(part) for part in value]
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return math.copysign(math.inf, value > 0 or -1)
+    return value
 
 
 def is_true(value: Any) -> bool:

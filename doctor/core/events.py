@@ -16,6 +16,12 @@ Origin = Literal["yaml", "command", "training_args", "model_card", "events", "ad
 """Where a configuration was found: the user's own file or command line, or what a run left behind."""
 
 
+MAX_STEP = 1 << 52
+"""Larger steps are no steps, and not exact as floats."""
+MAX_INTEGER = 1 << 63
+"""Larger integers are no figures of a run, and no JSON reader takes them."""
+
+
 class Where(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in a file: a 1-based line, or a training step."""
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import msgspec
+
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import SortedWindow, median
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_ABS_MEDIAN = 0.6745
@@ -33,13 +35,14 @@ class Divergence(DetectorBase):
     - `z` standard errors of the level; sigma comes from the differences of the last `noise` records, so trends do not count,
     - `lift` times the 90th percentile of earlier rises between levels (slow swings of the data).
 
-    Runs of fewer than 12 records are judged at the end: the last third must be above `short_ratio` times the first records.
+    Runs of fewer than 12 records are judged at the end: the last third must be above `short_ratio` times the first records. So is a run
+    that rose within its first 12 records and never came back to the first one (fact `from_start`).
     The episode ends when the level falls back by half of the required rise.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
-    facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "ratio", "learning_rate", "lr_peak", "after_warmup")
+    facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "ratio", "learning_rate", "lr_peak", "after_warmup", "from_start")
 
     def __init__(
         self,
@@ -72,14 +75,14 @@ class Divergence(DetectorBase):
         self.short: list[tuple[Step, float]] = []
         self.since: Step | None = None
         self.below = 0
-        self.open = False
+        self.open = self.matched = False
         self.now: Step | None = None
         self.peak = (0.0, 0)
         self.first_rate: float | None = None
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None or loss == 0.0 or not math.isfinite(loss):
+        if loss is None or loss == 0.0 or not math.isfinite(loss) or has_policy_loss(event):
             return QUIET
         ended: list[Match] = []
         if event.attempt != self.attempt:
@@ -95,6 +98,8 @@ class Divergence(DetectorBase):
             yield self._match(self.now, median(self.level), self.best, self.since or self.now)
         elif self.count < 12:
             yield from self._judge_short()
+        elif not self.matched:
+            yield from self._judge_start()
 
     def _take(self, event: Step, level: float) -> list[Match]:
         self.count += 1
@@ -144,15 +149,18 @@ class Divergence(DetectorBase):
         rise = now - best
         if rise <= self.rise or rise <= self._noise():
             return []
-        self.open = True
+        self.open = self.matched = True
         return [self._match(event, now, best, self.since)]
 
     def _noise(self) -> float:
         """The rise of the level that noise explains."""
-        moves = self.moves
-        sigma = max(self.floor, moves.median / NORMAL_ABS_MEDIAN / math.sqrt(2), moves.quantile(0.9) / NORMAL_ABS_Q90 / math.sqrt(2))
         swings = self.lifts.quantile(0.9) if len(self.lifts) else 0.0
-        return max(self.z * sigma * MEDIAN_ERROR / math.sqrt(self.hold), self.lift * swings)
+        return max(self.z * self._sigma() * MEDIAN_ERROR / math.sqrt(self.hold), self.lift * swings)
+
+    def _sigma(self) -> float:
+        """Standard deviation of one record, from the differences between neighbours."""
+        moves = self.moves
+        return max(self.floor, moves.median / NORMAL_ABS_MEDIAN / math.sqrt(2), moves.quantile(0.9) / NORMAL_ABS_Q90 / math.sqrt(2))
 
     def _judge_short(self) -> Iterator[Match]:
         """Judge a run of 5 to 11 records: the last third against the lowest of the first third."""
@@ -166,6 +174,20 @@ class Divergence(DetectorBase):
             return
         since = next(event for event, level in self.short if level > best + self.short_rise / 2)
         yield self._match(self.short[-1][0], median(tail), best, since)
+
+    def _judge_start(self) -> Iterator[Match]:
+        """Judge a whole run against its first record: one that rose within its first records never had a best level to rise from.
+
+        The rise must be more than noise makes of a single record, and neither the lowest level nor the last may lie below the first record.
+        """
+        if self.best is None or self.now is None:
+            return
+        start, level = self.short[0][1], median(self.level)
+        rise = max(self.rise, self.z * self._sigma())
+        since = next((event for event, early in self.short if early > start + rise), None)
+        if since is not None and min(self.best, level) > start:
+            match = self._match(self.now, level, start, since)
+            yield msgspec.structs.replace(match, facts={**match.facts, "from_start": True})
 
     def _after_warmup(self, since: Step, rate: float) -> bool:
         """Whether the rise began near the peak learning rate, during warm-up or within its length afterwards."""

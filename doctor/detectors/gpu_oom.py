@@ -10,7 +10,7 @@ from doctor.config.options import effective
 from doctor.core.events import Crash, Event, LogLine
 from doctor.core.run import Run
 from doctor.detectors.base import DetectorBase
-from doctor.detectors.oom_message import COMPLETE, CONTINUED, GIB, SHARES, head_of, message_facts
+from doctor.detectors.oom_message import CONTINUATION_WORDS, FINAL_WORDS, GIB, SHARES, find_head, message_facts
 from doctor.detectors.oom_place import place_of
 from doctor.rulebook.findings import Evidence, Match
 
@@ -75,7 +75,7 @@ class GpuOom(DetectorBase):
         "Failed to CUDA calloc",
         "error code is 207001",
         "No executable batch size",
-        *CONTINUED,
+        *CONTINUATION_WORDS,
     )
 
     def __init__(self) -> None:
@@ -89,17 +89,17 @@ class GpuOom(DetectorBase):
             if event.attempt in self._known and place_of(event.frames) is not None:
                 yield self._match(event, run, {}, f"{event.frames[-1].file}:{event.frames[-1].function}: {event.frames[-1].code}")
             return
-        text, head, left = event.text[:8000], head_of(event.text), 6
+        text, head, left = event.text[:8000], find_head(event.text), 6
         if head is None:
             if not isinstance(event, LogLine) or event.rank not in self._open:
                 return
             joined, left = self._open.pop(event.rank)
             text = f"{joined} {text.strip(' │|')}"
-            head = head_of(text)
+            head = find_head(text)
             if head is None:
                 return
         text = re.sub(r"[ \t\n]+", " ", text)
-        if isinstance(event, LogLine) and left and not any(mark in text for mark in COMPLETE):
+        if isinstance(event, LogLine) and left and not any(mark in text for mark in FINAL_WORDS):
             self._open[event.rank] = (text, left - 1)
         yield self._match(event, run, message_facts(text, head), event.text[:2000])
 

@@ -38,8 +38,36 @@ class Share(msgspec.Struct, frozen=True):
         return whole >= self.least_whole and part >= self.at_least * whole
 
 
+def without_backticks(pattern: str) -> str:
+    """The expression with every backtick outside a set optional or another quote: Markdown takes them away when a log is pasted."""
+    out, in_set, escaped = [], False, False
+    for char in pattern:
+        out.append("[`']?" if char == "`" and not in_set else char)
+        in_set = in_set if escaped else char == "[" or (in_set and char != "]")
+        escaped = char == "\\" and not escaped
+    return "".join(out)
+
+
+_LONG = 12
+"""Characters of a part of a literal that is telling enough to stand for the whole."""
+
+
+def _forms(literal: str) -> tuple[str, ...]:
+    """What stands in every pasted form of a literal: its longest part between backticks, else each of its forms."""
+    if "`" not in literal:
+        return (literal,)
+    parts = literal.split("`")
+    longest = max(parts, key=len)
+    if len(longest) >= _LONG:
+        return (longest,)
+    forms = [parts[0]]
+    for part in parts[1:]:
+        forms = [f"{form}{mark}{part}" for form in forms for mark in ("`", "'", "")]
+    return tuple(forms)
+
+
 class LogPattern(DetectorBase):
-    """Parameters:
+    """Parameters (a backtick in an expression or literal also stands for another quote, or for none):
 
     - `any_of`: regular expressions, searched in the line or in `Exception: message` (may span lines). Named groups become facts.
     - `contains`: literals; every text that can match contains at least one. Used as a fast prefilter.
@@ -69,9 +97,10 @@ class LogPattern(DetectorBase):
     ) -> None:
         if isinstance(any_of, str) or isinstance(contains, str):
             raise ValueError("any_of and contains are lists")
-        self.literals = tuple(contains)
-        self.sources = (tuple(any_of), tuple(none_of), exception, tuple(frames))
-        self.expressions = () if exception is not None or frames else tuple(any_of)
+        self.literals = tuple(dict.fromkeys(form for literal in contains for form in _forms(literal)))
+        loose = tuple(map(without_backticks, any_of))
+        self.sources = (loose, tuple(none_of), exception, tuple(frames))
+        self.expressions = () if exception is not None or frames else loose
         self.tracebacks_only = exception is not None or bool(frames)
         self.phases = frozenset(phase)
         named = {name for pattern in any_of for name in re.findall(r"\(\?P<(\w+)>", pattern)}

@@ -23,12 +23,16 @@ class LossLevel(DetectorBase):
     first one (a run that diverges at once is above any level). The last `records` losses, divided alike, must still be at least `least`:
     a model whose first losses are high and fall to usual ones (mT5 starts above 20) logs means. Only for pt and sft (cross-entropy).
 
-    Facts: `value` (the median), `uniform` (ln of the vocabulary), `accumulation`, `mean` (value / accumulation), `records`.
+    Where the accumulation is not known, the model must be a causal LM (`model.task`), and the losses must fall and stay above the level
+    to the last one: a run that breaks down does not fall.
+
+    Facts: `value` (the median), `uniform` (ln of the vocabulary), `accumulation`, `mean` (value / accumulation), `records`, `last` (the
+    median of the last losses).
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
-    facts: tuple[str, ...] = ("metric", "step", "value", "uniform", "accumulation", "mean", "records")
+    facts: tuple[str, ...] = ("metric", "step", "value", "uniform", "accumulation", "mean", "records", "last")
 
     def __init__(self, *, records: int, largest_vocabulary: int, least: float, most: float, rise: float) -> None:
         self.records, self.largest, self.least, self.most, self.rise = records, largest_vocabulary, least, most, rise
@@ -44,25 +48,31 @@ class LossLevel(DetectorBase):
         return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
-        if len(self.first) < self.records:
-            return
-        config = effective(run.config, run.facts)
-        accumulation = run.facts.get("batch.accumulation") or run.config.get("gradient_accumulation_steps")
-        level, uniform = median(event.metrics["loss"] for event in self.first), math.log(self._vocabulary(run))
-        if config.get("stage") not in ("pt", "sft") or not isinstance(accumulation, int) or accumulation < 2:
+        if len(self.first) < self.records or effective(run.config, run.facts).get("stage") not in ("pt", "sft"):
             return
         losses = [event.metrics["loss"] for event in self.first]
-        if level <= uniform or not self.least <= level / accumulation <= self.most or max(losses) > self.rise * losses[0]:
+        level, last, uniform = median(losses), median(self.last), math.log(self._vocabulary(run))
+        if level <= uniform or max(losses) > self.rise * losses[0]:
             return
-        if median(self.last) / accumulation < self.least:
+        given = run.facts.get("batch.accumulation") or run.config.get("gradient_accumulation_steps")
+        accumulation = given if isinstance(given, int) else None
+        if not (self._stays_above(run, last, uniform) if accumulation is None else self._is_sum(level, last, accumulation)):
             return
         facts: dict[str, Any] = {
-            "metric": "loss", "step": self.first[0].step, "value": level, "uniform": uniform, "accumulation": accumulation,
-            "mean": level / accumulation, "records": len(self.first),
+            "metric": "loss", "step": self.first[0].step, "value": level, "uniform": uniform, "records": len(self.first), "last": last,
         }  # fmt: skip
+        if accumulation is not None:
+            facts |= {"accumulation": accumulation, "mean": level / accumulation}
         text = f"loss {level:.4g} in the first {len(self.first)} logs; guessing among all tokens gives {uniform:.4g}"
         steps = (self.first[0].step, self.first[-1].step)
         yield Match(evidence=(Evidence(self.first[0].where, text),), facts=facts, steps=steps)
+
+    def _is_sum(self, level: float, last: float, accumulation: int) -> bool:
+        return accumulation >= 2 and self.least <= level / accumulation <= self.most and last / accumulation >= self.least
+
+    def _stays_above(self, run: Run, last: float, uniform: float) -> bool:
+        losses = [event.metrics["loss"] for event in self.first]
+        return run.facts.get("model.task") == "CAUSAL_LM" and min(self.last) > uniform and last <= losses[0] and losses[-1] < losses[0]
 
     def _vocabulary(self, run: Run) -> int:
         shape = run.facts.get("model.config")

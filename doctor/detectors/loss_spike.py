@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import SortedWindow, median
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
 NORMAL_Q90 = 1.2816
@@ -23,8 +23,30 @@ NORMAL_ABS_MEDIAN = 0.6745
 NORMAL_ABS_Q90 = 1.6449
 """90th percentile of |x| for a standard normal x."""
 
+CALM_RECORDS = 2
+"""Records in a row near the baseline after which a spike has passed: one may be luck."""
+
+NEAR_BASELINE = math.log(1.1)
+"""Distance from the baseline at which the loss is back: PaLM (arXiv 2204.02311, 5.1) calls a spike over when the old level is reached."""
+
 MAX_BASELINE_SIGMAS = 3.0
 """Records are clipped to this many sigmas above the baseline before they enter it."""
+
+
+class OpenSpike:
+    """A spike whose loss has not come back yet; `facts` are its match's, `limit` the level under which the loss is back."""
+
+    def __init__(self, facts: dict[str, Any], limit: float) -> None:
+        self.facts, self.limit = facts, limit
+        self.calm = 0
+
+    def is_over(self, event: Step, level: float) -> bool:
+        """Count a later record; when the loss has come back, the match's facts say so and where."""
+        self.calm = self.calm + 1 if level <= self.limit else 0
+        if self.calm < CALM_RECORDS:
+            return False
+        self.facts.update(recovered=True, back_at=event.step)
+        return True
 
 
 class LossSpike(DetectorBase):
@@ -40,11 +62,16 @@ class LossSpike(DetectorBase):
     - `z_witness`: sigmas required if grad_norm jumps in the same record: not finite, or `grad_ratio` times its clipped moving average.
     - `repeat`: required factor over the largest earlier residual; excludes the sawtooth of an ordered sampler.
     - `early_ratio`: required factor over all earlier records within the first `arm` records.
+
+    Fact `recovered`: whether CALM_RECORDS records in a row came back to within NEAR_BASELINE of the baseline before the end of the
+    attempt, at step `back_at`. It turns true in the facts of a match that was already given.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
-    facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "ratio", "grad_norm", "grad_ratio", "learning_rate", "lr_share")
+    facts: tuple[str, ...] = (
+        "metric", "step", "value", "baseline", "ratio", "grad_norm", "grad_ratio", "learning_rate", "lr_share", "recovered", "back_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -82,20 +109,21 @@ class LossSpike(DetectorBase):
         self.moves = SortedWindow(self.noise)
         self.grads = 0
         self.usual_grad = 0.0
+        self.open: list[OpenSpike] = []
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None:
+        if loss is None or has_policy_loss(event):
             return QUIET
         if event.attempt != self.attempt:
-            before = self._judge_early() if self.count < self.arm else []
+            before = self._judged_early() if self.count < self.arm else []
             self._restart(event.attempt)
             return iter([*before, *self._take(event, loss)])
         found = self._take(event, loss)
         return iter(found) if found else QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
-        return iter(self._judge_early() if self.count < self.arm else [])
+        return iter(self._judged_early() if self.count < self.arm else [])
 
     def _take(self, event: Step, loss: float) -> list[Match]:
         """Skip runs with negative losses (GRPO, PPO: no ratios) and exact zeros (see `zero_loss`, `nonfinite`)."""
@@ -105,14 +133,18 @@ class LossSpike(DetectorBase):
             return []
         self.count += 1
         level = math.log(max(loss, 0.0) + self.offset)
+        if self.open:
+            self.open = [spike for spike in self.open if not spike.is_over(event, level)]
         found = self._judge(event, loss, level)
         self._remember_lr_and_grad(event)
         if self.count > self.arm:
+            self.open += [self._opened(match.facts) for match in found]
             return found
         self.early.append((event, level))
         if self.count < self.arm:
             return []
         found = self._judge_early()
+        self.open = self._still_open(found)
         self.early = []
         if found:
             self.residuals = SortedWindow(self.noise)
@@ -179,6 +211,25 @@ class LossSpike(DetectorBase):
                 top = max(top, level)
         return found
 
+    def _judged_early(self) -> list[Match]:
+        """As `_judge_early`, for a run that ends before `arm` records."""
+        found = self._judge_early()
+        self._still_open(found)
+        return found
+
+    def _opened(self, facts: dict[str, Any]) -> OpenSpike:
+        return OpenSpike(facts, math.log(facts["baseline"] + self.offset) + NEAR_BASELINE)
+
+    def _still_open(self, found: list[Match]) -> list[OpenSpike]:
+        """The early spikes from which the loss has not come back within the early records; the others' matches say that it has."""
+        still = []
+        for match in found:
+            spike = self._opened(match.facts)
+            later = (record for record in self.early if record[0].step > match.facts["step"])
+            if not any(spike.is_over(event, level) for event, level in later):
+                still.append(spike)
+        return still
+
     def _remember_lr_and_grad(self, event: Step) -> None:
         metrics = event.metrics
         rate, grad = metrics.get("learning_rate"), metrics.get("grad_norm")
@@ -195,6 +246,7 @@ class LossSpike(DetectorBase):
     def _match(self, event: Step, loss: float, baseline_level: float) -> list[Match]:
         baseline = max(math.exp(baseline_level) - self.offset, 1e-9)
         facts: dict[str, Any] = {"metric": "loss", "step": event.step, "value": loss, "baseline": baseline, "ratio": loss / baseline}
+        facts["recovered"] = False
         text = f"loss {loss:.4g} where {baseline:.4g} was usual"
         grad, rate = event.metrics.get("grad_norm"), event.metrics.get("learning_rate")
         if grad is not None:

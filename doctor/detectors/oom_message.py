@@ -1,4 +1,4 @@
-"""The message of a GPU that ran out of memory: which lines are one, and the numbers in it, in every wording since torch 1.x."""
+"""Recognise out-of-memory messages of GPUs and read their numbers, in all wordings since torch 1.x."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from doctor.support.lazy_regex import lazy_compile
 
 GIB = 2**30
-BYTES = {"bytes": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": GIB, "TiB": 2**40}
-"""Bytes of each unit that a message may print."""
+BYTES_PER_UNIT = {"bytes": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": GIB, "TiB": 2**40}
+"""Unit in a message -> bytes."""
 SIZE = r"([\d.]+) ?(bytes|[KMGT]i?B)"
 CONTEXT_GIB = 1.5
-"""Upper bound of what a process holds outside PyTorch's allocator: CUDA context, cuBLAS, NCCL. Measured 0.3 (RTX 3060) to 1.4 (H100)."""
+"""Upper bound of a process's memory outside PyTorch's allocator (CUDA context, cuBLAS, NCCL). Measured: 0.3 (RTX 3060) to 1.4 (H100)."""
 
 HEADS = tuple(
     lazy_compile(pattern)
@@ -24,7 +24,7 @@ HEADS = tuple(
         r"(?P<device>MPS) backend out of memory",
         # torch 2.x with backend:cudaMallocAsync
         r"Allocation on device(?: \d+)? would exceed allowed memory",
-        # a CUDA call itself failed: RuntimeError, torch.AcceleratorError (torch 2.8), Triton
+        # a failed CUDA call: RuntimeError, torch.AcceleratorError (torch 2.8), Triton
         r"(?P<device>CUDA|HIP)(?: driver)? error:? (?:\(\d+\): )?out of memory",
         r"(?P<device>CUDA)_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory",
         r"CU(?:BLAS|DNN|SOLVER|SPARSE)_STATUS_ALLOC_FAILED",
@@ -35,11 +35,11 @@ HEADS = tuple(
         # CANN: ACL_ERROR_RT_MEMORY_ALLOCATION
         r"(?P<device>NPU) .*error code is 207001",
         r"^torch\.(?:cuda\.)?OutOfMemoryError\b",
-        # accelerate's find_executable_batch_size swallowed one such message after the other
+        # accelerate's find_executable_batch_size caught such a message at every batch size
         r"No executable batch size found",
     )
 )
-"""One of these stands in every message; group `device` where it names the kind of accelerator."""
+"""Every message matches one of these; group `device` is the kind of accelerator if the message names it."""
 _FIELDS = {
     "wanted": (rf"Tried to allocate {SIZE}", rf"Requested\s*:\s*{SIZE}"),
     "total": (rf"total capaci?ty of {SIZE}", rf"{SIZE} total capacity", rf"max allowed: {SIZE}", rf"Device limit\s*:\s*{SIZE}"),
@@ -56,19 +56,19 @@ _FIELDS = {
     "outside": (rf"other allocations: {SIZE}",),
 }
 FIELDS = {name: tuple(lazy_compile(pattern) for pattern in patterns) for name, patterns in _FIELDS.items()}
-"""Name of a size -> its wordings, newest torch first; the first that matches is taken."""
+"""Name of a size -> its wordings, newest torch first; the first match is used."""
 PROCESSES = lazy_compile(rf"Process \d+ has {SIZE} memory in use")
 GPU = lazy_compile(r"\b[GNX]PU ([\x00-\x07]|\d+)[ ;]")
 SHARES = ("wanted_share", "allocated_share", "reserved_share", "others_share")
-"""Sizes that are also given as a share of the GPU's memory."""
-CONTINUED = ("GiB", "MiB", "reserved in total", "allocated by PyTorch", "already allocated")
-"""Words of the lines that continue a message which the console has wrapped."""
-COMPLETE = ("reserved but unallocated memory is large", "reserved in total", "cached)", "max allowed")
-"""Words of a message's last part: nothing continues it."""
+"""Sizes that also become a fact as a share of the GPU's memory."""
+CONTINUATION_WORDS = ("GiB", "MiB", "reserved in total", "allocated by PyTorch", "already allocated")
+"""Words of lines that continue a message wrapped by the console."""
+FINAL_WORDS = ("reserved but unallocated memory is large", "reserved in total", "cached)", "max allowed")
+"""Words of the last part of a message: no line continues it."""
 
 
-def head_of(text: str) -> re.Match[str] | None:
-    """The words that say that a GPU is full; None for the messages of the kernel and of cgroups about host memory."""
+def find_head(text: str) -> re.Match[str] | None:
+    """The match of HEADS; None for other texts and for messages of the kernel and of cgroups about host memory."""
     if "cgroup out of memory" in text or "Killed process" in text:
         return None
     return next((found for head in HEADS if (found := head.search(text))), None)
@@ -76,7 +76,7 @@ def head_of(text: str) -> re.Match[str] | None:
 
 def _gib(number: str, unit: str) -> float | None:
     try:
-        return float(number) * BYTES[unit] / GIB
+        return float(number) * BYTES_PER_UNIT[unit] / GIB
     except ValueError:
         return None
 
@@ -115,23 +115,24 @@ def _generation(text: str, found: Mapping[str, float]) -> str:
 
 
 def _others(text: str, found: dict[str, float], facts: dict[str, Any]) -> float | None:
-    """GiB of the GPU that other processes hold; None if the message has no such numbers.
+    """GiB of the GPU held by other processes; None if the message has no such numbers.
 
-    With a list of processes it is their sum without this one. Inside a container the message does not say which is this one: it is the
-    smallest that could hold what PyTorch holds. Without a list it is total - free - held by PyTorch - one CUDA context.
+    If the message lists processes: the sum of all but this one. Inside a container the message does not say which one is this process;
+    it is taken to be the smallest that is large enough for what PyTorch holds. Without a list: total - free - held by PyTorch - one CUDA
+    context.
     """
-    own = found.get("allocated", 0.0) + found.get("reserved", 0.0)
+    held = found.get("allocated", 0.0) + found.get("reserved", 0.0)
     listed = [size for hit in PROCESSES.finditer(text) if (size := _gib(*hit.groups())) is not None]
     if listed and "process" not in found and "allocated" in found:
-        ours = min((size for size in listed if size >= own - 0.05), default=None)
-        if ours is not None and ours <= own + 6 * CONTEXT_GIB:
-            listed.remove(ours)
-            found["process"] = ours
+        this_process = min((size for size in listed if size >= held - 0.05), default=None)
+        if this_process is not None and this_process <= held + 6 * CONTEXT_GIB:
+            listed.remove(this_process)
+            found["process"] = this_process
     if listed or "process" in found:
         facts["siblings"] = sum(size < CONTEXT_GIB for size in listed)
         return sum(listed)
     if "outside" in found:
         return found["outside"]
     if {"total", "free", "allocated"} <= found.keys():
-        return max(0.0, found["total"] - found["free"] - own - CONTEXT_GIB)
+        return max(0.0, found["total"] - found["free"] - held - CONTEXT_GIB)
     return None

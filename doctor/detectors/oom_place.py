@@ -1,4 +1,4 @@
-"""Which part of the program a traceback of a full GPU fails in."""
+"""The part of the program in which an out-of-memory traceback fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "flat_buffer",
             r"flatten_dense_tensors|stage_1_and_2.*:__init__|stage3.*:__init__|_create_fp32_partitions|_configure_zero_optimizer|"
             r"initialize_optimizer_states|bf16_optimizer.*:(?:__init__|_setup_for_real_optimizer)|single_partition_of_fp32|flat_buffer|"
-            r"contiguous_gradients|ipg_bucket",
+            r"contiguous_gradients|ipg_bucket|dist\.Reducer\(|:_ddp_init_helper:",
         ),
         (
             "optimizer",
@@ -35,18 +35,19 @@ PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (
             "load",
             r"from_pretrained|_load_pretrained_model|load_state_dict|set_module_tensor_to_device|:load_model:|load_checkpoint_in_model|"
-            r"_load_parameter|_materialize|:dispatch_model:|spawn_tp|core_model_loading|quantize_4bit|create_quantized_param|"
+            r"_load_parameter|_materialize|:dispatch_model:|spawn_tp|core_model_loading|(?<!de)quantize_4bit|create_quantized_param|"
             r"_move_model_to_device|_sync_module_states|_broadcast_model|_configure_distributed_model|:init_adapter:|"
             r"[tT]rainer\.py:__init__:|:_prepare_model|:prepare_model: .*\.to\(|caching_allocator_warmup",
         ),
     )
 )
-"""Place -> expression on a frame (`file:function: code`); the first that fits any frame wins."""
+"""Place -> expression on a frame (`file:function: code`); the first that matches any frame wins."""
 LOGITS = lazy_compile(
     r"cross_entropy|log_softmax|logsumexp|CrossEntropyLoss|ForCausalLMLoss|loss_function|lm_head|logits|get_batch_logps|loss_fct|fused_linear"
 )
 VISION = lazy_compile(
     r"self\.visual\(|vision_(?:tower|model|embed\w*)\(|get_(?:image|video)_features|patch_embed\(|\.vpm\(|resampler|"
+    r":Vision\w*(?:Attention|Block|Mlp|Encoder|Model)\w*:|"
     r"/(?:modeling_)?(?:clip|siglip2?|pixtral|intern_?vit|navit\w*)(?:/\w+)?\.py|modeling_(?:clip|siglip2?|\w*vit\w*)\.py"
 )
 BACKWARD = lazy_compile(r":backward:|\.backward\(|run_backward")
@@ -54,10 +55,10 @@ FORWARD = lazy_compile(r":forward:|:compute_loss:|:training_step:|:concatenated_
 
 
 def place_of(frames: tuple[Frame, ...]) -> str | None:
-    """The part of the program that a traceback fails in: a name of PLACES, or logits, vision, backward, forward; None if no frame fits.
+    """The part of the program in which a traceback fails: a name of PLACES, or logits, vision, backward, forward; None if no frame matches.
 
-    Any frame decides for the places of PLACES and for vision. Logits must be what the innermost two frames handle: an outer
-    `logits = model(...)` stands in every traceback of a forward pass.
+    Any frame may match, except for logits, which only the two innermost frames decide: an outer `logits = model(...)` is part of every
+    traceback of a forward pass.
     """
     places = [f"{frame.file}:{frame.function}: {frame.code}" for frame in frames]
     for name, pattern in PLACES:

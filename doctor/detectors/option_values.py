@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+from doctor.config.corrections import correction
 from doctor.config.option_names import known_somewhere, lacks, similar, successor
 from doctor.config.options import Option, table
 from doctor.config.values import as_number
@@ -34,7 +35,7 @@ class OptionValues(DetectorBase):
       spelling, if nothing is suggested); newer (a later release or another trainer has it); package; confirmed (the parser said so in
       the console; its list then decides for every key).
     - `choice`: a value that is not allowed. `of`: training (transformers rejects it at once) or other (fails later). Facts: key, given,
-      suggested, legal.
+      suggested (the same value in LLaMA-Factory's words, from tables), similar (the nearest spelling, if nothing is suggested), legal.
     - `number_as_text`: a number in quotes, or in a form older YAML loaders read as text. Facts: key, given, number.
     - `none_as_text`: the text None instead of null. Facts: key, given.
     """
@@ -104,8 +105,12 @@ class OptionValues(DetectorBase):
             return None
         if not isinstance(given, str | bool) or _legal(given, option) or key in ("quantization_method", "rope_scaling", "fsdp"):
             return None
-        close = _close(given, [str(choice) for choice in option.choices])
-        return {"suggested": close, "legal": ", ".join(map(str, option.choices))}
+        meant = correction(key, given)
+        return {
+            "suggested": meant.value if meant and not meant.also else None,
+            "similar": None if meant else _close(given, [str(choice) for choice in option.choices]),
+            "legal": ", ".join(map(str, option.choices)),
+        }
 
     def _number_as_text(self, key: str, given: Any, run: Run) -> Facts | None:
         option = table().get(key)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import median
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
 
@@ -31,6 +31,9 @@ class Overfitting(DetectorBase):
 
     - overfitting: the training loss fell by the share `fall`.
     - diverging: the training loss rose by twice `margin`, and the eval loss by the share `both`.
+
+    Fact `at` is the step of the evaluation that tells it. `improved` turns true in the facts of a match that was already given once a
+    later evaluation is better than its best.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -46,6 +49,8 @@ class Overfitting(DetectorBase):
         "train_now",
         "evaluations",
         "learning_rate",
+        "at",
+        "improved",
     )
 
     def __init__(self, *, margin: float, rise: float, patience: int, fall: float, both: float) -> None:
@@ -53,6 +58,8 @@ class Overfitting(DetectorBase):
         self.lr_peak = 0.0
         self.train: deque[float] = deque(maxlen=7)
         self.best: dict[str, Best] = {}
+        self.told: dict[str, list[dict[str, Any]]] = {}
+        """The facts of the matches since a metric's best evaluation; few, as a match needs a rise."""
         self.usual: frozenset[str] = frozenset()
         """Metric names of the last record without an evaluation; a fast path, as most records have the same."""
 
@@ -64,7 +71,7 @@ class Overfitting(DetectorBase):
             rate = metrics.get("learning_rate")
             if rate is not None and rate > self.lr_peak:
                 self.lr_peak = rate
-        if metrics.keys() == self.usual:
+        if metrics.keys() == self.usual or has_policy_loss(event):
             return QUIET
         names = [name for name in metrics if name.startswith("eval_") and name.endswith("loss")]
         if not names:
@@ -80,6 +87,8 @@ class Overfitting(DetectorBase):
         if best is None or value < best.value:
             # only three logs: in a fast falling loss older logs would raise the median
             self.best[name] = Best(value, event.step, median(list(self.train)[-3:]) if self.train else None, 0)
+            for facts in self.told.pop(name, ()):
+                facts["improved"] = True
             return []
         if event.step <= best.step:  # a second evaluation at the same step: another dataset under the same name, or a resume
             return []
@@ -98,8 +107,9 @@ class Overfitting(DetectorBase):
     def _match(self, kind: str, event: Step, name: str, value: float, best: Best, now: float) -> Match:
         facts: dict[str, Any] = {
             "kind": kind, "metric": name, "step": best.step, "value": value, "baseline": best.value, "ratio": value / max(best.value, 1e-9),
-            "train_before": best.train, "train_now": now, "evaluations": best.after,
+            "train_before": best.train, "train_now": now, "evaluations": best.after, "at": event.step, "improved": False,
         }  # fmt: skip
+        self.told.setdefault(name, []).append(facts)
         if self.lr_peak:
             facts["learning_rate"] = self.lr_peak
         text = f"{name} {value:.4g} at step {event.step}, best {best.value:.4g} at step {best.step}; training loss "

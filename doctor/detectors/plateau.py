@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.core.series import median
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
 BLOCK = 10
@@ -27,12 +27,13 @@ class Plateau(DetectorBase):
       Needs `same` logs if grad_norm is 0 meanwhile (fact `grad_zero`), else `same_alone`.
     - flat: at the end, after `records` logs, the last third is not lower than the first third by the share `gain`, in medians of 10.
 
-    Fact `uniform`: the loss equals that of a uniform guess over a vocabulary (ln of any of `vocabularies`).
+    Fact `uniform`: the loss equals that of a uniform guess over a vocabulary (ln of any of `vocabularies`). Fact `peak_seen`: whether
+    `lr_peak` is the schedule's highest rate: it was still rising in the last log, or already falling in the first one, if not.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
-    facts: tuple[str, ...] = ("kind", "metric", "step", "value", "baseline", "records", "grad_zero", "uniform", "lr_peak")
+    facts: tuple[str, ...] = ("kind", "metric", "step", "value", "baseline", "records", "grad_zero", "uniform", "lr_peak", "peak_seen")
 
     def __init__(
         self, *, same: int, same_alone: int, spread: float, above: float, records: int, gain: float, vocabularies: list[int]
@@ -50,6 +51,8 @@ class Plateau(DetectorBase):
         self.levels: list[float] = []
         self.block: deque[float] = deque(maxlen=BLOCK)
         self.lr_peak = 0.0
+        self.rates: list[float] = []
+        """The first two and the last two learning rates."""
         self.signed = False
         self._new_streak(None, 0.0)
 
@@ -59,7 +62,7 @@ class Plateau(DetectorBase):
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None or not math.isfinite(loss):
+        if loss is None or not math.isfinite(loss) or has_policy_loss(event):
             return QUIET
         if event.attempt != self.attempt:
             self._restart(event.attempt)
@@ -72,8 +75,9 @@ class Plateau(DetectorBase):
             if len(self.levels) > MAX_LEVELS:
                 self.levels = self.levels[::2]
         rate = event.metrics.get("learning_rate")
-        if rate is not None and rate > self.lr_peak:
-            self.lr_peak = rate
+        if rate is not None:
+            self.lr_peak = max(self.lr_peak, rate)
+            self.rates = [*self.rates[:2], *self.rates[2:][-1:], rate]
         return self._extend_streak(event, loss)
 
     def _extend_streak(self, event: Step, loss: float) -> Iterator[Match]:
@@ -109,10 +113,18 @@ class Plateau(DetectorBase):
             "kind": kind, "metric": "loss", "step": first.step, "value": value, "baseline": baseline, "records": records,
             "uniform": any(abs(value - level) < 0.01 for level in self.uniform),
             "grad_zero": kind == "saturated" and self.grads == 0.0, "lr_peak": self.lr_peak,
+            "peak_seen": self._peak_seen(),
         }  # fmt: skip
         evidence = (Evidence(first.where, f"loss {value:.6g} in {records} logs, steps {first.step}-{last.step}"),)
         steps = (first.step, last.step)
         return Match(evidence=evidence, facts=facts, steps=steps, rank=last.rank, attempt=last.attempt, time=last.time, key=kind)
+
+    def _peak_seen(self) -> bool:
+        if len(self.rates) < 2:
+            return False
+        falling = self.rates[0] == self.lr_peak > self.rates[1]
+        rising = self.rates[-2] < self.lr_peak == self.rates[-1]
+        return not falling and not rising
 
 
 def _rounded(loss: float) -> bool:

@@ -12,8 +12,14 @@ from doctor.core.series import SortedWindow
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
-METRICS = ("rewards/accuracies", "logps/chosen", "reward", "eval_accuracy")
+METRICS = ("loss", "rewards/accuracies", "logps/chosen", "reward", "eval_accuracy")
 """Metrics followed, as named by trl and LLaMA-Factory."""
+
+GUESSING = math.log(2)
+"""Loss of a pair that is guessed: -log sigmoid(0), where reward models and DPO's sigmoid loss begin."""
+
+WORSE, WORSE_LOGS = 1.5, 20
+"""A run of at least so many logs whose loss in the second half is so many times that of guessing has lost what it had."""
 
 WINDOW = 50
 """Logs kept at each end of a metric."""
@@ -45,11 +51,13 @@ class MetricEnds:
 
 
 class Preference(DetectorBase):
-    """Judged at the end of the run. Fact `kind`; all but the last need `records` logs:
+    """Judged at the end of the run. Fact `kind`; those of the accuracies, log-probabilities and the reward need `records` logs:
 
     - chance: the mean of the last 50 rewards/accuracies is within `band` of 0.5.
     - collapse: logps/chosen ends `fall` times as far below zero as it began; the model unlearns the chosen answers too.
     - reward_falls: PPO's reward ends below the lowest of its first 25 logs.
+    - worse_than_guessing: of a run of pairs (a reward model, or rewards/accuracies is logged) that began near log 2, as guessing does, the
+      mean loss of the second half is far above that. 20 logs are enough.
     - weak_reward_model: the last eval_accuracy of a reward model is at most 0.5 + `band`.
     """
 
@@ -79,6 +87,8 @@ class Preference(DetectorBase):
 
     def _verdict(self, name: str, ends: MetricEnds, run: Run) -> str | None:
         enough = ends.count >= self.records
+        if name == "loss" and ends.count >= WORSE_LOGS and self._is_worse_than_guessing(ends, run):
+            return "worse_than_guessing"
         if name == "rewards/accuracies" and enough and abs(ends.late_mean - 0.5) <= self.band:
             return "chance"
         if name == "logps/chosen" and enough and ends.late_mean < self.fall * _mean(ends.early[: WINDOW // 5]) < 0:
@@ -88,6 +98,11 @@ class Preference(DetectorBase):
         if name == "eval_accuracy" and run.config.get("stage") == "rm" and ends.late.values[-1] <= 0.5 + self.band:
             return "weak_reward_model"
         return None
+
+    def _is_worse_than_guessing(self, ends: MetricEnds, run: Run) -> bool:
+        pairs = run.config.get("stage") == "rm" or "rewards/accuracies" in self.metrics
+        half = ends.late.values[-(ends.count // 2) :]
+        return pairs and abs(ends.early[0] / GUESSING - 1) <= 0.15 and _mean(half) > WORSE * GUESSING
 
     def _match(self, kind: str, name: str, ends: MetricEnds, first: Step, last: Step) -> Match:
         before, now = _mean(ends.early[: WINDOW // 5]), ends.late_mean

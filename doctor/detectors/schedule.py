@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
+from doctor.core.series import median
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
@@ -19,12 +21,13 @@ class Schedule(DetectorBase):
       planned steps. Shorter periods prove nothing, as consoles print few digits.
     - warmup: the run completed with its highest rate in the last log, after at least `rising` rises in 95 % of the logs.
 
-    Fact `scheduler`: lr_scheduler_type from the config, never a default.
+    Fact `scheduler`: lr_scheduler_type from the config, never a default. Fact `loss_share`: the median of the last three losses over
+    that of the first three.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.learning_rate",)
-    facts: tuple[str, ...] = ("kind", "metric", "step", "value", "records", "share", "grad_zero", "scheduler")
+    facts: tuple[str, ...] = ("kind", "metric", "step", "value", "records", "share", "grad_zero", "scheduler", "loss_share")
 
     def __init__(self, *, zeros: int, frozen: int, frozen_share: float, rising: int) -> None:
         self.wanted, self.frozen, self.frozen_share, self.rising_wanted = zeros, frozen, frozen_share, rising
@@ -44,6 +47,8 @@ class Schedule(DetectorBase):
         self.same_since: Step | None = None
         self.same = 0
         self.longest: tuple[int, Step, Step] | None = None
+        self.first_losses: list[float] = []
+        self.last_losses: deque[float] = deque(maxlen=3)
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         rate = event.metrics.get("learning_rate")
@@ -52,6 +57,9 @@ class Schedule(DetectorBase):
         if event.attempt != self.attempt:
             self._restart(event.attempt)
         self.count += 1
+        self.last_losses.append(event.metrics["loss"])
+        if len(self.first_losses) < 3:
+            self.first_losses.append(event.metrics["loss"])
         self.first = self.first or event
         self.last = event
         if rate == 0.0 and self.zeros == self.count - 1:
@@ -101,6 +109,8 @@ class Schedule(DetectorBase):
         }  # fmt: skip
         if share is not None:
             facts["share"] = 100 * share
+        if (start := median(self.first_losses)) > 0:
+            facts["loss_share"] = median(self.last_losses) / start
         if "lr_scheduler_type" in config:
             facts["scheduler"] = config["lr_scheduler_type"]
         evidence = (Evidence(first.where, f"learning_rate {rate:.4g} in {records} logs, steps {first.step}-{last.step}"),)

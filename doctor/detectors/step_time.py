@@ -51,7 +51,8 @@ class StepTime(DetectorBase):
     - eval: evaluations take at least the share `eval_share` of the wall time.
     - save: checkpoints take at least `save_share`. A save is assumed after multiples of save_steps, or measured by the live callback
       (`save_seconds`).
-    - stall: an interval without either took `stall_seconds`, and `stall_times` the usual time, longer than usual.
+    - stall: an interval without either took `stall_seconds`, and `stall_times` the usual time, longer than usual. An interval longer than
+      the whole training (`train_runtime`) lies between two runs.
     - drift: steps of the last quarter take `drift` times as long as in the fastest earlier quarter, per token if tokens are counted.
     """
 
@@ -123,15 +124,20 @@ class StepTime(DetectorBase):
         saving = [interval for interval in self.intervals if not interval.evaluated and interval.saved(saves)]
         if len(saving) < 0.5 * len(self.intervals) or self.save_seconds:
             yield from self._pauses("save", self.save_share, total, usual, saving)
+        yield from self._stall(run, total, usual, saves)
+        yield from self._drifts(total, saves)
+
+    def _stall(self, run: Run, total: float, usual: float, saves: int) -> Iterator[Match]:
+        trained = run.facts.get("train.runtime_seconds")
+        longest = trained if isinstance(trained, int | float) and trained > 0 else math.inf
         for interval in reversed(self.slowest):
             pause = interval.seconds - usual * interval.steps
-            if not (interval.evaluated or interval.saved(saves)) and pause >= max(
-                self.stall_seconds, self.stall_times * usual * interval.steps
-            ):
+            if interval.evaluated or interval.saved(saves) or interval.seconds > longest:
+                continue
+            if pause >= max(self.stall_seconds, self.stall_times * usual * interval.steps):
                 facts = {"step": interval.step, "pause_seconds": pause, "share": 100 * pause / total, "step_seconds": usual}
                 yield self._match("stall", interval, f"{interval.seconds:.0f} s for steps {interval.after}-{interval.step}", facts, total)
-                break
-        yield from self._drifts(total, saves)
+                return
 
     def _pauses(self, kind: str, least: float, total: float, usual: float, paused: list[Interval]) -> Iterator[Match]:
         measured = self.eval_seconds if kind == "eval" else self.save_seconds

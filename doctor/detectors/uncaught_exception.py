@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from doctor.core.events import Crash, Event, Frame
+from doctor.core.events import Crash, Event, Frame, Where
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
@@ -18,7 +18,8 @@ MAX_KINDS = 16
 class UncaughtException(DetectorBase):
     """`ignore`: regular expression on names of exceptions that repeat another (the launcher's) or are the user's wish (Ctrl-C).
 
-    Only the first exception of a chain counts. In a completed run every exception was caught, so there is no match.
+    Only the first exception of a chain counts. In a completed run every exception was caught, so there is no match; but if a process of
+    it ended in failure, those after the training completed were not.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Crash,)
@@ -39,9 +40,15 @@ class UncaughtException(DetectorBase):
         return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
-        if not run.completed:
-            for matches in self.kept.values():
-                yield from matches
+        failed = any(end.code or end.signal for end in run.ends)
+        done = run.fact_where.get("run.completed")
+        for matches in self.kept.values():
+            yield from (match for match in matches if not run.completed or (failed and _is_later(match.where, done)))
+
+
+def _is_later(place: Where, done: Where | None) -> bool:
+    """Whether a line comes after the training's last one; of lines in another file that is not known."""
+    return done is None or place.file != done.file or place.line is None or done.line is None or place.line > done.line
 
 
 def _match(event: Crash, key: str) -> Match:

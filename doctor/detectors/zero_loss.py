@@ -14,6 +14,9 @@ from doctor.rulebook.findings import Evidence, Match
 CONSTANT_SPREAD = 1e-6
 """Relative spread below which gradient norms count as equal: logs have six digits or more."""
 
+LEARNT = 0.5
+"""A loss from which the next record cannot be 0.0 by learning: a step of a useful learning rate changes it by a few hundredths."""
+
 
 class ZeroLoss(DetectorBase):
     """Match `records` logs of exactly 0.0 in a row, from the start or after a loss above `above` (a memorised run decreases slowly).
@@ -28,7 +31,8 @@ class ZeroLoss(DetectorBase):
     - `lr_stopped`: the learning rate changed between the two logs before and is constant since the last of them; a loss scaler skips steps.
     - `lr_frozen`: the learning rate is the same non-zero number in all logs of 0.0.
 
-    At the end of an attempt `impossible` logs are enough if the learning rate is frozen or the gradient zero or stuck. Policy-gradient
+    At the end of an attempt `impossible` logs are enough if the learning rate is frozen or the gradient zero or stuck, and one log if
+    the loss before was at least LEARNT and the learning rate is the same as there. Policy-gradient
     losses (a `reward` in the record) are exempt: they are 0 if all rewards of a batch are equal.
 
     With `final_seconds` only the final metrics count: the mean loss of a training of at least that many seconds is exactly 0.0, and no
@@ -46,6 +50,8 @@ class ZeroLoss(DetectorBase):
     def __init__(self, *, records: int, above: float, margin: float, impossible: int = 2, final_seconds: float | None = None) -> None:
         self.wanted, self.above, self.margin, self.impossible = records, above, margin, impossible
         self.final_seconds = final_seconds
+        if final_seconds is not None:
+            self.needs = ()  # the final metrics stand alone where no step was logged
         self._restart(0)
 
     def _restart(self, attempt: int) -> None:
@@ -96,9 +102,16 @@ class ZeroLoss(DetectorBase):
         yield Match(evidence=evidence, facts={"metric": "loss", "value": 0.0, "seconds": seconds})
 
     def _is_impossible(self) -> bool:
-        if self.last is None or self.count < self.impossible or "reward" in self.last.metrics:
+        if self.last is None or "reward" in self.last.metrics:
             return False
+        if self.count < self.impossible:
+            return self._dropped_from_high()
         return self._lr_frozen() or self._grad() in ("zero", "stuck")
+
+    def _dropped_from_high(self) -> bool:
+        """The last record fell to exactly 0.0 from a loss that no single step unlearns, and its learning rate did not move on."""
+        rate = self.last.metrics.get("learning_rate") if self.last is not None else None
+        return self.count > 0 and (self.before or 0.0) >= LEARNT and bool(rate) and rate == self.rates[1]
 
     def _lr_frozen(self) -> bool:
         rate = self.last.metrics.get("learning_rate") if self.last is not None else None

@@ -33,8 +33,8 @@ def assign_roles(findings: Sequence[Finding]) -> list[RankedFinding]:
     4. what the run shows before what the configuration alone says,
     5. the surest step of CONFIDENCE_STEPS, then the earliest.
 
-    If the only failure is a traceback that no rule knows (a fallback), and it explains the rest, it is the root. Everything else is
-    *contributing*.
+    If the only failure is a traceback that no rule knows (a fallback), and it explains the rest, it is the root. Where nothing is wrong,
+    advice on a slow run is what the report is about, still as a note. Everything else is *contributing*.
     """
     possible = {id(finding): [other for other in findings if _may_explain(other, finding)] for finding in findings}
     explained = {id(finding): _preferred_explanation(possible[id(finding)], possible) for finding in findings}
@@ -49,13 +49,14 @@ def _preferred_explanation(causes: Sequence[Finding], possible: Mapping[int, Seq
 
 
 def _root(findings: Sequence[Finding], explained: Mapping[int, Finding | None]) -> Finding | None:
-    reportable = [finding for finding in findings if finding.rule.severity != "note" and not is_harmless(finding)]
+    reportable = [finding for finding in findings if finding.severity != "note" and not is_harmless(finding)]
+    reportable = reportable or [finding for finding in findings if finding.is_note and finding.rule.symptom == "slow"]
     unexplained = [finding for finding in reportable if explained[id(finding)] is None]
     if not unexplained:
         unknown = [cause for finding in reportable if (cause := explained[id(finding)]) is not None and cause.rule.fallback]
         unexplained = unknown or reportable  # findings that explain each other in a circle
-    worst = min((_SEVERITY[finding.rule.severity] for finding in unexplained), default=None)
-    candidates = [finding for finding in unexplained if _SEVERITY[finding.rule.severity] == worst]
+    worst = min((_SEVERITY[finding.severity] for finding in unexplained), default=None)
+    candidates = [finding for finding in unexplained if _SEVERITY[finding.severity] == worst]
     last = max((finding.first.attempt for finding in candidates), default=0)
     candidates = [finding for finding in candidates if finding.first.attempt == last]
     rank = _first_to_fail(findings)
@@ -81,7 +82,7 @@ def is_harmless(finding: Finding) -> bool:
 
     The state of the training (loss scale, skipped steps) is logged at these levels and is no failure of the program.
     """
-    return finding.notice and finding.rule.severity == "error" and finding.rule.symptom in FAILURES
+    return finding.notice and finding.severity == "error" and finding.rule.symptom in FAILURES
 
 
 def _first_to_fail(findings: Sequence[Finding]) -> int | None:
@@ -104,9 +105,9 @@ def _may_explain(cause: Finding, effect: Finding) -> bool:
         return False
     if cause.rule.fallback:
         return _earlier_or_elsewhere(cause, effect)
-    if cause.rule.severity == "note" or is_harmless(cause):
+    if cause.severity == "note" or is_harmless(cause):
         return False
-    if cause.rule.severity == "warning" and effect.rule.severity == "error" and _from_config(cause):
+    if cause.severity == "warning" and effect.severity == "error" and _from_config(cause):
         return False
     return not _is_named(effect, cause) or _order_key(cause) < _order_key(effect)
 
@@ -115,7 +116,7 @@ def _is_named(cause: Finding, effect: Finding) -> bool:
     """Whether a pattern of the effect's `explained_by` fits the cause's rule; `*/*` fits only what is at least as severe."""
     if cause.rule.id == effect.rule.id:
         return False
-    as_severe = _SEVERITY[cause.rule.severity] <= _SEVERITY[effect.rule.severity] or cause.rule.fallback
+    as_severe = _SEVERITY[cause.severity] <= _SEVERITY[effect.severity] or cause.rule.fallback
     patterns = [pattern for pattern in effect.rule.explained_by if as_severe or pattern != "*/*"]
     return any(fnmatch.fnmatchcase(cause.rule.id, pattern) for pattern in patterns)
 
@@ -144,4 +145,4 @@ def _role(finding: Finding, root: Finding | None, explanation: Finding | None) -
 
 def _report_order(ranked: RankedFinding) -> tuple[Any, ...]:
     finding = ranked.finding
-    return (_ROLE[ranked.role], _SEVERITY[finding.rule.severity], -finding.confidence, finding.order)
+    return (_ROLE[ranked.role], _SEVERITY[finding.severity], -finding.confidence, finding.order)

@@ -19,7 +19,7 @@ from doctor.detectors.registry import DETECTORS
 from doctor.diagnosis.causes import is_harmless
 from doctor.diagnosis.refinement import LANE_WIDTH, MatchGroup, merge, most_specific
 from doctor.diagnosis.subscriptions import LiteralRouter, Subscription
-from doctor.rulebook.conditions import holds
+from doctor.rulebook.conditions import Condition, holds
 from doctor.rulebook.findings import Finding, Match, UncheckedRule
 from doctor.rulebook.model import Rule
 from doctor.support.literal_search import LinePatterns
@@ -158,7 +158,10 @@ class Engine:
         ]
 
     def _holds(self, rule: Rule, match: Match) -> bool:
-        return not rule.where or holds(rule.where, scope_of(self.run, match.facts))
+        return not rule.where or self._is_met(rule.where, match)
+
+    def _is_met(self, condition: Condition, match: Match) -> bool:
+        return holds(condition, scope_of(self.run, match.facts))
 
     def findings(self) -> list[Finding]:
         """The findings of all rules on the events so far, as if the run ended here; specific rules replace the ones they refine."""
@@ -178,7 +181,8 @@ class Engine:
         for matches, group in groups.values():
             kept = [(order, match) for order, match in matches if self._holds(rule, match)]
             if kept:
-                yield merge(rule, kept, group, len(matches))
+                is_note = rule.note_if is not None and all(self._is_met(rule.note_if, match) for _, match in kept)
+                yield replace(merge(rule, kept, group, len(matches)), is_note=is_note)
 
     def _finish(self, key: bytes) -> list[tuple[int, Match]]:
         if key not in self._finished:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePath
 
-from doctor.core.events import Where
+from doctor.core.events import Fact, Where
 from doctor.core.run import Run
 from doctor.planner.launching import Launch
 
@@ -32,20 +33,40 @@ def launch_of(run: Run, scripts: Iterable[str]) -> Launch | None:
 
 def checkpoint_seen(paths: Sequence[str | Path], run: Run) -> bool:
     """Whether there is a `checkpoint-N` folder under the paths or in the run's output_dir."""
-    folders = [*map(Path, paths), *([Path(str(run.config["output_dir"]))] if run.config.get("output_dir") else [])]
-    return any(_holds_checkpoint(folder, _DEPTH) for folder in folders)
+    return any(True for folder in _roots(paths, run) for _ in _checkpoints(folder, _DEPTH))
 
 
-def _holds_checkpoint(folder: Path, depth: int) -> bool:
+def _roots(paths: Sequence[str | Path], run: Run) -> list[Path]:
+    return [*map(Path, paths), *([Path(str(run.config["output_dir"]))] if run.config.get("output_dir") else [])]
+
+
+def best_saved(paths: Sequence[str | Path], run: Run) -> Iterator[Fact]:
+    """Facts on the checkpoint folder under the paths, or in the run's output_dir, whose evaluation had the lowest loss."""
+    series = run.series.get("eval_loss")
+    if series is None:
+        return
+    losses = dict(series)
+    saved = {
+        step: folder for root in _roots(paths, run) for folder in _checkpoints(root, _DEPTH) if (step := int(folder.name[11:])) in losses
+    }
+    best = min(saved, key=lambda step: losses[step], default=None)
+    if best is not None and math.isfinite(losses[best]):
+        where = Where(str(saved[best]), step=best)
+        yield Fact(where=where, name="best_saved.folder", value=saved[best].name)
+        yield Fact(where=where, name="best_saved.value", value=losses[best])
+
+
+def _checkpoints(folder: Path, depth: int) -> Iterator[Path]:
     if _CHECKPOINT.fullmatch(folder.name):
-        return True
+        yield folder
+        return
     try:
         inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()] if folder.is_dir() else []
     except OSError:
-        return False
-    return any(_CHECKPOINT.fullmatch(entry.name) for entry in inside) or (
-        depth > 1 and any(_holds_checkpoint(entry, depth - 1) for entry in inside)
-    )
+        return
+    for entry in inside:
+        if depth > 1 or _CHECKPOINT.fullmatch(entry.name):
+            yield from _checkpoints(entry, depth - 1)
 
 
 def _of_script(path: Path) -> Launch | None:

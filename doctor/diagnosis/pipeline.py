@@ -10,27 +10,33 @@ import msgspec
 
 from doctor.config.options import effective
 from doctor.config.preflight import facts_about
+from doctor.config.values import bounded
 from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.fallback import LastEvents, with_unknown_failure
-from doctor.diagnosis.origin import checkpoint_seen, launch_of
+from doctor.diagnosis.origin import best_saved, checkpoint_seen, launch_of
 from doctor.diagnosis.tools import Tools
+from doctor.diagnosis.unlisted.answer import with_unknown_failure
+from doctor.diagnosis.unlisted.last_events import LastEvents
+from doctor.diagnosis.unlisted.learned import with_candidates
 from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
+from doctor.planner.config_fixes import fixed_by
 from doctor.planner.launching import is_llamafactory
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.readers import reading as readers
 from doctor.readers.base import Reader
 from doctor.readers.discovery import ChosenRun, choose_run
 from doctor.readers.file import Progress
+from doctor.readers.origins import stage_of_folder, stage_of_metrics
 from doctor.readers.registry import READERS
 from doctor.report import context
 from doctor.report.build import Diagnosis, build
 from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView, SourceView
 from doctor.report.status import run_status
-from doctor.rulebook.findings import RankedFinding
+from doctor.rulebook.findings import RankedFinding, UncheckedRule
+from doctor.rulebook.model import Rule
 
 _QUOTES_WITH_CONTEXT = 3
 """Pieces of evidence per finding that are shown with the lines around them."""
@@ -88,10 +94,11 @@ def run_analysis(
     )
     seen = LastEvents()
     feed(engine, reading.batches(), seen)
+    feed(engine, derived(paths, engine.run))
     judged = causes.assign_roles(engine.findings())
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
-    ranked = with_unknown_failure(judged, status, engine.run, seen, consoles)
+    ranked = with_candidates(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen, consoles)
     launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
     planned = plan.plan(
         ranked,
@@ -150,7 +157,7 @@ def check(
     text = None
     if isinstance(config, Mapping):
         where = Where("config")
-        engine.feed(ConfigSeen(where=where, values=dict(config)))
+        engine.feed(ConfigSeen(where=where, values=bounded(dict(config))))
     else:
         where = Where(str(config))
         reading = readers.read([], config=Path(config))
@@ -159,20 +166,24 @@ def check(
         sources = _sources(reading)
     for fact in (*_given_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
         engine.feed(fact)
-    feed(engine, forecast(engine.run, where))
+    predicted, missing = forecast(engine.run, where, Path(folder))
+    feed(engine, predicted)
     ranked = causes.assign_roles(engine.findings())
+    planned = plan.plan(ranked, engine.run, tools.book, gpu_memory_gib=gpu_memory_gib, config_text=text)
     diagnosis = Diagnosis(
         kind="check",
         path=str(where),
         run=engine.run,
         ranked=ranked,
-        plan=plan.plan(ranked, engine.run, tools.book, gpu_memory_gib=gpu_memory_gib, config_text=text),
+        plan=planned,
         status="unknown",  # nothing ran yet: a refused config is no failed run
         verdict=verdict("check", "unknown", ranked, engine.run),
-        unchecked=engine.blind(),
+        unchecked=[*engine.blind(), *(UncheckedRule(rule, missing) for rule in engine.rules if missing and _asks_forecast(rule))],
         sources=sources,
         contexts=context.around(evidence_places(ranked)),
         problems=[*tools.added.problems, *engine.problems],
+        rules=len(engine.rules),
+        fixed_by=fixed_by(text, planned.patch.patch) if text and planned.patch and planned.patch.yaml is not None else None,
     )
     return build(diagnosis, tools.book, lang)
 
@@ -180,23 +191,44 @@ def check(
 def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
     """The places to show with their surrounding lines: the first quotes of every finding above a note."""
     for ranked_finding in ranked:
-        if ranked_finding.finding.rule.severity != "note":
+        if ranked_finding.finding.severity != "note":
             yield from (piece.where for piece in ranked_finding.finding.evidence[:_QUOTES_WITH_CONTEXT])
 
 
-def forecast(run: Run, where: Where) -> Iterator[Fact]:
-    """The memory estimate of the run's config as facts (forecast_verdict, ...); nothing if the model's shape is unknown."""
+def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
+    """What only the whole run tells: its stage by the metrics that it logged or by its folder, and its best saved checkpoint."""
+    stage = stage_of_metrics(run.series)
+    if stage is None and run.facts.get("framework") == "llamafactory":
+        stage = stage_of_folder(str(run.config.get("output_dir") or ""))
+    if stage is not None and run.config.get("stage") is None:
+        yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="model_card")
+    yield from best_saved(paths, run)
+
+
+def forecast(run: Run, where: Where, folder: Path) -> tuple[list[Fact], str | None]:
+    """The memory estimate of the run's config as facts (forecast_verdict, ...), and what is missing for a verdict, if anything.
+
+    Missing is `model_name`, `model_size.NAME`, or `gpu_memory.GIB` with the memory that the training needs (words/report.yaml).
+    """
     from doctor.memory.estimate import estimate
     from doctor.memory.shapes import UnknownShape
 
+    name = run.config.get("model_name_or_path")
     try:
-        predicted = estimate(effective(run.config), facts=run.facts)
+        predicted = estimate(effective(run.config), facts={"config.folder": str(folder), **run.facts})
     except UnknownShape:
-        return
-    for name in ("allocated_gib", "low_gib", "high_gib", "capacity_gib", "peak_phase", "verdict"):
-        value = getattr(predicted, name)
-        if value is not None:
-            yield Fact(where=where, name=f"forecast_{name}", value=value)
+        return [], f"model_size.{name}" if name else "model_name"
+    values = ((part, getattr(predicted, part)) for part in _FORECAST)
+    facts = [Fact(where=where, name=f"forecast_{part}", value=value) for part, value in values if value is not None]
+    return facts, f"gpu_memory.{predicted.device_gib:.0f}" if predicted.capacity_gib is None else None
+
+
+_FORECAST = ("allocated_gib", "low_gib", "high_gib", "capacity_gib", "peak_phase", "verdict")
+"""Fields of the estimate that rules ask for."""
+
+
+def _asks_forecast(rule: Rule) -> bool:
+    return rule.detector == "fact" and rule.params.get("name") == "forecast_verdict"
 
 
 def feed(engine: Engine, events: Iterable[Event | list[Step]], seen: LastEvents | None = None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from re import _compiler as compiler  # type: ignore[attr-defined]
 from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
+from doctor.config import options
 from doctor.core import facts
 from doctor.core.events import Crash, LogLine
 from doctor.detectors.base import Detector
@@ -17,6 +18,7 @@ from doctor.diagnosis.rule_examples import forms
 from doctor.rulebook import parsing
 from doctor.rulebook.conditions import paths
 from doctor.rulebook.model import Rule
+from doctor.support.languages import LANGUAGES
 from doctor.support.texts import Text
 
 LONGEST_LINE = 160
@@ -108,6 +110,8 @@ def _words(rule: Rule) -> Iterator[str]:
 
 def _conditions(rule: Rule) -> Iterator[Any]:
     yield rule.where
+    if rule.note_if is not None:
+        yield rule.note_if
     yield from (body.where for body in rule.body)
     for remedy in rule.remedies:
         yield from (condition for condition in (remedy.only_if, remedy.done_if, remedy.harmful_if) if condition is not None)
@@ -116,15 +120,39 @@ def _conditions(rule: Rule) -> Iterator[Any]:
 
 def _unknown_facts(rule: Rule, detector: Detector) -> Iterator[str]:
     asked = {path.removeprefix("fact.") for condition in _conditions(rule) for path in paths(condition) if path.startswith("fact.")}
-    asked |= {name.removeprefix("fact.") for text in texts(rule) for name in placeholders(text.en) if not name.startswith("config.")}
     if rule.detector == "fact" and facts.info(rule.params["name"]) is None:
         yield f"fact {rule.params['name']!r} is not registered in core/facts.py: nobody sets it"
-    for remedy in rule.remedies:
-        values = str([[op.set, op.unset, {key: (key, scale.by) for key, scale in (op.scale or {}).items()}] for op in remedy.patch])
-        asked |= set(re.findall(r"\{fact\.([\w.]+)\}", values))
+    for name in _placeholders_of(rule):
+        root, _, rest = name.partition(".")
+        if root in _SETTABLE and rest not in _SETTABLE[root]():
+            yield f"{{{name}}}: `{root}` has no {rest!r}, nobody sets it"
+        elif root not in _SETTABLE:
+            asked.add(name.removeprefix("fact."))
     for name in sorted(asked - set(detector.facts)):
         if facts.info(name) is None:
             yield f"fact {name!r} is neither one of the detector {rule.detector} nor registered in core/facts.py: nobody sets it"
+
+
+_SETTABLE: dict[str, Callable[[], Container[str]]] = {
+    "config": lambda: {*options.table(), *options.effective({})},
+    "run": lambda: ("completed", "first_step", "last_step", "ranks", "attempts"),
+    "plan": lambda: ("output_dir",),
+}
+"""First part of a placeholder -> the names that it can have (config/options.py scope_of, planner/situation.py); all others are facts."""
+
+
+def _placeholders_of(rule: Rule) -> set[str]:
+    """What the texts (in every language), commands and patches of a rule ask for."""
+    asked = {name for text in texts(rule) for lang in LANGUAGES for name in placeholders(text.get(lang))}
+    for remedy in rule.remedies:
+        asked |= placeholders(remedy.command or "")
+        values = str([[op.set, op.unset, {key: (key, scale.by) for key, scale in (op.scale or {}).items()}] for op in remedy.patch])
+        asked |= set(_PATCH_PLACEHOLDER.findall(values))
+    return asked
+
+
+_PATCH_PLACEHOLDER = re.compile(r"\{((?:fact|config|plan|run)\.[\w.]+)\}")
+"""In a patch (its values are nested mappings, whose braces are none)."""
 
 
 def expressions(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-from doctor.config.options import table
+from doctor.config.recognise import shape_of
 from doctor.core.run import Run
 from doctor.report.model import Status, Verdict
 from doctor.rulebook.findings import RankedFinding
 
 _KNOWN: tuple[Status, ...] = ("completed", "ended_early", "running")
 """States that were read: a log that just stops may be of a run that died a moment later."""
-KNOWN_SHARE = 0.5
-"""A mapping is a training configuration if at least this share of its top-level keys are LLaMA-Factory options."""
 
 
 def verdict(kind: Literal["analyze", "check"], status: Status, ranked: Sequence[RankedFinding], run: Run) -> Verdict:
@@ -27,13 +25,7 @@ def verdict(kind: Literal["analyze", "check"], status: Status, ranked: Sequence[
     """
     if status == "failed":
         return "failed"
-    if status == "interrupted" or any(ranked_finding.finding.rule.severity != "note" for ranked_finding in ranked):
+    if status == "interrupted" or any(ranked_finding.finding.severity != "note" for ranked_finding in ranked):
         return "unhealthy"
-    judged = is_training_config(run.config) if kind == "check" else status in _KNOWN
+    judged = shape_of(run.config) is not None if kind == "check" else status in _KNOWN
     return "healthy" if judged else "undecided"
-
-
-def is_training_config(config: Mapping[str, Any]) -> bool:
-    """Whether a mapping is a LLaMA-Factory configuration, by its top-level keys."""
-    known = sum(key in table() for key in config)
-    return known > 0 and known >= KNOWN_SHARE * len(config)

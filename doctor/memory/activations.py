@@ -12,25 +12,69 @@ from doctor.memory.static import adapted_linears
 
 
 def checkpoint_per_layer(setup: Setup, shape: Shape) -> float:
-    """A checkpoint: the residual stream entering a layer; float32 if embedding and norms are (full tuning with autocast)."""
-    return float(setup.residual_bytes * shape.hidden)
+    """A checkpoint: the residual streams entering a layer; float32 if embedding and norms are (full tuning with autocast)."""
+    return float(setup.residual_bytes * shape.hidden * shape.streams)
 
 
 def saved_per_layer(setup: Setup, shape: Shape) -> float:
-    """Activations of a layer that autograd saves for backward, without checkpointing."""
-    own = _full_saved(setup, shape) if setup.full else _adapter_saved(setup, shape)
-    return own * setup.compute_bytes / 2 + _attention_scores(setup, shape) + _mask(setup)
+    """Activations of a layer that autograd saves for backward, without checkpointing; the mean over the layers of a hybrid."""
+    return sum(count * _saved(setup, kind) for count, kind in shape.kinds) / shape.layers
+
+
+def _saved(setup: Setup, shape: Shape) -> float:
+    """The same for a shape whose layers are all of one kind."""
+    own = (_full_saved(setup, shape) if setup.full else _adapter_saved(setup, shape)) + _mixer(shape) + _other_streams(shape)
+    return own * setup.compute_bytes / 2 + (_attention_scores(setup, shape) + _mask(setup) if shape.attending else 0)
+
+
+MIXER_BYTES = {"delta_net": (4, 9), "mamba2": (2, 4), "conv": (2, 6)}
+"""Bytes per token saved by a mixer with its fused kernels: (x what is projected into it, x what is projected out of it).
+
+- delta_net (flash-linear-attention, chunk_gated_delta_rule): projections and convolution twice the width in; query and key repeated to
+  all value heads, normalised, value, output, and a 64-wide matrix per head.
+- mamba2 (mamba-ssm, mamba_split_conv1d_scan_combined): the projection, the output before and after its norm.
+- conv: both gates with the input, the products before and after the convolution.
+
+The first two are counted from the kernels' signatures; conv agrees with traces within 0.6 %.
+"""
+
+
+def _mixer(shape: Shape) -> float:
+    if shape.mixer is None:
+        return 0.0
+    into, out = MIXER_BYTES[shape.mixer.kind]
+    return float(into * shape.mixer.wide + out * shape.mixer.inner)
+
+
+def _other_streams(shape: Shape) -> float:
+    """AltUp (modeling_gemma3n.py): prediction and correction of each further residual stream, 16 bits each, and what they are made of."""
+    return 8.0 * shape.hidden * (shape.streams - 1)
 
 
 def _norms(setup: Setup, shape: Shape) -> float:
-    """Two RMSNorms: each saves a float32 copy of its input; a fused kernel the 16-bit input."""
-    return (4 if setup.kernels != "plain" else 8) * shape.hidden
+    """RMSNorms before mixing and MLP: each saves a float32 copy of its input; a fused kernel the 16-bit input."""
+    parts = (1 if shape.attending or shape.mixer else 0) + (1 if shape.feeding else 0)
+    width = 2 if setup.kernels != "plain" else 4
+    if not setup.stack.startswith("hf"):
+        return width * parts * shape.hidden
+    heads = shape.q + shape.kv if shape.attending and shape.type.startswith(QK_NORM_TYPES) else 0
+    return width * (parts * (2 if shape.type in FOUR_NORM_TYPES else 1) * shape.hidden + heads)
+
+
+QK_NORM_TYPES = ("qwen3", "gemma3", "gemma4", "olmo2", "olmo3", "hunyuan_v1", "apertus", "minimax_m2")
+"""Beginnings of model types with norms of queries and keys (transformers' modeling files; traced for qwen3, gemma3, olmo3, apertus)."""
+
+FOUR_NORM_TYPES = ("gemma2", "gemma3", "gemma3_text", "gemma4", "gemma4_text", "gemma4_unified", "glm4", "glm4v")
+"""Model types with norms after attention and MLP too (traced for gemma3, gemma4, glm4)."""
 
 
 def _heads(setup: Setup, shape: Shape) -> float:
     """q, k, v and the output as saved by the attention kernel. SDPA with a mask repeats k and v to all heads."""
+    if not shape.attending:
+        return 0.0
     kv = shape.q if setup.attention == "sdpa" and setup.stack != "torchtune" else shape.kv
-    return 4.0 * shape.q + 4 * kv + 4 * shape.heads
+    gate = 4 * shape.q if shape.gated_attention else 0  # the gate and its sigmoid
+    return 4.0 * shape.q + 4 * kv + 4 * shape.heads + gate
 
 
 def mask_per_token(setup: Setup) -> float:
@@ -44,7 +88,9 @@ def _mask(setup: Setup) -> float:
 
 
 def _gate(setup: Setup, shape: Shape) -> float:
-    """gate, up and silu(gate) of the MLP; a fused kernel recomputes silu."""
+    """gate, up and silu(gate) of the MLP; a fused kernel recomputes silu. Apertus' xIELU keeps a mask and one more."""
+    if shape.type == "apertus":
+        return 7.0 * shape.mlp_width
     return (4 if setup.kernels != "plain" or not shape.gated else 6) * shape.mlp_width
 
 
@@ -98,17 +144,23 @@ def _attention_scores(setup: Setup, shape: Shape) -> float:
 
 
 def layer_work(setup: Setup, shape: Shape) -> float:
-    """Working set of a layer's backward: the MLP's gradients, and with checkpointing the recomputed layer.
+    """Working set of a layer's backward: the MLP's gradients, and with checkpointing the recomputed layer. Of a hybrid the largest layer.
 
-    Gradients of eager attention (4.5 bytes per score) are alive at another time, so the larger of the two counts.
+    Gradients of eager attention (4.5 bytes per score) and of a mixer (as much as it saved) are alive at another time, so the largest
+    of them counts.
     """
+    return max(_work(setup, kind) for _, kind in shape.kinds)
+
+
+def _work(setup: Setup, shape: Shape) -> float:
     wide = setup.compute_bytes / 2
-    gradient = max(_mlp_gradients(setup, shape) * wide, 4.5 * shape.heads * setup.length if setup.attention == "eager" else 0)
+    scores = 4.5 * shape.heads * setup.length if setup.attention == "eager" and shape.attending else 0
+    gradient = max(_mlp_gradients(setup, shape) * wide, scores, _mixer(shape) * wide)
     if not setup.checkpointing:
         return gradient
     if setup.full and setup.kernels == "foak":
         return 15.0 * shape.hidden + 12 * shape.mlp_width
-    return saved_per_layer(setup, shape) + gradient
+    return _saved(setup, shape) + gradient
 
 
 def _mlp_gradients(setup: Setup, shape: Shape) -> float:
@@ -142,9 +194,10 @@ def dora_work(setup: Setup, shape: Shape) -> float:
     """
     if not setup.dora or setup.full:
         return 0.0
-    linears = adapted_linears(setup, shape)
-    matrices = max((6.0 * i * i + 12.0 * i * o for i, o, _ in linears), default=0.0)
-    return matrices + setup.tokens * 4.0 * sum(o * min(count, max(1, shape.active)) for _, o, count in linears)
+    kinds = [adapted_linears(setup, kind) for _, kind in shape.kinds]
+    matrices = max((6.0 * i * i + 12.0 * i * o for linears in kinds for i, o, _ in linears), default=0.0)
+    outputs = max(sum(o * min(count, max(1, shape.active)) for _, o, count in linears) for linears in kinds)
+    return matrices + setup.tokens * 4.0 * outputs
 
 
 def work_while_dequantised(shape: Shape) -> float:
@@ -189,7 +242,7 @@ def _logit_bytes(setup: Setup) -> float:
     staged = {"dpo": 12.0 if setup.reference == "none" else 20.0, "kto": 24.0, "rm": 6.0, "ppo": 16.0}
     if setup.stage in staged:
         return staged[setup.stage]
-    more = 2.0 if setup.wide_logits or setup.stack.startswith("torchtune") else 0.0
+    more = 2.0 if setup.copies_logits_in_fp32 or setup.stack.startswith("torchtune") else 0.0
     return 12.0 + more if setup.loss == "plain" else LOGIT_BYTES[setup.loss] + (more if setup.loss == "fused" else 0)
 
 
@@ -211,8 +264,8 @@ def evaluation_logits_per_token(setup: Setup, shape: Shape) -> float:
 
 
 def generation_cache_per_token(shape: Shape) -> float:
-    """The 16-bit KV cache of all layers, for predict_with_generate."""
-    return 4.0 * shape.kv * shape.layers
+    """The 16-bit KV cache of all layers with attention, for predict_with_generate."""
+    return 4.0 * shape.kv * shape.attending
 
 
 def vision_work(setup: Setup, shape: Shape) -> float:

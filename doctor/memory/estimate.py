@@ -1,4 +1,4 @@
-"""Peak GPU memory of one training process: terms, phases, interval, verdict."""
+"""The peak GPU memory of one training process: its parts, phases, interval and verdict."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ import msgspec
 
 from doctor.config import files
 from doctor.config.values import is_true
-from doctor.memory import names, phases, regimes, setup, shapes, static
+from doctor.memory import model_config, names, phases, regimes, static
 from doctor.memory.gpu import GIB, capacity_gib
-from doctor.memory.setup import Setup
+from doctor.memory.local_config import place_of
+from doctor.memory.setup import DEFAULT_EVAL_BATCH, Setup
+from doctor.memory.setup import read as read_setup
 from doctor.memory.shapes import Shape, UnknownShape
 
 Verdict = Literal["fits", "tight", "no", "unknown"]
 
 FITS, TIGHT = 0.88, 0.96
-"""Limits of predicted peak / usable memory: up to FITS it fits, up to TIGHT it may. 389 published runs and failures separate best at
-0.95."""
+"""Verdict by predicted peak / usable memory: up to FITS it fits, up to TIGHT it may fit. On 389 published runs and failures the limit
+with the fewest errors is 0.95."""
 
 CONTEXT_GIB = 0.92
-"""CUDA context, cuBLAS and NCCL: the least that nvidia-smi showed above torch's own peak in 284 runs on A100."""
+"""CUDA context, cuBLAS and NCCL: the smallest difference between nvidia-smi and torch's peak in 284 runs on A100."""
 
-DYNAMIC_SLACK = 0.05
-"""What the allocator cannot avoid holding on top of activations (3 to 8 % in the same runs); everything above that it gives back."""
+ALLOCATOR_SLACK = 0.05
+"""Share of the activations that the allocator holds in addition and cannot free (3 to 8 % in the same runs)."""
 
-MAY_SHOW = 1.3
-"""nvidia-smi over torch's peak: cached blocks made the median run show 32 % more than it needed."""
+NVIDIA_SMI_FACTOR = 1.3
+"""What nvidia-smi shows / torch's peak: with cached blocks the median run showed 32 % more than it needed."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A predicted peak on one GPU; everything in GiB.
+    """A predicted peak on one GPU, in GiB.
 
-    `allocated_gib` is torch.cuda.max_memory_allocated, between `low_gib` and `high_gib` by the `regime`; `device_gib` what the card must
-    have free; `may_show_gib` what nvidia-smi may display where there is room. `phases` are the peaks of each phase, `terms` their parts.
+    - `allocated_gib`: torch.cuda.max_memory_allocated; `low_gib` to `high_gib`: its interval, which depends on the `regime`.
+    - `device_gib`: what must be free on the GPU; `may_show_gib`: what nvidia-smi may show if there is room.
+    - `phases`: the peak of each phase; `terms`: the parts of the memory, not all present at the same time.
     """
 
     model: str
@@ -58,17 +61,17 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def runner_up(self) -> str | None:
-        """The second highest phase: what would be the peak if the first were made smaller."""
+        """The phase with the second highest peak: it limits what a smaller first peak can save."""
         order = sorted(self.phases, key=self.phases.__getitem__, reverse=True)
         return order[1] if len(order) > 1 else None
 
     @property
     def margin_gib(self) -> float | None:
-        """Usable memory left over (negative: missing), in GiB; None if the GPU is not known."""
+        """Usable memory minus the peak in GiB (negative: missing); None if the GPU is not known."""
         return None if self.capacity_gib is None else self.capacity_gib - self.allocated_gib
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, GiB to three decimals."""
+        """JSON-able data, GiB rounded to three decimals."""
         raw = msgspec.to_builtins(self)
         for name, value in raw.items():
             if isinstance(value, float):
@@ -80,11 +83,11 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def estimate(config: Mapping[str, Any] | str | Path, *, facts: Mapping[str, Any] | None = None) -> Estimate:
-    """The peak memory of one GPU for a LLaMA-Factory configuration (a mapping, or the path of its YAML or JSON file).
+    """Predict the peak memory of one GPU for a LLaMA-Factory configuration (a mapping, or the path of its YAML or JSON file).
 
-    `facts` are things known about the run (the names of `Fact` events: world_size, gpu.name, gpu.total_gib, versions.transformers,
-    model.config, ...; `length` for the longest padded sample in tokens). Raises UnknownShape for a model of unknown size, DoctorError
-    for a file that cannot be read.
+    `facts` are facts about the run by their registered names (world_size, gpu.name, gpu.total_gib, versions.transformers, model.config,
+    ...) and `length`, the longest padded sample in tokens. Raises UnknownShape for a model of unknown size, DoctorError for a file that
+    cannot be read.
     """
     known = dict(facts or {})
     if not isinstance(config, Mapping):
@@ -92,8 +95,8 @@ def estimate(config: Mapping[str, Any] | str | Path, *, facts: Mapping[str, Any]
         config = read_config(Path(config))
     shape = shape_for(config, known)
     if str(known.get("stack", "")).startswith("litgpt"):
-        shape = msgspec.structs.replace(shape, tied=False)  # its checkpoints store the head apart
-    return build(setup.read(config, known, shape), shape, config, known)
+        shape = msgspec.structs.replace(shape, tied=False)  # its checkpoints store the head separately
+    return build(read_setup(config, known, shape), shape, config, known)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
-    """The model's shape: what the run printed or was given (fact model.config), its folder's config.json, or the table of known models.
+    """The model's shape: from the config that the run printed, saved or was given, its config.json on this machine, or the known models.
 
     Raises UnknownShape, naming the model.
     """
@@ -111,41 +114,43 @@ def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
     try:
         if not name:
             raise UnknownShape("the configuration names no model (model_name_or_path)")
-        known = names.lookup(name)
+        known = names.lookup(name, place_of(config, facts))
     except UnknownShape:
         if printed is None:
             raise
         return printed
-    return known if printed is None else msgspec.structs.replace(printed, vision=printed.vision or known.vision)
+    if printed is None:
+        return known
+    return msgspec.structs.replace(printed, vision=printed.vision or known.vision, other_towers=printed.other_towers or known.other_towers)
 
 
 def _printed_shape(facts: Mapping[str, Any]) -> Shape | None:
-    """The shape in the model config that the run printed, or that was given."""
+    """The shape in the fact model.config, if it can be read."""
     raw = facts.get("model.config")
     try:
-        return shapes.from_config(raw) if isinstance(raw, Mapping) else None
+        return model_config.from_config(raw) if isinstance(raw, Mapping) else None
     except UnknownShape:
         return None
 
 
-def build(plan: Setup, shape: Shape, config: Mapping[str, Any], facts: Mapping[str, Any]) -> Estimate:
-    """The estimate of a setup: terms, then phases, then what follows from the highest of them."""
-    trained = static.Trained(plan, shape)
-    terms = phases.terms_of(plan, shape, trained)
-    peaks = phases.peaks_of(plan, shape, trained, terms)
+def build(setup: Setup, shape: Shape, config: Mapping[str, Any], facts: Mapping[str, Any]) -> Estimate:
+    """The estimate of a setup: the parts, the phases, and the figures of the highest phase."""
+    trained = static.Trained(setup, shape)
+    terms = phases.terms_of(setup, shape, trained)
+    peaks = phases.peaks_of(setup, shape, trained, terms)
     peak = max(peaks, key=peaks.__getitem__)
     allocated = peaks[peak] / GIB
     dynamic = max(0.0, peaks[peak] - sum(terms[name] for name in ("weights", "adapters", "optimizer"))) / GIB
-    regime = regimes.regime_of(plan, shape)
+    regime = regimes.regime_of(setup, shape)
     capacity = _capacity(facts)
     return Estimate(
         model=str(config.get("model_name_or_path") or config.get("model") or shape.type),
-        assumed=_assumed(plan, facts),
+        assumed=_assumed(setup, facts),
         allocated_gib=allocated,
         low_gib=allocated * regime.low,
         high_gib=allocated * regime.high,
-        device_gib=allocated + CONTEXT_GIB + DYNAMIC_SLACK * dynamic,
-        may_show_gib=min(allocated * MAY_SHOW + CONTEXT_GIB, capacity or float("inf")),
+        device_gib=allocated + CONTEXT_GIB + ALLOCATOR_SLACK * dynamic,
+        may_show_gib=min(allocated * NVIDIA_SMI_FACTOR + CONTEXT_GIB, capacity or float("inf")),
         peak_phase=peak,
         phases={name: value / GIB for name, value in peaks.items()},
         terms={name: value / GIB for name, value in terms.items() if value},
@@ -153,14 +158,14 @@ def build(plan: Setup, shape: Shape, config: Mapping[str, Any], facts: Mapping[s
         capacity_gib=capacity,
         verdict=verdict(allocated, capacity),
         regime=regime.name,
-        notes=[*regime.notes, *_notes(plan, shape, config)],
+        notes=[*regime.notes, *_notes(setup, shape, config)],
         params_b=round(shape.params / 1e9, 3),
         trained_params=round(trained.total),
     )
 
 
 def verdict(allocated_gib: float, capacity: float | None) -> Verdict:
-    """Whether a predicted peak fits into usable memory; never a bare yes near the edge."""
+    """Whether a predicted peak fits into usable memory; `tight` close to the limit."""
     if capacity is None:
         return "unknown"
     share = allocated_gib / capacity
@@ -168,9 +173,9 @@ def verdict(allocated_gib: float, capacity: float | None) -> Verdict:
 
 
 def anchored(before: Estimate, after: Estimate, measured_gib: float) -> Estimate:
-    """`after` corrected by a measured peak of `before`: only the change between the two is predicted, which is far more exact.
+    """`after`, corrected by a measured peak of `before`: only the difference between the two is predicted, which is more accurate.
 
-    The interval shrinks to the share of the change: half of the regime's width of the difference, and 2 % of the measured peak.
+    The interval is twice the regime's relative width of the difference, plus 2 % of the measured peak.
     """
     change = after.allocated_gib - before.allocated_gib
     allocated = max(0.1, measured_gib + change)
@@ -186,7 +191,7 @@ def anchored(before: Estimate, after: Estimate, measured_gib: float) -> Estimate
         phases={name: max(0.0, value + offset) for name, value in after.phases.items()},
         eval_gib=None if after.eval_gib is None else max(0.0, after.eval_gib + offset),
         verdict=verdict(allocated, after.capacity_gib),
-        notes=[*after.notes, f"anchored on a measured peak of {measured_gib:.2f} GiB"],
+        notes=[*after.notes, f"corrected by a measured peak of {measured_gib:.2f} GiB"],
     )
 
 
@@ -198,43 +203,52 @@ def _capacity(facts: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _assumed(plan: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The assumptions behind the figures, named like LLaMA-Factory's options where there is one."""
+def _assumed(setup: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The assumptions behind the figures, under the names of LLaMA-Factory's options if they have one."""
     return {
-        "length": plan.length,
-        "length_source": "the longest sample seen" if facts.get("length") else "cutoff_len: no sample can be longer, most are shorter",
-        "per_device_train_batch_size": plan.micro_batch,
-        "sequences": plan.sequences,
-        "gpus": plan.world,
-        "sharding": plan.sharding,
-        "quantization": plan.quantized or "none",
-        "computed_in_bits": 8 * plan.compute_bytes,
-        "trained_bytes": plan.master_bytes if plan.full else plan.adapter_bytes,
-        "optimizer": plan.optimizer.name,
-        "gradient_checkpointing": plan.checkpointing,
-        "attention": plan.attention,
-        "loss": plan.loss,
-        "transformers": str(facts.get("versions.transformers") or "that of LLaMA-Factory 0.9.5"),
-        "eval_batch": plan.eval_sequences or None,
+        "length": setup.length,
+        "length_source": "longest sample seen" if facts.get("length") else "cutoff_len, an upper bound: most samples are shorter",
+        "per_device_train_batch_size": setup.micro_batch,
+        "sequences": setup.sequences,
+        "gpus": setup.world_size,
+        "sharding": setup.sharding,
+        "quantization": setup.quantized or "none",
+        "computed_in_bits": 8 * setup.compute_bytes,
+        "trained_bytes": setup.master_bytes if setup.full else setup.adapter_bytes,
+        "optimizer": setup.optimizer.name,
+        "gradient_checkpointing": setup.checkpointing,
+        "attention": setup.attention,
+        "loss": setup.loss,
+        "transformers": str(facts.get("versions.transformers") or "as in LLaMA-Factory 0.9.5"),
+        "eval_batch": setup.eval_sequences or None,
     }
 
 
-def _notes(plan: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
+MIXER_KERNELS = {
+    "delta_net": "gated delta net layers (flash-linear-attention)",
+    "mamba2": "Mamba layers (mamba-ssm and causal-conv1d)",
+}
+"""Kind of mixer with its own kernels -> the name of its layers, and the packages with the kernels."""
+
+
+def _notes(setup: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
     notes = []
     name = str(config.get("model_name_or_path") or config.get("model") or "")
     base = names.base_of(name)
     if base is not None and shape.type == base.shape.type and shape.params == base.shape.params:
-        notes.append(f"{name} is not a known model: by its name it is taken to have the shape of {base.names[0]}")
-    if plan.optimizer.paged:
-        notes.append("paged optimizer states are managed memory: on the GPU while there is room, but not PyTorch's and not counted")
-    if plan.eval_sequences > plan.sequences and config.get("per_device_eval_batch_size") is None:
-        notes.append(f"per_device_eval_batch_size is not set: transformers' default of {setup.DEFAULT_EVAL_BATCH} is counted")
-    if plan.loss == "plain" and is_true(config.get("enable_liger_kernel")):
+        notes.append(f"{name} is not a known model; by its name, the shape of {base.names[0]} is assumed")
+    if setup.optimizer.paged:
+        notes.append("paged optimizer states are not counted: they are managed memory, which moves to the host when the GPU is full")
+    if setup.eval_sequences > setup.sequences and config.get("per_device_eval_batch_size") is None:
+        notes.append(f"per_device_eval_batch_size is not set: transformers' default of {DEFAULT_EVAL_BATCH} is assumed")
+    if setup.loss == "plain" and is_true(config.get("enable_liger_kernel")):
         notes.append("Liger's fused loss is off here (stage or model type): logits are counted in full")
-    if plan.packed_experts and not plan.full:
-        notes.append("transformers 5 keeps experts as one tensor a layer: they are neither quantised by bitsandbytes nor given adapters")
-    if plan.sharding == "fsdp" and plan.accumulates:
-        notes.append("FSDP holds whole gradients between accumulated micro batches unless sync_each_batch is set: not counted")
+    if setup.packed_experts and not setup.full:
+        notes.append("transformers 5 stores a layer's experts as one tensor, which bitsandbytes does not quantise and LoRA does not adapt")
+    if shape.mixer is not None and shape.mixer.kind in MIXER_KERNELS:
+        notes.append(f"{MIXER_KERNELS[shape.mixer.kind]} are counted with their fused kernels; PyTorch's fallback needs far more memory")
+    if setup.sharding == "fsdp" and setup.accumulates:
+        notes.append("not counted: FSDP keeps unsharded gradients between accumulated micro batches unless sync_each_batch is set")
     if shape.vision is not None:
-        notes.append(f"one image a sample of at most {plan.image_pixels:.0f} pixels; its tokens are counted inside the length")
+        notes.append(f"one image of at most {setup.image_pixels:.0f} pixels per sample is assumed; its tokens are part of the length")
     return notes

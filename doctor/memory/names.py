@@ -11,7 +11,10 @@ from typing import Any
 import msgspec
 
 from doctor.errors import DoctorError
-from doctor.memory.shapes import Shape, UnknownShape, from_config
+from doctor.memory import local_config
+from doctor.memory.local_config import NOWHERE, Place
+from doctor.memory.model_config import from_config
+from doctor.memory.shapes import Shape, UnknownShape
 from doctor.support import cache
 from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
@@ -26,8 +29,8 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape
 
 
-def lookup(name: str) -> Shape:
-    """The shape for a `model_name_or_path`: the folder's config.json, else rules/models.yaml.
+def lookup(name: str, place: Place = NOWHERE) -> Shape:
+    """The shape for a `model_name_or_path`: its config.json on this machine (folder or hub cache), else rules/models.yaml.
 
     A name is matched in this order; a size that is not listed is never replaced by a similar size:
 
@@ -38,13 +41,14 @@ def lookup(name: str) -> Shape:
 
     Raises UnknownShape.
     """
-    local = _local_config(name)
+    local = _local_config(name, place)
     if local is not None:
         return local
     entry = _listed(name) or base_of(name)
     if entry is None:
         raise UnknownShape(
-            f"the shape of model {name!r} is not known: give its config.json with --model-config, or keep it in the model's folder"
+            f"the shape of model {name!r} is not known: give its config.json with --model-config, "
+            "or keep it in the model's folder or the hub's cache"
         )
     quantized = name_quantisation(repository_tail(name))
     return msgspec.structs.replace(entry.shape, quantized=quantized) if quantized else entry.shape
@@ -82,12 +86,11 @@ def repository_tail(name: str) -> str:
     return parts[-1].replace("___", ".") if parts else name
 
 
-def _local_config(name: str) -> Shape | None:
-    path = Path(name).expanduser()
-    file = path if path.suffix == ".json" else path / "config.json"
+def _local_config(name: str, place: Place) -> Shape | None:
+    file = local_config.find(name, place)
     try:
-        return from_config(read_json(file)) if file.is_file() else None
-    except (OSError, DoctorError):
+        return from_config(read_json(file)) if file is not None else None
+    except DoctorError:
         return None
 
 

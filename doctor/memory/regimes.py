@@ -17,7 +17,7 @@ class Regime(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-UNMEASURED = "no published measurement of this kind of run was at hand: the interval is a judgement"
+UNMEASURED = "no published measurements of this kind of run: the interval is our own judgement"
 """Note of a regime without measurements, shown to users."""
 
 # Intervals: measured / predicted in published tables (docs/memory-model.md); those with UNMEASURED are judgements.
@@ -31,6 +31,7 @@ ZERO3_ADAPTERS = Regime("ZeRO-3, adapters", 0.80, 1.80, ("adapters under ZeRO-3 
 PREFERENCE = Regime("preference training", 0.80, 1.25, (UNMEASURED,))
 PPO = Regime("PPO", 0.70, 1.60, (UNMEASURED,))
 EXPERTS = Regime("mixture of experts", 0.85, 1.25, (UNMEASURED,))
+HYBRID = Regime("hybrid layers", 0.75, 1.50, (UNMEASURED,))
 VISION = Regime("vision", 0.80, 1.30, (UNMEASURED,))
 EAGER = Regime("eager attention", 0.85, 1.15, (UNMEASURED,))
 
@@ -47,6 +48,8 @@ def regime_of(setup: Setup, shape: Shape) -> Regime:
         return ZERO3_ADAPTERS
     if setup.zero_stage:
         return ZERO
+    if shape.mixer is not None or shape.streams > 1:
+        return HYBRID
     if shape.vision is not None:
         return VISION
     if setup.stage in ("dpo", "kto", "rm"):

@@ -29,7 +29,7 @@ NAMED_LOSSES: dict[str, tuple[Loss, Kernels]] = {
 """The fact `chunked_loss` of published measurements -> (loss, kernels)."""
 
 
-def wide_logits(facts: Mapping[str, Any]) -> bool:
+def copies_logits_in_fp32(facts: Mapping[str, Any]) -> bool:
     """Whether the loss shifts a float32 copy of the logits: 4 more bytes a logit in transformers 4.46 to 4.48 (loss/loss_utils.py)."""
     if "446_448" in str(facts.get("stack") or ""):
         return True

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 RESTORED = ("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "lora_rank", "finetuning_type", "optim", "deepspeed")
 """Keys that a resumed run takes from its checkpoint or cannot change (hparams/parser.py 484-500, transformers' trainer.py)."""
+DURING_TRAINING = ("out_of_memory", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau", "gradient", "slow")
+"""Symptoms that only a training shows."""
+BEFORE_TRAINING = ("start", "tokenise", "load")
+"""Phases in which no checkpoint has been saved yet."""
 
 
 class PatchWriter:
@@ -55,10 +59,19 @@ class PatchWriter:
             command=command,
             file=file,
             packages=packages,
+            options=self._options(),
             notes=tuple(dict.fromkeys(notes)),
             memory=self.plan.predictor.memory(self.plan.situation) if self.plan.predictor else None,
             effective_batch=batch,
             speed=_speed(remedies),
+        )
+
+    def _options(self) -> tuple[str, ...]:
+        """What the user said besides the run's files, as options of the command line."""
+        memory = self.plan.gpu_memory_gib
+        return (
+            *(("--gpu-memory", f"{memory:g}") if memory is not None else ()),
+            *(("--strategy", self.plan.strategy) if self.plan.strategy != "least-change" else ()),
         )
 
     def safety_changes(self) -> list[Text]:
@@ -70,8 +83,10 @@ class PatchWriter:
             self._add(Change("config", "unset", "resume_from_checkpoint", config["resume_from_checkpoint"], None))
             notes.append(catalogue.text("planner.no_resume"))
         resumes = bool(self.plan.situation.config.get("resume_from_checkpoint"))
-        if self._began() and not resumes and "output_dir" not in changed:
-            path = next_name(config.get("output_dir") or "saves/run")
+        if self._began() and not resumes and "output_dir" not in changed and not config.get("output_dir"):
+            notes.append(catalogue.text("planner.other_folder"))
+        elif self._began() and not resumes and "output_dir" not in changed:
+            path = next_name(config["output_dir"])
             self._add(Change("config", "set", "output_dir", config.get("output_dir"), path))
             notes.append(catalogue.text("planner.new_folder", path=path))
         if config.get("tokenized_path") and "tokenized_path" not in changed and changed & set(writing.DATA_KEYS):
@@ -91,12 +106,13 @@ class PatchWriter:
         self.plan.situation = self.plan.situation.after([change])
 
     def _began(self) -> bool:
-        """Whether there may be an output folder: training creates it, a refused config does not."""
-        if self.plan.run.last_step is not None or self.plan.run.facts.get("run.started_training") or self.plan.run.completed:
+        """Whether the failed run may have saved a checkpoint: it trained, or failed in a way that only a training can."""
+        run = self.plan.run
+        if run.last_step is not None or run.facts.get("run.started_training") or run.completed:
             return True
-        if self.plan.run.seen <= {"ConfigSeen", "Fact"}:
+        if run.seen <= {"ConfigSeen", "Fact"}:
             return False
-        return any(taken.rule.family != "config" for taken in self.plan.taken.values())
+        return any(taken.rule.symptom in DURING_TRAINING and taken.phase not in BEFORE_TRAINING for taken in self.plan.taken.values())
 
     def _command_line_notes(self, changes: Sequence[Change]) -> list[Text]:
         """Keys that the command line sets too, if the command itself is not known and so cannot be written without them."""

@@ -17,6 +17,7 @@ from doctor.planner.situation import Situation, advise, external_settings, has_c
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
+from doctor.support.texts import Text
 from doctor.words import catalogue
 
 __all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "PreviousAttempt", "Status", "Strategy", "plan"]
@@ -33,6 +34,8 @@ SECTION_OF = {
 """Symptom -> the chapter of the guide whose steps are all shown, besides those that the rule names itself."""
 STEPWISE = ("out_of_memory", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau", "gradient", "slow", "killed")
 """Symptoms whose remedies are tried one after the other; for others they are alternatives."""
+_MORE_MEMORY = Remedy(id="more-memory", text=catalogue.text("planner.more_memory"), effect="manual")
+"""What is left where no set of options is predicted to fit."""
 
 
 def plan(
@@ -61,9 +64,10 @@ def plan(
 
 
 class _Taken(msgspec.Struct):
-    """A finding whose remedies are in the patch; `enough`: whether they are predicted to suffice."""
+    """A finding whose remedies are in the patch, and the phase it happened in; `enough`: whether they are predicted to suffice."""
 
     rule: Rule
+    phase: str | None
     steps: list[tuple[Remedy, tuple[Change, ...]]]
     enough: bool | None
 
@@ -102,6 +106,7 @@ class PatchPlanner:
         self.because: dict[str, str] = {}
         self.owner: dict[tuple[str, str], Rule] = {}
         self.predictor: Predictor | None = None
+        self.too_large: dict[int, Memory] = {}
 
     def choose(self, judged: RankedFinding) -> None:
         """Add this finding's remedies to the patch, unless it is uncertain or explained; keys that others changed are left to them."""
@@ -112,17 +117,27 @@ class PatchPlanner:
         chosen = self._chosen(judged, free, facts)
         if chosen is None or not chosen.steps:
             return
+        if chosen.enough is False and self.predictor is not None and self._too_large(chosen.after):
+            self.too_large[id(judged.finding)] = self.predictor.memory(chosen.after)
+            return
         for remedy, changes in chosen.steps:
             for change in changes:
                 self.because[change.key] = f"{rule.id}#{remedy.id}"
                 self.owner[change.target, change.key] = rule
             self.changes += changes
         self.situation = chosen.after
-        self.taken[id(judged.finding)] = _Taken(rule, chosen.steps, chosen.enough)
+        self.taken[id(judged.finding)] = _Taken(rule, facts.get("phase"), chosen.steps, chosen.enough)
+
+    def _too_large(self, after: Situation) -> bool:
+        """Whether a situation is predicted to need more than the GPU has: such a patch would only fail again."""
+        need = self.predictor.after(after) if self.predictor else None
+        return need is not None and self.predictor is not None and need > self.predictor.capacity
 
     def _patched(self, judged: RankedFinding) -> bool:
-        """Whether the patch covers this finding: the root cause, other errors, and what else is wrong in the config."""
+        """Whether the patch covers this finding: the root cause, other errors, what else is wrong in the config."""
         rule = judged.finding.rule
+        if judged.finding.is_note:
+            return judged.role == "root"
         if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return False
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
@@ -135,6 +150,9 @@ class PatchPlanner:
                 if found is not None:
                     return found
         ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
+        if judged.finding.rule.symptom == "out_of_memory" and not self.start.config_known:
+            # whether the others would be enough cannot be told either, so the training stays what it was
+            ordered = [remedy for remedy in ordered if remedy.effect != "changes_training"]
         return search.next_remedy(ordered, self.situation, facts, self.rules)
 
     def conflicting_rule(self, remedy: Remedy, rule: Rule, facts: Mapping[str, Any]) -> Rule | None:
@@ -151,18 +169,19 @@ class PatchPlanner:
         return last.op == change.op and bool(last.new == change.new)
 
     def advice(self, judged: RankedFinding) -> tuple[Advice, ...]:
-        """The finding's remedies and the other steps of the same chapter; the guide's steps first, in its order."""
+        """The finding's remedies and the other steps of the same chapter, in the order of the report.
+
+        A warning that is only a note here needs nothing, unless the report is about it.
+        """
         rule = judged.finding.rule
-        out = [self._advice(judged, remedy) for remedy in rule.remedies]
-        out += [
-            Advice(remedy, "not_applicable", catalogue.text("planner.not_this_cause")) for remedy in _unnamed_steps(rule, self.book.guide)
-        ]
-        sections = list(dict.fromkeys(row.remedy.guide_step[0] for row in out if row.remedy.guide_step))
-        guide = [row for row in out if row.remedy.guide_step]
-        guide.sort(
-            key=lambda row: (sections.index(row.remedy.guide_step[0]), row.remedy.guide_step[1]) if row.remedy.guide_step else (0, 0)
-        )
-        return (*guide, *(row for row in out if not row.remedy.guide_step))
+        if judged.finding.is_note and judged.role != "root":
+            return ()
+        named = [self._advice(judged, remedy) for remedy in rule.remedies]
+        if id(judged.finding) in self.too_large:
+            named.insert(0, Advice(_MORE_MEMORY, "manual", self._needs_more(judged)))
+        not_this_cause = catalogue.text("planner.not_this_cause")
+        others = [Advice(remedy, "not_applicable", not_this_cause) for remedy in _unnamed_steps(rule, self.book.guide)]
+        return in_report_order(named, others)
 
     def _advice(self, judged: RankedFinding, remedy: Remedy) -> Advice:
         rule, facts = judged.finding.rule, judged.finding.first.facts
@@ -177,6 +196,10 @@ class PatchPlanner:
         if found.status != "apply":
             return found
         return msgspec.structs.replace(found, **self.rejection_reason(judged, remedy, found))
+
+    def _needs_more(self, judged: RankedFinding) -> Text:
+        memory = self.too_large[id(judged.finding)]
+        return catalogue.text("planner.too_large", after=memory.after, capacity=memory.capacity)
 
     def _owns(self, key: str, rule: Rule) -> bool:
         return self.owner.get(("config", key)) is rule
@@ -205,6 +228,8 @@ class PatchPlanner:
             return {"status": "rejected", "reason": catalogue.text("planner.tried", run=failed.run)}
         if judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return {"reason": catalogue.text("planner.unsure")}
+        if id(judged.finding) in self.too_large and found.changes:
+            return {"status": "rejected", "reason": self._needs_more(judged)}
         if id(judged.finding) not in self.taken:
             return {"reason": catalogue.text("planner.possible")}
         if self.predictor and remedy.guide_step and judged.finding.rule.symptom == "out_of_memory":
@@ -214,6 +239,29 @@ class PatchPlanner:
         return {
             "reason": catalogue.text("planner.later") if judged.finding.rule.symptom in STEPWISE else catalogue.text("planner.other_way")
         }
+
+
+def in_report_order(named: Sequence[Advice], other_steps: Sequence[Advice]) -> tuple[Advice, ...]:
+    """A rule's remedies and the guide's other steps as the report lists them.
+
+    1. what acts on the cause and is not a step of the guide: first what is in the patch, then what the rule names before any step of
+       the guide, if a person has to do it or if no step of the guide is in the patch;
+    2. the guide's steps, all of them, in the guide's order;
+    3. the other remedies, in the rule's order.
+    """
+    before_guide = next((place for place, row in enumerate(named) if row.remedy.guide_step), len(named))
+    guide_chosen = any(row.chosen and row.remedy.guide_step for row in named)
+
+    def acts_on_cause(place: int, row: Advice) -> bool:
+        preferred = row.status == "manual" or (row.status == "apply" and not guide_chosen)
+        return row.remedy.guide_step is None and (row.chosen or (place < before_guide and preferred))
+
+    direct = [row for place, row in enumerate(named) if acts_on_cause(place, row)]
+    steps = [(row.remedy.guide_step, row) for row in (*named, *other_steps) if row.remedy.guide_step]
+    sections = list(dict.fromkeys(section for (section, _), _ in steps))
+    guide = [row for _, row in sorted(steps, key=lambda step: (sections.index(step[0][0]), step[0][1]))]
+    rest = [row for row in named if row.remedy.guide_step is None and not any(row is other for other in direct)]
+    return (*sorted(direct, key=lambda row: not row.chosen), *guide, *rest)
 
 
 def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:

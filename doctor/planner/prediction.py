@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 EXPLAINED = 0.5
 """Minimum share of the run's memory that the estimate must explain; below, it has missed what filled the GPU and its differences say
 nothing. Of 95 published single-GPU runs, none held more than 1.05 times its estimate."""
+TRAINED = 1.5
+"""A run that trained before it failed had batches that fit: the one that did not is taken to need at most this many times the GPU's memory,
+though the estimate, for samples as long as cutoff_len, may say more."""
 
 
 class Predictor:
@@ -25,7 +28,8 @@ class Predictor:
         self.base = base
         self.enough = enough
         self.capacity = base.capacity_gib or 0.0
-        self.before = max(base.allocated_gib, _measured(facts) or self.capacity)
+        expected = base.allocated_gib if not situation.run_shape.get("last_step") else min(base.allocated_gib, TRAINED * self.capacity)
+        self.before = max(expected, _measured(facts) or self.capacity)
         self._known: dict[str, Estimate | None] = {str(sorted(situation.config.items(), key=str)): base}
 
     @classmethod
@@ -37,7 +41,7 @@ class Predictor:
         capacity = gpu_memory_gib or known.get("gpu.total_gib") or facts.get("total_gib")
         known |= {"gpu.total_gib": float(capacity)} if isinstance(capacity, int | float) and capacity > 0 else {}
         base = _estimate(situation, known)
-        if base is None or base.capacity_gib is None:
+        if base is None or base.capacity_gib is None or _sharded_over_unknown(situation, known):
             return None
         if base.allocated_gib < EXPLAINED * (_measured(facts) or base.capacity_gib):
             return None
@@ -70,6 +74,8 @@ class Predictor:
         return Memory(before, after, low, high, capacity, (_parts(self.base, self.before), _parts(estimate, after)))
 
 
+_WORLD = ("world_size", "n_gpus", "gpu.count")
+"""Facts that tell how many GPUs share the work (doctor/memory/setup.py)."""
 _STANDING = ("weights", "adapters", "optimizer", "reference_models", "gathered_weights", "buckets", "stray_embedding")
 """Terms present in every phase of a step (doctor/memory/phases.py); the others make up the rest of the peak."""
 
@@ -80,6 +86,12 @@ def _parts(estimate: Estimate, peak: float) -> dict[str, float]:
     parts["step"] = max(0.0, estimate.allocated_gib - sum(parts.values()))
     parts["unexplained"] = max(0.0, peak - sum(parts.values()))
     return {name: round(gib, 2) for name, gib in parts.items() if gib >= 0.005}
+
+
+def _sharded_over_unknown(situation: Situation, facts: Mapping[str, Any]) -> bool:
+    """Whether the run is split over a number of GPUs that is not known: on one GPU the estimate would be several times too high."""
+    config = effective(situation.config, facts)
+    return bool(config.get("zero_stage") or config.get("fsdp")) and not any(facts.get(name) for name in _WORLD)
 
 
 def _measured(facts: Mapping[str, Any]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -52,7 +53,8 @@ def cheapest(
 ) -> Chosen | None:
     """The cheapest sequence of remedies that is predicted to suffice; else the one that needs least memory; None if none saves any.
 
-    Uniform-cost search over sequences: by total price, and at equal prices in the guide's order.
+    Uniform-cost search over sequences: by total price, and at equal prices in the guide's order. Where the search ends at its bound,
+    all remedies that save memory are taken together and those that are not needed are left out again, the dearest first.
     """
     rules = tuple(rules)
     if facts.get("phase") == "load":  # what is enough to load must be enough to train as well
@@ -81,7 +83,54 @@ def cheapest(
             seen.add(_key(after))
             step = Chosen([*at.steps, (remedy, advice.changes)], after)
             heapq.heappush(queue, (price + _price(remedy) + place / 1000, next(count), step, freed))
+    every = _everything(remedies, situation, facts, rules, predictor) if len(seen) >= MAX_SEARCH_NODES else None
+    if every is not None and (best is None or _need(every, predictor) < best[0] - MIN_SAVING_GIB):
+        return every
     return msgspec.structs.replace(best[1], enough=False) if best else None
+
+
+def _everything(
+    remedies: Sequence[Remedy], situation: Situation, facts: Mapping[str, Any], rules: Sequence[Rule], predictor: Predictor
+) -> Chosen | None:
+    """All remedies that save memory, cheapest first and each as often as it saves; without those that the rest suffices without."""
+    at = Chosen([], situation)
+    for remedy in sorted(remedies, key=_price):
+        while (after := _applied(at, remedy, facts, rules)) is not None and _need(after, predictor) < _need(at, predictor) - MIN_SAVING_GIB:
+            at = after
+            if _need(at, predictor) <= predictor.enough:
+                return _pruned(at, situation, facts, rules, predictor)
+    return msgspec.structs.replace(at, enough=False) if at.steps and at.after.failed_before() is None else None
+
+
+def _pruned(found: Chosen, situation: Situation, facts: Mapping[str, Any], rules: Sequence[Rule], predictor: Predictor) -> Chosen:
+    """A sufficient sequence without the steps that it does not need: the dearest are left out first, then those that save least."""
+    steps = [remedy for remedy, _ in found.steps]
+
+    def worth(remedy: Remedy) -> tuple[float, float]:
+        alone = _applied(Chosen([], situation), remedy, facts, rules)
+        return -_price(remedy), predictor.before - (_need(alone, predictor) if alone else predictor.before)
+
+    for remedy in sorted(steps, key=worth):
+        rest = [*steps]
+        rest.remove(remedy)
+        fewer: Chosen | None = Chosen([], situation)
+        for other in rest:
+            fewer = _applied(fewer, other, facts, rules) if fewer is not None else None
+        if fewer is not None and fewer.steps and _need(fewer, predictor) <= predictor.enough and fewer.after.failed_before() is None:
+            steps, found = rest, fewer
+    return msgspec.structs.replace(found, enough=True)
+
+
+def _applied(at: Chosen, remedy: Remedy, facts: Mapping[str, Any], rules: Sequence[Rule]) -> Chosen | None:
+    """The sequence with one more remedy; None if it does not apply."""
+    advice = advise(remedy, at.after, facts, rules)
+    return Chosen([*at.steps, (remedy, advice.changes)], at.after.after(advice.changes)) if advice.status == "apply" else None
+
+
+def _need(at: Chosen, predictor: Predictor) -> float:
+    """The predicted peak, GiB; infinite where there is no estimate."""
+    need = predictor.after(at.after) if at.steps else predictor.before
+    return math.inf if need is None else need
 
 
 def freed_gib(changes: tuple[Change, ...], situation: Situation, predictor: Predictor) -> float | None:

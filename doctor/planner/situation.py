@@ -31,16 +31,16 @@ _WHOLE_CONFIG = ("yaml", "command", "training_args", "journal", "model_card")
 class Situation(msgspec.Struct, frozen=True):
     """The config as patched so far (given keys only), and what is known of the run.
 
-    `facts` also hold the settings outside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`. `began_with` and `began_beside` are
-    config and settings before any patch. Without `config_known` LLaMA-Factory's defaults say nothing about the run.
+    `facts` also hold the settings outside the config: `env.NAME`, `command.KEY`, `deepspeed.KEY`. `initial_config` and `initial_settings`
+    are those before any patch. Without `config_known` LLaMA-Factory's defaults say nothing about the run.
     """
 
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
     run_shape: Mapping[str, Any]
     previous_attempts: tuple[PreviousAttempt, ...] = ()
-    began_with: Mapping[str, Any] = {}
-    began_beside: Mapping[str, Any] = {}
+    initial_config: Mapping[str, Any] = {}
+    initial_settings: Mapping[str, Any] = {}
     config_known: bool = True
     checkpoint_seen: bool = True
 
@@ -65,11 +65,11 @@ class Situation(msgspec.Struct, frozen=True):
         """
         if not self.previous_attempts:
             return None
-        before, now = effective(self.began_with, self.facts), effective(self.config, self.facts)
-        changed = {key for key in {*self.began_with, *self.config} if key not in _BOOKKEEPING and before.get(key) != now.get(key)}
+        before, now = effective(self.initial_config, self.facts), effective(self.config, self.facts)
+        changed = {key for key in {*self.initial_config, *self.config} if key not in _BOOKKEEPING and before.get(key) != now.get(key)}
         changed = changed - {"gradient_accumulation_steps"} or changed
         external = external_settings(self.facts)
-        moved = {key: value for key, value in external.items() if self.began_beside.get(key) != value}
+        moved = {key: value for key, value in external.items() if self.initial_settings.get(key) != value}
         if not changed and not moved:
             return None
         return next(
@@ -95,7 +95,7 @@ def _had(attempt: PreviousAttempt, keys: Iterable[str], values: Mapping[str, Any
 
 def had_settings(attempt: PreviousAttempt, moved: Mapping[str, Any]) -> bool:
     """Whether the attempt is known to have had these settings."""
-    return all(key in attempt.beside and str(attempt.beside[key]) == str(value) for key, value in moved.items())
+    return all(key in attempt.settings and str(attempt.settings[key]) == str(value) for key, value in moved.items())
 
 
 def next_name(path: str) -> str:

@@ -12,15 +12,17 @@ from doctor.support.texts import Text
 
 Status = Literal["apply", "done", "not_applicable", "conflict", "rejected", "manual"]
 Strategy = Literal["least-change", "guide"]
+FixedBy = Literal["safe", "unsafe", "partly", "nothing"]
+"""What writes a patch into the checked config: `check --fix` all of it; all or a part of it only with `--unsafe-fixes`; only an editor."""
 
 
 class PreviousAttempt(msgspec.Struct, frozen=True):
     """Another attempt of the same job that failed from the same cause: its name, its config (given keys only), and its settings outside
-    the config (`beside`): `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
+    the config (`settings`): `env.NAME`, `command.KEY`, `deepspeed.KEY`."""
 
     run: str
     config: dict[str, Any]
-    beside: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -33,7 +35,6 @@ class Advice(msgspec.Struct, frozen=True):
     status: Status
     reason: Text
     changes: tuple[Change, ...] = ()
-    text: Text | None = None
     chosen: bool = False
 
 
@@ -60,6 +61,7 @@ class PlannedPatch(msgspec.Struct, frozen=True, kw_only=True):
     """The one patch. `yaml` is the whole patched text, `diff` a unified diff: None if the user's YAML is not known.
 
     `command` starts the training again and expects the patched YAML under the name `file`; `packages` are to be installed before.
+    `options` of `lfdoctor fix` lead to this patch again.
     """
 
     patch: Patch
@@ -70,6 +72,7 @@ class PlannedPatch(msgspec.Struct, frozen=True, kw_only=True):
     command: str | None = None
     file: str | None = None
     packages: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     notes: tuple[Text, ...] = ()
     memory: Memory | None = None
     effective_batch: tuple[int, int] | None = None

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 
+from doctor.support.lazy_regex import lazy_compile
+
 TOKENS = re.compile(
     r"""\b(?:
       (?P<hf>hf_|api_org_)[A-Za-z0-9]{12,}                       # Hugging Face
     | (?P<sk>sk-|[sr]k_(?:live|test)_|pk_live_)[A-Za-z0-9_-]{12,}  # OpenAI, Anthropic and look-alikes; Stripe
-    | (?P<gh>gh[pousr]_|github_pat_|glpat-)[A-Za-z0-9_-]{16,}    # GitHub, GitLab
+    | (?P<gh>gh[pousr]_|github_pat_|gl(?:pat|ptt|rt|dt|cbt|imt|agent|oas|soat|ffct|ft)-)[A-Za-z0-9_-]{16,}    # GitHub, GitLab
     | (?P<aws>AKIA|ASIA)[0-9A-Z]{16}\b                           # AWS access key id
     | (?P<cloud>LTAI|AKID)[A-Za-z0-9]{16,}                       # Alibaba Cloud, Tencent Cloud
     | (?P<google>AIza)[A-Za-z0-9_-]{30,}
@@ -28,7 +30,23 @@ TOKENS = re.compile(
     | (?P<serverchan>SCT)\d{2,8}T[A-Za-z0-9]{16,}
     | (?P<prefixed>esecret_|gsk_|r8_|xai-|fw_|tk_|nvapi-|glsa_|glc_|ntn_|figd_|shpat_|rubygems_|sq0[a-z]{3}-|lin_api_|xkeysib-|HRKU-|NRAK-
         |PMAK-|PDU|pul-|nfp_|fo1_|sbp_|rpa_|tvly-|jina_|pcsk_|e2b_|lsv2_(?:pt|sk)_|dp\.(?:pt|st|ct|sa)\.|tskey-[a-z]{1,10}-|pscale_tkn_|d[or]o_v1_|ops_
-        |ATATT3x|ATBB|sntry[su]_|secret_|sdp_)(?=[\w-]{0,40}\d)[A-Za-z0-9_-]{18,}  # Groq, Replicate, xAI, NVIDIA, Grafana, Heroku, ...
+        |ATATT3x|ATBB|GOCSPX-|CCIPAT_|pn[ub]_|sl\.|duffel_(?:live|test)_|AT_|bb_live_|BSA|aio_|cmVmdGtu|CLOJARS_|oy2(?=[a-z0-9]{43})|CFPAT-|fio-u-|rdme_|csk-
+        |llx-|pa-|nk-|AQVN|API-[A-Z0-9](?=[A-Z0-9]{20})|ico-|whsec_|sntry[su]_|secret_|sdp_
+        )(?=[\w-]{0,40}\d)[A-Za-z0-9_-]{18,}  # Groq, Replicate, xAI, NVIDIA, Grafana, Heroku, ...
+    | (?P<cloudflare>v1\.0-)[0-9a-f]{24}-[0-9a-f]{64,}              # Cloudflare origin CA
+    | (?P<bedrock>ABSK)[A-Za-z0-9+/]{80,}={0,2}                    # Amazon Bedrock
+    | (?P<airtable>pat)[A-Za-z0-9]{14}\.[0-9a-f]{64}\b
+    | (?P<dynatrace>dt0[a-z]\d{2}\.)[A-Z2-7]{24}\.[A-Z2-7]{32,}
+    | (?P<discord>)[MNO][A-Za-z0-9_-]{23,28}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}
+    | (?P<mapbox>[sp]k\.eyJ)[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{10,}
+    | (?P<databricks>dose|dapi)[0-9a-f]{32}\b
+    | (?P<asana>)\d/\d{10,20}(?:/\d{10,20})?:[0-9a-f]{32}\b
+    | (?P<harness>pat\.)[A-Za-z0-9_-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20}\b
+    | (?P<twitter>A{18,})[A-Za-z0-9%_-]{60,}
+    | (?P<segmind>SG_)[0-9a-f]{16}\b
+    | (?P<uuid>(?:[a-z0-9]{2,12}-){0,2}(?:pat|sdk|api|access|token|secret|key|sk)-(?:[a-z0-9]{2,12}-){0,2})
+        [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b
+    | (?P<maxmind>)[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk\b
     | (?P<terraform>)[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,}
     | (?P<twilio>SK|AC)[0-9a-f]{32}\b
     | (?P<mailchimp>)[0-9a-f]{32}-us\d{1,2}\b
@@ -44,25 +62,31 @@ PREFIXED_HEX = re.compile(
 )
 """A provider's prefix before a long hexadecimal number; digests are written with the name of their hash instead."""
 
-PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----).*?(?:(?=-----END )|\Z)", re.DOTALL)
+PRIVATE_KEY = re.compile(
+    r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----).*?(?:(?=-----END )|\Z)"
+    r"|(Private-Lines: \d{1,4}(?:\\+[nr]|\s)+)[A-Za-z0-9+/=\\\s]+",
+    re.DOTALL,
+)
+"""PEM and PGP blocks, and the lines of PuTTY's keys."""
 MAIL = re.compile(r"\b(?!git@)[A-Za-z0-9][\w.+%-]{0,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
 SIGNED_URL = re.compile(
     r"([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|sig|sign|access_token|token|(?:push)?key|code|auth)=)[^\s&\"'<>]{6,}",
     re.IGNORECASE,
 )
 COOKIE = re.compile(r"(?i)(\b(?:set-)?cookie[\"']?\s*[:=]\s*)[^\n]{6,}")
-RANDOM = re.compile(r"(?<![\w/+.=%$@-])[A-Za-z0-9+/_-]{24,512}={0,2}(?![\w/+])")
+RANDOM = re.compile(r"(?<![\w/+.=%$@-])[A-Za-z0-9+/_.-]{23,511}[A-Za-z0-9+/_-]={0,2}(?![\w/+])")
 """Candidates for tokens without a name or prefix; `secrets.is_random` decides."""
 
 BEARER = re.compile(
-    r"(?i)\b(authorization(?:\\*[\"'])?\s*[:=]\s*(?:\\*[\"'])?(?:(?:bearer|basic|token)\s+)?|bearer\s+)[A-Za-z0-9._~+/=-]{8,}"
+    r"(?i)\b(authorization(?:\\*[\"'])?\s*[:=]\s*(?:\\*[\"'])?(?:(?:bearer|basic|token|ssws|apikey|bot)\s+)?|bearer\s+)[A-Za-z0-9._~+/=-]{8,}"
 )
 WEBHOOK = re.compile(
-    r"""((?:hooks\.slack\.com/services|/open-apis/bot/v2/hook|discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2
-        |logic\.azure\.com(?::\d+)?/workflows|sctapi\.ftqq\.com|sc\.ftqq\.com|api\.day\.app)/)[^\s"'<>]+""",
+    r"""((?:\bhooks?\.[\w.-]{1,60}|/open-apis/bot/v2/hook|discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2
+        |logic\.azure\.com(?::\d+)?/workflows|sctapi\.ftqq\.com|sc\.ftqq\.com|api\.day\.app|qmsg\.zendee\.cn/(?:send|group|jsend)|conda\.anaconda\.org/t)/)[^\s"'<>]+
+        |(https?://[^\s"'<>]{1,100}/(?:web)?hooks?/)[A-Za-z0-9]{16,}(?![\w.])[^\s"'<>]*""",
     re.VERBOSE,
 )
-"""Slack, Feishu, Discord, Teams, ServerChan, Bark: the path is the key."""
+"""Hosts of hooks (Slack, Zapier), Feishu, Discord, Teams, ServerChan, Bark, Qmsg, paths of hooks (Mattermost): the path is the key."""
 
 USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{1,15}://[^\s/@:]{0,100}:)[^\s/@]{1,200}(?=@)", re.IGNORECASE)
 """scheme://user:password@host, the user may be missing (redis://:password@host)."""
@@ -72,12 +96,26 @@ _WORDS = (
     r"app[_-]?key|passwd|password|passphrase|credentials?"
 )
 NAMED = re.compile(
-    rf"""(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS}|pg(?:password|pass)|_auth|(?<=_)[sa]k))
+    rf"""(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS}|pg(?:password|pass)|_auth|(?<=["'])auth(?=\\*["'])|(?<=_)[sa]k))
         (?P<between>(?:\\*["'])?(?:\s*[:=]\s*|\s+)(?:\\*["'])?)
         (?P<value>[^\s"',;&|<>{{}}()\[\]]{{8,}})""",
     re.VERBOSE | re.IGNORECASE,
 )
 """API_KEY=..., "token": "...", secret_key: ..."""
+
+LOOSELY_NAMED = re.compile(
+    r"""(?P<name>(?<![A-Za-z0-9])(?:key|token|secret|pass|auth|bearer|credentials?|pat|login)(?:[_-][A-Za-z0-9]{1,40}){0,3})
+        (?P<between>(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?)
+        (?P<value>[A-Za-z0-9+/_:.~-]{16,512}={0,2})""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""ALGOLIA_ADMIN_KEY=..., secret_key_base: ..., "routing_key": "...": the value decides (`secrets.is_keylike`)."""
+
+NO_SECRET_NAME = re.compile(
+    r"(?i)(?:^|[^a-z0-9])(?:cache|hash|sort|primary|foreign|group|partition|public|index|dict|column|state|data|dataset|sample|row|file|run|past)[_-]key"
+    r"|(?:^|[^a-z0-9])(?:pad|eos|bos|unk|sep|cls|mask|image|video|audio|special|stop)[_-]token"
+)
+"""Names like those of secrets whose values are digests, columns or words."""
 
 CAMEL_NAMED = re.compile(
     r"""(?P<name>(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]{0,40}?(?:Secret|SecretKey|ApiKey|APIKey|AccessKey|Password|Passwd|PrivateKey|Credential))
@@ -88,7 +126,7 @@ CAMEL_NAMED = re.compile(
 
 PASSWORD = re.compile(
     r"""((?<![A-Za-z0-9])(?:[A-Za-z0-9]{1,40}[_-]){0,6}(?:\w{0,12}passw(?:or)?d|passphrase)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?
-        |(?<![A-Za-z0-9])(?:[A-Z0-9]{1,40}_){1,6}(?:PASS|PWD|PSWD)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?
+        |(?<![A-Za-z0-9])(?:[A-Z0-9]{1,40}_){1,6}(?:PASS|PWD|PSWD|PW)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?
         |(?<![A-Za-z0-9_])(?:[a-z0-9]{1,40}_){0,6}(?:pass|pwd)=(?:\\*["'])?(?![/~.]))
         (?!(?:true|false|none|null|\*+|\$)\b)(?P<value>[^\s"',;&|<>{}()\[\]]{3,})""",
     re.VERBOSE | re.IGNORECASE,
@@ -101,27 +139,64 @@ LABELLED = re.compile(
 )
 """The Chinese, Korean and Japanese words for password, key and token; the value is in ASCII."""
 
-ARGUMENTS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(\b(?:swanlab|wandb|hf|huggingface-cli|modelscope)\s[^\n|]{0,80}?(?:-k|--(?:api[-_])?key|--token)[ =](?:\\*[\"'])?)[^\s\"']{6,}",
-        r"(\bobsutil\s+config\b[^\n]{0,200}?\s-k=)\S+",
-        r"(\blogin\(\s*(?:\w+\s*=\s*)?\\*[\"'])[^\"'\s]{8,}",
-        r"(\bsshpass\s+-p\s*(?:\\*[\"'])?)[^\s\"']+",
-        r"(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{0,120}?\s-p(?:\\*[\"'])?)[^\s\"'-][^\s\"']*",
-        r"(\bcurl\b[^\n|;]{0,200}?\s(?:-u|--user)[ =](?:\\*[\"'])?[^\s:\"']{1,80}:)[^\s\"']+",
-        r"(--(?:[a-z0-9]{1,20}-){0,3}(?:passw(?:or)?d|passphrase|secret|(?:api|secret|access)-?key)[ =](?:\\*[\"'])?)(?!-)[^\s\"']{3,}",
-        r"([\"']key\\*[\"']\s*:\s*\\*[\"'])[0-9a-f]{32}(?=\\*[\"'])",
+FOREIGN_LABEL = re.compile(
+    r"""(?ix)(\b(?:passwort|kennwort|mot\s+de\s+passe|contrase[nñ]a|palavra[- ]passe|senha|пароль|hasło|wachtwoord|lösenord|salasana|şifre
+        |parola)
+        [\"']?\s{0,3}(?:[:=]|\b(?:ist|est|es|é|is|это|jest)\b)\s{0,3}[\"']?)[^\s\"',;]{4,}"""
+)
+"""The words for password of other languages, with their sign or word for "is"."""
+
+ARGUMENTS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
+    (words, lazy_compile(pattern))
+    for words, pattern in (
+        (
+            ("swanlab", "wandb", "hf", "huggingface-cli", "modelscope"),
+            r"(\b(?:swanlab|wandb|hf|huggingface-cli|modelscope)\s[^\n|]{0,80}?"
+            r"(?:-k|--(?:api[-_])?key|--token)[ =](?:\\*[\"'])?)[^\s\"']{6,}",
+        ),
+        (("obsutil",), r"(\bobsutil\s+config\b[^\n]{0,200}?\s-k=)\S+"),
+        (("login(",), r"(\blogin\(\s*(?:\w+\s*=\s*)?\\*[\"'])[^\"'\s]{8,}"),
+        (("sshpass",), r"(\bsshpass\s+-p\s*(?:\\*[\"'])?)[^\s\"']+"),
+        (("mysql", "mariadb"), r"(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{0,120}?\s-p(?:\\*[\"'])?)[^\s\"'-][^\s\"']*"),
+        (("curl",), r"(\bcurl\b[^\n|;]{0,200}?\s(?:-u|--user)[ =](?:\\*[\"'])?[^\s:\"']{1,80}:)[^\s\"']+"),
+        (
+            ("--",),
+            r"(--(?:[a-z0-9]{1,20}-){0,3}(?:passw(?:or)?d|passphrase|secret|(?:api|secret|access)-?key)[ =](?:\\*[\"'])?)(?!-)[^\s\"']{3,}",
+        ),
+        (("7z",), r"(\b7z[arz]?\s[^\n|;]{0,120}?\s-p)[^\s\"']+"),
+        (
+            ("login",),
+            r"(\b(?:docker|podman|nerdctl|helm|skopeo|oras|singularity|apptainer)\b"
+            r"[^\n|;]{0,40}\blogin\b[^\n|;]{0,120}?\s-p[ =]?)[^\s\"']+",
+        ),
+        (("sudo",), r"(\becho\s+[\"']?)[^\s\"'|]{3,}(?=[\"']?\s*\|\s*sudo\b)"),
+        (("lftp",), r"(\blftp\b[^\n|;]{0,80}?\s-u\s+[^\s,]{1,80},)[^\s\"']+"),
+        (("pass:",), r"(\bpass:)[^\s\"']{3,}(?=[\s\"']|$)"),
+        (("redis-cli",), r"(\bredis-cli\b[^\n|;]{0,120}?\s-a\s+)[^\s\"']+"),
+        (("smbclient",), r"(\bsmbclient\b[^\n|;]{0,120}?\s-U\s*[^\s%]{1,80}%)[^\s\"']+"),
+        (("sqlcmd", "zip"), r"(\b(?:sqlcmd|unzip|zip)\b[^\n|;]{0,120}?\s-P\s*)[^\s\"'-][^\s\"']*"),
+        (("bindpw",), r"(\bbindpw\s+)\S{3,}"),
+        (("</",), r"(<[\w:.-]{0,40}(?:password|passwd|secret|token|api-?key)>\s*)[^<\s]{3,}(?=\s*</)"),
+        (("pass",), r"([\"']pass\\*[\"']\s*:\s*\\*[\"'])[^\s\"'\\]{3,}"),
+        (("kty",), r"([\"'](?:d|p|q|dp|dq|qi|k)\\*[\"']\s*:\s*\\*[\"'])[A-Za-z0-9_-]{20,}(?=\\*[\"'])"),
+        (("key/", "token/"), r"(https?://[^\s\"'<>?]{1,200}/(?:key|token|api-?key)/)[A-Za-z0-9_-]{12,}"),
+        (("htpasswd",), r"(\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+)\S+"),
+        (
+            (":5432:", ":5433:", ":6432:", ":5439:", ":*:"),
+            r"((?<![^\s\"'])[\w*-]{1,80}(?:\.(?!py\b)[\w-]{1,80}){0,8}:(?:\d{4,5}|\*):[\w*.-]{1,80}:[\w.-]{1,80}:)[^\s\"']{6,}(?=[\s\"']|$)",
+        ),
+        (("key",), r"([\"']key\\*[\"']\s*:\s*\\*[\"'])[0-9a-f]{32}(?=\\*[\"'])"),
     )
 )
-"""Secrets that are recognised by their command or file: logins, sshpass, mysql, curl, kaggle.json."""
+"""(Words of which one is in the text, expression): secrets that are recognised by their command or file: logins, tools that take a
+password, XML, JSON web keys, .pgpass, kaggle.json."""
 
 WANDB_HEX = re.compile(r"(?i)(wandb[^\n]{0,40}?\b)[0-9a-f]{40}\b")
 BARE_HEX = re.compile(r"(?<![\w/+.=%$@#-])[0-9a-f]{40}(?![\w/.@-])")
 """A W&B key without its name; it looks like a git commit, so lines that match DIGEST_LINE are left."""
 
 DIGEST_LINE = re.compile(
-    r"(?i)commit|revision|\brev\b|sha-?1|sha\b|git\b|hash|etag|digest|checksum|snapshot|blob|version|build|fingerprint|cache|node_id|uuid"
+    r"(?i)commit|\bhead\b|revision|\brev\b|sha-?1|sha\b|git\b|hash|etag|digest|checksum|snapshot|blob|version|build|fingerprint|cache|node_id|uuid"
 )
 """Lines whose 40 hexadecimal digits are a commit or a digest."""
 

@@ -26,13 +26,15 @@ def clean(text: str) -> str:
     return mask(text.encode("utf-8", "replace").decode("utf-8"))
 
 
-_EAST_ASIAN = re.compile(r"\\u((?:11|3[0-9a-f]|[4-9][0-9a-f]|a[c-f]|[bc][0-9a-f]|d[0-7]|ff)[0-9a-f]{2})", re.IGNORECASE)
-"""JSON escapes of Hangul, kana, Chinese characters and full-width signs."""
+_LETTERS = re.compile(
+    r"\\u((?:00[c-f]|0[1-6][0-9a-f]|(?:11|3[0-9a-f]|[4-9][0-9a-f]|a[c-f]|[bc][0-9a-f]|d[0-7]|ff)[0-9a-f])[0-9a-f])", re.IGNORECASE
+)
+"""JSON escapes of Latin letters with marks, Greek, Cyrillic, Hangul, kana, Chinese characters and full-width signs."""
 
 
 def unescaped(text: str) -> str:
-    """`text` with the JSON escapes of Chinese, Japanese and Korean letters written out: labels are recognised by their words."""
-    return _EAST_ASIAN.sub(lambda found: chr(int(found[1], 16)), text) if "\\u" in text else text
+    """`text` with the JSON escapes of letters written out: labels are recognised by their words."""
+    return _LETTERS.sub(lambda found: chr(int(found[1], 16)), text) if "\\u" in text else text
 
 
 _ESCAPED = re.compile(r"(\\[nrt])")
@@ -43,14 +45,20 @@ def mask(text: str) -> str:
     """`text` with tokens, keys, passwords and mail addresses replaced by `***`; the names before them stay."""
     if len(text) < 6:
         return text
-    text = kinds.PRIVATE_KEY.sub(rf"\1{MASK}", text) if "-----BEGIN" in text else text
+    if "-----BEGIN" in text or "Private-Lines" in text:
+        text = kinds.PRIVATE_KEY.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
     if "\\" in text and len(pieces := _ESCAPED.split(text)) > 1:
         return "".join(piece if _ESCAPED.fullmatch(piece) else mask(piece) for piece in pieces)
     text = kinds.TOKENS.sub(lambda found: f"{next(filter(None, found.groups()), '')}{MASK}", text)
-    for pattern in (*kinds.ARGUMENTS, kinds.BEARER, kinds.USERINFO, kinds.WEBHOOK, kinds.COOKIE, kinds.SIGNED_URL):
+    for words, pattern in kinds.ARGUMENTS:
+        text = pattern.sub(rf"\1{MASK}", text) if any(word in text for word in words) else text
+    for pattern in (kinds.BEARER, kinds.USERINFO, kinds.COOKIE, kinds.SIGNED_URL):
         text = pattern.sub(rf"\1{MASK}", text)
+    text = kinds.WEBHOOK.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
     text = kinds.MAIL.sub(MASK, text) if "@" in text else text
     text = kinds.CAMEL_NAMED.sub(_mask_named, kinds.NAMED.sub(_mask_named, text))
+    text = kinds.LOOSELY_NAMED.sub(_mask_keylike, text)
+    text = kinds.FOREIGN_LABEL.sub(rf"\1{MASK}", text)
     text = kinds.LABELLED.sub(rf"\1{MASK}", kinds.PASSWORD.sub(rf"\1{MASK}", text))
     text = kinds.PREFIXED_HEX.sub(rf"\1{MASK}", kinds.WANDB_HEX.sub(rf"\1{MASK}", text))
     return kinds.RANDOM.sub(_mask_random, _mask_bare_hex(text))
@@ -80,21 +88,58 @@ def _mask_named(found: re.Match[str]) -> str:
     return f"{found['name']}{between}{MASK}"
 
 
+def _mask_keylike(found: re.Match[str]) -> str:
+    name = found.string[max(0, found.start() - 20) : found.end("name")]
+    if kinds.NO_SECRET_NAME.search(name) or not is_keylike(found["value"]):
+        return found[0]
+    return f"{found['name']}{found['between']}{MASK}"
+
+
+_HEX = re.compile(r"[0-9a-fA-F]{32,}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?::\w{2,64})?")
+
+
+def is_keylike(text: str) -> bool:
+    """Whether the value of something called a key may be one: hexadecimal digits, a UUID, or letters and digits without order."""
+    text = text.rstrip("=")
+    if _HEX.fullmatch(text) or _UUID.fullmatch(text):
+        return True
+    if len(re.findall(r"\d", text)) < 2:
+        return len(text) >= 32 and not text.islower() and _disorder(text) >= 0.35
+    return len(text) >= 16 and not text.isdecimal() and _disorder(text) >= (0.3 if len(text) < 40 else 0.08)
+
+
+def _disorder(text: str) -> float:
+    """The share of neighbours that differ in kind (capital, small letter, digit) in a text without its separators."""
+    kinds_of = ["d" if letter.isdigit() else "u" if letter.isupper() else "l" for letter in text if letter.isalnum()]
+    return sum(left != right for left, right in pairwise(kinds_of)) / max(1, len(kinds_of))
+
+
 def is_random(text: str) -> bool:
     """Whether a long unbroken piece of mixed case and digits is a key and no name.
 
     Words, paths, model names and mangled symbols seldom change between capitals, small letters and digits; in random base64 two of
     three neighbours differ in kind. Hexadecimal text is not judged: a digest looks like a key, and logs are full of digests.
     """
-    if text.startswith("_Z") or not _mixed(text):
+    if text.startswith("_Z"):
         return False
-    piece = max(re.split(r"[-_/+=]", text), key=len)
-    whole = piece if len(piece) >= 20 else text if re.search(r"[+/=]", text) is None and text.count("-") + text.count("_") <= 2 else piece
-    if len(whole) < 20 or not _mixed(whole):
-        return False
-    letters = ["d" if letter.isdigit() else "u" if letter.isupper() else "l" for letter in whole]
-    changes = sum(left != right for left, right in pairwise(letters))
-    return changes >= 0.4 * len(whole) and len(set(whole)) >= 0.4 * min(len(whole), 40)
+    text = _UUID.sub("", text)  # of a GPU, a run, a request: nothing to judge without a name or a prefix
+    pieces = re.split(r"[-_/+=.]", text)
+    piece = max(pieces, key=len)
+    if len(pieces) - 1 <= max(2, len(text) // 8) and "/" not in text and "." not in text:
+        pieces.append(text)
+    return any(len(part) >= 20 and _mixed(part) and _is_disordered(part) for part in pieces) or _is_random_of_one_case(piece)
+
+
+def _is_disordered(text: str) -> bool:
+    plain = re.sub(r"[-_/+=.]", "", text)
+    return _disorder(plain) >= 0.4 and len(set(plain)) >= 0.4 * min(len(plain), 40)
+
+
+def _is_random_of_one_case(piece: str) -> bool:
+    """Of capitals (or small letters) and digits alone: 24 and more, of many letters, also of those that hexadecimal digits lack."""
+    letters = {letter for letter in piece.lower() if letter.isalpha()}
+    return len(piece) >= 24 and len(letters) >= 10 and len(letters - set("abcdef")) >= 5 and _disorder(piece) >= 0.22
 
 
 def _mixed(text: str) -> bool:

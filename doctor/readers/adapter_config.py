@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor.core.events import ConfigSeen, Event
+from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import ReaderBase
 from doctor.readers.documents import json_object
 from doctor.readers.file import File
@@ -43,4 +43,6 @@ class AdapterConfig(ReaderBase):
         if isinstance(values.get("base_model_name_or_path"), str):
             out["model_name_or_path"] = values["base_model_name_or_path"]
         file.source.records = len(out)
+        if isinstance(task := values.get("task_type"), str):
+            yield Fact(where=file.where(), name="model.task", value=task)
         yield ConfigSeen(where=file.where(), values=out, origin="adapter")

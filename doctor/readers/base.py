@@ -26,6 +26,8 @@ class Context(msgspec.Struct):
     line_patterns: LinePatterns | None = None
     config: dict[str, Any] = {}
     facts: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+    """What a reader keeps for the run's next file of its format, by its own names."""
 
 
 class Reader(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import msgspec
 from doctor.core.events import ConfigSeen, Event
 from doctor.readers.base import Reader
 from doctor.readers.command import Command
-from doctor.readers.config_yaml import ConfigYaml, is_yaml
+from doctor.readers.config_yaml import ConfigYaml, is_board, is_yaml
 from doctor.readers.console.reader import Console
 from doctor.readers.file import File
 
 MAX_CONFIG = 1 << 20
 """Bytes of a YAML file that is kept for patching."""
+_PATCHED = re.compile(r"-patched(-\d+)?$")
+"""The end of the names that patched configs get (`planner.writing.patched_name`)."""
 
 
 class Chosen(msgspec.Struct):
@@ -61,12 +64,13 @@ def choose_config(files: Sequence[tuple[Reader, File]], given: File | None) -> C
 def _use(file: File, events: list[Event], chosen: Chosen) -> None:
     chosen.events += events
     text = file.text(MAX_CONFIG)
-    if text is not None and any(isinstance(event, ConfigSeen) for event in events) and is_yaml(text):
+    if text is not None and any(isinstance(event, ConfigSeen) for event in events) and is_yaml(text) and not is_board(text):
         chosen.yaml = (file.name, text)
 
 
 def _score(file: File, events: list[Event], known: list[Event], files: Sequence[tuple[Reader, File]]) -> tuple[int, ...]:
-    """Sort key, best last: named in the command line, its output_dir is among the paths, trains at all, near the root, many options."""
+    """Sort key, best last: named in the command line, not a patch of ours for a later run, its output_dir is among the paths, trains at
+    all, near the root, many options."""
     values = next((event.values for event in events if isinstance(event, ConfigSeen)), None)
     if values is None:
         return (-1,)
@@ -74,7 +78,13 @@ def _score(file: File, events: list[Event], known: list[Event], files: Sequence[
     named = any(file.path.name in str(getattr(event, "value", "")) for event in known)
     wrote_here = any(folder and folder in other.path.parts for _, other in files)
     trains = sum(key in values for key in ("do_train", "stage", "model_name_or_path"))
-    return (named, wrote_here, trains, -len(file.path.parts), len(values))
+    return (named, not _is_patched_copy(file, files), wrote_here, trains, -len(file.path.parts), len(values))
+
+
+def _is_patched_copy(file: File, files: Sequence[tuple[Reader, File]]) -> bool:
+    """Whether the file is what `lfdoctor fix` made of another one in the same folder."""
+    original = _PATCHED.sub("", file.path.stem) + file.path.suffix
+    return original != file.path.name and any(other.path == file.path.with_name(original) for _, other in files)
 
 
 def _without_other_deepspeed(events: list[Event]) -> list[Event]:

@@ -17,6 +17,7 @@ from doctor.readers.values import option_value
 _KEY = re.compile(rb"""^([ \t]*)["']?([A-Za-z_][\w.]*)["']?[ \t]*:(?=[\s"'\[{]|\S)""", re.M)
 _AT_MARGIN = re.compile(r"""^(?:["']?|[ \t{]*")([A-Za-z_]\w*)["']?[ \t]*:""", re.M)
 _ENTRY = re.compile(r"\s*([A-Za-z_]\w*)\s*:\s+(\S.*?)\s*$")
+_BOARD_KEY = re.compile(r"^(?:top|train)\.\w+[ \t]*:", re.M)
 _INLINE = re.compile(r"(?:^|,\s*)([a-z_]\w*)\s*:\s+([^,()]+?)(?=\s*(?:,\s*[a-z_]\w*\s*:|\(|$))")
 _BOARD = {
     "learning_rate": "learning_rate", "num_train_epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
@@ -57,7 +58,9 @@ class ConfigYaml(ReaderBase):
             return
         for key, line in yaml_edit.duplicate_keys(text).items():
             yield Fact(where=file.where(line), name="config_duplicate_key", value=key)
-        webui = file.path.name in ("training_args.yaml", "llamaboard_config.yaml")
+        webui = file.path.name == "training_args.yaml" or is_board(text)
+        if webui:  # only LLaMA-Factory's web UI writes these
+            yield Fact(where=file.where(), name="framework", value="llamafactory")
         yield ConfigSeen(where=file.where(), values=values, origin="training_args" if webui else "yaml", lines=key_lines(text))
         if isinstance(values.get("deepspeed"), dict):
             yield Fact(where=file.where(), name="deepspeed.config", value=values["deepspeed"])
@@ -68,7 +71,7 @@ class ConfigYaml(ReaderBase):
         except yaml_edit.NotReadable as error:
             file.source.problem(f"not valid YAML, read line by line: {error}")
             return by_line(text)
-        return _board(values) if any(key.startswith(("top.", "train.")) for key in values) else values
+        return _board(values) if is_board(text) else values
 
 
 def key_lines(text: str) -> dict[str, int]:
@@ -82,6 +85,11 @@ def is_yaml(text: str) -> bool:
         return bool(yaml_edit.load(text))
     except yaml_edit.NotReadable:
         return False
+
+
+def is_board(text: str) -> bool:
+    """Whether the text is what the web UI saves of its fields, under whatever name: `llamafactory-cli` does not take it."""
+    return _BOARD_KEY.search(text) is not None
 
 
 def by_line(text: str) -> dict[str, Any]:

@@ -18,11 +18,16 @@ from doctor.readers.base import Reader, ReaderBase
 from doctor.readers.console.reader import Console
 from doctor.readers.file import HEAD, File, IteratorStream, Progress, Source, unpacked_head, utf16
 from doctor.readers.formats.compression import compression
-from doctor.readers.walk import Skipped, natural_sort_key, walk
+from doctor.readers.walk import Reason, Skipped, natural_sort_key, walk
 from doctor.support.optional import pip_install
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _OWN_REPORT = re.compile(rb'"tool": ?\{\s*"name": ?"lfdoctor"')
+OWN: Reason = "written by lfdoctor"
+"""Reason for which our own files are skipped."""
+PATCHED = re.compile(r"patched(?:-\d+)?\.yaml")
+"""Names under which `lfdoctor run` writes its patch into its folder."""
+_OWN_JOURNALS = ("lfdoctor-run.jsonl", "lfdoctor.jsonl")
 COMMAND = "command.sh"
 """Script with the command of a run, as `lfdoctor run` writes it next to the console."""
 _STARTED_ABOVE = 3
@@ -53,7 +58,10 @@ class FoundFiles:
             self._add_temporary(remote.fetch(str(path), self.skipped), str(path))
         elif root.is_dir():
             for file in walk(root, self.skipped):
-                self._claim(file, explicit=False)
+                if _is_own_patch(file):
+                    self.skipped.note(OWN, str(file))
+                else:
+                    self._claim(file, explicit=False)
         elif root.is_file() and remote.is_archive(root):
             self._add_temporary(remote.unpack(root, self.skipped), str(path))
         elif root.is_file():
@@ -75,6 +83,13 @@ class FoundFiles:
             if folder in file.path.parents:
                 file.source.problem("not used: another run wrote it")
         self.files = [(reader, file) for reader, file in self.files if folder not in file.path.parents]
+
+    def drop_file(self, path: Path) -> None:
+        """Leave out a file that another run wrote."""
+        for _, file in self.files:
+            if file.path == path:
+                file.source.problem("not used: another run wrote it")
+        self.files = [(reader, file) for reader, file in self.files if file.path != path]
 
     def add_named_configs(self) -> None:
         """Add the training YAML that a command.sh names, if it lies where the command was probably started.
@@ -144,7 +159,7 @@ class FoundFiles:
         source = Source(shown, "", _size(path))
         reader = next((reader for reader in self._readers if reader.claims(path, head)), None)
         if not explicit and path.suffix == ".json" and _OWN_REPORT.search(head):
-            self.skipped.note("written by lfdoctor", shown)
+            self.skipped.note(OWN, shown)
             return
         if head.startswith(_LFS_POINTER):
             if reader is not None or explicit:
@@ -186,6 +201,11 @@ def _console_if_text(head: bytes, source: Source) -> Reader | None:
         source.problem("binary data in a format that is not known")
         return None
     return Console()
+
+
+def _is_own_patch(path: Path) -> bool:
+    """Whether the file is the patch that `lfdoctor run` wrote after the run: a proposal, not what was trained with."""
+    return PATCHED.fullmatch(path.name) is not None and any((path.parent / name).exists() for name in _OWN_JOURNALS)
 
 
 def _size(path: Path) -> int:

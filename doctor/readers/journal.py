@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 
 from doctor.config import yaml_edit
 from doctor.config.options import table
-from doctor.core.events import ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
+from doctor.core.events import MAX_STEP, ConfigSeen, Crash, Event, Fact, Frame, LogLine, ProcessEnd, Sample, Step, Where
 from doctor.core.phases import PHASES
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.file import File
@@ -19,12 +20,31 @@ from doctor.readers.values import number, numbers, option_value
 from doctor.support.decoding import convert, json_decoder
 
 _CONFIG_LINES = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
-_MAX_STEP = 1 << 52
-"""Larger steps are no steps, and not exact as floats."""
+_OF_ONE_RUN = re.compile(r"lfdoctor(?:-rank\d+|-run)?(?:\.\d+)?\.jsonl")
+"""Names of the journals of one run: of its ranks, of its supervisor, and what was rotated away."""
 _MAX_LINE = 1 << 22
 """Bytes; the longest lines are configurations of some hundred KiB."""
 _MAX_TEXT = 20_000
 """Characters of a line or message."""
+
+
+def of_other_runs(paths: Sequence[Path]) -> list[Path]:
+    """The journals that another run left beside a run's own, by their names. Where a folder has only such, all but the newest."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    out: list[Path] = []
+    for inside in folders.values():
+        foreign = sorted((path for path in inside if not _OF_ONE_RUN.fullmatch(path.name)), key=_changed)
+        out += foreign if len(foreign) < len(inside) else foreign[:-1]
+    return out
+
+
+def _changed(path: Path) -> tuple[float, str]:
+    try:
+        return path.stat().st_mtime, path.name
+    except OSError:
+        return 0.0, path.name
 
 
 class Journal(ReaderBase):
@@ -108,7 +128,7 @@ class Parser:
 
     def _step(self, values: dict[str, Any], where: Where, time: float | None, seconds: float | None) -> Iterator[Step]:
         step = values.get("step")
-        if self.rank or type(step) is not int or not 0 <= step < _MAX_STEP:
+        if self.rank or type(step) is not int or not 0 <= step < MAX_STEP:
             return
         place = Where(where.file, where.line, step)
         yield Step(where=place, step=step, metrics=_figures(values), seconds=seconds, time=time)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from doctor.core.events import ConfigSeen, Event, Fact, Sample, Step
+from doctor.config.files import regular_size
+from doctor.core.events import MAX_INTEGER, MAX_STEP, ConfigSeen, Event, Fact, Sample, Step
 from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
-from doctor.readers import checkpoints, merge
+from doctor.readers import checkpoints, journal, merge
 from doctor.readers.base import Context, Reader
 from doctor.readers.config_choice import choose_config
 from doctor.readers.config_yaml import ConfigYaml
@@ -68,8 +69,8 @@ class Reading:
 
     def use_config(self, path: Path) -> None:
         """Use the user's own training configuration. Raises DoctorError (2) if it cannot be opened."""
+        size = regular_size(path)
         try:
-            size = path.stat().st_size
             path.open("rb").close()
         except OSError as error:
             raise DoctorError(f"{path}: cannot read this configuration: {error.strerror or error}", BAD_USAGE) from error
@@ -83,6 +84,9 @@ class Reading:
         for folder in checkpoints.of_other_runs(self._found.files):
             self._found.drop_folder(folder)
             self.other_runs.append(str(folder))
+        for path in journal.of_other_runs([file.path for reader, file in self._found.files if reader.kind == journal.Journal.kind]):
+            self._found.drop_file(path)
+            self.other_runs.append(str(path))
         if self._given is None:
             self._found.add_named_configs()
         if self._given is None and not self._found.files:
@@ -94,7 +98,7 @@ class Reading:
         if self._given is not None and not any(event.where.file == self._given.name for event in chosen.events):
             problem = "; ".join(self._given.source.problems) or "no LLaMA-Factory options in it"
             raise DoctorError(f"{self._given.name}: not a training configuration: {problem}", BAD_USAGE)
-        self._before_run, self.config_source = chosen.events, chosen.yaml
+        self._before_run, self.config_source = list(filter(_is_plausible, chosen.events)), chosen.yaml
         for event in self._before_run:
             if isinstance(event, ConfigSeen):
                 self._context.config.update(event.values)
@@ -124,7 +128,7 @@ class Reading:
         for reader, file in logs:
             records: list[Step] = rotated.pop(file.path.with_suffix(f".1{file.path.suffix}"), [])
             continued = bool(records)
-            for event in reader.read(file, self._context):
+            for event in filter(_is_plausible, reader.read(file, self._context)):
                 if isinstance(event, list):
                     records += event
                 elif isinstance(event, Step):
@@ -143,7 +147,7 @@ class Reading:
         """The events of a run with one log: nothing to join, constant memory."""
         sequencer = merge.Sequencer()
         steps: list[Step] = []
-        for event in reader.read(file, self._context):
+        for event in filter(_is_plausible, reader.read(file, self._context)):
             if isinstance(event, list):
                 steps += sequencer.feed_all(event)
             elif isinstance(event, Step):
@@ -161,3 +165,12 @@ class Reading:
             steps.append(sequencer.current)
         if steps:
             yield steps
+
+
+def _is_plausible(event: Event | list[Step]) -> bool:
+    """Whether a step or a fact can be a run's: a damaged file may hold integers that no program counts to. Lists were looked at already."""
+    if isinstance(event, Step):
+        return 0 <= event.step < MAX_STEP
+    if isinstance(event, Fact):
+        return not isinstance(event.value, int) or abs(event.value) < MAX_INTEGER
+    return True

@@ -12,6 +12,7 @@ from doctor.readers.console.reader import Console
 from doctor.readers.deepspeed import DeepSpeed
 from doctor.readers.journal import Journal
 from doctor.readers.model_card import ModelCard
+from doctor.readers.model_config import ModelConfig
 from doctor.readers.results import Results
 from doctor.readers.snapshots import FlightRecorder, MemorySnapshot
 from doctor.readers.stacks import Stacks
@@ -35,6 +36,7 @@ READERS: tuple[Reader, ...] = (
     Results(),
     AdapterConfig(),
     ModelCard(),
+    ModelConfig(),
     DeepSpeed(),
     Accelerate(),
     ErrorFile(),

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.core.events import ConfigSeen, Event, Fact
+from doctor.core.events import MAX_STEP, ConfigSeen, Event, Fact
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.documents import yaml_mapping
 from doctor.readers.file import File
@@ -28,8 +28,6 @@ _SCALAR, _LOG = 13, 16
 """Fields of Record."""
 _NO_METRICS = ("train/global_step", "__swanlab__")
 """Keys (their beginnings) that are no metrics of the run."""
-_MAX_STEP = 1 << 52
-"""Larger steps are no steps, and not exact as floats."""
 
 
 class SwanLab(ReaderBase):
@@ -101,7 +99,7 @@ def _scalars(file: File) -> Iterator[tuple[str, int, float, float | None]]:
     """(Key, step, value, time in Unix seconds) of every scalar of the run."""
     for data in records(file.chunks(), file.source.problem):
         scalar = _json_scalar(data) if data.startswith(b"{") else _message_scalar(data)
-        if scalar is not None and 0 <= scalar[1] < _MAX_STEP and not scalar[0].startswith(_NO_METRICS):
+        if scalar is not None and 0 <= scalar[1] < MAX_STEP and not scalar[0].startswith(_NO_METRICS):
             yield scalar
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
+from doctor.core.events import MAX_STEP, ConfigSeen, Event, Fact, Step, Where
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.file import File, decode
 from doctor.readers.origins import stage_of
@@ -35,8 +35,6 @@ _BLOCK = 1 << 17
 """Bytes decoded at once; a block and its steps fit the processor's cache."""
 _MAX_LINE = 1 << 20
 """Bytes; a longer line is no record and is cut."""
-_MAX_STEP = 1 << 52
-"""Larger steps are no steps, and not exact as floats."""
 
 
 class TrainerLog(ReaderBase):
@@ -180,7 +178,7 @@ class _Log:
         for record in records:
             self._line += 1
             row = record if type(record) is _Row else self._row(record)
-            if row is None or not 0 <= (number := row.current_steps) < _MAX_STEP:
+            if row is None or not 0 <= (number := row.current_steps) < MAX_STEP:
                 continue
             self._file.source.records += 1
             total, seconds = row.total_steps, _elapsed_seconds(row.elapsed_time)

@@ -18,6 +18,7 @@ from doctor.readers.values import number, numbers
 
 _HEAD = 16 << 10
 """Bytes that hold the first records of the log history."""
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _NOT_METRICS = frozenset({"step", "total_flos"})
 _SUMMARY = {
     "train_runtime": "train.runtime_seconds",
@@ -65,6 +66,7 @@ class TrainerState(ReaderBase):
             where = file.where(step=entry["step"])
             yield Step(where=where, step=entry["step"], metrics=numbers(entry, _NOT_METRICS))
         yield from _reached(state, file)
+        yield from _best(state, file)
         if type(planned) is int and planned > 0 and state.get("global_step") == planned and not _in_checkpoint(file.path):
             yield Fact(where=file.where(), name="run.completed", value=True)
 
@@ -74,8 +76,32 @@ def _reached(state: dict[str, Any], file: File) -> Iterator[Step]:
     step, epoch = state.get("global_step"), number(state.get("epoch"))
     history = state.get("log_history")
     logged = [entry.get("step") for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
-    if type(step) is int and epoch is not None and logged and step > max((n for n in logged if type(n) is int), default=step):
+    if type(step) is int and epoch is not None and step > max((n for n in logged if type(n) is int), default=0):
         yield Step(where=file.where(step=step), step=step, metrics={"epoch": epoch})
+
+
+def _best(state: dict[str, Any], file: File) -> Iterator[Fact]:
+    """What the trainer holds for the best model (`load_best_model_at_end`), and whether it is that of the last evaluation."""
+    folder, metric = state.get("best_model_checkpoint"), number(state.get("best_metric"))
+    if not isinstance(folder, str) or not folder:
+        return
+    name = re.split(r"[/\\]", folder)[-1]
+    step = state.get("best_global_step")
+    if type(step) is not int:
+        found = _CHECKPOINT.fullmatch(name)
+        step = int(found[1]) if found else None
+    yield Fact(where=file.where(), name="best.checkpoint", value=name)
+    if metric is not None:
+        yield Fact(where=file.where(), name="best.metric", value=metric)
+    if step is not None:
+        yield Fact(where=file.where(), name="best.step", value=step)
+        history = state.get("log_history")
+        evaluated = [
+            entry["step"]
+            for entry in (history if isinstance(history, list) else ())
+            if isinstance(entry, dict) and type(entry.get("step")) is int and any(str(key).startswith("eval_") for key in entry)
+        ]
+        yield Fact(where=file.where(), name="best.is_last", value=bool(evaluated) and step >= max(evaluated))
 
 
 def losses(file: File) -> tuple[dict[int, float], int | None]:

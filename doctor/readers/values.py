@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from doctor.config import yaml_edit
@@ -29,6 +29,21 @@ def option_value(text: str) -> Any:
         return yaml_edit.load(f"value: {text}")["value"] if text.strip() else text
     except (yaml_edit.NotReadable, KeyError):
         return text
+
+
+def flags(words: Sequence[Any]) -> dict[str, Any]:
+    """The options of a program's arguments: `--key value`, `--key=value`, and `--key` alone, which is true."""
+    out: dict[str, Any] = {}
+    name: str | None = None
+    for word in map(str, words):
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            out[name] = option_value(value) if equals else True
+            name = None if equals else name
+        elif name is not None:
+            out[name], name = option_value(word), None
+    return out
 
 
 def number(value: Any) -> float | None:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -41,23 +42,36 @@ _SKIPPED_NAMES = frozenset(
 _TRAINING_NAMES = ("log", "trainer_", "events.out", "train", ".yaml", ".yml", ".out", ".err", "results.json", "config.json")
 
 
+Reason = Literal[
+    "weights", "archive", "data set", "other file", "no regular file", "too many files", "too deep", "crowded folder", "unreadable",
+    "too large", "damaged archive", "not known", "empty", "written by lfdoctor",
+]  # fmt: skip
+"""Why a file or folder was not read; doctor/words/report.yaml has a text for each (`skipped_...`)."""
+
+
 class Skipped(msgspec.Struct):
     """What was not read: reason -> number of files (or folders), and the first of them."""
 
-    reasons: dict[str, tuple[int, list[str]]] = {}
+    reasons: dict[Reason, tuple[int, list[str]]] = {}
 
-    def note(self, reason: str, path: str, count: int = 1) -> None:
+    def note(self, reason: Reason, path: str, count: int = 1) -> None:
         """Count a path that was skipped for this reason."""
         number, examples = self.reasons.get(reason, (0, []))
         self.reasons[reason] = (number + count, [*examples, path] if len(examples) < _EXAMPLES else examples)
 
 
-def unwanted(name: str) -> str | None:
+def unwanted(name: str) -> Reason | None:
     """Why a file of this name is never opened; None if it may be readable (training_args.bin has no weights)."""
     low = plain_name(Path(name.lower()))
     if low == "training_args.bin" or low.endswith(("_snapshot.pickle", ".pickle")):
         return None
-    for endings, reason in ((_WEIGHTS, "weights"), (_ARCHIVES, "archive"), (_DATA, "data set"), (_OTHERS, "other file")):
+    kinds: tuple[tuple[tuple[str, ...], Reason], ...] = (
+        (_WEIGHTS, "weights"),
+        (_ARCHIVES, "archive"),
+        (_DATA, "data set"),
+        (_OTHERS, "other file"),
+    )
+    for endings, reason in kinds:
         if low.endswith(endings):
             return reason
     return "other file" if low in _SKIPPED_NAMES else None

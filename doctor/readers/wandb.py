@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor.core.events import ConfigSeen, Event, Fact, Step
+from doctor.config.recognise import LLAMAFACTORY_ONLY
+from doctor.core.events import MAX_STEP, ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.documents import yaml_mapping
 from doctor.readers.file import File
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
 from doctor.readers.trackers import metric_name
-from doctor.readers.values import number
+from doctor.readers.values import flags, number
 
 _HISTORY, _CONFIG, _OUTPUT, _RUN = 2, 5, (4, 13), 17
 """Fields of Record: history, config, output and output_raw, run."""
@@ -28,6 +29,8 @@ _KEY, _NESTED, _JSON = 1, 2, 16
 """Fields of HistoryItem and ConfigItem."""
 _HEAD_RECORDS = 50
 """Records searched for the configuration; it is among the first."""
+_MIN_TELLING = 2
+"""Options that only LLaMA-Factory has, in the words of a command that is taken for one of its own: one alone (`--dataset`) is anybody's."""
 _STEP = "train/global_step"
 _MAX_EARLY = 1 << 20
 """Rows without a training step that are held until one comes; they are dropped if it does."""
@@ -141,7 +144,7 @@ def _row(data: bytes, file: File, trained: int | None) -> tuple[Step | None, boo
         step = values.get("_step") if trained is None else trained
     if type(step) is not int:
         step = next((_count(inner) for field, inner in _safe(data) if field == 2 and type(inner) is bytes), None)
-    if type(step) is not int or not 0 <= step < 1 << 52:
+    if type(step) is not int or not 0 <= step < MAX_STEP:
         return None, False
     metrics = {}
     for key, value in values.items():
@@ -171,7 +174,11 @@ def _options(values: dict[str, Any], file: File) -> Iterator[Event]:
 
 
 def _machine(values: dict[str, Any], file: File) -> Iterator[Event]:
-    """Facts about the machine."""
+    """The command's options and facts about the machine."""
+    options = flags(values["args"]) if isinstance(values.get("args"), list) else {}
+    if len(options.keys() & LLAMAFACTORY_ONLY) >= _MIN_TELLING:
+        yield Fact(where=file.where(), name="framework", value="llamafactory")
+        yield ConfigSeen(where=file.where(), values=options, origin="command")
     count = values.get("gpu_count")
     if isinstance(values.get("gpu"), str):
         yield Fact(where=file.where(), name="gpu.name", value=values["gpu"])

@@ -13,7 +13,7 @@ from doctor.config.options import scope_of
 from doctor.core.events import Where
 from doctor.core.run import Run
 from doctor.core.series import downsample, finite_or_none
-from doctor.planner.plan import Advice, Memory, Plan, PlannedPatch
+from doctor.planner.types import Advice, FixedBy, Memory, Plan, PlannedPatch
 from doctor.privacy.personal import private
 from doctor.privacy.secrets import clean, plain
 from doctor.report import figures
@@ -21,6 +21,7 @@ from doctor.report.context import Context
 from doctor.report.curves import of_run
 from doctor.report.model import (
     BlindView,
+    CandidateView,
     ChangeView,
     EvidenceView,
     FindingView,
@@ -31,6 +32,7 @@ from doctor.report.model import (
     PredictedView,
     RemedyView,
     Report,
+    SaysView,
     SimilarView,
     SkippedView,
     SourceView,
@@ -39,10 +41,11 @@ from doctor.report.model import (
     Verdict,
 )
 from doctor.report.quoting import Quote, fill, placeholders, quotes
-from doctor.report.run_row import gib, run_view, short_text
+from doctor.report.run_row import run_view, short_text
+from doctor.report.status import positive
 from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
-from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
+from doctor.rulebook.findings import Candidate, Finding, RankedFinding, UncheckedRule
 from doctor.rulebook.model import Body, GuideStep, Remedy, Rulebook
 from doctor.support.texts import Text
 from doctor.version import __version__
@@ -70,7 +73,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """What a report is made of: what was read, what was found in it, and what to do about it.
 
     `similar[i]` belongs to `ranked[i]`; empty if nothing was looked up. `contexts` hold the lines around pieces of evidence. `config_path`
-    is the run's YAML; a run that is not one of LLaMA-Factory's is told no `llamafactory-cli` command.
+    is the run's YAML; a run that is not one of LLaMA-Factory's is told no `llamafactory-cli` command. `rules` is how many were asked (None:
+    all); `fixed_by` is what writes the patch into a checked config.
     """
 
     path: str
@@ -89,6 +93,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     config_path: str | None = None
     llamafactory: bool = True
     other_runs: Sequence[OtherRunView] = ()
+    rules: int | None = None
+    fixed_by: FixedBy | None = None
 
 
 def build(diagnosis: Diagnosis, book: Rulebook, lang: str) -> Report:
@@ -107,12 +113,12 @@ def build(diagnosis: Diagnosis, book: Rulebook, lang: str) -> Report:
         run=run_view(diagnosis.run, diagnosis.path, diagnosis.status, diagnosis.sources, diagnosis.skipped),
         other_runs=[msgspec.structs.replace(other, path=clean(other.path)) for other in diagnosis.other_runs],
         findings=findings,
-        patch=writer.patch(diagnosis.plan.patch) if diagnosis.plan.patch else None,
-        could_not_look=[BlindView(unchecked.rule.id, unchecked.missing) for unchecked in diagnosis.unchecked],
-        rules_looked=max(0, len(book.rules) - len(diagnosis.unchecked)),
+        patch=writer.patch(diagnosis.plan.patch, diagnosis.fixed_by) if diagnosis.plan.patch else None,
+        could_not_look=[BlindView(unchecked.rule.id, clean(unchecked.missing)) for unchecked in diagnosis.unchecked],
+        rules_looked=max(0, (len(book.rules) if diagnosis.rules is None else diagnosis.rules) - len(diagnosis.unchecked)),
         problems=[clean(problem) for problem in diagnosis.problems],
         curves=of_run(diagnosis.run),
-        capacity_gib=gib(diagnosis.run.facts.get("gpu.total_gib")),
+        capacity_gib=positive(diagnosis.run.facts.get("gpu.total_gib")),
         translations=writer.texts.translations(),
     )
 
@@ -139,7 +145,7 @@ class ReportWriter:
             cause=None if rule.cause == "unknown" else rule.cause,
             symptom=rule.symptom,
             family=rule.family,
-            severity=rule.severity,
+            severity=finding.severity,
             role=ranked.role,
             confidence=round(finding.confidence, 3),
             title=self._fill(f"{place}.title", rule.title, scope),
@@ -153,9 +159,20 @@ class ReportWriter:
             count=finding.count,
             series=_series(self.run, finding),
             phase=short_text(finding.first.facts.get("phase")),
+            says=[SaysView(one.kind, private(clean(one.quote)), clean(one.command) if one.command else None) for one in finding.says],
+            candidates=[self._candidate(f"{place}.candidates.{at}", one) for at, one in enumerate(finding.candidates)],
         )
 
-    def patch(self, planned: PlannedPatch) -> PatchView:
+    def _candidate(self, place: str, one: Candidate) -> CandidateView:
+        return CandidateView(
+            cause=one.cause,
+            probability=round(one.probability, 2),
+            title=self.texts.put(f"{place}.title", one.title),
+            reasons=[private(clean(reason)) for reason in one.reasons],
+            check=self.texts.put(f"{place}.check", one.check),
+        )
+
+    def patch(self, planned: PlannedPatch, fixed_by: FixedBy | None) -> PatchView:
         """The patch; its YAML stays as it is, everything else is masked."""
         return PatchView(
             source=clean(planned.source) if planned.source else None,
@@ -167,12 +184,14 @@ class ReportWriter:
             command=clean(planned.command) if planned.command else None,
             file=planned.file,
             packages=list(planned.packages),
+            options=list(planned.options),
             notes=[self.texts.put(f"patch.notes.{at}", note) for at, note in enumerate(planned.notes)],
             predicted=PredictedView(
                 memory_gib=_memory(planned.memory) if planned.memory else None,
                 effective_batch=list(planned.effective_batch) if planned.effective_batch else None,
                 speed=self.texts.put("patch.predicted.speed", planned.speed) if planned.speed else None,
             ),
+            fixed_by=fixed_by,
         )
 
     def _fill(self, place: str, text: Text | None, scope: Mapping[str, Mapping[str, Any]]) -> str:
@@ -200,7 +219,7 @@ class ReportWriter:
             guide=self._guide(f"{place}.guide.title", remedy.guide_step),
             status=advice.status,
             reason=self._fill(f"{place}.reason", advice.reason, scope),
-            text=self._fill(f"{place}.text", advice.text or remedy.text, scope),
+            text=self._fill(f"{place}.text", remedy.text, scope),
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
             changes=_changes(advice.changes),

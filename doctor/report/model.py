@@ -55,8 +55,8 @@ class StepsView(msgspec.Struct, frozen=True):
     planned: int | None = None
 
 
-class RunView(msgspec.Struct, frozen=True, kw_only=True):
-    """What ran, on what, and how it ended."""
+class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """What ran: the fields that a report and a row of `lfdoctor scan` share. `version` is the framework's."""
 
     path: str
     framework: str | None = None
@@ -65,6 +65,15 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     finetuning_type: str | None = None
     model: str | None = None
     world_size: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """These fields by name."""
+        return {name: getattr(self, name) for name in RunIdentity.__struct_fields__}
+
+
+class RunView(RunIdentity, frozen=True, kw_only=True):
+    """What ran, on what, and how it ended."""
+
     environment: dict[str, Any] = {}
     status: Status = "unknown"
     steps: StepsView = StepsView()
@@ -133,6 +142,24 @@ class SimilarView(msgspec.Struct, frozen=True):
     remedy: str
 
 
+class SaysView(msgspec.Struct, frozen=True):
+    """What the message of an exception itself advises: its sentence, and one line to paste into a shell if it names a command."""
+
+    kind: Literal["option", "variable", "command", "hint"]
+    text: str
+    command: str | None = None
+
+
+class CandidateView(msgspec.Struct, frozen=True):
+    """A cause that a failure may have: its probability (0..1), the words and places of the log that speak for it, what would confirm it."""
+
+    cause: str
+    probability: float
+    title: str
+    reasons: list[str]
+    check: str
+
+
 class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     """One finding, in one language."""
 
@@ -154,6 +181,8 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 1
     series: dict[str, Any] | None = None
     phase: str | None = None
+    says: list[SaysView] = []
+    candidates: list[CandidateView] = []
 
 
 class MemoryView(msgspec.Struct, frozen=True):
@@ -179,7 +208,8 @@ class PatchView(msgspec.Struct, frozen=True, kw_only=True):
     """The patch. Without the run's own YAML `yaml` and `diff` are None, and `overrides` hold the changes as key=value words.
 
     `command` starts the training again and expects the patched YAML under the name `file`; `packages` are to be installed before.
-    `written` is the file that `yaml` was written to, if any.
+    `options` of `lfdoctor fix` lead to this patch again. `written` is the file that `yaml` was written to, if any. `fixed_by` says, in a
+    report of `check`, what writes it into the checked file: --fix all of it, --unsafe-fixes all or a part of it, or only an editor.
     """
 
     source: str | None
@@ -191,9 +221,11 @@ class PatchView(msgspec.Struct, frozen=True, kw_only=True):
     command: str | None = None
     file: str | None = None
     packages: list[str] = []
+    options: list[str] = []
     notes: list[str] = []
     predicted: PredictedView = PredictedView()
     written: str | None = None
+    fixed_by: Literal["safe", "unsafe", "partly", "nothing"] | None = None
 
 
 class BlindView(msgspec.Struct, frozen=True):

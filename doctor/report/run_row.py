@@ -11,7 +11,7 @@ from doctor.core.run import Run
 from doctor.privacy.personal import private
 from doctor.privacy.secrets import clean, plain
 from doctor.report.model import RunView, SkippedView, SourceView, Status, StepsView
-from doctor.report.status import planned_steps
+from doctor.report.status import planned_steps, whole
 
 _ENVIRONMENT = (
     "framework", "versions.", "gpu.", "device", "attention", "model.params", "model.trainable_params", "env.", "batch.", "host.",
@@ -33,7 +33,7 @@ def run_view(run: Run, path: str, status: Status, sources: Sequence[SourceView],
         stage=short_text(config.get("stage")),
         finetuning_type=short_text(config.get("finetuning_type") or _METHOD.get(str(facts.get("finetuning_method")).lower())),
         model=short_text(config.get("model_name_or_path")),
-        world_size=_whole(facts.get("world_size")),
+        world_size=whole(facts.get("world_size")),
         environment=dict(_environment(facts)),
         status=status,
         steps=StepsView(run.first_step, run.last_step, planned_steps(run)),
@@ -52,15 +52,6 @@ def _environment(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield name, value
 
 
-def gib(value: Any) -> float | None:
-    """A positive size in GiB; None for anything else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
-
-
 def short_text(value: Any) -> str | None:
     """A value as masked text; None for nothing."""
     return clean(str(value)) if value not in (None, "") else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from doctor.core.events import ProcessEnd
+from doctor.config.values import as_float
+from doctor.core.events import MAX_INTEGER, ProcessEnd
 from doctor.core.run import Run
 from doctor.report.model import Status
 from doctor.rulebook.findings import Finding, RankedFinding
@@ -26,7 +27,7 @@ def run_status(run: Run, ranked: Sequence[RankedFinding], *, exact_steps: bool =
 
     `exact_steps`: the last step was printed, not worked out from the logging interval (which miscounts a resumed run).
     """
-    errors = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.rule.severity == "error"]
+    errors = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.severity == "error"]
     fatal = [ranked_finding for ranked_finding in errors if explains_an_end(ranked_finding)]
     ends = [end for end in run.ends if end.signal or end.code]
     interrupted = "KeyboardInterrupt" in run.exceptions or any(_asked_to_stop(end) for end in ends if not _stopped_by_launcher(end, ends))
@@ -56,7 +57,7 @@ def explains_an_end(finding: Finding) -> bool:
 
 def planned_steps(run: Run) -> int | None:
     """The number of optimizer steps that the run planned; None if nothing says it."""
-    steps = _whole(run.facts.get("steps.planned")) or _whole(run.config.get("max_steps"))
+    steps = whole(run.facts.get("steps.planned")) or whole(run.config.get("max_steps"))
     return steps if steps and steps > 0 else None
 
 
@@ -75,14 +76,14 @@ def _ended_early(run: Run, exact_steps: bool) -> bool:
 def _share_of_epochs(run: Run) -> float | None:
     """The last epoch that was logged over the planned ones; None if either is unknown, or if the steps are what is planned."""
     epochs = run.series.get("epoch")
-    planned = _number(run.facts.get("epochs.planned")) or _number(run.config.get("num_train_epochs"))
-    by_steps = (_whole(run.config.get("max_steps")) or 0) > 0
+    planned = positive(run.facts.get("epochs.planned")) or positive(run.config.get("num_train_epochs"))
+    by_steps = (whole(run.config.get("max_steps")) or 0) > 0
     return max(epochs.values) / planned if epochs and planned and not by_steps else None
 
 
 def _logging_interval(run: Run) -> int:
     """Steps between two logged steps: the config's `logging_steps`, or the largest gap that was seen."""
-    given = _whole(run.config.get("logging_steps"))
+    given = whole(run.config.get("logging_steps"))
     series = run.series.get("loss")
     steps = series.steps if series else []
     gaps = [later - earlier for earlier, later in pairwise(steps) if later > earlier]
@@ -99,9 +100,12 @@ def _stopped_by_launcher(end: ProcessEnd, ends: Sequence[ProcessEnd]) -> bool:
     return bool(first) and not end.first and not any(map(_asked_to_stop, first))
 
 
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def whole(value: Any) -> int | None:
+    """An int that is no flag and that a run can count to; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_INTEGER else None
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+def positive(value: Any) -> float | None:
+    """A positive number; None for anything else."""
+    known = as_float(value, 0.0) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    return known if known > 0 else None

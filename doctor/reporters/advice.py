@@ -6,24 +6,66 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from doctor.report.model import ChangeView, PatchView, RemedyView, Report, SimilarView
+from doctor.report.model import ChangeView, FindingView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters.base import parts
+from doctor.words import catalogue
 from doctor.words.catalogue import Words
 
+VALUE_CHARS = 40
+"""A longer value is cut where only the keys matter; the patch shows it whole."""
 
-def in_guide_order(remedies: Sequence[RemedyView]) -> tuple[list[RemedyView], list[RemedyView]]:
-    """The guide's steps in its order (sections in order of appearance), and the other remedies that are of use in this run."""
-    sections: list[str] = []
-    for remedy in remedies:
-        if remedy.guide and remedy.guide.section not in sections:
-            sections.append(remedy.guide.section)
-    guide = [remedy for remedy in remedies if remedy.guide]
-    guide.sort(key=lambda remedy: (sections.index(remedy.guide.section), remedy.guide.step) if remedy.guide else (0, 0))
-    return guide, [remedy for remedy in remedies if not remedy.guide and remedy.status not in ("not_applicable", "done")]
+
+class RemedyGroups(NamedTuple):
+    """A finding's remedies as people read them: what acts on the cause itself, the guide's steps, and the others."""
+
+    direct: list[RemedyView]
+    guide: list[RemedyView]
+    others: list[RemedyView]
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+    def labelled(self, words: Words) -> list[tuple[str, RemedyView]]:
+        """All remedies in order, each with its place in the guide or the name of its group."""
+        guide = [(f"{words.section[remedy.guide.section]} {remedy.guide.step}", remedy) for remedy in self.guide if remedy.guide]
+        return [*((words("direct"), remedy) for remedy in self.direct), *guide, *((words("beyond"), remedy) for remedy in self.others)]
+
+    def intro(self, words: Words) -> str:
+        """In which order they stand, and from which chapters of the guide; empty without a step of the guide."""
+        if not self.guide:
+            return ""
+        titles = words("comma").join(dict.fromkeys(words.section_title[remedy.guide.section] for remedy in self.guide if remedy.guide))
+        return words(f"{'direct_' if self.direct else ''}{'guide_order' if self.others else 'guide_only'}", titles=titles)
+
+
+def in_groups(remedies: Sequence[RemedyView]) -> RemedyGroups:
+    """The remedies in the report's order (planner/plan.py). All steps of the guide are shown, of the others those of use in this run."""
+    shown = [remedy for remedy in remedies if remedy.guide or remedy.status not in ("not_applicable", "done")]
+    places = [place for place, remedy in enumerate(shown) if remedy.guide]
+    if not places:
+        return RemedyGroups([], [], shown)
+    extra = [(place, remedy) for place, remedy in enumerate(shown) if not remedy.guide]
+    direct = [remedy for place, remedy in extra if place < places[0]]
+    return RemedyGroups(direct, [shown[place] for place in places], [remedy for place, remedy in extra if place > places[0]])
+
+
+def candidate_lines(finding: FindingView, words: Words) -> list[tuple[str, str, str]]:
+    """The possible causes of a failure that no rule lists, most probable first: title, what speaks for it, what would confirm it.
+
+    No percentage: it holds for failures of all kinds, and those that no rule lists are the harder ones.
+    """
+    return [
+        (
+            one.title,
+            words("candidate_reasons", reasons=words("comma").join(f"`{reason}`" for reason in one.reasons)) if one.reasons else "",
+            one.check,
+        )
+        for one in finding.candidates
+    ]
 
 
 def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:
@@ -49,12 +91,22 @@ def next_commands(report: Report) -> list[str]:
     path = shlex.quote(report.run.path)
     command = patch.command
     if report.kind == "check" and patch.yaml:
-        out.append(f"lfdoctor check {path} --fix")
-        command = with_config(command, patch.file, report.run.path)
+        out += _fix_commands(patch, path)
+        command = None if patch.fixed_by in ("partly", "nothing") else with_config(command, patch.file, report.run.path)
     elif patch.yaml and patch.file and not patch.written:
         given = f" --config {shlex.quote(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
-        out.append(f"lfdoctor analyze {path}{given} --patch {shlex.quote(patch.file)}")
+        options = "".join(f" {shlex.quote(word)}" for word in patch.options)
+        out.append(f"lfdoctor fix {path}{given}{options} -o {shlex.quote(patch.file)}")
     return [*out, *([command] if command else [])]
+
+
+def _fix_commands(patch: PatchView, path: str) -> list[str]:
+    """What writes the patch into the checked config. What goes beyond the safe fixes is shown (--diff) before it is written."""
+    if patch.fixed_by == "safe":
+        return [f"lfdoctor check {path} --fix"]
+    if patch.fixed_by in ("unsafe", "partly"):
+        return [f"lfdoctor check {path} --unsafe-fixes --diff", f"lfdoctor check {path} --fix --unsafe-fixes"]
+    return []
 
 
 def with_config(command: str | None, old: str | None, new: str) -> str | None:
@@ -70,11 +122,15 @@ def _lies_in(file: str, folder: str) -> bool:
 
 
 def todo(report: Report) -> list[RemedyView]:
-    """What to do about the root causes: what is in the patch, else what applies, else what is manual."""
+    """What to do about the root causes: what is in the patch (a change once), else what applies, else what is manual."""
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
     if report.patch is None:
         return [remedy for remedy in remedies if remedy.status == "apply"] or [remedy for remedy in remedies if remedy.status == "manual"]
-    chosen = [remedy for remedy in remedies if standing(remedy, report) == "apply" and remedy.changes]
+    chosen: list[RemedyView] = []
+    for remedy in remedies:
+        told = [change for other in chosen for change in other.changes]
+        if standing(remedy, report) == "apply" and any(change not in told for change in remedy.changes):
+            chosen.append(remedy)
     return chosen or [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
 
 
@@ -91,11 +147,6 @@ def _as_flag(word: str, words: Sequence[str]) -> bool:
     """Whether a command has an override as `--key value`."""
     key, _, value = word.partition("=")
     return f"--{key}" in words and value in words
-
-
-def guide_titles(remedies: Sequence[RemedyView], words: Words) -> str:
-    """The headings of the guide's sections these remedies come from."""
-    return words("comma").join(dict.fromkeys(words.section_title[remedy.guide.section] for remedy in remedies if remedy.guide))
 
 
 def predicted_lines(patch: PatchView, words: Words) -> list[str]:
@@ -144,6 +195,37 @@ def change_line(change: ChangeView, words: Words) -> str:
     done = words("removed") if change.op == "unset" else f"= `{_value(change.new)}`"
     was = f" ({words('was', old=_value(change.old))})" if change.old is not None else ""
     return f"{words(f'target_{change.target}')}: `{change.key}` {done}{was}"
+
+
+def new_values(remedy: RemedyView, words: Words) -> str:
+    """What a remedy that applies changes, as `key: old -> new`, by commas; without what its text says already; empty for other remedies."""
+    if remedy.status != "apply":
+        return ""
+    return words("comma").join(_new_value(change, words) for change in remedy.changes if not _stated(change, remedy.text))
+
+
+def _stated(change: ChangeView, text: str) -> bool:
+    """Whether a text names the key to remove, or the new value of a key that had none."""
+    if change.op == "unset":
+        return f"`{change.key}`" in text
+    return change.old is None and any(f"{change.key}{sign}{_value(change.new)}" in text for sign in (": ", "="))
+
+
+def said_by_status(lang: str) -> tuple[str, str]:
+    """Reasons that say no more than the words "in patch" and "manual" beside them."""
+    return catalogue.say("planner.chosen", lang), catalogue.say("planner.by_hand", lang)
+
+
+def _new_value(change: ChangeView, words: Words) -> str:
+    new = words("removed") if change.op == "unset" else _short(change.new)
+    old = f"{_short(change.old)} → " if change.old is not None else ""
+    return f"{change.key}: {old}{new}"
+
+
+def _short(value: Any) -> str:
+    """A value as YAML writes it; of long ones (inline DeepSpeed settings) the beginning."""
+    text = _value(value)
+    return text if len(text) <= VALUE_CHARS else f"{text[: VALUE_CHARS - 3]}..."
 
 
 def _value(value: Any) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from doctor.core.series import BLOCKS, downsample
 from doctor.core.series import sparkline as draw
-from doctor.report.model import EvidenceView, FindingView, Report
+from doctor.report.model import BlindView, EvidenceView, FindingView, Report
 from doctor.words.catalogue import Words
 
 
@@ -59,7 +59,7 @@ def verdict(report: Report, words: Words) -> tuple[str, str, str]:
     where = reached(report, words)
     steps = words("at_steps", steps=where) if where else ""
     if report.kind == "check" and report.verdict == "healthy":
-        return "fine", words("healthy"), words("config_only")
+        return "fine", words("healthy"), words.sentences(words("config_only"), *_memory_unchecked(report, words))
     if report.verdict == "undecided" and report.run.steps.last is None:
         return "unknown", words("undecided"), _undecided(report, words)
     if report.run.status == "ended_early":
@@ -165,9 +165,14 @@ def ranges(numbers: Sequence[int]) -> str:
 def skipped_lines(report: Report, words: Words) -> list[str]:
     """The files that were not read, one line per reason."""
     return [
-        words("skipped", what=words(f"skipped_{group.reason.replace(' ', '_')}"), count=group.count, examples=", ".join(group.examples))
+        words("skipped", what=_reason(group.reason, words), count=group.count, examples=", ".join(group.examples))
         for group in report.run.skipped
     ]
+
+
+def _reason(reason: str, words: Words) -> str:
+    """Why files were skipped, in words; as it is where a saved report has a reason of another release."""
+    return words.say.get(f"skipped_{reason.replace(' ', '_')}", reason)
 
 
 def rules_line(report: Report, words: Words) -> str:
@@ -176,9 +181,25 @@ def rules_line(report: Report, words: Words) -> str:
 
 
 def blind_lines(report: Report, words: Words) -> list[str]:
-    """The rules that were not checked, one line per missing input, the most missed first."""
-    counts = Counter(words.what_missed(unchecked.missing) for unchecked in report.could_not_look)
-    return [words("blind_rule" if count == 1 else "blind_rules", count=count, missing=missing) for missing, count in counts.most_common()]
+    """The rules that were not checked, one line per missing input, the most missed first; the memory of a checked config before them."""
+    counts = Counter(words.what_missed(unchecked.missing) for unchecked in report.could_not_look if not _of_memory(unchecked))
+    return [
+        *(words("blind_memory", missing=missing) for missing in _missing_for_memory(report, words)),
+        *(words("blind_rule" if count == 1 else "blind_rules", count=count, missing=missing) for missing, count in counts.most_common()),
+    ]
+
+
+def _of_memory(unchecked: BlindView) -> bool:
+    """Whether `check` misses this input for its memory estimate."""
+    return unchecked.missing.partition(".")[0] in ("gpu_memory", "model_size", "model_name")
+
+
+def _missing_for_memory(report: Report, words: Words) -> list[str]:
+    return list(dict.fromkeys(words.what_missed(unchecked.missing) for unchecked in report.could_not_look if _of_memory(unchecked)))
+
+
+def _memory_unchecked(report: Report, words: Words) -> list[str]:
+    return [words("memory_unchecked", missing=missing) for missing in _missing_for_memory(report, words)]
 
 
 def other_run_lines(report: Report, words: Words) -> list[str]:

@@ -64,7 +64,8 @@ class Document:
         """All parts in reading order."""
         words = self.words
         roots, followed, others, notes = base.parts(self.report)
-        out = [*self.attempts(), *([block for root in roots for block in self.finding(root, "###")] or self.no_cause())]
+        said = [] if roots and roots[0].severity != "note" else self.no_cause()
+        out = [*self.attempts(), *said, *(block for root in roots for block in self.finding(root, "###"))]
         if followed:
             out += [f"**{words('then')}**", self.lines(followed)]
         for root in roots:
@@ -112,12 +113,28 @@ class Document:
         out += [block for piece in finding.evidence[:2] for block in self.quote(piece)]
         rest = [block for piece in finding.evidence[2:] for block in self.quote(piece)]
         out.append(folded(self.words("more_evidence", count=len(finding.evidence) - 2), rest))
+        out += [*self.says(finding), *self.candidates(finding)]
         if finding.series:
             out.append(fenced("\n".join(base.sparkline(finding.series, 72, self.words))))
         return out
 
     def quote(self, piece: EvidenceView) -> list[str]:
         return [f"{code(base.place(piece, self.words))}", fenced(piece.text)]
+
+    def says(self, finding: FindingView) -> list[str]:
+        """What the message itself advises."""
+        if not finding.says:
+            return []
+        rows = [f"- {escaped(one.text)}" + (f"\n  {code(one.command)}" if one.command else "") for one in finding.says]
+        return [f"**{self.words('message_says')}**", "\n".join(rows)]
+
+    def candidates(self, finding: FindingView) -> list[str]:
+        """Possible causes of a failure that no rule lists, most probable first."""
+        rows = [
+            "\n".join([f"- **{escaped(title)}**", *(f"  {escaped(line)}" for line in (reasons, check) if line)])
+            for title, reasons, check in advice.candidate_lines(finding, self.words)
+        ]
+        return [f"**{self.words('candidates')}**", "\n".join(rows)] if rows else []
 
     def lines(self, findings: Sequence[FindingView]) -> str:
         """Consequences or notes, one line each."""
@@ -130,30 +147,28 @@ class Document:
         return "\n".join(out)
 
     def remedies(self, finding: FindingView) -> list[str]:
-        """The guide's steps in order, then the others, as a table; the guide's corrections folded."""
-        guide, beyond = advice.in_guide_order(finding.remedies)
+        """The remedies in the report's order as a table; the guide's corrections folded."""
+        groups = advice.in_groups(finding.remedies)
         words = self.words
-        if not guide and not beyond:
+        if not groups:
             return [f"**{words('helps')}**", words("no_remedy")]
         head = [words(name) for name in ("guide_step", "status", "what", "why", "cost")]
-        rows = [head, ["---"] * len(head), *(self.row(remedy) for remedy in [*guide, *beyond])]
-        titles = advice.guide_titles(guide, words)
-        intro = words("guide_order" if beyond else "guide_only", titles=titles) if guide else ""
+        rows = [head, ["---"] * len(head), *(self.row(label, remedy) for label, remedy in groups.labelled(words))]
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         corrections = [
             f"- {words.section[remedy.guide.section]} {remedy.guide.step}: {escaped(remedy.correction)}"
-            for remedy in guide
+            for remedy in groups.guide
             if remedy.guide and remedy.correction
         ]
-        return [f"**{words('helps')}**", escaped(intro), table, folded(words("corrections"), ["\n".join(corrections)])]
+        return [f"**{words('helps')}**", escaped(groups.intro(words)), table, folded(words("corrections"), ["\n".join(corrections)])]
 
-    def row(self, remedy: RemedyView) -> list[str]:
+    def row(self, label: str, remedy: RemedyView) -> list[str]:
         words = self.words
-        place = f"{words.section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else words("beyond")
-        what = [escaped(remedy.text), escaped(words("command", command=f"`{remedy.command}`")) if remedy.command else ""]
+        values = advice.new_values(remedy, words)
+        what = [escaped(remedy.text), code(values), escaped(words("command", command=f"`{remedy.command}`")) if remedy.command else ""]
         stands = advice.standing(remedy, self.report)
         status = f"{_ADVICE[stands]} {words.advice[stands]}"
-        return [place, status, "<br>".join(filter(None, what)), escaped(remedy.reason), escaped(remedy.cost)]
+        return [label, status, "<br>".join(filter(None, what)), escaped(remedy.reason), escaped(remedy.cost)]
 
     def known_failure(self, fix: str, issues: Sequence[SimilarView]) -> str:
         """What fixed it, and links to the issues."""

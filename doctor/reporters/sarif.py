@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from doctor.report.model import EvidenceView, FindingView, Report
+from doctor.reporters import base
 from doctor.reporters.base import PLAIN, Screen
+from doctor.words import catalogue
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -18,11 +20,21 @@ def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the 
     rules = list(dict.fromkeys(finding.rule for finding in report.findings))
     run = {
         "tool": {"driver": {"name": report.tool.name, "semanticVersion": report.tool.version, "rules": _rules(report, rules)}},
-        "invocations": [{"executionSuccessful": True}],
+        "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _not_checked(report)}],
         "results": [_result(finding, rules.index(finding.rule)) for finding in report.findings],
         "columnKind": "unicodeCodePoints",
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, ensure_ascii=False, indent=2) + "\n"
+
+
+def _not_checked(report: Report) -> list[dict[str, Any]]:
+    """The rules that were not checked, one notification per missing input."""
+    words = catalogue.load(report.lang)
+    where = {"physicalLocation": {"artifactLocation": {"uri": _uri(report.run.path)}}}
+    return [
+        {"level": "note", "message": {"text": f"{words('blind')}: {line}"}, "locations": [where]}
+        for line in base.blind_lines(report, words)
+    ]
 
 
 def _rules(report: Report, rules: list[str]) -> list[dict[str, Any]]:
@@ -44,10 +56,18 @@ def _result(finding: FindingView, index: int) -> dict[str, Any]:
         "ruleId": finding.rule,
         "ruleIndex": index,
         "level": finding.severity,
-        "message": {"text": "\n".join([finding.title, finding.text, *(f"- {text}" for text in advice)]).strip()},
+        "message": {
+            "text": "\n".join(
+                [finding.title, finding.text, *(f"> {one.text}" for one in finding.says), *(f"- {text}" for text in advice)]
+            ).strip()
+        },
         "locations": [_location(piece) for piece in finding.evidence[:1]],
         "relatedLocations": [{"id": number, **_location(piece)} for number, piece in enumerate(finding.evidence[1:9], 1)],
-        "properties": {"role": finding.role, "confidence": finding.confidence},
+        "properties": {
+            "role": finding.role,
+            "confidence": finding.confidence,
+            **({"candidates": {one.cause: one.probability for one in finding.candidates}} if finding.candidates else {}),
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""What rules find: the match of a detector, the finding of a rule, its role among the others."""
+"""Results of rules: matches of detectors, findings of rules, and their roles."""
 
 from __future__ import annotations
 
@@ -7,28 +7,56 @@ from typing import Any, Literal
 import msgspec
 
 from doctor.core.events import Where
-from doctor.rulebook.model import Rule
+from doctor.rulebook.model import Rule, Severity
+from doctor.support.texts import Text
 
 TRIAL_CONFIDENCE = 0.5
-"""A rule whose failure nobody has seen yet is reported as "possible" (under 0.7, words/catalogue.py) at most."""
+"""Upper bound for a rule on trial: reported as "possible" at most (below 0.7, words/catalogue.py)."""
 
 Role = Literal["root", "consequence", "contributing"]
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """One quoted piece of proof: the line (or the metric's words) and where it stands."""
+    """One piece of evidence: a line or a metric in words, and its place."""
 
     where: Where
     text: str
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """A detector's answer: it happened, here, with these facts.
+class Says(msgspec.Struct, frozen=True, kw_only=True):
+    """What the message of an exception advises; `quote` is its sentence.
 
-    `evidence` is not empty, the deciding piece first. `steps` are the first and last training step concerned. `facts` are what
-    texts and conditions may use (numbers stay numbers; units stand in the name). `key` tells repeats of one thing (merged over
-    ranks and time) from different things found by the same rule; usually empty. `notice` is set by the engine: the match comes from a
-    line of level DEBUG, INFO or WARNING, or from a line after the training's end.
+    Kinds: `option` (`name` is an option of LLaMA-Factory with a legal `value`), `variable` (of the environment), `command` (a program to
+    run), `hint` (anything else). `command` is one line for a shell.
+    """
+
+    kind: Literal["option", "variable", "command", "hint"]
+    quote: str
+    name: str | None = None
+    value: Any = None
+    command: str | None = None
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A cause that a failure may have, which no rule lists: its calibrated `probability` (0..1), the words and places of the log that speak
+    for it, its title, and what would confirm it or rule it out.
+    """
+
+    cause: str
+    probability: float
+    reasons: tuple[str, ...]
+    title: Text
+    check: Text
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """What a detector found.
+
+    - `evidence`: not empty, the deciding piece first.
+    - `facts`: values for texts and conditions; numbers stay numbers, units are part of the name.
+    - `steps`: the first and the last affected training step.
+    - `key`: matches of a rule with equal keys are merged over ranks and time; usually empty.
+    - `notice`: set by the engine for a line of level DEBUG, INFO or WARNING, or after the end of the training.
     """
 
     evidence: tuple[Evidence, ...]
@@ -48,10 +76,12 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule's repeated matches, merged. `first` decides place and facts; `evidence` holds pieces of several ranks and times.
+    """The merged matches of one rule.
 
-    `order` is the place of the first match: text in its own order, then metrics, then config; the same live and offline. `notice` is
-    true if all matches are notices.
+    - `first`: the match that gives place and facts; `evidence`: pieces of several ranks and times.
+    - `order`: position of the first match: text in file order, then metrics, then config; the same live and post-mortem.
+    - `notice`: whether all matches are notices; `is_note`: whether the rule's `note_if` holds.
+    - `says`: what the message advises, for a failure that no rule lists; `candidates`: its possible causes, most probable first.
     """
 
     rule: Rule
@@ -62,16 +92,24 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...]
     order: int
     notice: bool = False
+    is_note: bool = False
+    says: tuple[Says, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """The rule's, or `note` where its `note_if` holds."""
+        return "note" if self.is_note else self.rule.severity
 
     @property
     def confidence(self) -> float:
-        """0..1: the match's own, where the detector gave one, else the rule's; of a rule on trial at most TRIAL_CONFIDENCE."""
-        own = self.rule.confidence if self.first.confidence is None else self.first.confidence
-        return min(own, TRIAL_CONFIDENCE) if self.rule.status == "trial" else own
+        """0..1: the match's, else the rule's; at most TRIAL_CONFIDENCE for a rule on trial."""
+        confidence = self.rule.confidence if self.first.confidence is None else self.first.confidence
+        return min(confidence, TRIAL_CONFIDENCE) if self.rule.status == "trial" else confidence
 
 
 class UncheckedRule(msgspec.Struct, frozen=True):
-    """A rule that could not be checked, and the first thing its detector would have needed."""
+    """A rule that could not be checked, and the first input that is missing for it."""
 
     rule: Rule
     missing: str

@@ -1,4 +1,4 @@
-"""Rules as frozen records: what a match means, what helps, and the rule's own examples."""
+"""Rules as frozen records: what a match means, which remedies help, and the rule's own examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAMILIES = ("memory", "stability", "speed", "distributed", "device", "precision"
 
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Multiply a number: `by` 0.5 or a `{fact.name}`, not under `at_least`, not over `at_most`; whole numbers stay whole (rounded down)."""
+    """Multiply a number by `by` (0.5, or a `{fact.name}`) within `at_least` and `at_most`; integers stay integers (rounded down)."""
 
     by: float | str
     at_least: float | None = None
@@ -28,9 +28,10 @@ class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Op(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One patch operation; exactly one of `set`, `unset`, `scale`; done only where `only_if` holds.
+    """One patch operation: exactly one of `set`, `unset`, `scale`, applied only if `only_if` holds.
 
-    Keys and values may be `{fact.name}` and `{config.name}` texts; a text that is one placeholder takes the value with its type.
+    Keys and values may contain the placeholders `{fact.name}`, `{config.name}` and `{plan.output_dir}`; a text that is a single
+    placeholder takes the value with its type.
     """
 
     set: dict[str, Any] | None = None
@@ -41,12 +42,14 @@ class Op(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing that helps. `source` is `guide/<memory|instability|speed>/<number>` for a step of the guide, else `beyond`.
+    """One remedy. `source` is `guide/<memory|instability|speed>/<number>` for a step of the guide, else `beyond`.
 
-    `done_if` holds once it is applied, `only_if` where it can help at all, `harmful_if` where it would make things worse;
-    `reasons` say so in words (keys done, not_applicable, harmful). `excluded` is the reason why it
-    never helps against the rule's cause. `requires` names pip packages that it needs. `price` is what one
-    application costs when the cheapest sufficient set is sought; without it the effect and the packages decide (doctor/planner/search.py).
+    - `only_if`: where it can help; `done_if`: holds after it was applied; `harmful_if`: where it would make things worse. `reasons` explain
+      these to the user (keys not_applicable, done, harmful).
+    - `excluded`: why it never helps against the rule's cause.
+    - `requires`: pip packages that it needs.
+    - `price`: cost of applying it once in the search for the cheapest sufficient set; by default from the effect and the packages
+      (doctor/planner/search.py).
     """
 
     id: str
@@ -68,22 +71,23 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def guide_step(self) -> tuple[str, int] | None:
-        """(section, number) of the guide's troubleshooting chapter, or None for a remedy beyond it."""
+        """(section, number) in the guide's troubleshooting chapter; None for a remedy beyond the guide."""
         found = re.fullmatch(r"guide/(memory|instability|speed)/(\d+)", self.source)
         return (found[1], int(found[2])) if found else None
 
 
 class Body(Text, frozen=True, forbid_unknown_fields=True):
-    """One paragraph of a rule: it is shown if `where` holds and all its placeholders are known; the first such paragraph is taken.
+    """One paragraph of a rule. The report shows the first paragraph whose `where` holds and whose placeholders are all known.
 
-    `where` asks about config, facts of the run and of the match. A paragraph with neither condition nor placeholder stands last.
+    `where` is a condition on the config and on facts of the run and the match. A paragraph with neither condition nor placeholder comes
+    last.
     """
 
     where: Any = {}
 
 
 class LineExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line, traceback, or short series that a rule must (or must not) recognise.
+    """A line, traceback, series or config that a rule must (or must not) match.
 
     Exactly one of:
 
@@ -92,8 +96,8 @@ class LineExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `loss` or `series`: values of metrics per step, by name (loss, seconds, rank1.loss, samples.gpu.0.used_gib).
     - `config`: for rules on the config.
 
-    With a `line`, `series` are the steps before it; with any other form, `config` is the run's config. `facts` are facts the match must
-    have. `given` are run facts set from the start.
+    With a `line`, `series` are the steps before it; with any other form, `config` is the run's config. `facts`: facts that the match must
+    have. `given`: facts of the run that are set from the start.
     """
 
     line: str | None = None
@@ -105,7 +109,7 @@ class LineExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FixExample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """For this config (and match facts), the first applicable remedy changes exactly this (null = key removed)."""
+    """For this config (and these facts of the match) the first applicable remedy changes exactly this (null: key removed)."""
 
     config: dict[str, Any]
     change: dict[str, Any]
@@ -122,11 +126,14 @@ class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file under rules/<family>/. See docs/writing-a-rule.md; `where` asks about config, facts of the run and of the match.
+    """One file under rules/<family>/ (docs/writing-a-rule.md).
 
-    A `fallback` rule is reported only for places that no other rule reports. `witness` says where this failure was really seen:
-    `lab: fixtures/NAME`, `parser: MESSAGE` (LLaMA-Factory's own check), `source: PACKAGE VERSION FILE`, `thread: OWNER/REPO#NUMBER`;
-    a rule without one is `status: trial`. Without `when` a rule takes that of the first rule it refines.
+    - `when`: the detector and its parameters, by default those of the first rule in `refines`.
+    - `where`: a condition on the config and on facts of the run and the match.
+    - `note_if`: if it holds for all matches when the findings are asked for, the finding is only a note.
+    - `fallback`: reported only for tracebacks that no other rule reports.
+    - `witness`: where this failure was really seen: `lab: fixtures/NAME`, `parser: MESSAGE` (LLaMA-Factory's own check),
+      `source: PACKAGE VERSION FILE`, `thread: OWNER/REPO#NUMBER`. A rule without one has `status: trial`.
     """
 
     id: str
@@ -137,6 +144,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Text
     body: list[Body]
     where: Any = {}
+    note_if: Any = None
     witness: list[str] = []
     status: Literal["stable", "trial"] = "stable"
     confidence: float = 0.9
@@ -149,12 +157,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def family(self) -> str:
-        """The folder the rule stands in."""
+        """The rule's folder."""
         return self.id.partition("/")[0]
 
     @property
     def detector(self) -> str:
-        """The one word under `when:`."""
+        """The detector's name, the only key of `when:`."""
         return next(iter(self.when))
 
     @property
@@ -164,7 +172,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GuideStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of the guide's 14 troubleshooting steps: where it stands, its own words, what is true of it today, and the remedy it is."""
+    """One of the guide's 14 troubleshooting steps: its place and text, the matching remedy, and a correction if it is out of date."""
 
     section: Literal["memory", "instability", "speed"]
     step: int
@@ -179,11 +187,10 @@ class Guide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Text
     sections: dict[str, Text]
     steps: list[GuideStep]
-    advice: list[dict[str, Any]] = []
 
 
 class Rulebook(msgspec.Struct, frozen=True):
-    """All rules, and the guide whose steps they cite."""
+    """All rules, and the guide whose steps they name."""
 
     rules: tuple[Rule, ...]
     guide: Guide | None = None

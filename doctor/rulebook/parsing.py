@@ -112,7 +112,11 @@ def _resolve(path: Path, text: str, place: int, item: Any, shared: Mapping[str, 
 
 
 def _check_conditions(path: Path, text: str, rule: Rule) -> None:
-    asked: list[tuple[list[Any], Any]] = [(["where"], rule.where), *((["body", place], body.where) for place, body in enumerate(rule.body))]
+    asked: list[tuple[list[Any], Any]] = [
+        (["where"], rule.where),
+        (["note_if"], rule.note_if or {}),
+        *((["body", place], body.where) for place, body in enumerate(rule.body)),
+    ]
     for place, remedy in enumerate(rule.remedies):
         asked += [(["remedies", place], c) for c in (remedy.only_if, remedy.done_if, remedy.harmful_if) if c is not None]
         for op in remedy.patch:

@@ -95,7 +95,7 @@ def test_every_fixtures_page_opens_cleanly(batch: int, browser: Any, tmp_path: P
             assert bool(plots) == any(len(one.at) > 1 for one in report.curves), fixture.name
             if report.patch and report.patch.yaml:
                 page.tab.click(".page:not([hidden]) .copy-yaml")
-                until(page.tab, "document.getElementById('told').textContent !== ''")
+                until(page.tab, "document.getElementById('status').textContent !== ''")
                 copied = page.tab.evaluate("navigator.clipboard.readText()")
                 assert copied == report.to_dict()["patch"]["yaml"], fixture.name
             assert faults(page.tab) == [], fixture.name
@@ -169,8 +169,8 @@ def test_the_page_is_usable_from_the_keyboard(browser: Any, tmp_path: Path) -> N
         assert {"theme", "copy", "copy-yaml", "download", "SUMMARY"} <= set(reached)
         page.tab.locator(".page:not([hidden]) button.copy").first.focus()
         page.tab.keyboard.press("Enter")
-        until(page.tab, "document.getElementById('told').textContent !== ''")
-        assert page.tab.evaluate("navigator.clipboard.readText()").startswith("lfdoctor analyze ")
+        until(page.tab, "document.getElementById('status').textContent !== ''")
+        assert page.tab.evaluate("navigator.clipboard.readText()").startswith("lfdoctor fix ")
 
 
 def test_the_download_is_the_patched_yaml(browser: Any, tmp_path: Path) -> None:

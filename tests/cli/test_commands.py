@@ -12,6 +12,7 @@ import pytest
 
 from doctor.cli.main import main
 from doctor.rulebook.loader import load
+from doctor.rulebook.model import LineExample
 from doctor.support.languages import LANGUAGES
 from tests.reporters import samples
 
@@ -203,6 +204,17 @@ def test_every_rule_can_be_explained(lang: str) -> None:
         assert words(lang)("when_seen") in page
 
 
+def test_an_explanation_shows_what_the_rule_matches_and_what_not() -> None:
+    """A line stands as it is, a text without its outer line breaks, series and config as they are written in the rule."""
+    from doctor.cli.explain import Explanation
+    from doctor.words.catalogue import load as words
+
+    show = Explanation(load().rules[0], words("en")).example
+    assert show(LineExample(line="RuntimeError: boom")) == "RuntimeError: boom"
+    assert show(LineExample(text="\nfirst\nsecond\n")) == "first\nsecond"
+    assert show(LineExample(config={"stage": "sft"}, series={"loss": [1.0]})) == "{'loss': [1.0]}\n{'stage': 'sft'}"
+
+
 def test_explain_takes_a_cause_and_suggests_near_names(capsys: pytest.CaptureFixture[str]) -> None:
     """What a JSON report names as cause can be looked up; a typo is answered with what is near."""
     rule = load().rules[0]
@@ -228,7 +240,7 @@ def test_rules_test_runs_the_examples_of_a_users_folder(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text(RULE, encoding="utf-8")
     good = lfdoctor("rules", "test", str(tmp_path))
-    assert (good.returncode, good.stdout, good.stderr) == (0, "1 rules, 2 examples, 0 not kept, 0 lints\n", "")
+    assert (good.returncode, good.stdout, good.stderr) == (0, "1 rules, 2 examples, 0 failed, 0 lints\n", "")
     path.write_text(RULE.replace('row: "17"', 'row: "18"').replace("is valid JSON", "Row 1 of x is not valid JSON"), encoding="utf-8")
     bad = lfdoctor("rules", "test", str(tmp_path))
     assert bad.returncode == 1

@@ -56,7 +56,7 @@ def test_a_long_report_is_paged_on_a_terminal() -> None:
     assert "paged True" in on_a_terminal("analyze", str(FIXTURE), LFDOCTOR_PAGER=pager)
     assert "paged" not in on_a_terminal("analyze", str(FIXTURE), "--no-pager", LFDOCTOR_PAGER=pager)
     assert "paged" not in on_a_terminal("analyze", str(FIXTURE), "--quiet", LFDOCTOR_PAGER=pager)
-    assert "The loss spiked" in on_a_terminal("analyze", str(FIXTURE), LFDOCTOR_PAGER="/there/is/no/pager")
+    assert "The loss diverges" in on_a_terminal("analyze", str(FIXTURE), LFDOCTOR_PAGER="/there/is/no/pager")
     piped = subprocess.run(
         [sys.executable, "-m", "doctor", "analyze", str(FIXTURE)],
         capture_output=True, text=True, encoding="utf-8", env={**os.environ, "LFDOCTOR_PAGER": pager}, timeout=60,
@@ -74,13 +74,14 @@ def test_quiet_is_verdict_and_next_steps_verbose_is_everything() -> None:
 
 
 def test_verbose_tells_every_piece_of_evidence_and_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
-    """Six spikes have six quotes, and the lines around them."""
-    main(["analyze", str(FIXTURE), "--verbose", "--fail-on", "never"])
+    """Eight evaluations above the best one have eight quotes, and the lines around them."""
+    many = FIXTURE.with_name("overfitting-tiny-set")
+    main(["analyze", str(many), "--verbose", "--fail-on", "never"])
     verbose = capsys.readouterr().out
-    main(["analyze", str(FIXTURE), "--fail-on", "never"])
+    main(["analyze", str(many), "--fail-on", "never"])
     usual = capsys.readouterr().out
     assert verbose.count("trainer_log.jsonl:") >= usual.count("trainer_log.jsonl:") + 3
-    assert '"current_steps": 1,' in verbose
+    assert '{"current_steps": 32,' in verbose
     assert "Environment" in verbose
 
 

@@ -45,10 +45,22 @@ def test_no_foreign_shape_is_recognised(seed):
         ({"task": "mmlu_test", "model_name_or_path": "m", "template": "fewshot", "n_shot": 5, "lang": "en"}, "v0"),
         ({"model_name_or_path": "m", "export_dir": "o", "template": "qwen"}, "v0"),
         ({"finetuning_type": "lora", "stage": "sft", "dataset": "x", "model_type": "qwen", "jobs": 4}, "v0"),
+        ({"lora_rank": 8}, "v0"),
+        ({"learning_rate": 1e-4}, "v0"),
+        ({"output_dir": "o", "seed": 1}, "v0"),
+        ({"deepspeed": {"zero_optimization": {"stage": 2}}}, "v0"),
+        ({"learning_rate": 1e-4, "epochs": 3}, None),
+        ({"template": {"metadata": {}}}, None),
+        ({"do_sample": True, "temperature": 0.7}, None),
+        ({"stage": "build"}, None),
+        ({"stage": ["build", "test"]}, None),
         ({}, None),
     ],
 )
 def test_what_is_a_config(values, shape):
-    """v0, v1, the web UI's file, export and benchmark configs are ours; an unknown key in ours changes nothing."""
+    """v0, v1, the web UI's file, export and benchmark configs are ours; an unknown key in ours changes nothing.
+
+    A mapping of a few general names is ours if it holds nothing else and the values can be LLaMA-Factory's.
+    """
     assert shape_of(values) == shape
     assert json.dumps(values)  # plain data: the same file as JSON would be taken the same way

@@ -57,9 +57,15 @@ def test_what_cannot_be_edited_safely_is_declined(text):
 
 
 def test_an_edit_that_changes_another_value_is_declined():
-    """An anchor name used twice: without `b: &x 2` the alias would mean the first one. Only reading the result back shows it."""
+    """An anchor name used twice: without `b: &x 2` the alias would mean the first one."""
     assert edit("a: &x 1\nb: &x 2\nc: *x\n", [Edit("b", 3)]) is None
     assert edit("a: &x 1\nb: &x 2\nc: *x\n", [Edit("b", remove=True)]) is None
+
+
+def test_a_value_that_comes_to_light_is_noticed_when_the_result_is_read_back():
+    """Without its own `lr` the file would take the merged one, and a renamed alias keeps the value that it had."""
+    assert edit("m: &m {lr: 1}\n<<: *m\nlr: 2\n", [Edit("lr", remove=True)]) is None
+    assert edit("a: &x 1\nc: *x\n", [Edit("a", "other", new_key="e")]) is None
 
 
 def test_a_key_is_renamed_where_it_stands():

@@ -12,7 +12,8 @@ from doctor.core.phases import Phase, phase_of
 from doctor.live.trainer import crashes
 from tests.readers.helpers import console
 
-# Where each function is called, read in LLaMA-Factory 0.9.5, transformers 4.57 and 5.0, peft, trl and DeepSpeed. Outermost first.
+# Written by hand, outermost first: no stack is a recording, and frames in between are left out. The names are those that the comments of
+# doctor/core/phases.py place in LLaMA-Factory, transformers, datasets, peft, trl, torch, DeepSpeed and Lightning; no release has all.
 STACKS: list[tuple[str, Phase]] = [
     ("run_exp get_train_args _parse_train_args", "start"),
     ("run_exp read_args", "start"),

@@ -63,19 +63,24 @@ def test_a_console_without_a_version_lowers_the_confidence():
 
 
 @pytest.mark.parametrize(
-    ("config", "of", "key", "suggested"),
+    ("config", "of", "meant"),
     [
-        ({"lr_scheduler_type": "cosin"}, "training", "lr_scheduler_type", "cosine"),
-        ({"eval_strategy": False}, "training", "eval_strategy", None),
-        ({"optim": "adamw_hf"}, "training", "optim", "adamw_torch"),
-        ({"quantization_type": "int8"}, "other", "quantization_type", None),
-        ({"pref_loss": "sigmod"}, "other", "pref_loss", "sigmoid"),
+        ({"lr_scheduler_type": "cosin"}, "training", {"similar": "cosine"}),
+        ({"lr_scheduler_type": "Cosine"}, "training", {"suggested": "cosine"}),
+        ({"save_strategy": False}, "training", {"suggested": "no"}),
+        ({"optim": "adamw_hf"}, "training", {"suggested": "adamw_torch"}),
+        ({"optim": "AdamW"}, "training", {"suggested": "adamw_torch"}),
+        ({"quantization_type": "int8"}, "other", {}),
+        ({"pref_loss": "sigmod"}, "other", {"similar": "sigmoid"}),
+        ({"mix_strategy": "first_exhausted"}, "other", {"suggested": "interleave_under"}),
+        ({"infer_dtype": "bf16"}, "other", {"suggested": "bfloat16"}),
+        ({"infer_backend": "vlm"}, "other", {"similar": "vllm"}),
     ],
 )
-def test_illegal_values_come_with_the_nearest_legal_one(config, of, key, suggested):
-    """The legal values are in the facts; a value that is like none of them gets no suggestion."""
-    facts = found(OptionValues(problem="choice", of=of), config)[key]
-    assert facts.get("suggested") == suggested or (key == "optim" and "adamw" in facts["suggested"])
+def test_only_a_table_says_what_an_illegal_value_means(config, of, meant):
+    """Another name or other capitals of a legal value are suggested; what is merely spelt like one is similar; the legal ones are told."""
+    [facts] = found(OptionValues(problem="choice", of=of), config).values()
+    assert {name: facts[name] for name in ("suggested", "similar") if name in facts} == meant
     assert facts["legal"]
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 import doctor
 from doctor.cli.main import main
+from doctor.config.patch import Change, Patch
+from doctor.planner.config_fixes import fixed_by
+from doctor.planner.types import ConfigText
+from doctor.reporters.advice import next_commands
 from doctor.reporters.registry import REPORTERS
 
 GUIDE_QUICK = Path(__file__).parents[2] / "fixtures" / "config-guide-quick" / "train.yaml"
@@ -127,20 +135,22 @@ def test_diff_shows_the_fix_and_writes_nothing(tmp_path, capsys):
     path = write(tmp_path / "t.yaml", GOOD, "lora_r: 8\n")
     old = path.read_bytes()
     assert main(["check", str(path), "--diff"]) == 1
-    assert "-lora_r: 8\n+lora_rank: 8\n" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "-lora_r: 8\n+lora_rank: 8\n" in told.out
+    assert f"{path}: 1 would be fixed" in told.err
     assert path.read_bytes() == old
     assert [one.name for one in tmp_path.iterdir()] == ["t.yaml"]
     assert main(["check", str(write(path, GOOD)), "--diff", "--folder", str(tmp_path)]) == 0
 
 
-def test_guessed_values_and_removed_keys_need_to_be_asked_for(tmp_path):
-    """A slip in a value is corrected and an unknown key removed with --unsafe-fixes only; an option of main stays even so."""
+def test_keys_are_removed_only_if_asked_for(tmp_path):
+    """An unknown key is removed with --unsafe-fixes only; an option of main, and a value that is only similar to a legal one, stay."""
     path = write(tmp_path / "t.yaml", GOOD, "pref_loss: sigmod\nfoo_bar: 1\nkt_config: {kt_num_threads: 8}\n")
     old = path.read_text(encoding="utf-8")
     main(["check", str(path), "--fix"])
     assert path.read_text(encoding="utf-8") == old
     main(["check", str(path), "--fix", "--unsafe-fixes"])
-    assert path.read_text(encoding="utf-8") == old.replace("sigmod", "sigmoid").replace("foo_bar: 1\n", "")
+    assert path.read_text(encoding="utf-8") == old.replace("foo_bar: 1\n", "")
 
 
 @pytest.mark.parametrize("kind", ["json", "sarif"])
@@ -199,21 +209,123 @@ def test_a_pipe_or_a_folder_does_not_block(tmp_path, capsys):
     assert "is a directory, not a file" in capsys.readouterr().err
 
 
+UNKNOWN_MODEL = {
+    "en": "no estimate for model my/own-model (`lfdoctor estimate` says what is missing)",
+    "ko": "모델 my/own-model의 메모리를 추정할 수 없음(`lfdoctor estimate`에서 이유를 볼 수 있음)",
+    "zh": "无法估计模型 my/own-model 的显存（用 `lfdoctor estimate` 查看原因）",
+}
+NO_MODEL = {"en": "the config names no model", "ko": "설정에 모델이 없음", "zh": "配置中没有写模型"}
+NO_GPU = {
+    "en": "the GPU's size is not known (add `--gpu-memory 24` to see if it fits)",
+    "ko": "GPU 메모리 크기를 모름(`--gpu-memory 24`를 지정하면 들어가는지 확인함)",
+    "zh": "但不知道 GPU 显存大小（加上 `--gpu-memory 24` 可检查是否放得下）",
+}
+NOT_CHECKED = {"en": "Memory was not checked: ", "ko": "메모리는 확인하지 않았습니다: ", "zh": "没有检查显存："}
+
+
+def squeezed(text: str) -> str:
+    """Without line breaks and markup, so that a sentence is found however a format writes it."""
+    plain = html.unescape(re.sub(r"</?code>|\\(?=[_*#])", "", text))
+    return re.sub(r"\s+", "", plain.replace("`", ""))
+
+
+@pytest.mark.parametrize("lang", ["en", "ko", "zh"])
 @pytest.mark.parametrize(
-    ("model", "more", "told"),
+    ("model", "gpu_memory", "why"),
     [
-        ("Qwen/Qwen2.5-7B-Instruct", [], "GiB needed); add --gpu-memory 24 to see if it fits"),
-        ("my/own-model", [], "memory was not checked: the shape of model 'my/own-model' is not known"),
-        ("my/own-model", ["--gpu-memory", "24"], "memory was not checked: the shape of model 'my/own-model' is not known"),
-        ("Qwen/Qwen2.5-7B-Instruct", ["--gpu-memory", "24"], None),
+        ("Qwen/Qwen2.5-7B-Instruct", None, NO_GPU),
+        ("my/own-model", None, UNKNOWN_MODEL),
+        ("my/own-model", 24.0, UNKNOWN_MODEL),
+        (None, 24.0, NO_MODEL),
+    ],
+    ids=["no GPU", "unknown model", "unknown model and a GPU", "no model"],
+)
+def test_memory_that_was_not_checked_is_part_of_the_report(tmp_path, lang, model, gpu_memory, why):
+    """Every format says so with the reason, in the report's language: nobody takes silence for a fit."""
+    config = {key: value for key, value in {**GOOD, "cutoff_len": 512, "model_name_or_path": model}.items() if value is not None}
+    report = doctor.check(config, folder=tmp_path, gpu_memory_gib=gpu_memory, lang=lang)
+    assert {one.rule for one in report.could_not_look} == {"memory/forecast-does-not-fit", "memory/forecast-tight"}
+    for kind in ("terminal", "markdown", "html", "sarif"):
+        assert squeezed(why[lang]) in squeezed(REPORTERS[kind](report)), kind
+    if report.verdict == "healthy":
+        for kind in ("terminal", "markdown", "html"):
+            assert squeezed(NOT_CHECKED[lang]) in squeezed(REPORTERS[kind](report)), kind
+
+
+def test_memory_that_was_checked_is_not_said_to_be_missing(tmp_path):
+    """With a known model and a GPU the forecast rules ran; without, they are not among those that did."""
+    known = doctor.check({**GOOD, "cutoff_len": 512}, folder=tmp_path, gpu_memory_gib=80)
+    assert known.could_not_look == []
+    assert "Memory was not checked" not in REPORTERS["terminal"](known)
+    unknown = doctor.check({**GOOD, "cutoff_len": 512}, folder=tmp_path)
+    assert unknown.rules_looked == known.rules_looked - 2
+    assert known.rules_looked < 150  # the rules that ask about the config alone, not all
+
+
+def test_the_joined_sarif_keeps_what_was_not_checked_of_every_file(tmp_path, capsys):
+    """One notification for each file, with the file's address."""
+    paths = [write(tmp_path / f"{name}.yaml", GOOD) for name in ("a", "b")]
+    main(["check", *map(str, paths), "--folder", str(tmp_path), "-f", "sarif"])
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    notes = run["invocations"][0]["toolExecutionNotifications"]
+    assert [note["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for note in notes] == [path.as_uri() for path in paths]
+    assert all("memory: about " in note["message"]["text"] for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("more", "fixed_by", "options"),
+    [
+        ('cutoff_len: "512"\n', "safe", [["--fix"], ["train"]]),
+        ("foo_bar: 1\n", "unsafe", [["--unsafe-fixes", "--diff"], ["--fix", "--unsafe-fixes"], ["train"]]),
+        ("lora_r: 16\nfoo_bar: 1\n", "unsafe", [["--unsafe-fixes", "--diff"], ["--fix", "--unsafe-fixes"], ["train"]]),
+        ("fp16: true\n", "unsafe", [["--unsafe-fixes", "--diff"], ["--fix", "--unsafe-fixes"], ["train"]]),
     ],
 )
-def test_memory_that_was_not_checked_is_named(tmp_path, capsys, model, more, told):
-    """Without --gpu-memory, and where the model is unknown, nobody takes silence for a fit."""
-    path = write(tmp_path / "t.yaml", {**GOOD, "model_name_or_path": model, "cutoff_len": 512})
-    main(["check", str(path), "--folder", str(tmp_path), *more])
-    err = capsys.readouterr().err
-    assert (told in err) if told else ("memory" not in err)
+def test_do_next_names_the_option_that_writes_the_patch(tmp_path, capsys, more, fixed_by, options):
+    """--fix where it is enough; else --unsafe-fixes, shown before it is written; and after these commands no error is left."""
+    path = write(tmp_path / "t.yaml", GOOD, more)
+    report = doctor.check(path, folder=tmp_path)
+    assert report.patch is not None
+    assert report.patch.fixed_by == fixed_by
+    commands = [line.split() for line in next_commands(report)]
+    assert [[word for word in words if word.startswith("--") or word == "train"] for words in commands] == options
+    for words in commands[:-1]:
+        main([*words[1:], "--folder", str(tmp_path)])
+    capsys.readouterr()
+    assert main(["check", str(path), "--folder", str(tmp_path)]) == 0
+
+
+def test_a_patch_that_leaves_the_file_alone_needs_no_fix(tmp_path):
+    """A change of the environment: nothing to write, the command that trains is all there is to do."""
+    path = write(tmp_path / "t.yaml", GOOD, "foo_bar: 1\n")
+    assert fixed_by(ConfigText(str(path), "stage: sft\n"), Patch((Change("env", "set", "FORCE_TORCHRUN", None, "1"),))) is None
+    report = doctor.check(path, folder=tmp_path)
+    assert report.patch is not None
+    assert next_commands(msgspec.structs.replace(report, patch=msgspec.structs.replace(report.patch, fixed_by=None))) == [
+        f"llamafactory-cli train {path}"
+    ]
+
+
+UNSET_FOO, UNSET_KT = Change("config", "unset", "foo_bar", 1, None), Change("config", "unset", "kt_config", {"a": 1}, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reach"), [([UNSET_FOO], "unsafe"), ([UNSET_FOO, UNSET_KT], "partly"), ([UNSET_KT], "nothing"), ([], None)]
+)
+def test_an_option_of_a_newer_release_is_left_to_a_person(changes, reach):
+    """It may be right for the release that is installed: no option of `check` removes it."""
+    text = ConfigText("t.yaml", "stage: sft\nmodel_name_or_path: m\nfoo_bar: 1\nkt_config: {a: 1}\n")
+    assert fixed_by(text, Patch(tuple(changes))) == reach
+
+
+@pytest.mark.parametrize("reach", ["partly", "nothing"])
+def test_no_command_trains_with_a_config_that_is_still_wrong(tmp_path, reach):
+    """What a person has to edit comes first."""
+    report = doctor.check(write(tmp_path / "t.yaml", GOOD, "foo_bar: 1\n"), folder=tmp_path)
+    assert report.patch is not None
+    commands = next_commands(msgspec.structs.replace(report, patch=msgspec.structs.replace(report.patch, fixed_by=reach)))
+    assert len(commands) == (2 if reach == "partly" else 0)
+    assert not any("train " in command for command in commands)
 
 
 def test_a_json_config_is_an_error_of_its_own(tmp_path):
@@ -253,3 +365,20 @@ def test_a_misspelt_key_of_a_v1_config_is_named(tmp_path, capsys):
     assert main(["check", str(write(tmp_path / "t.yaml", v1))]) == 1
     assert "Unknown option `cutof_len` of the v1 trainer; did you mean `cutoff_len`?" in capsys.readouterr().err
     assert main(["check", str(write(tmp_path / "t.yaml", {key: value for key, value in v1.items() if key != "cutof_len"}))]) == 0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"deepspeed": 10**5000},
+        {"stage": "sft", "model_name_or_path": "Qwen/Qwen2.5-7B", "warmup_steps": 10**5000, "max_steps": -(10**5000)},
+        {"learning_rate": [10**5000], "nested": {"key": 10**5000}},
+        {10**5000: 1},
+    ],
+    ids=["deepspeed", "steps", "nested", "key"],
+)
+def test_numbers_that_python_refuses_to_print(config: dict[Any, Any]) -> None:
+    """Python converts no integer of more than 4,300 digits to text, and none of more than 308 to a float."""
+    report = doctor.check(config, gpu_memory_gib=24.0, num_gpus=2)
+    assert report.kind == "check"
+    assert json.loads(json.dumps(report.to_dict()))["kind"] == "check"

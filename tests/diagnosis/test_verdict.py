@@ -230,3 +230,20 @@ def test_check_ticks_only_a_training_configuration() -> None:
     foreign = doctor.check({"services": {"web": {"image": "nginx"}}, "version": "3"})
     assert foreign.verdict in ("undecided", "unhealthy")
     assert not foreign.healthy
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ({"lora_rank": 8}, "healthy"),
+        ({"learning_rate": 1e-4}, "healthy"),
+        ({"output_dir": "o", "seed": 1}, "healthy"),
+        ({"template": {"metadata": {}}}, "undecided"),
+        ({}, "undecided"),
+        ({"lora_rank": 8, "colour": "red"}, "unhealthy"),
+        ({"colour": "red"}, "unhealthy"),
+    ],
+)
+def test_check_judges_a_small_mapping(values: dict[str, Any], verdict: str) -> None:
+    """Options alone are a configuration, however few; nothing at all is none; an unknown key is a finding either way."""
+    assert doctor.check(values).verdict == verdict

@@ -83,5 +83,5 @@ def test_from_a_scan_to_a_rule_that_knows_the_failure(tmp_path, capsys):
     rules = tmp_path / "rules"
     assert main(["rules", "draft", names.pop(), "--scan", table, "-o", str(rules)]) == 0
     assert main(["rules", "test", str(rules)]) == 0
-    assert "0 not kept" in capsys.readouterr().out
+    assert "0 failed" in capsys.readouterr().out
     assert main(["rules", "draft", "nosuch", "--scan", table]) == 2

@@ -89,7 +89,9 @@ CASES = {
         spare_mib=90,
     ),
     "foreign-option": Case("peft's name of an option", {"lora_r": 8, "lora_rank": GONE, "max_steps": 6, "save_steps": 6}),
-    "mistyped-option": Case("an option that nobody knows", {"lora_ranks": 8, "lora_rank": GONE, "max_steps": 6}, refused="config_obsolete_key"),
+    "mistyped-option": Case(
+        "an option that nobody knows", {"lora_ranks": 8, "lora_rank": GONE, "max_steps": 6}, refused="config_obsolete_key"
+    ),
     "killed-rank": Case(
         "rank 1 of 2 is killed once",
         {"max_steps": 16, "save_steps": 5},

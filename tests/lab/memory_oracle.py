@@ -36,6 +36,17 @@ def decoder(kind: str, h: int, layers: int, heads: int, kv: int, width: int, voc
     }
 
 
+GEMMA4 = {
+    "head_dim": 256,
+    "global_head_dim": 512,
+    "num_global_key_value_heads": 1,
+    "attention_k_eq_v": True,
+    "hidden_size_per_layer_input": 0,
+    "final_logit_softcapping": 30.0,
+    "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+}
+LFM2 = ["full_attention" if layer in (2, 5, 8, 10, 12, 14) else "conv" for layer in range(16)]
+
 MODELS = {
     "llama2-7b": decoder("llama", 4096, 32, 32, 32, 11008, 32000),
     "llama3-8b": decoder("llama", 4096, 32, 32, 8, 14336, 128256),
@@ -48,6 +59,13 @@ MODELS = {
     "gemma-2b": decoder("gemma", 2048, 18, 8, 1, 16384, 256000, head_dim=256, tie_word_embeddings=True),
     "no-vocabulary": decoder("llama", 4096, 6, 32, 8, 14336, 1024),
     "no-vocabulary-mha": decoder("llama", 4096, 6, 32, 32, 11008, 1024),
+    "no-vocabulary-qwen3": decoder("qwen3", 2560, 8, 32, 8, 9728, 1024, head_dim=128),
+    "no-vocabulary-gemma3": decoder("gemma3_text", 3840, 6, 16, 8, 15360, 1024, head_dim=256, tie_word_embeddings=True),
+    "no-vocabulary-gemma4": decoder("gemma4_text", 3840, 6, 16, 8, 15360, 1024, tie_word_embeddings=True, **GEMMA4),
+    "no-vocabulary-glm4": decoder("glm4", 4096, 6, 32, 2, 13696, 1024, head_dim=128, pad_token_id=0),
+    "no-vocabulary-olmo3": decoder("olmo3", 4096, 8, 32, 32, 11008, 1024),
+    "no-vocabulary-apertus": decoder("apertus", 4096, 6, 32, 8, 21504, 1024),
+    "no-vocabulary-lfm2": decoder("lfm2", 2048, 16, 32, 8, 12288, 1024, tie_word_embeddings=True, layer_types=LFM2),
 }
 
 
@@ -100,6 +118,10 @@ def cases() -> Iterator[dict[str, Any]]:
         yield case(model, length=8192, finetuning_type="full")
         yield case(model, length=4096, finetuning_type="full", pure_bf16=True, **off)
         yield case(model, length=4096, finetuning_type="full", **off)
+    for family in ("qwen3", "gemma3", "gemma4", "glm4", "olmo3", "apertus", "lfm2"):
+        yield case(f"no-vocabulary-{family}", length=2048)
+        yield case(f"no-vocabulary-{family}", length=2048, **off)
+    yield case("no-vocabulary-lfm2", length=2048, finetuning_type="full", pure_bf16=True)
     liger = {"enable_liger_kernel": True}
     yield case("llama3-8b", batch=4, length=2048, **liger)
     yield case("llama3-8b", batch=2, length=4096, **liger, **four)

@@ -105,6 +105,19 @@ def test_the_newest_figures_are_served():
     assert "lfdoctor_a" not in told
 
 
+def test_a_runaway_logger_does_not_fill_the_memory():
+    """Of a metric name for each step the first 500 are served, and those go on being updated."""
+    endpoint = Endpoint(0)
+    try:
+        for step in range(600):
+            endpoint.line(b'{"type":"Step","metrics":{"loss_%d":1.0,"loss_0":%d}}' % (step, step))
+        told = scrape(endpoint)
+    finally:
+        endpoint.close()
+    assert len([name for name in told if name.startswith("lfdoctor_loss_")]) == 500
+    assert told["lfdoctor_loss_0"] == 599
+
+
 def test_a_port_in_use_is_a_plain_error():
     """Two endpoints on one port."""
     first = Endpoint(0)

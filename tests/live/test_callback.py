@@ -6,6 +6,7 @@ import json
 import pickle
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from doctor import DoctorCallback, analyze
 from doctor.core.events import ConfigSeen, Crash, Fact, Step
 from doctor.live.trainer import callback as module
-from doctor.live.trainer import crashes, hang_check, imports, memory_history, owner, recorder, values
+from doctor.live.trainer import crashes, hang_check, imports, memory_history, owner, recorder, snapshot, values
 from doctor.live.trainer.journal import JournalWriter
 from doctor.live.trainer.monitor import Monitor
 from doctor.live.trainer.step_timer import StepTimer
@@ -95,6 +96,17 @@ def test_an_exception_is_recorded_and_goes_on_unchanged(tmp_path):
     assert (report.run.status, report.run.steps.last) == ("failed", 4)
 
 
+def test_the_models_sizes_are_recorded_with_its_nested_configs():
+    """Lists of layers and the language model's own config stay data; the path that the model came from is left out."""
+    text = {"hidden_size": 64, "layer_types": ("conv", "full_attention"), "dtype": object}
+    raw = {"model_type": "own", "_name_or_path": "/home/me/model", "text_config": text, "unset": None}
+    config = types.SimpleNamespace(model_type="own", to_dict=lambda: raw)
+    model = types.SimpleNamespace(parameters=list, config=config)
+    told = dict(snapshot.facts(types.SimpleNamespace(), types.SimpleNamespace(num_train_epochs=None), model, None))
+    nested = {"hidden_size": 64, "layer_types": ["conv", "full_attention"], "dtype": str(object)}
+    assert told["model.config"] == {"model_type": "own", "text_config": nested}
+
+
 def test_chained_exceptions_in_printed_order():
     """The original exception is chain 0, as Python prints it."""
     try:
@@ -137,6 +149,25 @@ def test_an_error_of_ours_reaches_nobody(tmp_path, monkeypatch, capsys, place, m
     monkeypatch.setattr(place, method, broken)
     assert Trainer([DoctorCallback(warn=False)], tmp_path, [2.0, 1.0]).train() == 2
     assert capsys.readouterr().err.count("switched off after ZeroDivisionError") == 1
+
+
+def test_nothing_is_said_of_a_training_that_goes_well(tmp_path, capsys):
+    """From its beginning to its end not a word on the console."""
+    ours = DoctorCallback()
+    assert Trainer([ours], tmp_path, [2.0, 1.9, 1.8]).train() == 3
+    ours.recorder.flush()
+    assert "lfdoctor" not in capsys.readouterr().err
+
+
+def test_a_callback_that_cannot_begin_says_so_and_stays_away(tmp_path, monkeypatch, capsys):
+    """Whatever keeps it from beginning: the training runs without it, and one line says why nothing is recorded."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(module, "Recorder", broken)
+    assert Trainer([DoctorCallback(warn=False)], tmp_path, [2.0, 1.0]).train() == 2
+    assert capsys.readouterr().err.count("not watching this training: ZeroDivisionError: ours") == 1
 
 
 def test_a_writer_that_hangs_does_not_hang_the_training(tmp_path, monkeypatch):
@@ -345,9 +376,25 @@ def test_a_finding_is_told_while_the_training_goes_on(tmp_path, capsys):
     ours = DoctorCallback()
     assert Trainer([ours], tmp_path, [2.0, 1.9, 1.8, *[NAN] * 40]).train() == 43
     assert not ours.recorder.dead
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lfdoctor: error at step ")]
+    err, end = "", time.monotonic() + 20  # the recorder's thread tells it, perhaps after the training
+    while "lfdoctor: error at step " not in err and time.monotonic() < end:
+        time.sleep(0.02)
+        err += capsys.readouterr().err
+    told = [line for line in err.splitlines() if line.startswith("lfdoctor: error at step ")]
     assert told
     assert len(told) == len(set(told))
+
+
+def test_times_are_written_to_the_microsecond():
+    """More digits of a clock would only make the journal longer."""
+    timer = StepTimer()
+    for _ in range(3):
+        timer.step_begins()
+        timer.saved()
+        timer.step_ends()
+    figures, steps = timer.take(timer.event())
+    assert (steps, sorted(figures)) == (3, ["data_wait_seconds", "save_seconds", "step_seconds"])
+    assert all(value == round(value, 6) for value in figures.values())
 
 
 def test_ranks_decide_alike():

@@ -116,6 +116,13 @@ def test_hostile_lines(tmp_path_factory, values, kind):
     assert engine.problems == []
 
 
+def test_an_evaluation_before_the_first_step_is_of_step_zero(tmp_path):
+    """eval_on_start; a negative step is none."""
+    path = tmp_path / "lfdoctor.jsonl"
+    write(path, [SESSION, step(0, eval_loss=2.0), step(-1, loss=1.0)])
+    assert [(one.step, one.metrics) for one in events(path) if isinstance(one, Step)] == [(0, {"eval_loss": 2.0})]
+
+
 def test_a_torn_line_does_not_swallow_the_next_session(tmp_path):
     """A process killed while it wrote, then a restart that appends: the first line of the restart is whole, and it is a new attempt."""
     path = tmp_path / "lfdoctor.jsonl"
@@ -189,3 +196,11 @@ def test_kill_9_loses_nothing_that_was_flushed(tmp_path):
         steps = [event.step for event in events(folder / "lfdoctor.jsonl") if isinstance(event, Step)]
         assert steps == list(range(1, len(steps) + 1))
         assert len(steps) >= flushed
+
+
+def test_work_that_never_ends_does_not_keep_the_process():
+    """A disk that does not answer: the caller goes on after its time, and the process can end while the work still waits."""
+    wait = "run_with_timeout(lambda: time.sleep(300), 0.1)"
+    code = f"import time\nfrom doctor.live.trainer.recorder import run_with_timeout\n{wait}\nprint('on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "on\n")

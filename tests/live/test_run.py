@@ -384,3 +384,60 @@ def test_a_notification_url_that_is_none(tmp_path):
     assert done.returncode == 2
     assert b"secret" not in done.stderr
     assert done.stdout == b""
+
+
+OUT_OF_MEMORY = r"""
+import sys
+sys.stderr.write('''Traceback (most recent call last):
+  File "/x/site-packages/transformers/trainer.py", line 3736, in training_step
+    self.accelerator.backward(loss, **kwargs)
+torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.96 GiB. GPU 0 has a total capacity of 23.69 GiB of which 1.17 GiB is free.
+''')
+sys.exit(1)
+"""
+TRAINING = "stage: sft\ndo_train: true\nmodel_name_or_path: m\nfinetuning_type: lora\noutput_dir: saves/x\nper_device_train_batch_size: 8\n"
+
+
+def fake_llamafactory(folder: Path) -> dict[str, str]:
+    """The variables with which `llamafactory-cli` runs out of GPU memory."""
+    program = folder / "bin" / "llamafactory-cli"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n{OUT_OF_MEMORY}")
+    program.chmod(0o755)
+    (folder / "train.yaml").write_text(TRAINING)
+    return environment(PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def in_folder(folder: Path, env: dict[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-c", "import sys; sys.argv[0] = 'lfdoctor'; from doctor.cli.main import main; sys.exit(main())", *words]
+    return subprocess.run(command, capture_output=True, env=env, cwd=folder, timeout=60)
+
+
+def test_the_patch_is_written_at_the_end(tmp_path):
+    """Into the run's folder, told, named by the next command; neither it nor the report is read as the run's afterwards."""
+    env = fake_llamafactory(tmp_path)
+    done = in_folder(tmp_path, env, "run", "-o", "D", "--", "llamafactory-cli", "train", "train.yaml")
+    assert b"patched config written to D/patched.yaml" in done.stderr
+    assert "per_device_train_batch_size: 4" in (tmp_path / "D" / "patched.yaml").read_text()
+    report = json.loads((tmp_path / "D" / "report.json").read_text())
+    assert report["patch"]["command"].endswith("llamafactory-cli train D/patched.yaml")
+    again = in_folder(tmp_path, env, "analyze", "D", "--patch", "p.yaml")
+    assert b"unexpected" not in again.stderr
+    assert (tmp_path / "p.yaml").read_text() == (tmp_path / "D" / "patched.yaml").read_text()
+    assert b"what lfdoctor wrote itself: 2" in again.stdout
+
+
+def test_a_second_patch_leaves_the_first(tmp_path):
+    """The patched file that the next run trains with is not overwritten by the patch that this run gets."""
+    env = fake_llamafactory(tmp_path)
+    in_folder(tmp_path, env, "run", "-o", "D", "--", "llamafactory-cli", "train", "train.yaml")
+    first = (tmp_path / "D" / "patched.yaml").read_text()
+    done = in_folder(tmp_path, env, "run", "-o", "D", "--", "llamafactory-cli", "train", "D/patched.yaml")
+    assert b"patched config written to D/patched-2.yaml" in done.stderr
+    assert (tmp_path / "D" / "patched.yaml").read_text() == first
+
+
+def test_the_language_reaches_the_alerts(tmp_path):
+    """`--lang` counts for what is said while the run lasts, in this process and in the training's."""
+    script = "import os; print(os.environ['LFDOCTOR_LANG'])"
+    assert start(tmp_path, script, "--lang", "zh").stdout == b"zh\n"

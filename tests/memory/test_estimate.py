@@ -63,6 +63,16 @@ def test_full_tuning_holds_float32_weights_gradients_and_states():
     assert peak({**small, "pure_bf16": True, "bf16": False}) == pytest.approx(8 * params, rel=0.01)
 
 
+@pytest.mark.parametrize("length", [64, 2048])
+def test_the_last_gradients_come_when_no_layers_work_is_left(length: int):
+    """Weights and gradients in bf16, states paged out: 4 bytes a parameter, however long the samples, as long as these are short.
+
+    While the first layer still works, its own gradients and the embedding's are not there yet.
+    """
+    bare = {**FULL, "per_device_train_batch_size": 1, "cutoff_len": length, "pure_bf16": True, "bf16": False, "optim": "paged_adamw_8bit"}
+    assert peak(bare) == pytest.approx(4 * lookup("Qwen/Qwen2.5-7B").params / GIB, rel=0.001)
+
+
 @pytest.mark.parametrize(
     ("change", "term", "low", "high"),
     [
@@ -230,6 +240,7 @@ def test_vision_towers_weigh_and_work():
     assert one.terms["vision_tower"] > 0
     assert one.high_gib / one.low_gib > 1.4
     assert any("image" in note for note in one.notes)
+    assert not any("image" in note for note in estimate(LORA).notes)
 
 
 @pytest.mark.parametrize(("gib", "verdict"), [(8, "no"), (14, "tight"), (16, "fits"), (24, "fits"), (None, "unknown")])

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doctor.errors import DoctorError
+from doctor.memory.model_config import from_config
 from doctor.memory.names import base_of, family, known_models, lookup, read_json
-from doctor.memory.shapes import UnknownShape, from_config
+from doctor.memory.shapes import UnknownShape
 
 ALL = known_models()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from doctor.config import yaml_edit
 from doctor.config.options import table
 from doctor.config.patch import apply
-from doctor.core.events import ConfigSeen, Fact, Step, Where
+from doctor.core.events import ConfigSeen, Fact, ProcessEnd, Step, Where
 from doctor.core.run import Run
 from doctor.planner import plan as planner
 from doctor.planner.plan import Advice, ConfigText, Plan
@@ -33,8 +34,6 @@ LORA = "model_name_or_path: my/model  # ours\nstage: sft\nfinetuning_type: lora\
 
 def guide(section: str, *steps: int) -> list[Remedy]:
     """Steps of the guide as a rule cites them."""
-    import msgspec
-
     return [msgspec.structs.replace(STEPS[section, step], source=f"guide/{section}/{step}") for step in steps]
 
 
@@ -149,8 +148,8 @@ def test_least_change_takes_the_cheapest_set_that_is_predicted_to_do():
     assert by_id(plan.advice[0])["quantise-4bit"].chosen is False
 
 
-def test_a_full_fine_tune_that_does_not_load_gets_steps_beyond_the_guide_after_the_guides():
-    """All five steps are shown as not applicable or done; sharding, offload or LoRA make the patch."""
+def test_a_full_fine_tune_that_does_not_load_gets_a_fix_beyond_the_guide_before_the_guides_steps():
+    """All five steps are shown as not applicable or done; sharding, offload or LoRA make the patch, and what does comes first."""
     text = LORA.replace("lora", "full").replace("my/model", "meta-llama/Meta-Llama-3-8B-Instruct")
     beyond = [remedy for one in BOOK.rules for remedy in one.remedies if remedy.id in ("zero3-offload", "lora-instead-of-full")]
     unique = list({remedy.id: remedy for remedy in beyond}.values())
@@ -158,11 +157,51 @@ def test_a_full_fine_tune_that_does_not_load_gets_steps_beyond_the_guide_after_t
     plan = planned(
         text, found(rule(remedies=[*guide("memory", 1, 2, 3, 4, 5), *unique]), phase="load", total_gib=23.6), run=run_of(text, None)
     )
-    order = [one.remedy.guide_step is not None for one in plan.advice[0]]
-    assert order == sorted(order, reverse=True)
-    assert by_id(plan.advice[0])["quantise-4bit"].status == "not_applicable"
     assert plan.patch is not None
     assert {"deepspeed", "finetuning_type"} & {change.key for change in plan.patch.patch.changes}
+    first, *others = plan.advice[0]
+    assert (first.chosen, first.remedy.guide_step) == (True, None)
+    assert [one.remedy.guide_step for one in others] == [*(("memory", number) for number in range(1, 6)), None]
+    assert by_id(plan.advice[0])["quantise-4bit"].status == "not_applicable"
+
+
+def fix(name: str, key: str | None = None, **more: Any) -> Remedy:
+    """A remedy beyond the guide that sets one option, or that a person has to do."""
+    return Remedy(id=name, text=Text("x", "x"), **({"patch": [Op(set={key: 1})]} if key else {"effect": "manual"}), **more)
+
+
+@pytest.mark.parametrize(
+    ("remedies", "order"),
+    [
+        # the rule's own fix is in the patch: it comes first, wherever the rule names it
+        (["keep", "guide 1", "guide 3"], ["keep", 1, 2, 3, 4, 5]),
+        (["guide none", "guide none 3", "keep", "other"], ["keep", 1, 2, 3, 4, 5, "other"]),
+        # a step of the guide is in the patch: what could be taken instead comes after the steps
+        (["guide 3", "keep"], [1, 2, 3, 4, 5, "keep"]),
+        # by hand, named before the guide: before the guide, and after what is in the patch
+        (["by hand", "keep", "guide none"], ["keep", "by hand", 1, 2, 3, 4, 5]),
+        (["by hand", "guide 3"], ["by hand", 1, 2, 3, 4, 5]),
+        (["guide none", "by hand"], [1, 2, 3, 4, 5, "by hand"]),
+        # what does not apply stays behind
+        (["never", "guide 3"], [1, 2, 3, 4, 5, "never"]),
+        (["guide 3", "guide 1"], [1, 2, 3, 4, 5]),
+    ],
+)
+def test_what_acts_on_the_cause_comes_before_the_guides_steps(remedies, order):
+    """The patch's fixes beyond the guide, then those that a person has to do; the guide's steps keep the guide's order, all of them."""
+    never = Text("It never helps.", "x")
+    known = {
+        "keep": fix("keep", "save_total_limit"),
+        "other": fix("other", "save_steps"),
+        "by hand": fix("by hand"),
+        "never": fix("never", "save_steps", excluded=never),
+        "guide 1": guide("memory", 1)[0],
+        "guide 3": guide("memory", 3)[0],
+        "guide none": msgspec.structs.replace(guide("memory", 1)[0], excluded=never),
+        "guide none 3": msgspec.structs.replace(guide("memory", 3)[0], excluded=never),
+    }
+    plan = planned(LORA, found(rule(remedies=[known[name] for name in remedies]), phase="train"))
+    assert [one.remedy.guide_step[1] if one.remedy.guide_step else one.remedy.id for one in plan.advice[0]] == order
 
 
 def test_every_patch_starts_in_a_new_folder():
@@ -175,6 +214,37 @@ def test_every_patch_starts_in_a_new_folder():
     assert early.patch is not None
     assert yaml_edit.load(early.patch.yaml or "")["output_dir"] == "saves/a"
     assert [next_name(path) for path in ("a/", "a-fix1", "a-fix9")] == ["a-fix1", "a-fix2", "a-fix10"]
+
+
+@pytest.mark.parametrize(("symptom", "phase", "new"), [
+    ("out_of_memory", "load", False),
+    ("out_of_memory", None, True),
+    ("divergence", None, True),
+    ("environment", None, False),
+])  # fmt: skip
+def test_only_a_run_that_may_have_saved_gets_a_new_folder(symptom: str, phase: str | None, new: bool) -> None:
+    """A run without a step: an OOM while the weights were loaded, or a used port, left no checkpoint that could be resumed."""
+    run = run_of(LORA, None)
+    run.apply(ProcessEnd(where=HERE, code=1))
+    facts = {"phase": phase} if phase else {}
+    fix = Remedy(id="f", text=Text("x", "x"), patch=[Op(set={"lora_rank": 4})])
+    plan = planned(LORA, found(rule("x/test", symptom, remedies=[fix]), **facts), run=run)
+    assert plan.patch is not None
+    assert (yaml_edit.load(plan.patch.yaml or "")["output_dir"] == "saves/a-fix1") is new
+
+
+def test_without_a_config_the_training_stays_what_it_was() -> None:
+    """4-bit weights are named, not patched in; a remedy that keeps the training may be; no output_dir is invented."""
+    run = Run()
+    run.apply(Step(where=HERE, step=3, metrics={"loss": 1.0}))
+    four_bit, liger = guide("memory", 1)[0], Remedy(id="liger", text=Text("x", "x"), patch=[Op(set={"enable_liger_kernel": True})])
+    plan = planner.plan([found(rule(remedies=[four_bit]))], run, BOOK)
+    assert plan.patch is None
+    assert by_id(plan.advice[0])[four_bit.id].status == "apply"
+    plan = planner.plan([found(rule(remedies=[four_bit, liger]))], run, BOOK)
+    assert plan.patch is not None
+    assert [change.key for change in plan.patch.patch.changes] == ["enable_liger_kernel"]
+    assert any("output_dir" in note.en for note in plan.patch.notes)
 
 
 def test_what_a_checkpoint_or_a_tokenised_dataset_would_undo_is_undone():

@@ -1,140 +1,82 @@
-"""What remedies do to a config, written by hand: config before and facts -> the changes (those of the fixtures are regenerated)."""
+"""What remedies do to a config, written by hand in remedies/*.yaml from what LLaMA-Factory's options mean, not from what the rules say.
+
+A remedy's id (with its rule where several rules have one of that name) -> rows of [config before, on top of BASE; facts; changes].
+null in the changes: the key is removed. A text in their place: the remedy's status, since it must not be applied there.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import yaml
 
-from doctor.planner.situation import Situation, advise
+from doctor.planner.situation import Situation, advise, config_errors
 from doctor.rulebook import loader
 from doctor.rulebook.model import Remedy
 
 BOOK = loader.load()
-REMEDIES: dict[str, Remedy] = {}
-for _rule in BOOK.rules:
-    for _remedy in _rule.remedies:
-        if _remedy.effect != "manual" and not _remedy.excluded:
-            REMEDIES[_remedy.id] = REMEDIES[f"{_rule.id}#{_remedy.id}"] = _remedy
-REMEDIES |= {step.remedy.id: step.remedy for step in (BOOK.guide.steps if BOOK.guide else ())}
-LORA = {"stage": "sft", "finetuning_type": "lora", "model_name_or_path": "m"}
-FULL = {"stage": "sft", "finetuning_type": "full", "model_name_or_path": "m"}
-GONE = object()
-"""The key is removed. (A key whose default is the wanted value already is not written.)"""
+CHECKS = tuple(rule for rule in BOOK.rules if rule.detector == "config")
+GUIDE = tuple(step.remedy for step in BOOK.guide.steps) if BOOK.guide else ()
+AUTOMATIC: dict[str, list[tuple[str, Remedy]]] = {}
+"""Remedy id -> (rule or "guide", remedy) of each that changes a config by itself."""
+for _owner, _remedy in [*(("guide", step) for step in GUIDE), *((rule.id, remedy) for rule in BOOK.rules for remedy in rule.remedies)]:
+    if _remedy.patch and _remedy.effect != "manual" and not _remedy.excluded:
+        AUTOMATIC.setdefault(_remedy.id, []).append((_owner, _remedy))
 
-TABLE: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
-    # the guide's fourteen steps
-    ("quantise-4bit", LORA, {}, {"quantization_bit": 4}),
-    ("gradient-checkpointing", {**LORA, "disable_gradient_checkpointing": True}, {}, {"disable_gradient_checkpointing": GONE}),
-    (
-        "smaller-batch",
-        {**LORA, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
-        {},
-        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4},
-    ),
-    ("smaller-batch", {**LORA, "per_device_train_batch_size": 3}, {}, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3}),
-    ("smaller-rank", {**LORA, "lora_rank": 64, "lora_alpha": 128}, {}, {"lora_rank": 32, "lora_alpha": 64}),
-    ("lower-learning-rate", {**LORA, "learning_rate": 2e-4}, {}, {"learning_rate": 8e-5}),
-    ("lower-learning-rate", {**LORA, "learning_rate": 0.5}, {}, {"learning_rate": 1e-4}),
-    ("lower-learning-rate", {**FULL, "learning_rate": 1e-3}, {}, {"learning_rate": 1e-5}),
-    ("lower-learning-rate", {**LORA, "stage": "dpo", "learning_rate": 1e-4}, {}, {"learning_rate": 5e-6}),
-    ("longer-warmup", LORA, {"versions.transformers": "4.57.1"}, {"warmup_ratio": 0.1}),
-    ("longer-warmup", {**LORA, "warmup_ratio": 0.03}, {"versions.transformers": "5.6.0"}, {"warmup_steps": 0.1, "warmup_ratio": GONE}),
-    ("longer-warmup", {**LORA, "warmup_steps": 20}, {"versions.transformers": "4.57.1"}, {"warmup_steps": 40}),
-    ("cosine-schedule", LORA, {}, {"lr_scheduler_type": "cosine"}),
-    ("weight-decay", LORA, {}, {"weight_decay": 0.01}),
-    ("lora-dropout", LORA, {}, {"lora_dropout": 0.05}),
-    ("flash-attention", {**LORA, "bf16": True}, {"gpu.name": "NVIDIA A100", "device": "cuda"}, {"flash_attn": "fa2"}),
-    ("more-preprocessing-workers", {**LORA, "preprocessing_num_workers": 1}, {"phase": "tokenise"}, {"preprocessing_num_workers": 16}),
-    ("more-dataloader-workers", LORA, {"phase": "train"}, {"dataloader_num_workers": 4}),
-    ("preprocess-ahead", {**LORA, "output_dir": "saves/a"}, {"phase": "tokenise"}, {"tokenized_path": "saves/a-tokenized"}),
-    # memory beyond the guide
-    ("eval-batch-one", {**LORA, "per_device_eval_batch_size": 8}, {"phase": "eval"}, {"per_device_eval_batch_size": 1}),
-    ("eval-accumulation", LORA, {"phase": "eval"}, {"eval_accumulation_steps": 1}),
-    ("empty-cache-steps", LORA, {"phase": "train"}, {"torch_empty_cache_steps": 10}),
-    ("expandable-segments", LORA, {"device": "cuda"}, {"env:PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
-    ("lora-instead-of-full", {**FULL, "learning_rate": 1e-5}, {}, {"finetuning_type": "lora", "learning_rate": 1e-4}),
-    (
-        "ref-model-quantised",
-        {**LORA, "stage": "dpo", "finetuning_type": "full"},
-        {"device": "cuda"},
-        {"ref_model": "m", "ref_model_quantization_bit": 4},
-    ),
-    ("pref-loss-without-reference", {**LORA, "stage": "dpo", "ref_model": "r"}, {}, {"pref_loss": "orpo", "ref_model": GONE}),
-    ("freeze-vision-tower", {**LORA, "freeze_vision_tower": False}, {}, {"freeze_vision_tower": True}),
-    ("fewer-preprocessing-workers", {**LORA, "preprocessing_num_workers": 16}, {}, {"preprocessing_num_workers": 4}),
-    ("no-pin-memory", LORA, {}, {"dataloader_pin_memory": False}),
-    ("merge-on-cpu", {**LORA, "export_device": "auto"}, {}, {"export_device": "cpu"}),
-    # stability and precision
-    ("lower-grad-clip", {**LORA, "max_grad_norm": 1.0}, {}, {"max_grad_norm": 0.5}),
-    ("no-loraplus", {**LORA, "loraplus_lr_ratio": 16.0}, {}, {"loraplus_lr_ratio": GONE}),
-    ("usual-learning-rate", {**LORA, "learning_rate": 1e-9}, {}, {"learning_rate": 1e-4}),
-    ("usual-learning-rate", {**FULL, "learning_rate": 1e-9}, {}, {"learning_rate": 1e-5}),
-    ("bf16-instead-of-fp16", {**LORA, "fp16": True}, {"gpu.name": "NVIDIA A100"}, {"bf16": True, "fp16": GONE}),
-    ("fp16-instead-of-bf16", {**LORA, "bf16": True}, {"gpu.name": "Tesla T4"}, {"fp16": True, "bf16": GONE}),
-    ("mixed-precision-on", LORA, {"gpu.name": "NVIDIA H100"}, {"bf16": True}),
-    ("upcast-layernorm", LORA, {}, {"upcast_layernorm": True}),
-    ("show-nan", {**LORA, "logging_steps": 10}, {}, {"logging_nan_inf_filter": False, "logging_steps": 1}),
-    (
-        "larger-kto-batch",
-        {**LORA, "stage": "kto", "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
-        {},
-        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
-    ),
-    ("fewer-epochs", {**LORA, "num_train_epochs": 10.0}, {}, {"num_train_epochs": 5.0}),
-    (
-        "keep-best-checkpoint",
-        {**LORA, "eval_strategy": "steps", "eval_steps": 50},
-        {},
-        {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "save_steps": 50},
-    ),
-    ("larger-pref-beta", {**LORA, "stage": "dpo", "pref_beta": 0.1}, {}, {"pref_beta": 0.3}),
-    ("shorter-warmup", {**LORA, "warmup_steps": 500}, {}, {"warmup_steps": GONE, "warmup_ratio": 0.1}),
-    # speed
-    ("packing", LORA, {}, {"neat_packing": True}),
-    ("fewer-evals", {**LORA, "eval_strategy": "steps", "eval_steps": 10}, {"fewer": 5}, {"eval_steps": 50}),
-    ("smaller-validation-set", {**LORA, "val_size": 0.4}, {}, {"val_size": 0.1}),
-    ("sdpa-attention", {**LORA, "flash_attn": "disabled"}, {}, {"flash_attn": "auto"}),
-    # configuration
-    (
-        "config/finetuning-type-error#restore-finetuning-type-lora",
-        {**LORA, "finetuning_type": "qlora"},
-        {},
-        {"finetuning_type": "lora", "quantization_bit": 4},
-    ),
-    ("new-name", {**LORA, "evaluation_strategy": "steps"}, {}, {"eval_strategy": "steps", "evaluation_strategy": GONE}),
-    ("config/attention-unknown#flash-attn-auto", {**LORA, "flash_attn": True}, {}, {"flash_attn": "auto"}),
-    ("val-size", LORA, {}, {"val_size": 0.1}),
-    ("force-torchrun", {**LORA, "deepspeed": "ds.json"}, {}, {"env:FORCE_TORCHRUN": "1"}),
-    ("new-output-dir", {**LORA, "output_dir": "saves/a"}, {}, {"output_dir": "saves/a-fix1"}),
-    ("new-output-dir", {**LORA, "output_dir": "saves/a-fix1"}, {}, {"output_dir": "saves/a-fix2"}),
-    ("resume-explicitly", {**LORA, "overwrite_output_dir": True}, {}, {"resume_from_checkpoint": True, "overwrite_output_dir": GONE}),
-    ("number", {**LORA, "learning_rate": "5e-5"}, {"key": "learning_rate", "number": 5e-5}, {"learning_rate": 5e-5}),
-    (
-        "eval-strategy-match",
-        {**LORA, "load_best_model_at_end": True, "save_steps": 100},
-        {},
-        {"eval_strategy": "steps", "eval_steps": 100, "val_size": 0.1},
-    ),
-]
+BASE = {"stage": "sft", "do_train": True, "finetuning_type": "lora", "model_name_or_path": "m", "dataset": "d"}
+TABLE: dict[str, list[tuple[dict[str, Any], dict[str, Any], dict[str, Any] | str]]] = {}
+for _file in sorted(Path(__file__).with_name("remedies").glob("*.yaml")):
+    TABLE |= yaml.safe_load(_file.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("name", "config", "facts", "expected"), TABLE, ids=[f"{row[0]}-{number}" for number, row in enumerate(TABLE)])
+def behaviour(remedy: Remedy) -> bytes:
+    """What the remedy changes and when; remedies of one name that differ in it need rows of their own."""
+    return msgspec.json.encode([remedy.patch, remedy.keep, remedy.only_if, remedy.done_if, remedy.harmful_if])
+
+
+def named(name: str) -> list[Remedy]:
+    """The remedies that a row's name means: those of one rule, or all of that id."""
+    owner, _, remedy_id = name.rpartition("#")
+    return [remedy for rule, remedy in AUTOMATIC.get(remedy_id, []) if owner in ("", rule)]
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "facts", "expected"),
+    [(name, *row) for name, rows in TABLE.items() for row in rows],
+    ids=[f"{name}-{number}" for name, rows in TABLE.items() for number in range(len(rows))],
+)
 def test_a_remedy_changes_exactly_what_the_table_says(
-    name: str, config: dict[str, Any], facts: dict[str, Any], expected: dict[str, Any]
+    name: str, config: dict[str, Any], facts: dict[str, Any], expected: dict[str, Any] | str
 ) -> None:
-    """No key more, none less, each with its value."""
-    advice = advise(REMEDIES[name], Situation(config, facts, {}), {}, ())
+    """No key more, none less, each with its value, and LLaMA-Factory accepts the result."""
+    situation = Situation({**BASE, **config}, facts, {})
+    advice = advise(named(name)[0], situation, {}, CHECKS)
+    if isinstance(expected, str):
+        assert advice.status == expected, advice.reason.en
+        return
     assert advice.status == "apply", advice.reason.en
     changed = {
-        f"{'' if change.target == 'config' else change.target + ':'}{change.key}": GONE if change.op == "unset" else change.new
+        f"{'' if change.target == 'config' else change.target + ':'}{change.key}": None if change.op == "unset" else change.new
         for change in advice.changes
     }
     assert changed == expected
+    assert {key: type(value) for key, value in changed.items()} == {key: type(value) for key, value in expected.items()}
+    assert list(config_errors(CHECKS, situation.after(advice.changes).config, facts)) == []
 
 
-def test_every_step_of_the_guide_that_changes_a_config_is_in_the_table() -> None:
-    """A new step needs a row here, written by hand."""
-    assert BOOK.guide is not None
-    changing = {step.remedy.id for step in BOOK.guide.steps if step.remedy.patch and step.remedy.effect != "manual"}
-    assert changing <= {row[0] for row in TABLE}
+def test_a_name_of_the_table_means_one_behaviour() -> None:
+    """A row would otherwise test one of several remedies, whichever comes first."""
+    assert {name: len({behaviour(remedy) for remedy in named(name)}) for name in TABLE} == dict.fromkeys(TABLE, 1)
+
+
+def test_every_automatic_remedy_has_a_row_of_changes() -> None:
+    """A new remedy needs one, written by hand."""
+    changing = [name for name, rows in TABLE.items() if any(isinstance(row[2], dict) for row in rows)]
+    covered = {(remedy.id, behaviour(remedy)) for name in changing for remedy in named(name)}
+    missing = {
+        f"{rule}#{remedy.id}" for pairs in AUTOMATIC.values() for rule, remedy in pairs if (remedy.id, behaviour(remedy)) not in covered
+    }
+    assert missing == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from doctor.planner import search
@@ -84,6 +85,16 @@ def test_what_saves_less_than_a_tenth_of_a_gib_is_not_proposed(gib: float, taken
     assert chosen([remedy("small")], {"small": gib}, 5.0) == ((["small"], False) if taken else ([], None))
 
 
+@pytest.mark.parametrize(("gib", "taken"), [(2.05, "cheap"), (2.15, "dear")])
+def test_a_dearer_remedy_must_free_a_tenth_of_a_gib_more(gib: float, taken: str) -> None:
+    """Of two that exclude each other and do not suffice."""
+    cheap, dear = (
+        msgspec.structs.replace(one, only_if={f"config.{other}": None})
+        for one, other in ((remedy("cheap"), "dear"), (remedy("dear", "changes_training"), "cheap"))
+    )
+    assert chosen([cheap, dear], {"cheap": 2.0, "dear": gib}, 5.0) == ([taken], False)
+
+
 def test_a_direct_cure_goes_before_what_makes_room() -> None:
     """A price below a neutral one's names the cure of the cause."""
     remedies = [remedy("room"), remedy("cure", price=0.5)]
@@ -107,3 +118,49 @@ def test_an_estimate_that_explains_less_than_half_of_what_was_held_predicts_noth
     held = base.base.allocated_gib / share
     facts = {"allocated_gib": held - 1.0, "wanted_gib": 1.0}
     assert (Predictor.for_run(Situation(QWEN, {}, {}), facts, 80.0) is not None) is predicts
+
+
+def test_a_message_that_tells_half_of_what_was_held_says_nothing_of_the_estimate() -> None:
+    """Without the size that was refused, or without what was held, there is nothing to compare with."""
+    for facts in ({"allocated_gib": 1000.0}, {"wanted_gib": 1000.0}):
+        assert Predictor.for_run(Situation(QWEN, {}, {}), facts, 20.0) is not None
+
+
+def test_where_the_bound_is_reached_all_that_helps_is_taken_and_the_rest_left_out() -> None:
+    """Nine neutral remedies and one that changes the training, needed together: far more sequences than the bound lets it see."""
+    many = [remedy(f"n{number}") for number in range(9)]
+    idle = [remedy(f"idle{number}") for number in range(9)]
+    saved = {**{one.id: 1.0 for one in many}, **{one.id: 0.2 for one in idle}, "changing": 5.0, "other": 5.0}
+    dear = [remedy("changing", "changes_training"), remedy("other", "changes_training")]
+    ids, enough = chosen([*many, *dear, *idle], saved, 14.0)
+    assert enough is True
+    assert {one.id for one in many} < set(ids)
+    assert len({"changing", "other"} & set(ids)) == 1
+    assert not {one.id for one in idle} & set(ids)
+
+
+def test_all_together_not_enough_is_told_as_not_enough() -> None:
+    """Then the sequence is the one that needs least."""
+    many = [remedy(f"n{number}") for number in range(18)]
+    ids, enough = chosen(many, {one.id: 0.5 for one in many}, 19.0)
+    assert enough is False
+    assert len(ids) == 18
+
+
+@pytest.mark.parametrize(("facts", "predicts"), [({}, False), ({"world_size": 8}, True), ({"gpu.count": 8}, True)])
+def test_a_run_split_over_an_unknown_number_of_gpus_has_no_prediction(facts: dict[str, Any], predicts: bool) -> None:
+    """On one GPU the estimate of a ZeRO-3 run would be eight times too high."""
+    config = {**QWEN, "finetuning_type": "full", "deepspeed": {"zero_optimization": {"stage": 3}}}
+    assert (Predictor.for_run(Situation(config, facts, {}), {}, 40.0) is not None) is predicts
+
+
+def test_what_trained_before_it_failed_needs_less_than_the_longest_samples_would() -> None:
+    """cutoff_len 131072 is a bound, not a length."""
+    config = {**QWEN, "cutoff_len": 131072}
+    fresh = Predictor.for_run(Situation(config, {}, {"last_step": None}), {}, 40.0)
+    trained = Predictor.for_run(Situation(config, {}, {"last_step": 30}), {}, 40.0)
+    assert fresh is not None
+    assert trained is not None
+    assert fresh.before > 80.0
+    assert trained.before == pytest.approx(1.5 * trained.capacity)
+    assert trained.capacity == pytest.approx(40.0, rel=0.02)

@@ -30,7 +30,7 @@ FURTHER: dict[str, tuple[Maker, str]] = {
     "mlflow password": (_of(LETTERS, 12), "MLFLOW_TRACKING_PASSWORD={}"),
     "clearml": (_of(LETTERS, 50), "CLEARML_API_SECRET_KEY={}"),
     "volcengine ark": (_uuid, "ARK_API_KEY={}"),
-    "qianfan": (_of(LETTERS, 32), "QIANFAN_SFURTHER: dict[str, tuple[Maker, str]] = {}"),
+    "qianfan": (_of(LETTERS, 32), "QIANFAN_SK={}"),
     "iflytek": (_of(HEX, 32), "APISecret: {}"),
     "tencent": (_of(LETTERS, 32), '"SecretKey": "{}"'),
     "huawei sk": (_of(LETTERS, 40), "obsutil config -i=AK -k={} -e=obs.cn-north-4"),

@@ -18,6 +18,7 @@ from doctor.report.translations import translated
 from doctor.reporters.json import settled
 from doctor.reporters.registry import NAMES, REPORTERS
 from doctor.support.languages import LANGUAGES
+from tests.privacy.providers import ALL_KINDS
 from tests.secrets import KEYS, PRIVATE, planted
 
 ROUNDS = 5
@@ -31,9 +32,9 @@ def test_there_are_enough_of_them() -> None:
     assert len(set(keys)) == len(keys) >= 200
 
 
-def run_with(folder: Path, seed: int) -> list[tuple[str, str]]:
+def run_with(folder: Path, seed: int, kinds: dict[str, Any] = KEYS) -> list[tuple[str, str]]:
     """A failed run that holds them all: before, in and after the exceptions, in the config, in the names of files and of metrics."""
-    keys, private = planted(KEYS, seed), planted(PRIVATE, seed)
+    keys, private = planted(kinds, seed), planted(PRIVATE, seed)
     config = {"stage": "sft", "do_train": True, "model_name_or_path": "Qwen/Qwen2.5-7B", "finetuning_type": "lora", "template": "qwen"}
     config |= {"dataset": "mine", "output_dir": "saves/x", "per_device_train_batch_size": 8, "cutoff_len": 4096}
     named = {kind: secret for kind, secret, _ in keys}
@@ -86,8 +87,14 @@ def leaked(text: str, secrets: list[tuple[str, str]]) -> list[str]:
     return [f"{kind}: {secret}" for kind, secret in secrets if secret in text or json.dumps(secret)[1:-1] in text]
 
 
-@pytest.mark.parametrize("left", [run_with, watched_with])
-@pytest.mark.parametrize("seed", range(ROUNDS))
+def run_with_every_kind(folder: Path, seed: int) -> list[tuple[str, str]]:
+    """The same with a secret of each of the published kinds."""
+    return run_with(folder, seed, ALL_KINDS)
+
+
+@pytest.mark.parametrize(
+    ("left", "seed"), [(run_with_every_kind, 0), *((left, seed) for left in (run_with, watched_with) for seed in range(ROUNDS))]
+)
 def test_no_secret_leaves_in_a_report_or_a_bundle(seed: int, left: Any, tmp_path: Path) -> None:
     """Every format in every language; and the zip with config, logs, series and the preview of what was masked."""
     run = tmp_path / "run"

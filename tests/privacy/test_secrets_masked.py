@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctor.privacy.personal import private
+from doctor.privacy.personal import names_in, private
 from doctor.privacy.secrets import clean, is_random, mask, plain
-from tests.privacy.further_kinds import FURTHER
-from tests.secrets import KEYS, PRIVATE
+from tests.privacy.providers import ALL_KINDS
+from tests.secrets import PRIVATE
 
+ROOT = Path(__file__).parents[2]
 SECRETS = [
     ("hf_hub_token: {}", "hf_QwErTyUiOpAsDfGhJkLz"),
     ("export OPENAI_API_KEY={}", "sk-proj-abcDEF1234567890abcd"),
@@ -70,16 +72,32 @@ def test_a_secret_is_masked_and_its_name_stays(line: str, secret: str) -> None:
     assert masked[:4] == line.format(secret)[:4]
 
 
-@pytest.mark.parametrize("kind", [*KEYS, *FURTHER])
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_kind_of_key_is_masked(kind: str) -> None:
-    """Twenty of each: the providers' tokens, named values, arguments of commands, labels in Chinese, Korean and Japanese."""
+    """Twenty of each: the providers' tokens, named values, arguments of commands, labels in many languages."""
+    make, lines = ALL_KINDS[kind]
     for seed in range(20):
-        make, lines = KEYS[kind] if kind in KEYS else (FURTHER[kind][0], [FURTHER[kind][1]])
         for line in lines:
             secret = make(random.Random(f"{seed} {line}"))
             if kind != "nameless" or is_random(secret):  # a random word may look like a name; none of these has 44 letters
                 assert secret not in mask(line.format(secret)), line
                 assert secret not in clean(json.dumps({"message": line.format(secret)})), line
+
+
+def test_the_published_list_names_every_kind() -> None:
+    """docs/secrets.md lists them, says how many there are, and how many of the fresh ones were held back."""
+    page = (ROOT / "docs" / "secrets.md").read_text(encoding="utf-8")
+    listed = page.partition("<!-- kinds -->")[2].partition("<!-- end -->")[0]
+    assert sorted(name.strip(" .\n") for name in listed.replace("\n", " ").split(",")) == sorted(ALL_KINDS)
+    assert len(ALL_KINDS) >= 240
+    assert f"{len(ALL_KINDS)} kinds" in page
+
+
+def test_a_hundred_harmless_lines_stay_as_they_are() -> None:
+    """Hashes of commits, models, runs and paths, kernels, wheels, identities of cards and requests, commands without a secret."""
+    lines = (Path(__file__).parent / "harmless.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) >= 100
+    assert [clean(line) for line in lines] == lines
 
 
 @pytest.mark.parametrize("kind", PRIVATE)
@@ -144,3 +162,16 @@ def test_cleaned_text_cannot_steer_a_terminal(text: str) -> None:
 def test_anything_becomes_json(value: object) -> None:
     """Huge integers, bytes, odd keys: a report can always be written."""
     json.dumps(plain(value))
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("node17.lab.internal", {"node17.lab.internal", "node17"}),
+        ("trainer.lab.internal", {"trainer.lab.internal"}),
+        ("gpu8x", {"gpu8x"}),
+    ],
+)
+def test_a_host_is_known_by_its_short_name_where_that_names_one_machine(host: str, names: set[str]) -> None:
+    """A short name with a number is one machine's and is masked alone as well; a word may be any."""
+    assert names_in(f"hostname: {host}\n") == names

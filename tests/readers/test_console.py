@@ -88,15 +88,26 @@ def test_steps_from_the_configuration(tmp_path: Path):
     assert [step.step for step in Seen(tmp_path).steps] == [1, 20, 40, 60]
 
 
+def redrawn_bars(*logged: int) -> str:
+    """The bar of 40 steps, cleared and drawn again after those that were logged."""
+    out = "\r  0%|          | 0/100 [00:00<?, ?it/s]"
+    for step in range(1, 41):
+        out += f"\r {step}%|▌         | {step}/100 [00:{step % 60:02d}<01:00,  1.00s/it]"
+        if step in logged:
+            out += " " * 5 + "\r" + " " * 40 + f"\r\r {step}%|▌         | {step}/100 [00:{step % 60:02d}<01:00,  1.00s/it]"
+    return out + "\n"
+
+
 def test_steps_from_redrawn_bars(tmp_path: Path):
     """Standard output is buffered, so the records come late; where the bar was cleared and drawn again, something was printed."""
-    bars = ""
-    for step in range(1, 41):
-        bars += f"\r {step}%|▌         | {step}/100 [00:{step % 60:02d}<01:00,  1.00s/it]"
-        if step % 10 == 0:
-            bars += " " * 5 + "\r" + " " * 40 + f"\r\r {step}%|▌         | {step}/100 [00:{step % 60:02d}<01:00,  1.00s/it]"
-    text = "\r  0%|          | 0/100 [00:00<?, ?it/s]" + bars + "\n" + "".join(f"{{'loss': 2.{i}, 'epoch': 0.{i}}}\n" for i in range(1, 5))
+    text = redrawn_bars(10, 20, 30, 40) + "".join(f"{{'loss': 2.{i}, 'epoch': 0.{i}}}\n" for i in range(1, 5))
     assert [step.step for step in console(tmp_path, text).steps] == [10, 20, 30, 40]
+
+
+def test_redrawn_bars_tell_that_the_first_step_was_logged_too(tmp_path: Path):
+    """logging_first_step: the bar is drawn again after step 1, then at the cadence."""
+    text = redrawn_bars(1, 10, 20, 30, 40) + "".join(f"{{'loss': 2.{i}, 'learning_rate': 1e-05}}\n" for i in range(1, 6))
+    assert [step.step for step in console(tmp_path, text).steps] == [1, 10, 20, 30, 40]
 
 
 def test_steps_agree_with_the_log_beside_them(tmp_path: Path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from doctor.readers.tensorboard.message import Event, parse
 from tests.readers.helpers import Seen, crc32c, field, frame, scalar_event, text_event, varint
 
 NAME = "events.out.tfevents.1.host"
@@ -55,6 +56,11 @@ def test_every_value_is_read_to_the_bit(tmp_path: Path):
     assert seen.problems == []
 
 
+def test_an_event_without_time_and_step():
+    """protobuf leaves out fields that are zero."""
+    assert parse(b"") == Event(0.0, 0, [])
+
+
 def test_an_event_with_a_wrong_checksum_is_left_out(tmp_path: Path, verified: bool):
     """One flipped bit in a value costs that value, and the report says so; without the library nobody can know."""
     frames = [scalar_event(step, "train/loss", float(step)) for step in range(1, 101)]
@@ -90,6 +96,16 @@ def test_nothing_is_read_behind_a_damaged_length(tmp_path: Path, verified: bool)
     seen = Seen(path)
     assert [step for step, _ in seen.series("loss")] == [*range(1, 50)]
     assert seen.problems == ["damaged: not read beyond the damage"]
+
+
+def test_an_event_that_was_not_written_to_its_end(tmp_path: Path, verified: bool):
+    """All before it counts, and the report says that the writer stopped in the middle."""
+    frames = [scalar_event(step, "train/loss", float(step)) for step in range(1, 11)]
+    path = tmp_path / NAME
+    path.write_bytes(b"".join(frames)[:-3])
+    seen = Seen(path)
+    assert [step for step, _ in seen.series("loss")] == [*range(1, 10)]
+    assert seen.problems == ["its last event is incomplete (the writer was killed, or still writes)"]
 
 
 def test_step_zero_and_two_values_in_one_event(tmp_path: Path):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from doctor.config.options import effective
 from doctor.diagnosis.pipeline import analyze
 from doctor.readers.origins import is_llamafactory, stage_of
-from tests.readers.helpers import Seen
+from tests.readers.helpers import Seen, scalar_event
 
 
 def write(path: Path, text: str) -> Path:
@@ -164,3 +165,133 @@ def test_what_python_itself_ignores_is_no_crash(tmp_path: Path, block: str) -> N
     assert [crash.exception for crash in Seen(write(tmp_path / "a.log", block + "done\n")).crashes] == []
     crashes = Seen(write(tmp_path / "b.log", f"{block}Training completed.\n{RAISED}")).crashes
     assert [(crash.exception, crash.message) for crash in crashes] == [("ValueError", "wrong")]
+
+
+def sample(*fields: str, loss: str = "{'loss': 1.5, 'learning_rate': 1e-05}") -> str:
+    """A console of LLaMA-Factory with the sample that its data loader prints."""
+    shown = "".join(f"{field}:\n[1, 2]\n" for field in fields)
+    return f"[INFO|2025-01-26 10:42:35] llamafactory.data.loader:157 >> Loading dataset x.json...\ntraining example:\n{shown}{loss}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        (sample("input_ids", "inputs", "label_ids", "labels"), "sft"),
+        (sample("input_ids", "inputs", "label_ids", "labels", loss="  train_loss   =     0.4"), "sft"),
+        (sample("input_ids", "inputs"), "pt"),
+        (sample("chosen_input_ids", "chosen_inputs", "rejected_input_ids"), "rm"),
+        (sample("chosen_input_ids", "rejected_input_ids", loss="{'loss': 0.6, 'rewards/chosen': 0.1}"), "dpo"),
+        (sample("input_ids", "inputs", "label_ids", "labels", loss=""), None),
+        ("training example:\ninput_ids:\nlabel_ids:\n{'loss': 1.5}\n", None),
+        ("FutureWarning: `tokenizer` is deprecated for `CustomSeq2SeqTrainer.__init__`", "sft"),
+        ("FutureWarning: `tokenizer` is deprecated for `CustomKTOTrainer.__init__`", "kto"),
+    ],
+)
+def test_the_stage_by_the_printed_sample_or_the_trainer(text: str, stage: str | None) -> None:
+    """KTO and PPO print the same sample as SFT: without a plain loss nothing is said."""
+    assert stage_of(text) == stage
+
+
+@pytest.mark.parametrize(("names", "stage"), [(["rewards/chosen"], "dpo"), (["rewards/chosen", "kl"], "kto"), (["loss"], None)])
+def test_the_stage_by_the_metrics_of_event_files(tmp_path: Path, names: list[str], stage: str | None) -> None:
+    events = b"".join(scalar_event(step, f"train/{name}", 0.5) for step in (1, 2) for name in names)
+    (tmp_path / "events.out.tfevents.1700000000.host.1.0").write_bytes(events)
+    assert analyze(tmp_path).run.stage == stage
+
+
+def test_the_example_scripts_of_transformers_are_not_llamafactory(tmp_path: Path) -> None:
+    """Both print `Process rank`; only LLaMA-Factory's line ends with the compute dtype."""
+    line = "WARNING - __main__ -   Process rank: 0, device: cuda:0, n_gpu: 1distributed training: True, 16-bits training: False\n"
+    assert analyze(write(tmp_path / "a" / "train.log", line)).run.framework is None
+    line = "Process rank: 0, device: cuda:0, n_gpu: 1, distributed training: True, compute dtype: torch.bfloat16\n"
+    assert analyze(write(tmp_path / "b" / "train.log", line)).run.framework == "llamafactory"
+
+
+def test_a_saved_models_config_is_read(tmp_path: Path) -> None:
+    values = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 3584, "_name_or_path": "Qwen/Qwen2.5-7B"}
+    write(tmp_path / "config.json", json.dumps(values))
+    write(tmp_path / "trainer_state.json", json.dumps({"log_history": [{"step": 1, "loss": 1.0}]}))
+    seen = Seen(tmp_path)
+    assert (seen.facts["model.type"], seen.facts["model.task"], seen.facts["model.config"]) == ("qwen2", "CAUSAL_LM", values)
+    assert analyze(tmp_path).run.model == "Qwen/Qwen2.5-7B"
+
+
+def test_the_best_checkpoint_of_a_state(tmp_path: Path) -> None:
+    history = [{"step": step, "eval_loss": 1.0} for step in (10, 20)]
+    state = {"global_step": 20, "max_steps": 20, "best_model_checkpoint": "out/checkpoint-10", "best_metric": 0.9, "log_history": history}
+    facts = Seen(write(tmp_path / "trainer_state.json", json.dumps(state))).facts
+    assert {name: value for name, value in facts.items() if name.startswith("best.")} == {
+        "best.checkpoint": "checkpoint-10", "best.metric": 0.9, "best.step": 10, "best.is_last": False,
+    }  # fmt: skip
+
+
+def test_the_step_of_a_state_without_logs(tmp_path: Path) -> None:
+    """A short run logs nothing; its state says how far it came."""
+    text = json.dumps({"global_step": 50, "max_steps": 50, "epoch": 0.5, "log_history": []})
+    run = analyze(write(tmp_path / "trainer_state.json", text)).run
+    assert (run.steps.last, run.status) == (50, "completed")
+
+
+CRASHED = [
+    {"type": "Session", "time": 1.0, "rank": 0},
+    {"type": "Crash", "exception": "RuntimeError", "message": "of the old run", "time": 2.0},
+]
+
+
+def test_another_runs_journal_is_another_run(tmp_path: Path) -> None:
+    own = [{"type": "Session", "time": 5.0, "rank": 0}, {"type": "Step", "step": 1, "time": 6.0, "metrics": {"loss": 1.0}}]
+    write(tmp_path / "lfdoctor.jsonl", log_lines(*own))
+    write(tmp_path / "lfdoctor-rank1.jsonl", log_lines({"type": "Session", "time": 5.0, "rank": 1}))
+    old = write(tmp_path / "lfdoctor-before.jsonl", log_lines(*CRASHED))
+    report = analyze(tmp_path)
+    assert (report.run.status, [other.path for other in report.other_runs]) == ("unknown", [str(old)])
+    assert analyze(old).run.status == "failed"
+
+
+def test_an_old_name_of_an_option_counts_as_the_new_one() -> None:
+    assert effective({"evaluation_strategy": "epoch"})["eval_strategy"] == "epoch"
+    assert effective({"evaluation_strategy": "epoch", "eval_strategy": "steps"})["eval_strategy"] == "steps"
+
+
+def test_git_is_no_training(tmp_path: Path) -> None:
+    text = (
+        "Cloning into 'LLaMA-Factory'...\nremote: Counting objects: 100% (120/120), done.\nReceiving objects: 100% (210/210), done.\n"
+        "hint: Run 'git pull' first\nerror: failed to push some refs to 'origin'\n"
+    )
+    report = analyze(write(tmp_path / "console.log", text))
+    assert (report.verdict, report.run.steps.last, report.findings) == ("undecided", None, [])
+
+
+def test_the_web_uis_settings_are_no_yaml_to_patch(tmp_path: Path) -> None:
+    text = "top.finetuning_type: lora\ntrain.learning_rate: 5e-5\ntrain.training_stage: Supervised Fine-Tuning\n"
+    write(tmp_path / "settings.yaml", text)
+    seen = Seen(tmp_path)
+    assert (seen.facts["framework"], seen.reading.config_source) == ("llamafactory", None)
+
+
+@pytest.mark.parametrize(
+    ("output_dir", "stage"),
+    [("saves/llama3-8b/lora/sft", "sft"), ("saves/x/full/pretrain", "pt"), ("saves\\x\\lora\\reward", "rm"), ("saves/sft", None)],
+)
+def test_the_stage_by_the_folders_of_the_examples(tmp_path: Path, output_dir: str, stage: str | None) -> None:
+    """LLaMA-Factory's examples save to saves/MODEL/METHOD/STAGE; in other trainers' runs such a folder says nothing."""
+    write(tmp_path / "training_args.bin", json.dumps({"output_dir": output_dir}))
+    write(tmp_path / "trainer_state.json", json.dumps({"log_history": [{"step": 1, "loss": 1.0}]}))
+    assert analyze(tmp_path).run.stage is None
+    write(tmp_path / "trainer_log.jsonl", log_lines(*TRAINED))
+    assert analyze(tmp_path).run.stage == stage
+
+
+def test_the_command_in_wandbs_metadata(tmp_path: Path) -> None:
+    """The arguments of the process, if they are LLaMA-Factory's; one option that other programs have too proves nothing."""
+    words = ["--stage", "dpo", "--do_train", "--finetuning_type=lora", "--learning_rate", "5e-6", "--template", "llama3"]
+    folder = tmp_path / "run-20240429_0101-abc"
+    write(folder / "files" / "wandb-metadata.json", json.dumps({"args": words, "gpu_count": 1}))
+    seen = Seen(folder)
+    assert (seen.facts["framework"], seen.config) == (
+        "llamafactory",
+        {"stage": "dpo", "do_train": True, "finetuning_type": "lora", "learning_rate": 5e-6, "template": "llama3"},
+    )
+    write(folder / "files" / "wandb-metadata.json", json.dumps({"args": ["--dataset", "imagenet", "--lr", "0.1"], "gpu_count": 1}))
+    other = Seen(folder)
+    assert ("framework" in other.facts, other.config) == (False, {})

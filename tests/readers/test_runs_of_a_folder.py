@@ -197,3 +197,12 @@ def test_the_event_file_of_an_earlier_try_lends_no_times(tmp_path: Path) -> None
     times = [step.time for step in read.steps]
     assert [later - earlier for earlier, later in itertools.pairwise(times)] == [20.0] * 11
     assert not [finding for finding in analyze(run).findings if finding.symptom == "stall"]
+
+
+def test_a_log_of_no_job_beside_one_jobs_log_is_that_jobs(tmp_path: Path) -> None:
+    """`console.log` names no job; with the logs of two jobs beside it, these are two runs."""
+    for name in ("console.log", "exp7.log"):
+        (tmp_path / name).write_text("{'loss': 1.0, 'epoch': 0.1}\n")
+    assert [run.path for run in runs_below(str(tmp_path))] == [str(tmp_path)]
+    (tmp_path / "exp8.log").write_text("{'loss': 1.0, 'epoch': 0.1}\n")
+    assert sorted(Path(run.path).name for run in runs_below(str(tmp_path))) == ["exp7", "exp8"]

@@ -64,6 +64,16 @@ def test_ranks_interleaved_line_by_line(tmp_path: Path):
     assert [(crash.rank, crash.message[-6:], len(crash.frames)) for crash in crashes] == [(0, "1 GiB.", 3), (1, "2 GiB.", 3)]
 
 
+@pytest.mark.parametrize(("between", "belongs"), [(3, True), (30, False)])
+def test_a_message_ends_when_its_rank_is_silent_while_another_writes(tmp_path: Path, between: int, belongs: bool):
+    """A rank's next line after a few lines of another rank continues its message; long after, it is a line of its own."""
+    failed = "".join(f"[rank0]: {line}\n" for line in PLAIN.splitlines())
+    seen = console(tmp_path, failed + "[rank1]: still alive\n" * between + "[rank0]: of which 1 GiB is free\n")
+    (crash,) = seen.crashes
+    assert crash.message.endswith("of which 1 GiB is free") is belongs
+    assert ("of which 1 GiB is free" in [line.text for line in seen.lines]) is not belongs
+
+
 def test_crashes_come_in_the_order_of_the_text(tmp_path: Path):
     """A rank's last line is complete once others go on: the launcher's later failure is told later."""
     ranked = "".join(f"[rank1]: {line}\n" for line in PLAIN.splitlines())

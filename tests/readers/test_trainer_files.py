@@ -46,6 +46,12 @@ def test_every_key_set_of_trainer_log(tmp_path: Path, record: dict):
     assert all(type(value) is float for value in step.metrics.values())
 
 
+def test_a_step_that_the_trainer_wrote_is_exact(tmp_path: Path):
+    """Only steps that a reader had to infer are inexact; the verdict on an early end rests on it."""
+    (tmp_path / "trainer_log.jsonl").write_text(jsonl(log_record(3), log_record(4)))
+    assert [step.exact for step in Seen(tmp_path).steps] == [True, True]
+
+
 def test_a_line_of_a_trainer_log_can_be_anything(tmp_path: Path):
     """NaN and Infinity are values; a torn last line, an empty one, NULs and a stranger cost themselves only."""
     lines = [

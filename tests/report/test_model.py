@@ -90,9 +90,9 @@ def test_the_first_body_whose_facts_are_known_is_used() -> None:
 
 
 def test_phases_read_as_words_of_the_language() -> None:
-    """`{phase}` is `training` and `훈련`, not `train`."""
+    """`{phase}` is `training` and `학습`, not `train`."""
     assert "While training, GPU 1" in samples.oom("en").findings[0].text
-    assert "훈련 중 GPU 1" in samples.oom("ko").findings[0].text
+    assert "학습 중 GPU 1" in samples.oom("ko").findings[0].text
 
 
 def test_facts_of_the_run_fill_texts_too() -> None:

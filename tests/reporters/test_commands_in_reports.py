@@ -84,9 +84,9 @@ def test_commands_of_every_fixture_arrive_as_meant(batch: int) -> None:
         assert got.overrides == {**kept, **behind}, fixture.name
         for line in next_commands(report):
             words = shlex.split(line)
-            if words[:2] == ["lfdoctor", "analyze"]:
+            if words[:2] == ["lfdoctor", "fix"]:
                 assert words[2] == report.run.path
-                assert words[words.index("--patch") + 1] == got.config
+                assert words[words.index("-o") + 1] == got.config
         if patch.packages:
             assert next_commands(report)[0] == f"pip install {' '.join(patch.packages)}"
         page = [line.strip() for line in REPORTERS["terminal"](report).split("\n")]

@@ -51,6 +51,15 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return settled(doctor.analyze(run))
 
 
+def test_the_patch_is_shown_side_by_side(predicted: Report) -> None:
+    """The value that the patch takes away stands beside the one that it sets."""
+    assert predicted.patch is not None
+    change = next(change for change in predicted.patch.changes if change.target == "config" and change.key == "per_device_train_batch_size")
+    rows = Page(predicted, load("en")).diff(predicted.patch)
+    (row,) = [row for row in rows if (row.new or "").startswith("per_device_train_batch_size:")]
+    assert (row.old, row.new.split("#")[0].rstrip()) == ("per_device_train_batch_size: 8", f"per_device_train_batch_size: {change.new}")
+
+
 def test_the_parts_of_the_memory_add_up_to_the_peak(predicted: Report) -> None:
     """Before and after the patch; the weights are there, and what the patch saves is not in them."""
     assert predicted.patch is not None

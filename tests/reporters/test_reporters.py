@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -156,13 +157,32 @@ def test_a_saved_report_cannot_bring_control_characters_along() -> None:
     assert text.startswith("✗ gone\n")
 
 
-def test_the_guides_steps_come_in_the_guides_order() -> None:
-    """However the plan orders its advice; remedies beyond the guide stand after them."""
-    made = samples.oom()
-    shuffled = msgspec.structs.replace(made.findings[0], remedies=made.findings[0].remedies[::-1])
-    text = REPORTERS["terminal"](msgspec.structs.replace(made, findings=[shuffled, *made.findings[1:]]))
-    places = [text.index(f"  {label}  ") for label in ("memory 1", "memory 2", "memory 3", "memory 4", "memory 5", "extra")]
-    assert places == sorted(places)
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_remedies_come_in_the_plans_order(lang: str) -> None:
+    """A fix before the guide's steps is called direct, one after them extra, and the sentence above says what comes first."""
+    words = load(lang)
+    made = samples.oom(lang)
+    remedies = made.findings[0].remedies
+    beyond = [msgspec.structs.replace(one, status="apply") for one in remedies if not one.guide][:1]
+    guide = [one for one in remedies if one.guide]
+    assert (len(beyond), len(guide)) == (1, 5)
+    steps = [f"{words.section['memory']} {number}" for number in range(1, 6)]
+    for order, labels, said in (
+        ([*guide, *beyond], [*steps, words("beyond")], "guide_order"),
+        ([*beyond, *guide], [words("direct"), *steps], "direct_guide_only"),
+        ([*beyond, *guide, *beyond], [words("direct"), *steps, words("beyond")], "direct_guide_order"),
+        (guide, steps, "guide_only"),
+    ):
+        root = msgspec.structs.replace(made.findings[0], remedies=order)
+        report = msgspec.structs.replace(made, findings=[root, *made.findings[1:]])
+        text = REPORTERS["terminal"](report)
+        table = text[text.index(words("helps")) :]
+        places = [table.index(f"  {label}  ") for label in labels]
+        assert places == sorted(places)
+        told = words(said, titles=words.section_title["memory"])
+        assert "".join(told.split()) in "".join(table.split())
+        assert told in html.unescape(REPORTERS["html"](report))
+        assert told in REPORTERS["markdown"](report)
 
 
 def test_a_sparkline_shows_the_spike_above_its_mark() -> None:

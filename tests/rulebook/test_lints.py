@@ -34,6 +34,16 @@ def test_a_recording_that_is_named_as_witness_shows_the_rule(rule: Rule) -> None
             assert rule.id in [finding["rule"] for finding in expected["findings"]], witness
 
 
+def test_every_shared_remedy_is_used() -> None:
+    """One that no rule takes is read by no user and checked by no lint of a rule."""
+    raw = [parsing.read_mapping(path)[0].get("remedies") or [] for path in parsing.rule_files(rules_folder())]
+    items = [item["use"] if isinstance(item, dict) else item for items in raw for item in items if isinstance(item, str) or "use" in item]
+    used = {name for item in items for name in ([item] if isinstance(item, str) else item)}
+    shared = {*parsing.read_mapping(rules_folder() / "remedies.yaml")[0]}
+    shared |= {f"guide/{step.section}/{step.step}" for step in (BOOK.guide.steps if BOOK.guide else ())}
+    assert shared - used == set()
+
+
 SOUND: dict[str, Any] = {
     "id": "data/needle",
     "cause": "needle",
@@ -64,6 +74,10 @@ def test_a_sound_rule_passes(tmp_path: Path) -> None:
     assert linted(tmp_path) == []
 
 
+def remedy(**more: Any) -> dict[str, Any]:
+    return {"id": "pick-it-up", "text": {"en": "Pick it up.", "ko": "주우세요."}, **more}
+
+
 PLAIN = {"en": "Found.", "ko": "발견."}
 TWO = ["a needle (?P<size>\\d+)", "a needle of (?:gold|tin) (?P<size>\\d+)"]
 
@@ -81,6 +95,15 @@ TWO = ["a needle (?P<size>\\d+)", "a needle of (?:gold|tin) (?P<size>\\d+)"]
         ({"when": when(any_of=TWO)}, "alternative 1 (gold)"),
         ({"when": when(any_of=[*SOUND["when"]["log_pattern"]["any_of"], "a needle in a haystack"])}, "no example for all"),
         ({"when": when(any_of=["a needle (?P<size>\\d+)" + "x?" * 200])}, "(at most 400)"),
+        ({"remedies": [remedy(text={"en": "Write {fact.number}.", "ko": "x"})]}, "fact 'number'"),
+        ({"remedies": [remedy(text={"en": "Write it.", "ko": "{number}"})]}, "fact 'number'"),
+        ({"remedies": [remedy(patch=[{"set": {"learning_rate": "{fact.number}"}}])]}, "fact 'number'"),
+        ({"remedies": [remedy(patch=[{"scale": {"learning_rate": {"by": "{fact.share}"}}}])]}, "fact 'share'"),
+        ({"remedies": [remedy(command="look {number}")]}, "fact 'number'"),
+        ({"remedies": [remedy(text={"en": "Now {config.lora_rnak}.", "ko": "x"})]}, "`config` has no 'lora_rnak'"),
+        ({"remedies": [remedy(patch=[{"set": {"output_dir": "{plan.folder}"}}])]}, "`plan` has no 'folder'"),
+        ({"remedies": [remedy(cost={"en": "Slower by {number}.", "ko": "x"})]}, "fact 'number'"),
+        ({"body": [{"en": "Found {size} of {run.epochs}.", "ko": "x"}]}, "`run` has no 'epochs'"),
         ({"witness": []}, "no witness"),
         ({"witness": ["seen by a friend"]}, "'seen by a friend'"),
         ({"title": {"en": "A " + "very_" * 40, "ko": "바늘"}}, "characters (at most 160)"),
@@ -97,11 +120,16 @@ def test_a_mistake_is_seen(tmp_path: Path, changes: dict[str, Any], problem: str
         {"body": [*SOUND["body"], PLAIN]},
         {"body": [{**PLAIN, "where": {"config.stage": "sft"}}, *SOUND["body"]]},
         {"where": {"fact.versions.torch": {"set": True}, "fact.size": "3"}},
+        {"remedies": [remedy(text={"en": "Set {size}.", "ko": "{fact.size}"}, command="look {versions.torch}")]},
+        {"remedies": [remedy(patch=[{"set": {"output_dir": "{plan.output_dir}-{config.lora_rank}-{fact.size}"}}])]},
         {"witness": [], "status": "trial"},
         {"witness": [{"source": "peft 0.15.2 peft/tuners/lora/model.py:_check_target_module_exists"}]},
         {"when": when(any_of=["a needle (?P<size>\\d+|" + "|".join(f"name{number}" for number in range(9)) + ")"])},
     ],
 )
 def test_what_is_right_passes(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """A plain body in the last place, a conditional one anywhere, registered facts, a trial, every form of witness, a list of names."""
+    """A plain body in the last place, a conditional one anywhere, registered facts, a trial, every form of witness, a list of names.
+
+    In remedies: facts, options, and the new folder.
+    """
     assert linted(tmp_path, **changes) == []

@@ -1,1 +1,1 @@
-"""What can be said of an exception that no rule explains."""
+"""Failures that no rule lists: what their structure says, what their message advises, and how they are told."""

@@ -33,9 +33,9 @@ def fingerprint(judged: Sequence[RankedFinding]) -> str | None:
 
 def root(judged: Sequence[RankedFinding]) -> RankedFinding | None:
     """The finding that represents the failure: the root, else the first error, else the fallback for unknown failures."""
-    reportable = [finding for finding in judged if finding.finding.rule.severity != "note"]
+    reportable = [finding for finding in judged if finding.finding.severity != "note"]
     roots = [finding for finding in reportable if finding.role == "root"]
-    errors = [finding for finding in reportable if finding.finding.rule.severity == "error"]
+    errors = [finding for finding in reportable if finding.finding.severity == "error"]
     unknown = [finding for finding in judged if finding.finding.rule.fallback]
     return next(iter(roots or errors or unknown), None)
 

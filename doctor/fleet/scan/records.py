@@ -18,7 +18,7 @@ from doctor.fleet.scan import fingerprint
 from doctor.fleet.scan.discovery import FoundRun, only_logs
 from doctor.planner.plan import PreviousAttempt
 from doctor.privacy import secrets
-from doctor.report.model import Report
+from doctor.report.model import Report, RunIdentity
 
 Outcome = Literal["analyzed", "unreadable", "too_slow", "too_large", "crashed"]
 CURVE_POINTS = 64
@@ -63,10 +63,9 @@ class FindingRecord(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+class RunRecord(RunIdentity, frozen=True, kw_only=True):
     """A run as a row (docs/scale.md describes the columns). `page` is the rendered report, which goes to its own file."""
 
-    path: str
     outcome: Outcome = "analyzed"
     error: str | None = None
     status: str = "unknown"
@@ -79,12 +78,6 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str | None = None
     evidence: str | None = None
     job: str = ""
-    framework: str | None = None
-    version: str | None = None
-    stage: str | None = None
-    finetuning_type: str | None = None
-    model: str | None = None
-    world_size: int | None = None
     first_step: int | None = None
     last_step: int | None = None
     planned_steps: int | None = None
@@ -149,7 +142,7 @@ def record_of(found: FoundRun, seen: Analysis) -> RunRecord:
     seconds = max(run.seconds.values, default=0.0)
     view = report.run
     return RunRecord(
-        path=secrets.clean(found.path),
+        **{**view.identity(), "path": secrets.clean(found.path)},
         status=view.status,
         healthy=report.healthy,
         cause=report.cause,
@@ -160,12 +153,6 @@ def record_of(found: FoundRun, seen: Analysis) -> RunRecord:
         fingerprint=_fingerprint(seen),
         evidence=secrets.clean(fingerprint.evidence(root)[:MAX_QUOTE]) if root else None,
         job=secrets.clean(history.job_name(found.path, run.config, folder=found.paths == [found.path])),
-        framework=view.framework,
-        version=view.version,
-        stage=view.stage,
-        finetuning_type=view.finetuning_type,
-        model=view.model,
-        world_size=view.world_size,
         first_step=view.steps.first,
         last_step=view.steps.last,
         planned_steps=view.steps.planned,

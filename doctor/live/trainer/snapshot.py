@@ -26,11 +26,8 @@ _VARIABLES = (
     "NPROC_PER_NODE",
     "OMP_NUM_THREADS",
 )
-_SHAPE = (
-    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-    "vocab_size", "tie_word_embeddings", "max_position_embeddings", "num_experts", "num_local_experts", "num_experts_per_tok",
-    "moe_intermediate_size", "sliding_window", "torch_dtype", "dtype",
-)  # fmt: skip
+_MAX_LIST = 1000
+"""Items of a list in a model's config that are kept; the longest real ones name every layer."""
 _ATTENTION = {"flash_attention_2": "fa2", "sdpa": "sdpa", "eager": "eager"}
 _ALLOCATOR = {
     "vram_allocated_gib": "allocated_bytes.all.peak",
@@ -123,8 +120,23 @@ def _model(model: Any) -> Iterator[tuple[str, Any]]:
     yield "model.type", getattr(config, "model_type", None)
     yield "attention", _ATTENTION.get(str(getattr(config, "_attn_implementation", None)))
     yield "gradient_checkpointing", bool(getattr(model, "is_gradient_checkpointing", False)) or None
-    shape = {name: getattr(config, name) for name in _SHAPE if getattr(config, name, None) is not None}
-    yield "model.config", {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in shape.items()} or None
+    yield "model.config", _sizes(config) or None
+
+
+def _sizes(config: Any) -> dict[str, Any]:
+    """The model's config without what is private to transformers (the path it was loaded from among it)."""
+    write = getattr(config, "to_dict", None)
+    raw: dict[Any, Any] = write() if callable(write) else dict(getattr(config, "__dict__", {}))
+    return {str(name): _plain(value) for name, value in raw.items() if value is not None and not str(name).startswith("_")}
+
+
+def _plain(value: Any) -> Any:
+    """A config's value as JSON data: nested configs and lists of layers stay, everything else becomes a text."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value[:_MAX_LIST]]
+    return value if isinstance(value, (bool, int, float)) or value is None else str(value)
 
 
 def _elements(parameter: Any) -> int:

@@ -20,7 +20,9 @@ def _one(name: str, convert: Callable[[str], Any] = str) -> _Make:
 
 
 def _process(found: re.Match[str]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"framework": "llamafactory", "device": found["device"].partition(":")[0]}
+    facts: dict[str, Any] = {"device": found["device"].partition(":")[0]}
+    if found["dtype"] is not None:  # the example scripts of transformers print the same line without it
+        facts["framework"] = "llamafactory"
     if found["world"]:
         facts["world_size"] = int(found["world"])
     elif found["distributed"] == "False":
@@ -43,6 +45,12 @@ def _parameters(found: re.Match[str]) -> dict[str, Any]:
 
 def _card(found: re.Match[str]) -> dict[str, Any]:
     return {"gpu.total_gib": float(found[1])}
+
+
+def _runtime(found: re.Match[str]) -> dict[str, Any]:
+    """`0:02:59.80` or `1 day, 2:03:04`, as transformers prints seconds (trainer_pt_utils.py metrics_format)."""
+    days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return {"train.runtime_seconds": days * 86400 + hours * 3600 + minutes * 60 + seconds}
 
 
 CONSTANT: dict[str, dict[str, Any]] = {
@@ -89,6 +97,8 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("- GPU number", r"- GPU number: (\d+)", _one("gpu.count", int)),
         ("transformers_version", r'"transformers_version": "([\w.]+)"', _one("versions.transformers")),
         ("DeepSpeed info", r"DeepSpeed info: version=([\w.]+)", _one("versions.deepspeed")),
+        ("train_loss  ", r"^\s*train_loss\s+=\s+(\d+(?:\.\d+)?)\s*$", _one("train.loss", float)),
+        ("train_runtime  ", r"^\s*train_runtime\s+=\s+(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*$", _runtime),
         ("model_type", r'"model_type": "([\w-]+)"', _one("model.type")),
     )
 }  # fmt: skip

@@ -18,6 +18,7 @@ from doctor.readers.console.records import MetricRecord, printed
 from doctor.readers.console.step_inference import StepInference
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks
 from doctor.readers.file import File
+from doctor.support.pasted_text import restored
 
 _HEADER_PREFIXES = ("Original", "Group", "─", "traceback :", "|", "+")
 """Text before a traceback's header that is part of the traceback; other text is a line of its own."""
@@ -157,7 +158,7 @@ class Interpreter:
         if structure and parser.silent_since is not None and facts.has_fact(text):
             self._open_lanes.discard(lane)
             return False, parser.close()
-        consumed, raised = parser.feed(text, self.number)
+        consumed, raised = parser.feed(restored(text), self.number)
         if rank is not None:
             self._ranks[lane] = rank
         if parser.active:

@@ -31,22 +31,33 @@ _MIN_CLEARING = 10
 """Blanks with which tqdm overwrites a bar before something is printed: at least the length of the shortest bar."""
 
 
+def _filter_of(context: Context) -> LineFilter:
+    """One filter for all consoles of a run: it takes longer to build than most consoles take to read."""
+    known = context.shared.get("line filter")
+    return known if isinstance(known, LineFilter) else context.shared.setdefault("line filter", LineFilter(STRUCTURE, context.literals))
+
+
 class LineReader:
     """Reads lines one by one (`lines`), or only those in which a finder found something (`found_lines`)."""
 
     def __init__(self, file: File, context: Context) -> None:
         self.wanted_lines = 0
         self._interpreter = Interpreter(file, context)
-        self._filter = LineFilter(STRUCTURE, context.literals)
+        self._filter = _filter_of(context)
         self._last_bar: LogLine | None = None
 
     def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
         """Every line of a block. If not `whole`, its last line continues in the next block."""
+        state, blank = self._interpreter, not self._filter(b"")
+        if blank and not state.in_block and not data.strip(b"\n"):
+            state.number += len(data)
+            return
         lines = data.split(b"\n")
         last = lines.pop()
         for raw in lines:
-            yield from self._line(raw)
-            self._interpreter.number += 1
+            if raw or not blank or state.in_block:
+                yield from self._line(raw)
+            state.number += 1
         if last or not whole:
             yield from self._line(last)
 

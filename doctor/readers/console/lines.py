@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from doctor.readers.file import decode
 from doctor.support.literal_search import MultiSearch
@@ -15,13 +16,16 @@ MAX_TEXT = 20_000
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)|[@-Z\\-_])")
 _BAR = re.compile(
-    r"(?P<label>[^|%\r\n]{0,200}?:\s*)?\s*(\d{1,3})%\|[^|\r\n]{0,400}\|\s*([\d.]+[kMGT]?)\s*/\s*([\d.]+[kMGT]?)\s*\[[^\]\r\n]{0,100}\]"
+    r"\d{1,3}%\|[^|\r\n]{0,400}\|\s{0,20}([\d.]{1,18}[kMGT]?)\s{0,20}/\s{0,20}([\d.]{1,18}[kMGT]?)\s{0,20}\[[^\]\r\n]{0,100}\]"
 )
+_LABEL = re.compile(r"[^|%\r\n]{0,200}:\Z")
+_MAX_LABEL = 201
+"""Characters of a bar's label with its colon."""
 _PLAIN_BAR = re.compile(rb"\s*\d{1,3}%\|[^|\r\n\x1b]{0,400}\| (\d{1,18})/(\d{1,18}) \[[^\]\r\n\x1b]{0,100}\]")
-_COUNT = re.compile(r"(?:[\w ()=./-]{1,100}: )?\d+(?: examples|it|B)?\s?\[\d\d:\d\d[^\]\r\n]{0,60}(?:it/s|s/it|examples/s|B/s)\]")
+_COUNT = re.compile(r"(?:[\w ()=./-]{1,100}: )?\d{1,18}(?: examples|it|B)?\s?\[\d\d:\d\d[^\]\r\n]{0,60}(?:it/s|s/it|examples/s|B/s)\]")
 _PREFIX = re.compile(
     r"""\[(?:rank|default|Rank\ )(?P<rank>\d{1,5})\]:?(?:\s|(?=\[)|(?<=:))
-    |\[\d+,(?P<mpi>\d+)\]<std(?:err|out)>:\s?
+    |\[\d+,(?P<mpi>\d{1,5})\]<std(?:err|out)>:\s?
     |\((?P<ray>[\w.()-]+)(?:\ rank=(?P<ray_rank>\d+))?,?\ (?:pid|ip)=[^)]{1,60}\)\s?
     |(?P<std>stderr|stdout):\s
     |(?P<stamp>\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)|\ \d\d:\d\d:\d\d(?:\.\d+)?:(?=\ \[rank)))
@@ -94,17 +98,39 @@ def clean(text: str) -> str:
     return (text.replace("\0", "") if "\0" in text else text)[:MAX_TEXT]
 
 
+class _Bar(NamedTuple):
+    """A progress bar in a text, with its label and the blanks before it: `Saving:  40%|... | 2/5 [00:01<00:02, 1.2it/s]`."""
+
+    start: int
+    end: int
+    label: str
+    done: str
+    total: str
+
+
+def _bars(text: str) -> Iterator[_Bar]:
+    """Bars from left to right. The label is searched for backwards from the bar: forwards takes quadratic time on long lines."""
+    place = 0
+    for found in _BAR.finditer(text):
+        stop = found.start()
+        while stop > place and text[stop - 1].isspace():
+            stop -= 1
+        label = _LABEL.search(text[max(place, stop - _MAX_LABEL) : stop])
+        yield _Bar(stop - len(label[0]) if label else stop, found.end(), label[0] if label else "", found[1], found[2])
+        place = found.end()
+
+
 def unglue(text: str) -> tuple[list[str], tuple[int, int] | None]:
     """The texts between progress bars, and the last bar's (done, total) if it has no label."""
     if "%|" not in text and "[0" not in text and "it/s]" not in text:
         return [text], None
     last = None
     pieces, place = [], 0
-    for found in _BAR.finditer(text):
-        pieces.append(text[place : found.start()])
-        place = found.end()
-        if not found["label"] and found[3].isdigit() and found[4].isdigit():
-            last = (int(found[3]), int(found[4]))
+    for bar in _bars(text):
+        pieces.append(text[place : bar.start])
+        place = bar.end
+        if not bar.label and bar.done.isdecimal() and bar.total.isdecimal():
+            last = (int(bar.done), int(bar.total))
     pieces.append(text[place:])
     if place == 0 or "it/s]" in pieces[-1] or "examples/s]" in pieces[-1]:
         pieces[-1:] = _COUNT.split(pieces[-1])
@@ -125,9 +151,9 @@ def plain_bar(raw: bytes) -> tuple[int, int] | None:
 def labelled_bar(text: str) -> tuple[str, str] | None:
     """Label and whole text of the last progress bar that has a label ("Loading checkpoint shards:  20%|..| 3/15 [...]")."""
     last = None
-    for found in _BAR.finditer(text):
-        if found["label"]:
-            last = (found["label"].strip(), found[0].strip())
+    for bar in _bars(text):
+        if bar.label:
+            last = (bar.label.strip(), text[bar.start : bar.end].strip())
     return last
 
 

@@ -21,7 +21,7 @@ _SHELL = re.compile(
     r"(?:^|line \d{1,9}: +\d{1,9} |\[\d\]\+? {1,4}(?:\d+ )?)"
     r"(Killed|Segmentation fault|Bus error|Aborted|Terminated|Hangup|Illegal instruction)\b"
 )
-_STATUS = re.compile(r"\b(?:exit(?:ed)?(?: with)? (?:code|status)|exit status|return code)[ :=]{1,3}(\d{1,3})\b", re.I)
+_STATUS = re.compile(r"\b(?:exit(?:ed)?(?: with)? ?(?:code|status)|return code)[ :=]{1,3}(-?\d{1,3})\b", re.I)
 SIGNALS = {
     "Killed": 9, "Out Of Memory": 9, "Segmentation fault": 11, "Bus error": 7, "Aborted": 6, "Terminated": 15, "Hangup": 1,
     "Illegal instruction": 4,

@@ -16,8 +16,8 @@ from doctor.readers.file import File, decode, utf16
 from doctor.readers.formats.compression import plain_name
 from doctor.readers.origins import is_llamafactory, stage_of
 
-SMALL = 4 << 20
-"""Bytes read line by line before a finder is created: creating one takes as long as reading them."""
+SMALL, FEW = 4 << 20, 100_000
+"""Bytes and lines read line by line before a finder is created: creating one takes as long as reading them."""
 _PIECE = 1 << 17
 """Bytes read line by line between two checks whether a finder is worthwhile."""
 _HEADER_WITHIN = 1 << 20
@@ -87,16 +87,16 @@ class Console(ReaderBase):
         reader = LineReader(file, context)
         wanted = None if context.literals is None else Wanted(STRUCTURE, tuple(sorted(context.literals)), context.line_patterns)
         finder: Finder | None = None
-        seen = 0
+        seen = lines = 0
         for block, whole in blocks(without_leading_nuls(file.chunks())):
             data = block
             while wanted is not None and data:
-                if seen >= SMALL or reader.wanted_lines > MANY:
+                if seen >= SMALL or lines >= FEW or reader.wanted_lines > MANY:
                     finder, wanted = Finder.create(wanted, reader.wanted_lines), None
                     break
                 stop = data.find(b"\n", _PIECE) + 1 or len(data)
                 yield from reader.lines(data[:stop], whole or stop < len(data))
-                seen, data = seen + stop, data[stop:]
+                seen, lines, data = seen + stop, lines + data.count(b"\n", 0, stop), data[stop:]
             if data:
                 yield from reader.lines(data, whole) if finder is None else reader.found_lines(data, finder.scan(data))
         yield from reader.close()

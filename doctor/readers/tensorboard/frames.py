@@ -13,7 +13,7 @@ _CHECKSUM = struct.Struct("<I")
 _HEADER, _FOOTER = 12, 4
 """Bytes before and after a frame's data."""
 _MAX_DATA = 64 << 20
-"""Bytes; a length beyond is damage. TensorBoard's largest records are images of a few MiB."""
+"""Bytes; a length beyond is damage, and so is 0: every event has its time. TensorBoard's largest records are images of a few MiB."""
 _MASK_DELTA = 0xA282EAD8
 """tensorflow/core/lib/hash/crc32c.h: a checksum is rotated right by 15 bits and increased by this."""
 
@@ -48,7 +48,7 @@ def frames(file: File) -> Iterator[bytes]:
         while size - start >= _HEADER:
             (length,) = _LENGTH.unpack_from(data, start)
             stop = start + _HEADER + length
-            if length > _MAX_DATA or (checksum and checksum(data[start : start + 8]) != _CHECKSUM.unpack_from(data, start + 8)[0]):
+            if not 0 < length <= _MAX_DATA or (checksum and checksum(data[start : start + 8]) != _CHECKSUM.unpack_from(data, start + 8)[0]):
                 file.source.problem("damaged: not read beyond the damage")
                 return
             if stop + _FOOTER > size:

@@ -5,22 +5,22 @@ const root = document.documentElement;
 const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
 const state = {lang: data.lang, theme: "auto", over: "steps", log: false, smooth: null};
 const page = () => document.getElementById("page-" + state.lang);
-const say = (name, values = {}) => (data.words[state.lang][name] || "").replace(/\{(\w+)\}/g, (_, key) => values[key]);
-const plain = text => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const wording = (name, values = {}) => (data.words[state.lang][name] || "").replace(/\{(\w+)\}/g, (_, key) => values[key]);
+const escapeHtml = value => String(value).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 // --- language, theme, copy
 
-function tell(text) {
-  const told = document.getElementById("told");
-  told.textContent = text;
-  clearTimeout(tell.timer);
-  tell.timer = setTimeout(() => { told.textContent = ""; }, 2000);
+function showStatus(text) {
+  const status = document.getElementById("status");
+  status.textContent = text;
+  clearTimeout(showStatus.timer);
+  showStatus.timer = setTimeout(() => { status.textContent = ""; }, 2000);
 }
 
 function setLanguage(lang) {
   state.lang = lang;
   root.lang = lang;
-  all(".page").forEach(one => { one.hidden = one.id !== "page-" + lang; });
+  all(".page").forEach(section => { section.hidden = section.id !== "page-" + lang; });
   const title = page().querySelector("h1").textContent;
   document.title = title + " · " + page().querySelector(".path").textContent;
   setTheme(state.theme);
@@ -29,21 +29,21 @@ function setLanguage(lang) {
 function setTheme(theme) {
   state.theme = theme;
   if (theme === "auto") delete root.dataset.theme; else root.dataset.theme = theme;
-  all("button.theme").forEach(one => { one.textContent = one.title = say("html_theme", {theme: say("html_theme_" + theme)}); });
+  all("button.theme").forEach(button => { button.textContent = button.title = wording("html_theme", {theme: wording("html_theme_" + theme)}); });
   draw();
 }
 
-async function copy(text) {
+async function copy(content) {
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(content);
   } catch {
     const area = document.body.appendChild(document.createElement("textarea"));
-    area.value = text;
+    area.value = content;
     area.select();
     document.execCommand("copy");
     area.remove();
   }
-  tell(say("html_copied"));
+  showStatus(wording("html_copied"));
 }
 
 function download() {
@@ -62,9 +62,9 @@ document.addEventListener("click", event => {
   else if (button.dataset.copy !== undefined) copy(button.dataset.copy);
   else if (button.classList.contains("copy-yaml")) copy(data.yaml);
   else if (button.classList.contains("download")) download();
-  else if (button.dataset.over) { state.over = button.dataset.over; together.range.clear(); draw(); }
+  else if (button.dataset.over) { state.over = button.dataset.over; syncZoom.range.clear(); draw(); }
   else if (button.classList.contains("log")) { state.log = !state.log; draw(); }
-  else if (button.classList.contains("reset")) all(".canvas", page()).forEach(one => one.data && Plotly.relayout(one, {"xaxis.autorange": true, "yaxis.autorange": true}));
+  else if (button.classList.contains("reset")) all(".canvas", page()).forEach(plot => plot.data && Plotly.relayout(plot, {"xaxis.autorange": true, "yaxis.autorange": true}));
 });
 document.addEventListener("input", event => {
   if (!event.target.classList.contains("smooth")) return;
@@ -72,7 +72,7 @@ document.addEventListener("input", event => {
   draw();
 });
 addEventListener("beforeprint", () => {
-  all("details").forEach(one => { one.open = true; });
+  all("details").forEach(details => { details.open = true; });
   root.dataset.theme = "light";
   if (window.Plotly) all(".canvas", page()).forEach(drawOne);
 });
@@ -83,9 +83,9 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw
 
 const COLOURS = ["#3b76c4", "#d1701d", "#2f9e6e", "#8a5cc9", "#c2568c", "#3aa6b9", "#7d8794", "#c4513b"];
 const colour = name => getComputedStyle(root).getPropertyValue(name).trim();
-const clocks = new Map(data.curves.filter(one => one.metric === "seconds").map(one => [one.attempt, one]));
+const clocks = new Map(data.curves.filter(curve => curve.metric === "seconds").map(curve => [curve.attempt, curve]));
 
-// Seconds at a step, between the two nearest that are known.
+// Seconds at a step, interpolated between the two nearest known steps.
 function secondsAt(clock, step) {
   const {at, values} = clock;
   let low = 0, high = at.length - 1;
@@ -96,7 +96,7 @@ function secondsAt(clock, step) {
   return span ? values[low] + (values[high] - values[low]) * (step - at[low]) / span : values[low];
 }
 
-// An exponential moving average; the default weight is the one of LLaMA-Factory's own loss plots (extras/ploting.py).
+// Exponential moving average; the default weight is that of LLaMA-Factory's loss plots (extras/ploting.py).
 function smoothed(values, given) {
   const weight = given ?? 1.8 * (1 / (1 + Math.exp(-0.05 * values.length)) - 0.5);
   let last = null;
@@ -109,110 +109,110 @@ function smoothed(values, given) {
 
 function traces(chart) {
   const out = [], wanted = new Set(chart.metrics), byTime = state.over === "time" && chart.over === "steps";
-  const attempts = new Set(data.curves.filter(one => wanted.has(one.metric)).map(one => one.attempt)).size;
-  data.curves.filter(one => wanted.has(one.metric)).forEach((curve, number) => {
+  const attempts = new Set(data.curves.filter(curve => wanted.has(curve.metric)).map(curve => curve.attempt)).size;
+  data.curves.filter(curve => wanted.has(curve.metric)).forEach((curve, number) => {
     const clock = byTime ? clocks.get(curve.attempt) : null;
     const xs = clock ? curve.at.map(step => secondsAt(clock, step)) : curve.at;
     const tone = COLOURS[number % COLOURS.length];
-    const name = plain(curve.metric) + (attempts > 1 ? ", " + say("html_attempt", {number: curve.attempt + 1}) : "");
-    const text = clock ? curve.at.map(step => say("html_steps") + " " + step) : undefined;
+    const name = escapeHtml(curve.metric) + (attempts > 1 ? ", " + wording("html_attempt", {number: curve.attempt + 1}) : "");
+    const text = clock ? curve.at.map(step => wording("html_steps") + " " + step) : undefined;
     const hover = "%{y:.5g}<br>%{x}" + (clock ? " s · %{text}" : "") + `<extra>${name}</extra>`;
-    const soft = curve.metric.endsWith("loss") && !curve.metric.startsWith("eval") && curve.values.length > 12 && state.smooth !== 0;
+    const smooth = curve.metric.endsWith("loss") && !curve.metric.startsWith("eval") && curve.values.length > 12 && state.smooth !== 0;
     const few = curve.values.length < 40;
-    out.push({x: xs, y: curve.values, text, name, mode: few && !soft ? "lines+markers" : "lines", type: "scatter", connectgaps: false,
-      line: {color: tone, width: soft ? 1 : 1.8}, marker: {size: 4}, opacity: soft ? 0.45 : 1, hovertemplate: hover});
-    if (soft) out.push({x: xs, y: smoothed(curve.values, state.smooth), text, name: `${name}, ${say("html_smoothed")}`, mode: "lines", type: "scatter",
+    out.push({x: xs, y: curve.values, text, name, mode: few && !smooth ? "lines+markers" : "lines", type: "scatter", connectgaps: false,
+      line: {color: tone, width: smooth ? 1 : 1.8}, marker: {size: 4}, opacity: smooth ? 0.45 : 1, hovertemplate: hover});
+    if (smooth) out.push({x: xs, y: smoothed(curve.values, state.smooth), text, name: `${name}, ${wording("html_smoothed")}`, mode: "lines", type: "scatter",
       line: {color: tone, width: 2.2}, hovertemplate: hover});
     const marked = new Set(data.marks[curve.metric] || []);
-    const hit = curve.at.map((step, place) => marked.has(step) && curve.values[place] !== null ? place : -1).filter(place => place >= 0);
-    if (hit.length) out.push({x: hit.map(place => xs[place]), y: hit.map(place => curve.values[place]), name: say("html_spikes"), mode: "markers", type: "scatter",
+    const affected = curve.at.map((step, place) => marked.has(step) && curve.values[place] !== null ? place : -1).filter(place => place >= 0);
+    if (affected.length) out.push({x: affected.map(place => xs[place]), y: affected.map(place => curve.values[place]), name: wording("html_spikes"), mode: "markers", type: "scatter",
       marker: {color: colour("--error"), size: 11, symbol: "circle-open", line: {width: 2.5}}, hovertemplate: hover});
     const broken = curve.values.map((value, place) => value === null ? place : -1).filter(place => place >= 0);
     const top = curve.values.reduce((most, value) => value !== null && value > most ? value : most, -Infinity);
-    if (broken.length) out.push({x: broken.map(place => xs[place]), y: broken.map(() => Number.isFinite(top) ? top : 1), name: say("html_broken"), mode: "markers", type: "scatter",
-      marker: {color: colour("--error"), size: 9, symbol: "x"}, hovertemplate: `%{x}<extra>${say("html_broken")}</extra>`});
+    if (broken.length) out.push({x: broken.map(place => xs[place]), y: broken.map(() => Number.isFinite(top) ? top : 1), name: wording("html_broken"), mode: "markers", type: "scatter",
+      marker: {color: colour("--error"), size: 9, symbol: "x"}, hovertemplate: `%{x}<extra>${wording("html_broken")}</extra>`});
   });
   return out;
 }
 
-function lines(chart) {
+function memoryLines(chart) {
   if (chart.name !== "chart_memory") return [[], []];
-  const across = (y, text, tone, dash) => [
+  const horizontal = (y, text, tone, dash) => [
     {type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: {color: tone, width: 2, dash}},
     {xref: "paper", x: 1, y, xanchor: "right", yanchor: "bottom", showarrow: false, text, font: {size: 11, color: tone}}];
   const out = [];
-  if (data.capacity) out.push(across(data.capacity, say("html_capacity", {gib: data.capacity.toFixed(1)}), colour("--error"), "dash"));
+  if (data.capacity) out.push(horizontal(data.capacity, wording("html_capacity", {gib: data.capacity.toFixed(1)}), colour("--error"), "dash"));
   const after = data.predicted && data.predicted.after;
-  if (after !== null && after !== undefined && data.predicted) out.push(across(after, say("html_predicted", {gib: after.toFixed(1)}), colour("--fine"), "dot"));
-  return [out.map(one => one[0]), out.map(one => one[1])];
+  if (after !== null && after !== undefined && data.predicted) out.push(horizontal(after, wording("html_predicted", {gib: after.toFixed(1)}), colour("--fine"), "dot"));
+  return [out.map(([shape]) => shape), out.map(([, label]) => label)];
 }
 
 function layout(chart, curves) {
-  const grid = colour("--line"), [shapes, annotations] = lines(chart);
+  const grid = colour("--line"), [shapes, annotations] = memoryLines(chart);
   const axis = {gridcolor: grid, zerolinecolor: grid, linecolor: grid};
   const seconds = chart.over === "seconds" || (state.over === "time" && clocks.size);
   return {paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily},
     margin: {l: 48, r: 10, t: 8, b: 40}, hovermode: "closest", dragmode: "zoom", shapes, annotations, uirevision: state.over + state.log,
     legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: curves.length > 1, modebar: {bgcolor: colour("--card"), color: colour("--dim"), activecolor: colour("--accent")},
     hoverlabel: {bgcolor: colour("--card"), bordercolor: grid, font: {color: colour("--ink")}},
-    xaxis: {...axis, title: {text: say(seconds ? "html_seconds" : "html_steps"), font: {size: 11}}},
+    xaxis: {...axis, title: {text: wording(seconds ? "html_seconds" : "html_steps"), font: {size: 11}}},
     yaxis: {...axis, automargin: "left", type: state.log ? "log" : "linear", exponentformat: "power",
       rangemode: ["chart_pace", "chart_tokens", "chart_memory"].includes(chart.name) ? "tozero" : "normal"}};
 }
 
-// What is zoomed in one plot is zoomed in all that share its axis.
-function together(plot, chart, event) {
-  if (together.busy) return;
+// Zoom all plots that share an axis syncZoom.
+function syncZoom(plot, chart, event) {
+  if (syncZoom.busy) return;
   const change = {};
   if (event["xaxis.range[0]"] !== undefined) change["xaxis.range"] = [event["xaxis.range[0]"], event["xaxis.range[1]"]];
   else if (event["xaxis.autorange"]) change["xaxis.autorange"] = true;
   else return;
-  together.range.set(chart.over, change["xaxis.range"] || null);
-  together.busy = true;
-  const others = all(".canvas", page()).filter(one => one !== plot && one.data && data.charts[one.dataset.chart].over === chart.over);
-  Promise.all(others.map(one => Plotly.relayout(one, change))).finally(() => { together.busy = false; });
+  syncZoom.range.set(chart.over, change["xaxis.range"] || null);
+  syncZoom.busy = true;
+  const others = all(".canvas", page()).filter(other => other !== plot && other.data && data.charts[other.dataset.chart].over === chart.over);
+  Promise.all(others.map(other => Plotly.relayout(other, change))).finally(() => { syncZoom.busy = false; });
 }
-together.range = new Map();
+syncZoom.range = new Map();
 
-// Named, so that no button that plotly adds (such as sharing a chart in its cloud) appears in a page that talks to nobody.
-const MODE = {responsive: true, displaylogo: false, modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]};
+// All buttons are listed: plotly's default set may include one that uploads the chart, and this page makes no requests.
+const MODEBAR = {responsive: true, displaylogo: false, modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]};
 
 function drawOne(plot) {
   const chart = data.charts[plot.dataset.chart], fresh = !plot.data;
-  const range = fresh && together.range.get(chart.over), curves = traces(chart), look = layout(chart, curves);
-  if (range) Object.assign(look.xaxis, {range: [...range], autorange: false});
-  return Plotly.react(plot, curves, look, MODE)
-    .then(() => { if (fresh) plot.on("plotly_relayout", event => together(plot, chart, event)); plot.dataset.drawn = "yes"; });
+  const range = fresh && syncZoom.range.get(chart.over), curves = traces(chart), options = layout(chart, curves);
+  if (range) Object.assign(options.xaxis, {range: [...range], autorange: false});
+  return Plotly.react(plot, curves, options, MODEBAR)
+    .then(() => { if (fresh) plot.on("plotly_relayout", event => syncZoom(plot, chart, event)); plot.dataset.drawn = "yes"; });
 }
 
 function draw() {
-  all("[data-over]").forEach(one => one.setAttribute("aria-pressed", String(one.dataset.over === state.over)));
-  all("[data-over=time]").forEach(one => { one.disabled = !clocks.size; });
-  all("button.log").forEach(one => one.setAttribute("aria-pressed", String(state.log)));
-  if (state.smooth !== null) all("input.smooth").forEach(one => { one.value = state.smooth; });
+  all("[data-over]").forEach(button => button.setAttribute("aria-pressed", String(button.dataset.over === state.over)));
+  all("[data-over=time]").forEach(button => { button.disabled = !clocks.size; });
+  all("button.log").forEach(button => button.setAttribute("aria-pressed", String(state.log)));
+  if (state.smooth !== null) all("input.smooth").forEach(slider => { slider.value = state.smooth; });
   if (!window.Plotly) return;
-  all(".waiting").forEach(one => { one.hidden = true; });
+  all(".waiting").forEach(notice => { notice.hidden = true; });
   waiting = all(".canvas", page());
   drawWaiting();
 }
 
-// Plots that somebody can see are drawn at once, the others when the browser has nothing else to do: the page answers meanwhile.
+// Visible plots are drawn at once, the others when the browser is idle, so that the page stays responsive.
 let waiting = [], drawing = false;
-const seen = new Set();
+const visible = new Set();
 const watcher = new IntersectionObserver(entries => {
-  entries.forEach(one => { if (one.isIntersecting) seen.add(one.target); else seen.delete(one.target); });
+  entries.forEach(entry => { if (entry.isIntersecting) visible.add(entry.target); else visible.delete(entry.target); });
   drawWaiting.wake();
 }, {rootMargin: "300px 0px"});
-all(".canvas").forEach(one => watcher.observe(one));
+all(".canvas").forEach(plot => watcher.observe(plot));
 
 async function drawWaiting() {
   if (drawing) { drawWaiting.wake(); return; }
   drawing = true;
   try {
     while (waiting.length) {
-      if (!waiting.some(one => seen.has(one))) await idle();
-      const next = waiting.find(one => seen.has(one)) || waiting[0];
-      waiting = waiting.filter(one => one !== next);
+      if (!waiting.some(plot => visible.has(plot))) await idle();
+      const next = waiting.find(plot => visible.has(plot)) || waiting[0];
+      waiting = waiting.filter(plot => plot !== next);
       if (next) await drawOne(next);
       await new Promise(done => setTimeout(done));
     }
@@ -220,7 +220,7 @@ async function drawWaiting() {
 }
 drawWaiting.wake = () => {};
 
-// Until the browser is idle, or somebody scrolls to a plot.
+// Resolves when the browser is idle or a plot scrolls into view.
 function idle() {
   return new Promise(done => {
     drawWaiting.wake = done;
@@ -235,9 +235,9 @@ function bytes(text) {
   return out;
 }
 
-async function unpacked() {
-  const packed = bytes(document.getElementById("plotly").textContent.trim());
-  const code = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+async function loadPlotly() {
+  const compressed = bytes(document.getElementById("plotly").textContent.trim());
+  const code = await new Response(new Blob([compressed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   const script = document.createElement("script");
   script.textContent = code;
   document.head.append(script);
@@ -245,7 +245,7 @@ async function unpacked() {
 
 setTheme("auto");
 if (data.plots) {
-  if (window.DecompressionStream) unpacked().then(draw); else all(".waiting").forEach(one => { one.textContent = say("html_no_plots"); });
+  if (window.DecompressionStream) loadPlotly().then(draw); else all(".waiting").forEach(notice => { notice.textContent = wording("html_no_plots"); });
 }
 root.dataset.ready = "yes";
 })();

@@ -65,6 +65,10 @@ class Page:
         """Remedies of the root causes that are in the patch or manual."""
         return advice.todo(self.report)
 
+    def values(self, remedy: RemedyView) -> str:
+        """The keys that a remedy changes, with their values."""
+        return advice.new_values(remedy, self.words)
+
     def commands(self) -> list[str]:
         """What to type next."""
         return advice.next_commands(self.report)
@@ -98,26 +102,17 @@ class Page:
         return base.span(finding, self.words)
 
     def steps_of(self, finding: FindingView) -> list[tuple[str, str, RemedyView]]:
-        """The remedies with their label and status, the guide's first and in its order."""
-        guide, beyond = advice.in_guide_order(finding.remedies)
-        section = self.words.section
-        return [
-            (
-                f"{section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else self.say("beyond"),
-                advice.standing(remedy, self.report),
-                remedy,
-            )
-            for remedy in [*guide, *beyond]
-        ]
+        """The remedies in the report's order with their label and status."""
+        labelled = advice.in_groups(finding.remedies).labelled(self.words)
+        return [(label, advice.standing(remedy, self.report), remedy) for label, remedy in labelled]
 
     def advice(self, standing: str) -> str:
         """A status in words, with its symbol."""
         return f"{ADVICE[standing]} {self.words.advice[standing]}"
 
     def intro(self, finding: FindingView) -> str:
-        """Which chapters of the guide the steps come from."""
-        guide, beyond = advice.in_guide_order(finding.remedies)
-        return self.say("guide_order" if beyond else "guide_only", titles=advice.guide_titles(guide, self.words)) if guide else ""
+        """In which order they stand, and from which chapters of the guide."""
+        return advice.in_groups(finding.remedies).intro(self.words)
 
     # --- patch
 
@@ -263,6 +258,10 @@ class Page:
     def attempts(self) -> list[tuple[str, list[str]]]:
         """The attempts of a healed run."""
         return advice.attempt_lines(self.report, self.words)
+
+    def candidates(self, finding: FindingView) -> list[tuple[str, str, str]]:
+        """Possible causes of a failure that no rule lists: title, what speaks for it, what would confirm it."""
+        return advice.candidate_lines(finding, self.words)
 
     def known(self) -> list[tuple[str, list[tuple[str, str, float]]]]:
         """Similar known failures: a fix, and the name, address and score of each issue."""

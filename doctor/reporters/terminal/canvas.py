@@ -92,7 +92,7 @@ class Canvas:
         """Short pieces on one line."""
         return self.text(self.symbols["dot"].join(piece for piece in pieces if piece), style)
 
-    def beside(self, mark: Text, content: Text) -> Table:
+    def marked(self, mark: Text, content: Text) -> Table:
         """A symbol, and text that keeps clear of it on every line."""
         grid = Table.grid()
         grid.add_column(width=mark.cell_len)

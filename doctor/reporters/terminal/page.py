@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import msgspec
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.style import Style
@@ -31,6 +32,12 @@ def render(report: Report, screen: Screen = PLAIN) -> str:
     return to_text(Page(report, screen, wording.load(report.lang)).blocks(), screen)
 
 
+def render_fix(report: Report, screen: Screen = PLAIN) -> str:
+    """Of the page only the verdict, what to do next and the patch: what `lfdoctor fix` prints."""
+    page = Page(report, msgspec.structs.replace(screen, detail=-1), wording.load(report.lang))
+    return to_text([*page.blocks(), *(page.remedies.patch(report.patch) if report.patch else [])], screen)
+
+
 class Page:
     """One report on one screen, block by block."""
 
@@ -44,6 +51,8 @@ class Page:
         """All parts in reading order."""
         roots, followed, others, notes = base.parts(self.report)
         out: list[RenderableType] = self.attempts()
+        if roots and roots[0].severity == "note":
+            out += [*self.no_cause(), Text()]
         for place, root in enumerate(roots):
             out += [*self.head(root), *(self.remedies.next() if place == 0 else []), *([] if self.screen.detail < 0 else self.proof(root))]
         if not roots:
@@ -73,7 +82,25 @@ class Page:
 
     def proof(self, finding: FindingView) -> list[RenderableType]:
         """The quotes and the series."""
-        return [*self.evidence(finding), *self.series(finding)]
+        return [*self.evidence(finding), *self.says(finding), *self.candidates(finding), *self.series(finding)]
+
+    def says(self, finding: FindingView) -> list[RenderableType]:
+        """What the message itself advises."""
+        if not finding.says:
+            return []
+        out: list[RenderableType] = [Text(), self.canvas.indented(self.canvas.text(self.words("message_says"), "bold"))]
+        for one in finding.says:
+            out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), self.canvas.text(one.text))))
+            out += [self.canvas.indented(self.canvas.text(one.command, "cyan"), 6)] if one.command else []
+        return out
+
+    def candidates(self, finding: FindingView) -> list[RenderableType]:
+        """Possible causes of a failure that no rule lists, most probable first."""
+        out: list[RenderableType] = []
+        for title, reasons, check in advice.candidate_lines(finding, self.words):
+            out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), self.canvas.text(title, "bold"))))
+            out += [self.canvas.indented(self.canvas.text(line), 5) for line in (reasons, check) if line]
+        return [Text(), self.canvas.indented(self.canvas.text(self.words("candidates"), "bold")), *out] if out else []
 
     def head(self, finding: FindingView) -> list[RenderableType]:
         """Title, sentence, confidence and place."""
@@ -81,11 +108,11 @@ class Page:
         head.stylize(f"bold {COLOURS[finding.severity]}" if finding.role == "root" else "bold")
         mark = Text(f"{self.symbols[finding.severity]} ", f"bold {COLOURS[finding.severity]}")
         facts = [self.words.how_sure(finding.confidence), finding.rule, *base.span(finding, self.words)]
-        out: list[RenderableType] = [self.canvas.beside(mark, head)]
+        out: list[RenderableType] = [self.canvas.marked(mark, head)]
         if finding.text:
             out.append(self.canvas.indented(self.canvas.text(finding.text)))
         out.append(self.canvas.indented(self.canvas.dotted(facts)))
-        if finding.role == "root":
+        if finding.role == "root" and finding.severity != "note":
             out.append(self.run_row())
         return out
 
@@ -136,7 +163,7 @@ class Page:
         head.append("  ")
         head.append_text(self.canvas.dotted([finding.rule, *base.span(finding, self.words), where]))
         return self.canvas.indented(
-            self.canvas.beside(Text(f"{self.symbols['then' if finding.role == 'consequence' else 'note']} ", "dim"), head)
+            self.canvas.marked(Text(f"{self.symbols['then' if finding.role == 'consequence' else 'note']} ", "dim"), head)
         )
 
     def attempts(self) -> list[RenderableType]:
@@ -159,7 +186,7 @@ class Page:
         """The verdict of a report without a root cause."""
         kind, title, sentence = base.verdict(self.report, self.words)
         return [
-            self.canvas.beside(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
+            self.canvas.marked(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
             self.canvas.indented(self.canvas.text(sentence)),
             self.run_row(),
         ]

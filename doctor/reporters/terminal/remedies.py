@@ -32,32 +32,35 @@ class Remedies:
         if not todo and not commands:
             return []
         canvas = self.canvas
-        lines = [canvas.indented(canvas.text(remedy.text), 4) for remedy in todo[:NEXT_SHOWN]]
+        lines: list[RenderableType] = []
+        for remedy in todo[:NEXT_SHOWN]:
+            values = advice.new_values(remedy, self.words)
+            lines.append(canvas.indented(canvas.text(remedy.text), 4))
+            lines += [canvas.indented(Text(values, "green"), 6)] if values else []
         heading = canvas.indented(Text(self.words("do_next"), "bold green"))
         return [Text(), heading, *lines, *(canvas.command(command, 4) for command in commands)]
 
     def table(self, finding: FindingView) -> list[RenderableType]:
-        """A root cause's remedies: the guide's steps in order, then the others that say something."""
-        guide, extra = advice.in_guide_order(finding.remedies)
+        """A root cause's remedies that say something, in the report's order, and all steps of the guide."""
+        groups = advice.in_groups(finding.remedies)
         canvas = self.canvas
         out: list[RenderableType] = [canvas.heading("helps")]
-        if not guide and not extra:
+        if not groups:
             return [*out, canvas.indented(canvas.text(self.words("no_remedy")))]
-        if guide:
-            titles = advice.guide_titles(guide, self.words)
-            intro = self.words("guide_order" if extra else "guide_only", titles=titles)
+        if intro := groups.intro(self.words):
             out += [canvas.indented(canvas.text(intro, "dim")), Text()]
-        out += self._rows([*guide, *extra], labelled=bool(guide))
-        left_out = sum(not remedy.guide for remedy in finding.remedies) - len(extra)
-        return [*out, *([canvas.indented(canvas.text(self.words("not_here_count", count=left_out), "dim"))] if left_out else [])]
+        out += self._rows(groups.labelled(self.words), labelled=bool(groups.guide))
+        left_out = len(finding.remedies) - sum(map(len, groups))
+        told = self.words("not_here_one") if left_out == 1 else self.words("not_here_count", count=left_out)
+        return [*out, *([canvas.indented(canvas.text(told, "dim"))] if left_out else [])]
 
-    def _rows(self, remedies: Sequence[RemedyView], *, labelled: bool) -> Iterator[RenderableType]:
+    def _rows(self, remedies: Sequence[tuple[str, RemedyView]], *, labelled: bool) -> Iterator[RenderableType]:
         """The remedies as a table that is interrupted by commands, which stand on lines of their own."""
-        heads = [self._head(remedy)[0 if labelled else 1 :] for remedy in remedies]
+        heads = [self._head(label, remedy)[0 if labelled else 1 :] for label, remedy in remedies]
         widths = [max(cell_len(head[column].plain) for head in heads) for column in range(len(heads[0]))]
         indent = 2 + sum(widths) + _GAP * len(widths)
         table = _columns(widths)
-        for remedy, head in zip(remedies, heads, strict=True):
+        for (_, remedy), head in zip(remedies, heads, strict=True):
             table.add_row(*head, self._what(remedy))
             if remedy.command and advice.standing(remedy, self.report) in ("apply", "later", "manual"):
                 yield self.canvas.indented(table)
@@ -66,26 +69,27 @@ class Remedies:
         if table.row_count:
             yield self.canvas.indented(table)
 
-    def _head(self, remedy: RemedyView) -> list[Text]:
-        """The guide's step, and the status."""
-        label = f"{self.words.section[remedy.guide.section]} {remedy.guide.step}" if remedy.guide else self.words("beyond")
+    def _head(self, label: str, remedy: RemedyView) -> list[Text]:
+        """The guide's step (or the group of a remedy that is none), and the status."""
         status = advice.standing(remedy, self.report)
         shown = Text(f"{self.canvas.advice_symbols[status]} {self.words.advice[status]}", ADVICE_COLOURS[status])
         return [Text(label, "bold" if status == "apply" else ""), shown]
 
     def _what(self, remedy: RemedyView) -> Text:
-        """The remedy, the reason for its status, and its cost."""
+        """The remedy, what it changes, the reason for its status unless that says the same, and its cost."""
         what = self.canvas.text(remedy.text, "dim" if remedy.status == "not_applicable" else "")
+        if values := advice.new_values(remedy, self.words):
+            what.append(f"\n{values}", "green")
         cost = remedy.cost if advice.standing(remedy, self.report) in ("apply", "later", "manual") else ""
-        for line in filter(None, (remedy.reason, self.words("costs", cost=cost) if cost else "")):
+        reason = "" if remedy.reason in advice.said_by_status(self.words.lang) else remedy.reason
+        for line in filter(None, (reason, self.words("costs", cost=cost) if cost else "")):
             what.append("\n")
             what.append_text(self.canvas.text(line, "dim"))
         return what
 
     def corrections(self, finding: FindingView) -> list[RenderableType]:
         """Where the guide's steps differ from today's LLaMA-Factory."""
-        guide, _ = advice.in_guide_order(finding.remedies)
-        rows = [(remedy.guide, remedy.correction) for remedy in guide if remedy.guide and remedy.correction]
+        rows = [(remedy.guide, remedy.correction) for remedy in finding.remedies if remedy.guide and remedy.correction]
         if not rows:
             return []
         table = Table(box=None, show_header=False, padding=(0, _GAP, 0, 0), pad_edge=False)
@@ -99,8 +103,9 @@ class Remedies:
         """For a lesser finding only what one can do about it."""
         canvas, out = self.canvas, list[RenderableType]()
         for remedy in (remedy for remedy in finding.remedies if remedy.status in ("apply", "manual")):
-            mark = Text(f"{canvas.advice_symbols[remedy.status]} ", ADVICE_COLOURS[remedy.status])
-            out.append(canvas.indented(canvas.beside(mark, canvas.text(self.words.sentences(remedy.text, remedy.reason)))))
+            status = advice.standing(remedy, self.report)
+            mark = Text(f"{canvas.advice_symbols[status]} ", ADVICE_COLOURS[status])
+            out.append(canvas.indented(canvas.marked(mark, canvas.text(self.words.sentences(remedy.text, remedy.reason)))))
         return out
 
     def patch(self, patch: PatchView) -> list[RenderableType]:
@@ -114,7 +119,7 @@ class Remedies:
         out += [canvas.indented(canvas.text(said))] if said else []
         out += [canvas.command(options, 4)] if options else []
         out += [Text() for _ in patch.notes[:1]]
-        out += [canvas.indented(canvas.beside(Text(f"{canvas.symbols['note']} "), canvas.text(note))) for note in patch.notes]
+        out += [canvas.indented(canvas.marked(Text(f"{canvas.symbols['note']} "), canvas.text(note))) for note in patch.notes]
         predicted = advice.predicted_lines(patch, self.words)
         if predicted:
             out += [canvas.heading("predicted"), *(canvas.indented(canvas.text(line)) for line in predicted)]

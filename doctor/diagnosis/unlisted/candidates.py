@@ -1,0 +1,41 @@
+"""What a failed run shows to the classifier, and the classifier's opinions on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from doctor.core.run import Run
+from doctor.diagnosis.unlisted.answer import raised
+from doctor.diagnosis.unlisted.classifier import Opinion, opinions
+from doctor.diagnosis.unlisted.features import ExceptionFeatures, config_features
+from doctor.diagnosis.unlisted.last_events import LastEvents
+from doctor.diagnosis.unlisted.tokens import telling_lines
+
+_BYTES = 96 << 10
+"""Bytes from the end of a log that are read: a few hundred lines."""
+
+
+def opinions_on(run: Run, seen: LastEvents, files: Iterable[str]) -> list[Opinion]:
+    """The causes that the failure may have, most probable first; `files` are the run's logs."""
+    return opinions(*what_is_seen(run, seen, files))
+
+
+def what_is_seen(run: Run, seen: LastEvents, files: Iterable[str]) -> tuple[ExceptionFeatures, list[str]]:
+    """The features of the earliest exception that is no echo (of the config alone, if there is none), and the log's telling lines."""
+    first = next((one.features for one in raised(run, seen)), None)
+    return first or ExceptionFeatures(config=config_features(run)), end_of_log(files)
+
+
+def end_of_log(files: Iterable[str]) -> list[str]:
+    """The telling lines of the first log that can be read as text."""
+    for file in dict.fromkeys(filter(None, files)):
+        try:
+            with Path(file).open("rb") as log:
+                log.seek(max(0, Path(file).stat().st_size - _BYTES))
+                data = log.read(_BYTES)
+        except OSError:
+            continue
+        if b"\0" not in data:
+            return telling_lines(data.decode("utf-8", "replace"))
+    return []

@@ -1,0 +1,66 @@
+"""Lines outside tracebacks that state an error: the last of a log, read again when nothing else says why a run ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from doctor.core.events import Where
+from doctor.readers.console.line_head import level
+from doctor.support.pasted_text import restored
+
+_BYTES = 96 << 10
+"""Bytes from the end of a log that are searched: a few hundred lines."""
+_MOST = 60
+"""Lines that are considered."""
+_LONGEST = 2_000
+_ERROR = re.compile(
+    r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|"
+    r"exceeded|not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|"
+    r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped",
+    re.IGNORECASE,
+)
+"""Words of which one stands in nearly every line that states an error."""
+_TOLD = re.compile(
+    r"\b(?:error|exception)s?[_ ](?:bad|rate|count|handling|reporting|file)|\berror_file\b|\berrors? ?[:=] ?(?:0|None|null)\b|"
+    r"^\s*(?:File |at |raise |warnings\.warn)|Warning\b|\bwarn(?:ing)?\b|deprecat",
+    re.IGNORECASE,
+)
+"""Lines with those words that state no error: counts, source code, warnings."""
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def statements(files: Iterable[str]) -> Iterator[tuple[Where, str]]:
+    """The lines near the end of each file that state an error, in their order; DEBUG, INFO and WARNING lines do not."""
+    for file in dict.fromkeys(filter(None, files)):
+        yield from _of_file(Path(file))
+
+
+def _of_file(path: Path) -> Iterator[tuple[Where, str]]:
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            file.seek(max(0, size - _BYTES))
+            data = file.read(_BYTES)
+            number = _lines_before(path, size - _BYTES)
+    except OSError:
+        return
+    if b"\0" in data[:4096]:
+        return
+    found = 0
+    for offset, raw in enumerate(data.split(b"\n")):
+        text = restored(_ANSI.sub("", raw.rsplit(b"\r", 1)[-1][:_LONGEST].decode("utf-8", "replace"))).strip()
+        if found < _MOST and _ERROR.search(text) and level(text) in (None, "ERROR", "CRITICAL", "FATAL") and not _TOLD.search(text):
+            found += 1
+            yield Where(str(path), number + offset + 1 if number is not None else None), text
+
+
+def _lines_before(path: Path, end: int) -> int | None:
+    """Line ends before a byte; None for a file too large to count them again."""
+    if end <= 0:
+        return 0
+    if end > 64 << 20:
+        return None
+    with path.open("rb") as file:
+        return file.read(end).count(b"\n")

@@ -1,0 +1,103 @@
+"""How an exception that no rule lists is told: its place in words, the facts of its texts, where to search and whom to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote_plus
+
+from doctor.diagnosis.unlisted import messages
+from doctor.diagnosis.unlisted.features import ExceptionFeatures
+from doctor.diagnosis.unlisted.places import REMOTE_CODE, SCRIPT
+from doctor.rulebook.model import Remedy
+from doctor.support.texts import Text
+from doctor.words import catalogue
+
+_TRACKERS = {
+    "llamafactory": "hiyouga/LLaMA-Factory", "transformers": "huggingface/transformers", "peft": "huggingface/peft",
+    "trl": "huggingface/trl", "accelerate": "huggingface/accelerate", "datasets": "huggingface/datasets",
+    "huggingface_hub": "huggingface/huggingface_hub", "deepspeed": "deepspeedai/DeepSpeed",
+    "bitsandbytes": "bitsandbytes-foundation/bitsandbytes", "torch": "pytorch/pytorch", "vllm": "vllm-project/vllm",
+    "ray": "ray-project/ray", "unsloth": "unslothai/unsloth", "flash_attn": "Dao-AILab/flash-attention",
+    "liger_kernel": "linkedin/Liger-Kernel", "torch_npu": "Ascend/pytorch", "gptqmodel": "ModelCloud/GPTQModel",
+    "modelscope": "modelscope/modelscope",
+}  # fmt: skip
+"""Packages -> where their failures are reported."""
+_SEARCHED = 120
+"""Characters of a message that a search takes."""
+
+
+def features_of_line(text: str, config: Mapping[str, str]) -> ExceptionFeatures:
+    """A line that is no part of a traceback, as a message without exception."""
+    return ExceptionFeatures(
+        message=text,
+        errno=messages.error_number("", text),
+        options=messages.options(text),
+        variables=messages.variables(text),
+        packages=messages.packages(text),
+        files=messages.files(text),
+        quoted=messages.quoted(text),
+        config=dict(config),
+    )
+
+
+def facts_of(features: ExceptionFeatures) -> dict[str, Any]:
+    """The facts that texts may name; `message` is never empty."""
+    innermost = features.place or (features.scripts[0] if features.scripts else features.raised)
+    facts = {
+        "exception": features.full_name or None,
+        "message": features.message.strip().partition("\n")[0][:300] or _instead_of_message(features),
+        "function": innermost.function if innermost else None,
+        "package": (innermost.package if innermost else None) or None,
+        "module": innermost.module if innermost else None,
+        "script": f"{features.scripts[0].module}.py" if features.scripts else None,
+        "phase": features.phase,
+        "signal": features.signal,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _instead_of_message(features: ExceptionFeatures) -> str:
+    last = features.path[-1].code if features.path else ""
+    return features.full_name or last or (f"signal {features.signal}" if features.signal else "-")
+
+
+def opening(features: ExceptionFeatures) -> Text:
+    """What was seen, in one or two sentences with placeholders for its facts, and that no rule lists it."""
+    kind = "cut" if features.cut_off else "signal" if features.signal else "line" if not features.exception else "raised"
+    if kind == "cut" and (features.place is None or not features.place.function):
+        kind = "line"
+    elif kind == "raised" and (features.place is None or not features.place.function):
+        kind = "script" if features.scripts else "bare"
+    return catalogue.text(f"report.say.unlisted_{kind}")
+
+
+def whom_to_ask(features: ExceptionFeatures) -> Text:
+    """Whose code raised it: the user's own script, the model's code from the hub, or a package with its tracker."""
+    place = features.place or features.raised
+    if place is None:
+        return catalogue.text("report.say.unlisted_ask_nobody")
+    if features.raised is not None and features.raised.package == SCRIPT:
+        return catalogue.text("report.say.unlisted_ask_script")
+    if place.package == REMOTE_CODE:
+        return catalogue.text("report.say.unlisted_ask_model")
+    return catalogue.text("report.say.unlisted_ask_package", tracker=_TRACKERS.get(place.package, place.package))
+
+
+def next_steps(features: ExceptionFeatures) -> list[Remedy]:
+    """A search for the message, the versions, and the bundle to send along."""
+    first = features.message.strip().partition("\n")[0][:_SEARCHED]
+    words = f'"{features.exception}" {first}' if features.exception else first
+    place = features.place
+    repository = _TRACKERS.get(place.package) if place else None
+    link = f"https://github.com/{repository or _TRACKERS['llamafactory']}/issues?q={quote_plus(words)}"
+    steps = (
+        [Remedy(id="search", text=catalogue.text("report.say.unlisted_search"), effect="manual", references=[link])]
+        if words.strip()
+        else []
+    )
+    return [
+        *steps,
+        Remedy(id="show-environment", text=catalogue.text("report.say.unlisted_versions"), effect="manual", command="llamafactory-cli env"),
+        Remedy(id="send", text=catalogue.text("report.say.unlisted_send"), effect="manual"),
+    ]

@@ -1,0 +1,56 @@
+"""The vision and audio towers in a config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from doctor.memory.keys import optional
+from doctor.memory.shapes import Vision
+
+
+def vision(raw: Mapping[str, Any]) -> Vision | None:
+    """The vision tower of a config: attention and MLP per block, patch embedding, and a two-layer projector."""
+    tower = _of(raw, "vision_config")
+    if tower is None:
+        return None
+    hidden, layers = optional(tower, "hidden_size", "embed_dim", "width"), optional(tower, "num_hidden_layers", "depth", "layers")
+    if hidden is None or layers is None:
+        return None
+    hidden = optional(tower, "embed_dim") or hidden
+    layers += optional(tower, "num_global_layers") or 0  # Llama 3.2's second stage
+    intermediate = optional(tower, "intermediate_size") or 4 * hidden
+    gated = tower.get("hidden_act") == "silu" or tower.get("model_type") in ("pixtral", "gemma4_vision")
+    block = 4 * hidden * hidden + (3 if gated else 2) * hidden * intermediate
+    patch, merge = optional(tower, "patch_size", "spatial_patch_size") or 14, optional(tower, "spatial_merge_size") or 1
+    projector = (merge * merge * hidden) ** 2 + merge * merge * hidden * (optional(tower, "out_hidden_size") or hidden)
+    return Vision(layers * block + 3 * patch * patch * hidden + projector, hidden, layers, intermediate, patch, merge)
+
+
+FIXED = {"gemma3n": 1_014_899_808, "phi4mm": 1_738_500_000, "phi4_multimodal": 907_982_272}
+"""Model type -> parameters of the towers whose sizes its config does not give: published total less the language model's."""
+
+
+def audio(raw: Mapping[str, Any]) -> float:
+    """Parameters of a Whisper-like audio encoder (Qwen's Omni models; modeling_qwen2_5_omni.py): attention and MLP per layer, two
+    convolutions, a projection. 0 where there is none; another encoder's size is not read.
+    """
+    if raw.get("model_type") in FIXED:
+        return float(FIXED[raw["model_type"]] - (seen.params if (seen := vision(raw)) else 0))
+    tower = _of(raw, "audio_config")
+    if tower is None:
+        return 0.0
+    width, layers, wide = optional(tower, "d_model"), optional(tower, "encoder_layers"), optional(tower, "encoder_ffn_dim")
+    if width is None or layers is None or wide is None:
+        return 0.0
+    convolutions = 3 * width * (optional(tower, "num_mel_bins") or 128) + 3 * width * width
+    return float(layers * (4 * width * width + 2 * width * wide) + convolutions + width * (optional(tower, "output_dim") or width))
+
+
+def _of(raw: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """A tower's config, also where Qwen's Omni models keep it."""
+    for holder in (raw, raw.get("thinker_config")):
+        if isinstance(holder, Mapping) and isinstance(holder.get(key), Mapping):
+            found: Mapping[str, Any] = holder[key]
+            return found
+    return None

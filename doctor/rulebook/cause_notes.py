@@ -1,0 +1,31 @@
+"""What a reader is told of a cause that was not proved: its family, a title, and what would confirm it (rules/causes.yaml)."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import msgspec
+
+from doctor.errors import DoctorError
+from doctor.support.cache import load_yaml
+from doctor.support.decoding import convert
+from doctor.support.package_files import rules_folder
+from doctor.support.texts import Text
+
+
+class CauseNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`check` says how to confirm the cause or rule it out."""
+
+    family: str
+    title: Text
+    check: Text
+
+
+@cache
+def cause_notes() -> dict[str, CauseNote]:
+    """The notes by cause. Raises DoctorError for a file that cannot be read as such."""
+    path = rules_folder() / "causes.yaml"
+    try:
+        return convert(load_yaml(path), dict[str, CauseNote])
+    except (msgspec.ValidationError, OSError, UnicodeDecodeError) as error:
+        raise DoctorError(f"{path}: {error}") from error

@@ -1,0 +1,129 @@
+"""What is read of an exception: its place, its error number, what its message names, what it runs under."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from doctor.core.events import Crash, Fact, Frame, Where
+from doctor.core.run import Run
+from doctor.diagnosis.unlisted import messages
+from doctor.diagnosis.unlisted.features import bases_of, features_of
+from doctor.diagnosis.unlisted.places import package_of, places, telling
+from tests.diagnosis.unlisted.helpers import read_console
+
+FILES = [
+    ("/opt/venv/lib/python3.11/site-packages/transformers/models/qwen2/modeling_qwen2.py", ("transformers", "models/qwen2/modeling_qwen2")),
+    ("C:\\Python311\\Lib\\site-packages\\peft\\utils\\other.py", ("peft", "utils/other")),
+    ("/usr/local/lib/python3.10/dist-packages/torch/nn/modules/module.py", ("torch", "nn/modules/module")),
+    ("/home/me/LLaMA-Factory/src/llamafactory/train/tuner.py", ("llamafactory", "train/tuner")),
+    ("/root/LLaMA-Factory/src/llmtuner/data/loader.py", ("llamafactory", "data/loader")),
+    ("/usr/lib/python3.11/subprocess.py", ("python", "subprocess")),
+    ("<frozen importlib._bootstrap>", ("python", "importlib._bootstrap")),
+    ("/root/.cache/huggingface/modules/transformers_modules/my/model/modeling_x.py", ("remote_code", "modeling_x")),
+    ("/home/me/finetune.py", ("script", "finetune")),
+    ("/opt/venv/bin/torchrun", ("python", "torchrun")),
+    ("/home/me/transformers/train.py", ("script", "train")),
+]
+
+
+@pytest.mark.parametrize(("file", "expected"), FILES)
+def test_a_file_belongs_to_a_package(file: str, expected: tuple[str, str]) -> None:
+    """Package and module are taken from paths of Linux and Windows, of installed and of cloned packages."""
+    assert package_of(file) == expected
+
+
+def frames(*pairs: tuple[str, str]) -> tuple[Frame, ...]:
+    return tuple(Frame(f"/opt/venv/lib/python3.11/site-packages/{file}.py", 1, function) for file, function in pairs)
+
+
+def test_the_telling_frame_is_no_wrapper() -> None:
+    """Plumbing of torch and wrappers pass the call on; the frame before them says what was being done."""
+    found = places(
+        frames(
+            ("transformers/trainer", "training_step"),
+            ("torch/nn/modules/module", "_call_impl"),
+            ("transformers/models/qwen2/modeling_qwen2", "forward"),
+            ("accelerate/hooks", "new_forward"),
+            ("torch/nn/modules/linear", "forward"),
+        )
+    )
+    place = telling(found)
+    assert place is not None
+    assert place.name == "transformers/models/qwen2/modeling_qwen2:forward"
+
+
+def test_where_all_frames_are_wrappers_the_innermost_known_one_tells() -> None:
+    """Something is better than nothing; a traceback without a known package has no telling frame."""
+    place = telling(places(frames(("torch/nn/modules/module", "_call_impl"), ("accelerate/hooks", "new_forward"))))
+    assert place is not None
+    assert place.name == "accelerate/hooks:new_forward"
+    assert telling(places((Frame("/home/me/a.py", 1, "go"),))) is None
+
+
+NUMBERS = [
+    ("OSError", "[Errno 28] No space left on device", "ENOSPC"),
+    ("OSError", "[WinError 1455] The paging file is too small", "ENOMEM"),
+    ("ImportError", "[WinError 126] The specified module could not be found", "DLL"),
+    ("SafetensorError", "The paging file is too small (os error 12)", "ENOMEM"),
+    ("PermissionError", "", "EACCES"),
+    ("RuntimeError", "bind: EADDRINUSE", "EADDRINUSE"),
+    ("RuntimeError", "error 28", None),
+]
+
+
+@pytest.mark.parametrize(("exception", "message", "expected"), NUMBERS)
+def test_error_numbers(exception: str, message: str, expected: str | None) -> None:
+    """Numbers of Linux and Windows are one; Python's classes stand for theirs; any other number says nothing."""
+    assert messages.error_number(exception, message) == expected
+
+
+def test_what_a_message_names() -> None:
+    """Options, variables, packages, files and quoted words, each told from plain prose."""
+    text = "Set `flash_attn` or NCCL_P2P_DISABLE=1; transformers cannot read '/data/a.json' of the model"
+    assert messages.options(text) == ("flash_attn",)
+    assert messages.variables(text) == ("NCCL_P2P_DISABLE",)
+    assert messages.packages(text) == ("flash_attn", "transformers")
+    assert messages.files(text) == ("/data/a.json",)
+    assert messages.quoted(text) == ("flash_attn", "/data/a.json")
+    assert messages.options("the model and the data of this stage") == ()
+    assert messages.options("--stage sft") == ("stage",)
+
+
+def test_bases() -> None:
+    """Python's own classes, and those of the libraries that are known."""
+    assert bases_of("ModuleNotFoundError") == ("ImportError",)
+    assert "HfHubHTTPError" in bases_of("GatedRepoError")
+    assert bases_of("SomebodysError") == ()
+
+
+def test_what_a_run_adds() -> None:
+    """Launcher and config come from the run; options that were not given are left out."""
+    run, where = Run(), Where("console.log", 1)
+    run.apply(Fact(where=where, name="launcher", value="torchrun"))
+    run.config.update({"stage": "dpo", "quantization_bit": 4, "fp16": False, "deepspeed": "ds_z3_config.json"})
+    crash = Crash(where=where, exception="pkg.ValueError", message="x", frames=frames(("vllm/engine/llm_engine", "step")))
+    features = features_of(crash, run)
+    assert (features.exception, features.launcher, set(features.runtimes)) == ("ValueError", "torchrun", {"vllm", "torchrun"})
+    assert features.config == {"stage": "dpo", "quantization_bit": "4", "zero_stage": "3"}
+
+
+def test_the_words_of_a_model(tmp_path: Path) -> None:
+    """Structure is told from the message's own words by its prefix."""
+    text = "Traceback (most recent call last):\n  File \"/x/site-packages/peft/peft_model.py\", line 3, in load_adapter\nKeyError: 'lora'"
+    crashes, run = read_console(text, tmp_path)
+    words = set(features_of(crashes[0], run).words())
+    assert {"class=KeyError", "class=LookupError", "at.package=peft", "at.function=load_adapter", "phase=load", "lora"} <= words
+
+
+def test_a_traceback_that_was_cut_off(tmp_path: Path) -> None:
+    """Its place is known, its exception is not."""
+    crashes, run = read_console(
+        'Traceback (most recent call last):\n  File "/x/site-packages/peft/peft_model.py", line 3, in forward', tmp_path
+    )
+    features = features_of(crashes[0], run)
+    assert features.cut_off
+    assert features.text == ""
+    assert features.place is not None
+    assert features.place.package == "peft"
