@@ -18,7 +18,8 @@ from doctor.support.languages import LANGUAGES
 INDEX = origin_index.load()
 TEMPLATES = list(INDEX.templates())
 TELLING = [stored for stored in TEMPLATES if stored.bits > origins.MIN_BITS]
-VALUE = st.text(st.sampled_from("abcxyz_./-0123456789"), min_size=1, max_size=15)
+# No value of full stops alone: at the end of a message they are taken for its punctuation.
+VALUE = st.from_regex(r"[a-z0-9]([a-z0-9_./-]{0,12}[a-z0-9])?", fullmatch=True)
 
 
 def module_of(site: StoredSite) -> str:
