@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from doctor.memory.keys import optional, size
+from doctor.memory.keys import given_or_none, size
 from doctor.memory.shapes import Mixer, Shape, UnknownShape
 
 DELTA_NET = ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text")

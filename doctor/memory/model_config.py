@@ -97,7 +97,11 @@ def _intermediate(body: Mapping[str, Any], kind: str, hidden: int) -> int:
 def _head_dim(raw: Mapping[str, Any]) -> int | None:
     """Width of a query head, if the config has it; with latent attention the sum of its two parts."""
     latent = given_or_none(raw, "qk_nope_head_dim")
-    return latent + (given_or_none(raw, "qk_rope_head_dim") or 0) if latent else given_or_none(raw, "head_dim", "kv_channels", "attention_head_dim")
+    return (
+        latent + (given_or_none(raw, "qk_rope_head_dim") or 0)
+        if latent
+        else given_or_none(raw, "head_dim", "kv_channels", "attention_head_dim")
+    )
 
 
 def _kv_heads(raw: Mapping[str, Any], heads: int) -> int:

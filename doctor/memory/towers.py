@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from doctor.memory.keys import optional
+from doctor.memory.keys import given_or_none
 from doctor.memory.shapes import Vision
 
 
