@@ -4,9 +4,9 @@
 
 Each seed makes one folder (tests/fuzz/folders.py: recorded runs and files of every format, cut, joined, reordered, with flipped bytes,
 other encodings, odd numbers, bombs, pipes, links, odd names, ...) and asks `analyze`, `show` and, by turns, `check --fix`, `bundle` and
-`watch` about it. Counted as wrong (tests/fuzz/oracle.py): an exception, an answer that takes more than --seconds of processor time or waits for something, an exit code that is
-not documented or does not fit the report's verdict. Printed per seed; exit code 1 if there is any. Named SEEDs are done alone, and
---keep leaves the folders of wrong ones. Linux. As root, permissions are made to apply with setpriv.
+`watch` about it. Counted as wrong (tests/fuzz/oracle.py): an exception, an answer that takes more than --seconds of processor time or waits
+for something, an exit code that is not documented or does not fit the report's verdict. Printed per seed; exit code 1 if there is any.
+Named SEEDs are done alone; --keep leaves the folders of wrong ones. Linux. As root, permissions are made to apply with setpriv.
 """
 
 from __future__ import annotations
