@@ -4,9 +4,9 @@
 
 Each seed makes one folder (tests/fuzz/folders.py: recorded runs and files of every format, cut, joined, reordered, with flipped bytes,
 other encodings, odd numbers, bombs, pipes, links, odd names, ...) and asks `analyze`, `show` and, by turns, `check --fix`, `bundle` and
-`watch` about it. Counted as wrong (tests/fuzz/oracle.py): an exception, an answer that takes more than --seconds of processor time or
-waits for something, an exit code that is not documented or does not fit the report's verdict. Printed per seed; exit code 1 if there is
-any. Named SEEDs are done alone, and --keep leaves the folders of wrong ones. Linux. As root, permissions are made to apply with setpriv.
+`watch` about it. Counted as wrong (tests/fuzz/oracle.py): an exception, an answer that takes more than --seconds of processor time or waits
+for something, an exit code that is not documented or does not fit the report's verdict. Printed per seed; exit code 1 if there is any.
+Named SEEDs are done alone; --keep leaves the folders of wrong ones. Linux. As root, permissions are made to apply with setpriv.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import argparse
 import faulthandler
 import gc
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -61,47 +62,60 @@ def one(seed: int, work: Path, keep: Path | None) -> tuple[list[str], float]:
     return wrong, seconds
 
 
-def worker(seeds: Sequence[int], seconds: float, keep: Path | None) -> None:
+def worker(seeds: Sequence[int], seconds: float, work: Path, keep: Path | None) -> None:
     """A line of JSON a seed on standard output. Ends with a stack on standard error if one takes `PATIENCE` times its time."""
     import resource
 
     faulthandler.register(signal.SIGXCPU, chain=True)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    with tempfile.TemporaryDirectory() as temporary:
-        from tests.fuzz.oracle import somewhere_else
-
-        (Path(temporary) / "here").mkdir()
-        with somewhere_else(Path(temporary) / "here"):
-            for seed in seeds:
-                faulthandler.dump_traceback_later(WAIT, exit=True)
-                resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + PATIENCE * seconds), -1))
-                wrong, taken = one(seed, Path(temporary), keep)
-                faulthandler.cancel_dump_traceback_later()
-                print(json.dumps({"seed": seed, "wrong": wrong, "seconds": round(taken, 2)}), flush=True)
-                gc.collect()
+    (work / "here").mkdir()
+    os.chdir(work / "here")
+    for seed in seeds:
+        faulthandler.dump_traceback_later(WAIT, exit=True)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + PATIENCE * seconds), -1))
+        wrong, taken = one(seed, work, keep)
+        faulthandler.cancel_dump_traceback_later()
+        print(json.dumps({"seed": seed, "wrong": wrong, "seconds": round(taken, 2)}), flush=True)
+        gc.collect()
 
 
-def block(seeds: list[int], given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The results of some seeds in processes of their own: one that dies costs the seed that it was at."""
+class Tally:
+    """What was found so far; a line is printed for everything that is wrong."""
+
+    def __init__(self, seconds: float) -> None:
+        self.count = self.wrong = 0
+        self.slowest = 0.0
+        self._seconds, self._lock = seconds, threading.Lock()
+
+    def add(self, seed: int, wrong: list[str], seconds: float) -> None:
+        """Count the folder of a seed."""
+        lines = wrong + ([f"took {seconds} s"] if seconds > self._seconds else [])
+        with self._lock:
+            self.count, self.wrong, self.slowest = self.count + 1, self.wrong + bool(lines), max(self.slowest, seconds)
+            for line in lines:
+                print(f"{seed}: {' '.join(line.split())}", flush=True)
+
+
+def block(seeds: list[int], given: argparse.Namespace, tally: Tally) -> None:
+    """Do some seeds in processes of their own: one that dies costs the seed that it was at."""
+    command = [*without_rights(), sys.executable, __file__, "--worker", "--seconds", str(given.seconds)]
+    command += ["--keep", str(given.keep)] if given.keep else []
     while seeds:
-        command = [*without_rights(), sys.executable, __file__, "--worker", "--seconds", str(given.seconds), *map(str, seeds)]
-        command += ["--keep", str(given.keep)] if given.keep else []
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        results = [json.loads(line) for line in done.stdout.splitlines()]
-        yield from results
-        seeds = seeds[len(results) :]
+        with tempfile.TemporaryDirectory() as work, tempfile.TemporaryFile("w+") as said:
+            words = [*command, "--work", work, *map(str, seeds)]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, text=True) as process:
+                for line in process.stdout or ():
+                    tally.add(**json.loads(line))
+                    seeds = seeds[1:]
+            said.seek(0)
+            stack = [line.strip() for line in said if line.startswith("  File")]
         if seeds:
-            stack = " < ".join(line.strip() for line in done.stderr.splitlines() if line.startswith("  File"))
-            yield {
-                "seed": seeds[0],
-                "wrong": [f"no answer (code {done.returncode}): {(stack or done.stderr)[:900]}"],
-                "seconds": PATIENCE * given.seconds,
-            }
+            tally.add(seeds[0], [f"no answer (code {process.returncode}): {' < '.join(stack)[:900]}"], PATIENCE * given.seconds)
             seeds = seeds[1:]
 
 
-def main() -> int:
-    """Print what is wrong and a summary; exit code 1 if anything is."""
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seeds", nargs="*", type=int)
     parser.add_argument("--count", type=int, default=20_000)
@@ -110,24 +124,25 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print what is wrong and a summary; exit code 1 if anything is."""
+    given = arguments()
     if given.worker:
-        worker(given.seeds, given.seconds, given.keep)
+        worker(given.seeds, given.seconds, given.work, given.keep)
         return 0
     seeds = given.seeds or list(range(given.first, given.first + given.count))
     if given.keep:
         given.keep.mkdir(exist_ok=True)
         given.keep = given.keep.resolve()
-    blocks = [seeds[at : at + BLOCK] for at in range(0, len(seeds), BLOCK)]
-    begin, count, wrong, slowest = time.monotonic(), 0, 0, 0.0
+    begin, tally = time.monotonic(), Tally(given.seconds)
     with ThreadPoolExecutor(given.processes) as pool:
-        for result in (one for results in pool.map(lambda part: list(block(part, given)), blocks) for one in results):
-            lines = result["wrong"] + ([f"took {result['seconds']} s"] if result["seconds"] > given.seconds else [])
-            count, wrong, slowest = count + 1, wrong + bool(lines), max(slowest, result["seconds"])
-            for line in lines:
-                print(f"{result['seed']}: {line}", flush=True)
-    print(f"{count} folders, {wrong} wrong; slowest answer {slowest:.1f} s; {time.monotonic() - begin:.0f} s in all")
-    return int(wrong > 0)
+        list(pool.map(lambda at: block(seeds[at : at + BLOCK], given, tally), range(0, len(seeds), BLOCK)))
+    print(f"{tally.count} folders, {tally.wrong} wrong; slowest {tally.slowest:.1f} s; {time.monotonic() - begin:.0f} s in all")
+    return int(tally.wrong > 0)
 
 
 if __name__ == "__main__":

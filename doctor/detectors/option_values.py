@@ -10,7 +10,7 @@ from doctor.config.corrections import correction
 from doctor.config.option_names import known_somewhere, lacks, similar, successor
 from doctor.config.options import Option, table
 from doctor.config.values import as_number
-from doctor.config.versions import Version, versions_of
+from doctor.config.versions import Version, reported, versions_of
 from doctor.core.events import ConfigSeen, Crash, Event, LogLine
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
@@ -32,7 +32,8 @@ class OptionValues(DetectorBase):
     """Parameter `problem`:
 
     - `unknown`: the installed version has no such key. Facts: key, given; suggested (its current name, same value); similar (nearest
-      spelling, if nothing is suggested); newer (a later release or another trainer has it); package; confirmed (the parser said so in
+      spelling, if nothing is suggested); newer (a later release or another trainer has it); older (older releases have it, and
+      nothing says which one runs); package; confirmed (the parser said so in
       the console; its list then decides for every key).
     - `choice`: a value that is not allowed. `of`: training (transformers rejects it at once) or other (fails later). Facts: key, given,
       suggested (the same value in LLaMA-Factory's words, from tables), similar (the nearest spelling, if nothing is suggested), legal.
@@ -43,7 +44,7 @@ class OptionValues(DetectorBase):
     reads: ClassVar[tuple[type[Event], ...]] = (ConfigSeen, LogLine, Crash)
     needs: tuple[str, ...] = ("config",)
     literals: tuple[str, ...] = ("not used by the HfArgumentParser",)
-    facts: tuple[str, ...] = ("key", "given", "suggested", "similar", "newer", "legal", "number", "package", "confirmed")
+    facts: tuple[str, ...] = ("key", "given", "suggested", "similar", "newer", "older", "legal", "number", "package", "confirmed")
 
     def __init__(self, problem: str, of: str | None = None) -> None:
         looks: dict[str, Callable[[str, Any, Run], Facts | None]] = {
@@ -97,6 +98,7 @@ class OptionValues(DetectorBase):
             "package": _package(option, installed),
             "confirmed": bool(self._refused) or None,
             "newer": (option is None and known_somewhere(key)) or None,
+            "older": (option is not None and not self._refused and not reported(run.facts, option.of)) or None,
         }
 
     def _choice(self, key: str, given: Any, run: Run) -> Facts | None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-from doctor.support.lazy_regex import lazy_compile
-
 TOKENS = re.compile(
     r"""\b(?:
       (?P<hf>hf_|api_org_)[A-Za-z0-9]{12,}                       # Hugging Face
@@ -30,9 +28,9 @@ TOKENS = re.compile(
     | (?P<serverchan>SCT)\d{2,8}T[A-Za-z0-9]{16,}
     | (?P<prefixed>esecret_|gsk_|r8_|xai-|fw_|tk_|nvapi-|glsa_|glc_|ntn_|figd_|shpat_|rubygems_|sq0[a-z]{3}-|lin_api_|xkeysib-|HRKU-|NRAK-
         |PMAK-|PDU|pul-|nfp_|fo1_|sbp_|rpa_|tvly-|jina_|pcsk_|e2b_|lsv2_(?:pt|sk)_|dp\.(?:pt|st|ct|sa)\.|tskey-[a-z]{1,10}-|pscale_tkn_|d[or]o_v1_|ops_
-        |ATATT3x|ATBB|GOCSPX-|CCIPAT_|pn[ub]_|sl\.|duffel_(?:live|test)_|AT_|bb_live_|BSA|aio_|cmVmdGtu|CLOJARS_|oy2(?=[a-z0-9]{43})|CFPAT-|fio-u-|rdme_|csk-
-        |llx-|pa-|nk-|AQVN|API-[A-Z0-9](?=[A-Z0-9]{20})|ico-|whsec_|sntry[su]_|secret_|sdp_
-        )(?=[\w-]{0,40}\d)[A-Za-z0-9_-]{18,}  # Groq, Replicate, xAI, NVIDIA, Grafana, Heroku, ...
+        |ATATT3x|ATBB|GOCSPX-|CCIPAT_|pn[ub]_|sl\.|duffel_(?:live|test)_|AT_|bb_live_|BSA|aio_|cmVmdGtu|CLOJARS_
+        |oy2(?=[a-z0-9]{43})|CFPAT-|fio-u-|rdme_|csk-|llx-|pa-|nk-|AQVN|API-[A-Z0-9](?=[A-Z0-9]{20})|ico-|whsec_|sntry[su]_|secret_|sdp_
+      )(?=[\w-]{0,40}\d)[A-Za-z0-9_-]{18,}                         # Groq, Replicate, xAI, NVIDIA, Grafana, Heroku, ...
     | (?P<cloudflare>v1\.0-)[0-9a-f]{24}-[0-9a-f]{64,}              # Cloudflare origin CA
     | (?P<bedrock>ABSK)[A-Za-z0-9+/]{80,}={0,2}                    # Amazon Bedrock
     | (?P<airtable>pat)[A-Za-z0-9]{14}\.[0-9a-f]{64}\b
@@ -45,7 +43,7 @@ TOKENS = re.compile(
     | (?P<twitter>A{18,})[A-Za-z0-9%_-]{60,}
     | (?P<segmind>SG_)[0-9a-f]{16}\b
     | (?P<uuid>(?:[a-z0-9]{2,12}-){0,2}(?:pat|sdk|api|access|token|secret|key|sk)-(?:[a-z0-9]{2,12}-){0,2})
-        [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b
+      [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b
     | (?P<maxmind>)[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk\b
     | (?P<terraform>)[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,}
     | (?P<twilio>SK|AC)[0-9a-f]{32}\b
@@ -140,56 +138,11 @@ LABELLED = re.compile(
 """The Chinese, Korean and Japanese words for password, key and token; the value is in ASCII."""
 
 FOREIGN_LABEL = re.compile(
-    r"""(?ix)(\b(?:passwort|kennwort|mot\s+de\s+passe|contrase[nñ]a|palavra[- ]passe|senha|пароль|hasło|wachtwoord|lösenord|salasana|şifre
-        |parola)
+    r"""(?ix)(\b(?:passwort|kennwort|mot\s+de\s+passe|contrase[nñ]a|palavra[- ]passe|senha
+        |пароль|hasło|wachtwoord|lösenord|salasana|şifre|parola)
         [\"']?\s{0,3}(?:[:=]|\b(?:ist|est|es|é|is|это|jest)\b)\s{0,3}[\"']?)[^\s\"',;]{4,}"""
 )
 """The words for password of other languages, with their sign or word for "is"."""
-
-ARGUMENTS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
-    (words, lazy_compile(pattern))
-    for words, pattern in (
-        (
-            ("swanlab", "wandb", "hf", "huggingface-cli", "modelscope"),
-            r"(\b(?:swanlab|wandb|hf|huggingface-cli|modelscope)\s[^\n|]{0,80}?"
-            r"(?:-k|--(?:api[-_])?key|--token)[ =](?:\\*[\"'])?)[^\s\"']{6,}",
-        ),
-        (("obsutil",), r"(\bobsutil\s+config\b[^\n]{0,200}?\s-k=)\S+"),
-        (("login(",), r"(\blogin\(\s*(?:\w+\s*=\s*)?\\*[\"'])[^\"'\s]{8,}"),
-        (("sshpass",), r"(\bsshpass\s+-p\s*(?:\\*[\"'])?)[^\s\"']+"),
-        (("mysql", "mariadb"), r"(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{0,120}?\s-p(?:\\*[\"'])?)[^\s\"'-][^\s\"']*"),
-        (("curl",), r"(\bcurl\b[^\n|;]{0,200}?\s(?:-u|--user)[ =](?:\\*[\"'])?[^\s:\"']{1,80}:)[^\s\"']+"),
-        (
-            ("--",),
-            r"(--(?:[a-z0-9]{1,20}-){0,3}(?:passw(?:or)?d|passphrase|secret|(?:api|secret|access)-?key)[ =](?:\\*[\"'])?)(?!-)[^\s\"']{3,}",
-        ),
-        (("7z",), r"(\b7z[arz]?\s[^\n|;]{0,120}?\s-p)[^\s\"']+"),
-        (
-            ("login",),
-            r"(\b(?:docker|podman|nerdctl|helm|skopeo|oras|singularity|apptainer)\b"
-            r"[^\n|;]{0,40}\blogin\b[^\n|;]{0,120}?\s-p[ =]?)[^\s\"']+",
-        ),
-        (("sudo",), r"(\becho\s+[\"']?)[^\s\"'|]{3,}(?=[\"']?\s*\|\s*sudo\b)"),
-        (("lftp",), r"(\blftp\b[^\n|;]{0,80}?\s-u\s+[^\s,]{1,80},)[^\s\"']+"),
-        (("pass:",), r"(\bpass:)[^\s\"']{3,}(?=[\s\"']|$)"),
-        (("redis-cli",), r"(\bredis-cli\b[^\n|;]{0,120}?\s-a\s+)[^\s\"']+"),
-        (("smbclient",), r"(\bsmbclient\b[^\n|;]{0,120}?\s-U\s*[^\s%]{1,80}%)[^\s\"']+"),
-        (("sqlcmd", "zip"), r"(\b(?:sqlcmd|unzip|zip)\b[^\n|;]{0,120}?\s-P\s*)[^\s\"'-][^\s\"']*"),
-        (("bindpw",), r"(\bbindpw\s+)\S{3,}"),
-        (("</",), r"(<[\w:.-]{0,40}(?:password|passwd|secret|token|api-?key)>\s*)[^<\s]{3,}(?=\s*</)"),
-        (("pass",), r"([\"']pass\\*[\"']\s*:\s*\\*[\"'])[^\s\"'\\]{3,}"),
-        (("kty",), r"([\"'](?:d|p|q|dp|dq|qi|k)\\*[\"']\s*:\s*\\*[\"'])[A-Za-z0-9_-]{20,}(?=\\*[\"'])"),
-        (("key/", "token/"), r"(https?://[^\s\"'<>?]{1,200}/(?:key|token|api-?key)/)[A-Za-z0-9_-]{12,}"),
-        (("htpasswd",), r"(\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+)\S+"),
-        (
-            (":5432:", ":5433:", ":6432:", ":5439:", ":*:"),
-            r"((?<![^\s\"'])[\w*-]{1,80}(?:\.(?!py\b)[\w-]{1,80}){0,8}:(?:\d{4,5}|\*):[\w*.-]{1,80}:[\w.-]{1,80}:)[^\s\"']{6,}(?=[\s\"']|$)",
-        ),
-        (("key",), r"([\"']key\\*[\"']\s*:\s*\\*[\"'])[0-9a-f]{32}(?=\\*[\"'])"),
-    )
-)
-"""(Words of which one is in the text, expression): secrets that are recognised by their command or file: logins, tools that take a
-password, XML, JSON web keys, .pgpass, kaggle.json."""
 
 WANDB_HEX = re.compile(r"(?i)(wandb[^\n]{0,40}?\b)[0-9a-f]{40}\b")
 BARE_HEX = re.compile(r"(?<![\w/+.=%$@#-])[0-9a-f]{40}(?![\w/.@-])")

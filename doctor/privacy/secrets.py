@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from doctor.privacy import secret_kinds as kinds
+from doctor.privacy.secret_arguments import ARGUMENTS
 
 MASK = "***"
 """Written in place of every masked value."""
@@ -50,7 +51,7 @@ def mask(text: str) -> str:
     if "\\" in text and len(pieces := _ESCAPED.split(text)) > 1:
         return "".join(piece if _ESCAPED.fullmatch(piece) else mask(piece) for piece in pieces)
     text = kinds.TOKENS.sub(lambda found: f"{next(filter(None, found.groups()), '')}{MASK}", text)
-    for words, pattern in kinds.ARGUMENTS:
+    for words, pattern in ARGUMENTS:
         text = pattern.sub(rf"\1{MASK}", text) if any(word in text for word in words) else text
     for pattern in (kinds.BEARER, kinds.USERINFO, kinds.COOKIE, kinds.SIGNED_URL):
         text = pattern.sub(rf"\1{MASK}", text)

@@ -144,8 +144,9 @@ def test_diff_shows_the_fix_and_writes_nothing(tmp_path, capsys):
 
 
 def test_keys_are_removed_only_if_asked_for(tmp_path):
-    """An unknown key is removed with --unsafe-fixes only; an option of main, and a value that is only similar to a legal one, stay."""
-    path = write(tmp_path / "t.yaml", GOOD, "pref_loss: sigmod\nfoo_bar: 1\nkt_config: {kt_num_threads: 8}\n")
+    """An unknown key is removed with --unsafe-fixes only; an option of main or of older releases, and a value that is only similar to
+    a legal one, stay."""
+    path = write(tmp_path / "t.yaml", GOOD, "pref_loss: sigmod\nfoo_bar: 1\nkt_config: {kt_num_threads: 8}\nvisual_inputs: true\n")
     old = path.read_text(encoding="utf-8")
     main(["check", str(path), "--fix"])
     assert path.read_text(encoding="utf-8") == old

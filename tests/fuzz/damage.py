@@ -45,8 +45,9 @@ def flipped(data: bytes, dice: Dice) -> bytes:
 def inserted(data: bytes, dice: Dice) -> bytes:
     """Noise in between: random bytes, escape sequences, brackets, quotes, a byte repeated."""
     noise = dice.choice(
-        (dice.randbytes(dice.randrange(1, 60)), b"\x1b[2J\x1b]0;x\x07", b"\0" * 300, b"[" * 3000, b"{\"a\":" * 3000, b"\"", b"'", b"\\", b"%",
-         b"\xff\xfe", b"\xe2\x80\xae", b"\xed\xa0\x80", b"\r", b"\n\n\n", b"\t", b"a" * 60_000, b"|" * 60_000, b"&a [*a]", b"<<: *x", b"---\n")
+        (dice.randbytes(dice.randrange(1, 60)), b"\x1b[2J\x1b]0;x\x07", b"\0" * 300, b"[" * 3000, b"{\"a\":" * 3000, b"\"", b"'",
+         b"\\", b"%", b"\xff\xfe", b"\xe2\x80\xae", b"\xed\xa0\x80", b"\r", b"\n\n\n", b"\t", b"a" * 60_000, b"|" * 60_000,
+         b"&a [*a]", b"<<: *x", b"---\n")
     )  # fmt: skip
     place = dice.randrange(len(data) + 1)
     return data[:place] + noise + data[place:]

@@ -19,9 +19,10 @@ FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 _NOT_OF_A_RUN = ("expected.yaml", "ORIGIN.md")
 
 ODD_NAMES = (
-    b"\xff\xfe.log", b"a\nb.log", b"-rf.log", b"--config", b"console .log", b"it's.log", b'"q".yaml', b"$(touch x).log", b"\xed\xa0\x80.yaml",
-    "학습 로그.log".encode(), "训练.yaml".encode(), b"x" * 250 + b".log", b"\x1b[31m.log", b"%s%n.log", b"<b>.log", b"train.yaml.orig",
-    b".log", b"...", b"trainer_log.jsonl.gz", b"console.log.1", b"CON.log", b"\xe2\x80\xaegol.log", b"run-abc.wandb", b"checkpoint-9",
+    b"\xff\xfe.log", b"a\nb.log", b"-rf.log", b"--config", b"console .log", b"it's.log", b'"q".yaml', b"$(touch x).log",
+    b"\xed\xa0\x80.yaml", "학습 로그.log".encode(), "训练.yaml".encode(), b"x" * 250 + b".log", b"\x1b[31m.log", b"%s%n.log", b"<b>.log",
+    b"train.yaml.orig", b".log", b"...",
+    b"trainer_log.jsonl.gz", b"console.log.1", b"CON.log", b"\xe2\x80\xaegol.log", b"run-abc.wandb", b"checkpoint-9",
     b"checkpoint-99999999999999999999999", b"rank-1.log", b"job-7.out", b"job-7.err", b"job-\xd9\xa3.out", b"events.out.tfevents.0",
 )  # fmt: skip
 """File names: no UTF-8, control characters, shell words, long ones, numbers beyond integers, digits of other scripts."""

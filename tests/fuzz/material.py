@@ -5,12 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import pickle
+from typing import Any
 
 from tests.readers.helpers import field, jsonl, log_record, scalar_event, text_event
 from tests.readers.test_formats import swanlab_json, swanlab_messages, wandb_file, wandb_items
 
 _FRAME = {"filename": "/x/torch/nn/modules/linear.py", "line": 134, "name": "forward"}
 _SCALARS = [{"epoch": 0.1 * step, "step": step, "loss": 2 / step, "grad_norm": 1.0, "learning_rate": 1e-5} for step in range(1, 30)]
+_STACK = 'Thread 0x1 (most recent call first):\n  File "/x/train.py", line 5 in step\n'
+
+
+def _json(**values: Any) -> bytes:
+    return json.dumps(values).encode()
 
 
 def _journal() -> bytes:
@@ -53,22 +59,24 @@ def material() -> dict[str, bytes]:
         "swanlog/run-abd/run-abd.swanlab": swanlab_json()[:60_000],
         "swanlog/run-abc/files/swanlab-metadata.json": b'{"gpu": {"nvidia": {"0": {"value": "A100", "memory": "80"}}}, "python": "3.11"}',
         "training_args.bin": pickle.dumps({"learning_rate": 1.0, "max_steps": 10, "output_dir": "o"}),
-        "train_results.json": b'{"epoch": 3.0, "train_loss": 1.0, "train_runtime": 2.0, "train_samples_per_second": 3.3}',
+        "train_results.json": _json(epoch=3.0, train_loss=1.0, train_runtime=2.0, train_samples_per_second=3.3),
         "all_results.json": b'{"epoch": 3.0, "eval_loss": 1.0, "predict_bleu-4": 30.5}',
-        "adapter_config.json": b'{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.0}',
-        "ds_z3_config.json": b'{"train_batch_size": "auto", "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}}}',
-        "README.md": b"### Training hyperparameters\n\n- learning_rate: 5e-05\n- num_devices: 2\n- train_batch_size: 4\n\n### Framework versions\n\n- PEFT 0.15.2\n",
+        "adapter_config.json": _json(peft_type="LORA", r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], lora_dropout=0.0),
+        "ds_z3_config.json": _json(train_batch_size="auto", zero_optimization={"stage": 3, "offload_optimizer": {"device": "cpu"}}),
+        "README.md": b"### Training hyperparameters\n\n- learning_rate: 5e-05\n- num_devices: 2\n- train_batch_size: 4\n\n"
+        b"### Framework versions\n\n- PEFT 0.15.2\n",
         "accelerate.yaml": b"compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nnum_processes: 2\nmixed_precision: bf16\n",
-        "error.json": b'{"message": {"message": "ValueError: bad", "extraInfo": {"py_callstack": "Traceback (most recent call last):\\n  File \\"a.py\\"", "timestamp": "1"}}}',
+        "error.json": _json(message={"message": "ValueError: bad", "extraInfo": {"py_callstack": _STACK, "timestamp": "1"}}),
         "oom.pickle": pickle.dumps({"segments": [{"device": 0, "blocks": blocks}], "device_traces": [[]]}),
         "nccl_trace_rank_1": pickle.dumps({"version": "2.4", "nccl_version": "2.21.5", "entries": collectives}),
-        "lfdoctor-stacks-0.txt": b'lfdoctor listens\nThread 0x1 (most recent call first):\n  File "/x/train.py", line 5 in step\nlfdoctor asks 7.5\n',
+        "lfdoctor-stacks-0.txt": b"lfdoctor listens: rank 0 pid 7\nlfdoctor asks: rank 0 pid 7 step 5 silent 90 time 1700000000\n"
+        + _STACK.encode(),
         "command.sh": b"CUDA_VISIBLE_DEVICES=0 llamafactory-cli train train.yaml learning_rate=1e-4 \\\n  --max_steps 20\n",
-        "dmesg.txt": b"[1.0] NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.\n[2.0] oom-kill:constraint=CONSTRAINT_NONE\n",
+        "dmesg.txt": b"[1.0] NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off.\n[2.0] oom-kill:constraint=CONSTRAINT_NONE\n",
         "llamaboard_config.yaml": b"top.finetuning_type: lora\ntrain.learning_rate: 5e-5\ntrain.batch_size: 2\n",
         "training_args.yaml": b"stage: sft\nmodel_name_or_path: m\ncutoff_len: 512\n",
-        "config.json": b'{"model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "vocab_size": 152064, "num_attention_heads": 28}',
+        "config.json": _json(model_type="qwen2", hidden_size=3584, num_hidden_layers=28, vocab_size=152064, num_attention_heads=28),
         "v1.yaml": b"model: m\ntrain_dataset: data/v1.yaml\nmicro_batch_size: 1\nquant_config: {name: bnb}\n",
         "attempt_1/lfdoctor.jsonl": _journal(),
-        "report.json": b'{"format": 1, "tool": {"name": "lfdoctor", "version": "0.1"}, "healthy": true, "cause": null, "run": {"path": "x"}}',
+        "report.json": _json(format=1, tool={"name": "lfdoctor", "version": "0.1"}, healthy=True, cause=None, run={"path": "x"}),
     }

@@ -12,7 +12,6 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -207,14 +206,3 @@ def _bundled(target: Path, folder: Path) -> Iterator[str]:
     if answer.code not in (0, 3):
         yield f"bundle: exit code {answer.code}: {answer.err[:300]}"
     archive.unlink(missing_ok=True)
-
-
-@contextmanager
-def somewhere_else(folder: Path) -> Iterator[None]:
-    """A current folder without files: what is read must not depend on where one stands."""
-    old = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(old)

@@ -28,8 +28,9 @@ ODD: tuple[Any, ...] = (
 """What a program, a person or a damaged disk may leave where a value is expected."""
 
 ODD_NUMBERS = (
-    b"0", b"-1", b"1", b"nan", b"NaN", b"inf", b"-inf", b"Infinity", b"1e308", b"1e999", b"-1e999", b"9223372036854775808", b"1" + b"0" * 400,
-    b"1" + b"0" * 5000, b"0x1F", b"1_000", b"1.2.3", b"1e", b"--5", b"\xef\xbc\x91\xef\xbc\x92", b"\xd9\xa3", b"\xc2\xb2", b"", b"00012", b"5e-324",
+    b"0", b"-1", b"1", b"nan", b"NaN", b"inf", b"-inf", b"Infinity", b"1e308", b"1e999", b"-1e999", b"9223372036854775808",
+    b"1" + b"0" * 400,    b"1" + b"0" * 5000,
+    b"0x1F", b"1_000", b"1.2.3", b"1e", b"--5", b"\xef\xbc\x91\xef\xbc\x92", b"\xd9\xa3", b"\xc2\xb2", b"", b"00012", b"5e-324",
     b"1" * 50_000,
 )  # fmt: skip
 """What may stand in the place of a number in a log: full-width, Arabic and superscript digits among it."""

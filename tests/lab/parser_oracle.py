@@ -2,7 +2,8 @@
 
 Run with the lab's Python. Each config is parsed by `get_train_args` in a forked process of its own, in an empty folder, as on a
 machine with what the config needs: optional packages seem installed, a bf16 GPU seems present (`--bare`: neither), DeepSpeed
-configs are parsed as under torchrun, with a file of the stage that their file's name tells.
+configs are parsed as under torchrun, with a file of the stage that their file's name tells. `--source SRC` asks the release whose `src`
+folder that is, under the transformers of this environment.
 """
 
 from __future__ import annotations
@@ -47,6 +48,28 @@ def pretend_packages(folder: Path) -> None:
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
     sys.path.append(str(folder))
+
+
+def take_release(source: Path) -> None:
+    """Make `llamafactory` that of another release: its package without its __init__ (which imports the trainers), its parser without the
+    checks of versions, and with options that a newer transformers has too.
+    """
+    import argparse
+    import types
+
+    import transformers.utils
+
+    package = types.ModuleType("llamafactory")
+    package.__path__ = [str(source / "llamafactory")]
+    sys.modules["llamafactory"] = package
+    os.environ["DISABLE_VERSION_CHECK"] = "1"
+    transformers.utils.is_safetensors_available = lambda: True  # 0.8.2 imports it; gone in transformers 5
+    as_it_is = argparse.ArgumentParser.__init__
+
+    def with_doubles(self, *given, **named):
+        as_it_is(self, *given, **{"conflict_handler": "resolve", **named})
+
+    argparse.ArgumentParser.__init__ = with_doubles
 
 
 def deepspeed_file(path: str) -> str:
@@ -95,6 +118,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not bare:
             pretend_packages(Path(folder, "packages"))
+        if "--source" in sys.argv:
+            take_release(Path(sys.argv[sys.argv.index("--source") + 1]))
         with contextlib.redirect_stdout(sys.stderr):
             from llamafactory.hparams import parser  # noqa: F401 (imported once, before the forks)
         for line in sys.stdin:
