@@ -70,6 +70,15 @@ class Interpreter:
         """Whether the next line may belong to a traceback, a failure block or a printed model, whatever it looks like."""
         return bool(self._open_lanes) or self._ends.in_block or self._model_config.lane is not None
 
+    @property
+    def in_model(self) -> bool:
+        """Whether a printed model is open, and nothing else."""
+        return self._model_config.lane is not None and not self._open_lanes and not self._ends.in_block
+
+    def skip_model(self) -> None:
+        """The open printed model was skipped to its end."""
+        self._model_config.lane = None
+
     def text(self, text: str, *, structure: bool, wanted: bool) -> Iterator[Event]:
         """Events of one line. `structure`: it may be part of what is always read; `wanted`: rules want the line itself."""
         lane, rank, rest = self._prefixes.split(text)
