@@ -197,6 +197,12 @@ def test_a_printed_model_configuration(tmp_path: Path):
     assert facts["model.type"] == "qwen3"
 
 
+def test_the_processes_of_the_tokenisation(tmp_path: Path):
+    """datasets prints how many processes work; a bar is cut when one of them dies."""
+    text = "Running tokenizer on dataset (num_proc=16):  34%|███       | 171/500 [01:22<02:31, 21.4 examples/s]\nRuntimeError: no\n"
+    assert console(tmp_path, text).facts["preprocessing.workers"] == 16
+
+
 def test_a_model_that_is_printed_again_and_again(tmp_path: Path):
     """Every checkpoint prints the model: each change of it is told, repeats are not, and the lines after it keep their numbers."""
     head = "[INFO|configuration_utils.py:765] 2026-03-02 09:59:31,100 >> Model config Qwen3Config {\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator
+from typing import Any
 
 from doctor.core.events import Event, LogLine, Step
 from doctor.readers.base import Context
@@ -48,6 +49,7 @@ class LineReader:
         self._interpreter = Interpreter(file, context)
         self._filter = _filter_of(context)
         self._last_bar: LogLine | None = None
+        self._of_bars: dict[str, Any] = {}
         self._silent_model: bytes | None = None
 
     def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
@@ -229,11 +231,16 @@ class LineReader:
         if not known or b"%|" not in raw or (found := labelled_bar(clean(decode(raw)))) is None:
             return
         label, shown = found
-        if (phase := facts.parse_facts(label)[1]) is not None:
+        stated, phase = facts.parse_facts(label)
+        self._of_bars.update(stated)
+        if phase is not None:
             self._interpreter.phase = phase
         if known & LineFilter.WANTED:
             self._last_bar = self._interpreter.log_line(shown)
 
     def _shown_bar(self) -> list[Event]:
+        """What the bars before this line state, and the last of them if a rule wants it."""
         shown, self._last_bar = self._last_bar, None
-        return [] if shown is None else [shown]
+        out: list[Event] = [self._interpreter.fact(name, value) for name, value in self._of_bars.items()]
+        self._of_bars.clear()
+        return out if shown is None else [*out, shown]
