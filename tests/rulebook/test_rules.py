@@ -103,7 +103,7 @@ def test_options_exist(rule: Rule) -> None:
     """Conditions and patches name options that LLaMA-Factory has or had, or values derived from them; what is unset may be anything."""
     known = {*options.table(), *options.effective({}), *MAIN_BRANCH}
     asked = [rule.where, *(c for one in rule.remedies for c in (one.only_if, one.done_if, one.harmful_if) if c is not None)]
-    named = {path.partition(".")[2] for condition in asked for path in paths(condition) if path.startswith("config.")}
+    named = {path.partition(".")[2] for condition in asked for path in paths(condition) if path.startswith(("config.", "written."))}
     for remedy in rule.remedies:
         for op in (one for one in remedy.patch if one.target == "config"):
             named |= {name for name in (*(op.set or {}), *(op.scale or {})) if "{" not in name}
