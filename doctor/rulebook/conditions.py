@@ -38,7 +38,7 @@ OPERATORS = (*_ORDER, "ne", "in", "set", "matches")
 
 
 def holds(condition: Condition, scope: Scope) -> bool:
-    """Whether `condition` is true in `scope` ({"config": {...}, "written": {...}, "fact": {...}, "run": {...}}). An empty mapping is true."""
+    """Whether `condition` is true in `scope`: {"config": {...}, "written": {...}, "fact": {...}, "run": {...}}; an empty one is true."""
     if isinstance(condition, list):
         return any(holds(part, scope) for part in condition)
     return all(_line_holds(key, wanted, scope) for key, wanted in condition.items())
@@ -81,6 +81,11 @@ def look_up(path: str, scope: Scope) -> Any:
     return scope.get(root, {}).get(name, MISSING)
 
 
+def same_value(a: Any, b: Any) -> bool:
+    """Equality of YAML values: true is not 1."""
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+
+
 def _line_holds(key: str, wanted: Any, scope: Scope) -> bool:
     if key == "not":
         return not holds(wanted, scope)
@@ -97,10 +102,10 @@ def _line_holds(key: str, wanted: Any, scope: Scope) -> bool:
 
 
 def _equal(value: Any, wanted: Any) -> bool:
-    """Equality for YAML values: a missing option equals null; true does not equal 1."""
+    """Whether a value is the wanted one; a missing option equals null."""
     if wanted is None:
         return value is MISSING or value is None
-    return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
+    return same_value(value, wanted)
 
 
 def _compare(value: Any, operator: str, argument: Any) -> bool:

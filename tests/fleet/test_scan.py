@@ -18,7 +18,8 @@ import pytest
 from doctor.cli.main import main
 from doctor.fleet.output.tables import FINDINGS, RUNS
 from doctor.fleet.scan import engines, records, worker
-from doctor.fleet.scan.coordinator import Options, report_name, scan
+from doctor.fleet.scan.coordinator import scan
+from doctor.fleet.scan.options import Options, report_name
 
 from .conftest import SOME, copy
 
