@@ -12,10 +12,10 @@ from doctor.diagnosis.unlisted.answer import RULE, raised
 from doctor.diagnosis.unlisted.candidates import opinions_on
 from doctor.diagnosis.unlisted.classifier import LIKELY, Opinion
 from doctor.diagnosis.unlisted.last_events import LastEvents
+from doctor.diagnosis.unlisted.noted_cause import with_noted_cause
 from doctor.rulebook.cause_notes import cause_notes
 from doctor.rulebook.exceptions import LIKELY as LIKELY_CONFIDENCE
 from doctor.rulebook.findings import Candidate, Finding, RankedFinding
-from doctor.rulebook.model import Body, Remedy
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
@@ -59,20 +59,9 @@ def _opening(finding: Finding, run: Run, seen: LastEvents) -> Text | None:
 
 def _learned(finding: Finding, opinion: Opinion, opening: Text) -> Finding:
     """The finding with the opinion as its cause; what would confirm it comes before the other steps."""
-    note = cause_notes()[opinion.cause]
     reasons = ", ".join(f"`{reason}`" for reason in opinion.reasons)
     body = catalogue.text("report.say.learned", opening=opening, reasons=reasons)
-    rule = msgspec.structs.replace(
-        finding.rule,
-        id=f"{note.family}/{NAME}",
-        cause=opinion.cause,
-        title=note.title,
-        body=[Body(body.en, body.ko, body.zh)],
-        confidence=LIKELY_CONFIDENCE,
-        remedies=[Remedy(id="confirm", text=note.check, effect="manual"), *finding.rule.remedies],
-        fallback=False,
-    )
-    return msgspec.structs.replace(finding, rule=rule)
+    return with_noted_cause(finding, opinion.cause, NAME, body, LIKELY_CONFIDENCE)
 
 
 def _candidate(opinion: Opinion) -> Candidate:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from doctor.core.events import Where
 from doctor.readers.console.line_head import level
+from doctor.support.files import end_of_file, file_size
 from doctor.support.pasted_text import restored
 
 _BYTES = 96 << 10
@@ -39,11 +40,8 @@ def statements(files: Iterable[str]) -> Iterator[tuple[Where, str]]:
 
 def _of_file(path: Path) -> Iterator[tuple[Where, str]]:
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            file.seek(max(0, size - _BYTES))
-            data = file.read(_BYTES)
-            number = _lines_before(path, size - _BYTES)
+        data = end_of_file(path, _BYTES)
+        number = _lines_before(path, file_size(path) - _BYTES)
     except OSError:
         return
     if b"\0" in data[:4096]:
