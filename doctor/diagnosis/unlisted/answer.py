@@ -104,12 +104,15 @@ def concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | Non
 def _first_conclusion(candidates: Iterable[Seen], *, victims: bool = True) -> Finding | None:
     """The conclusion from the first candidate that has one.
 
-    What a process says of others (a lost connection, a timeout) explains nothing that was said before it, nor, without `victims`, at all.
+    What a process says of others (a lost connection, a timeout) explains no exception that was named before it, nor, without `victims`,
+    any at all.
     """
-    for place, one in enumerate(candidates):
+    earlier = False
+    for one in candidates:
         conclusion = conclude(one.features)
-        if conclusion is not None and (conclusion.row.family != _OF_OTHERS or (victims and not place)):
+        if conclusion is not None and (conclusion.row.family != _OF_OTHERS or (victims and not earlier)):
             return _of_row(conclusion, one)
+        earlier = earlier or conclusion is not None or bool(one.features.exception or one.crash)
     return None
 
 

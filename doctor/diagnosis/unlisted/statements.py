@@ -18,7 +18,7 @@ _LONGEST = 2_000
 _ERROR = re.compile(
     r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|"
     r"exceeded|not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|"
-    r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped",
+    r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped|No module named|StopIteration|unexpected keyword|died|no longer|must (?:match|be)|ran into",
     re.IGNORECASE,
 )
 """Words of which one stands in nearly every line that states an error."""
