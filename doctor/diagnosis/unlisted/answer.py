@@ -157,13 +157,21 @@ def _failure(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding:
         return _unknown(features_of(crash, run), evidence, crash.rank)
     end = next((end for end in run.ends if end.signal or end.code), ProcessEnd(where=Where("")))
     quoted = _last_lines([end.where.file, *files]) or (Evidence(end.where, ""),)
-    title = (
-        catalogue.text("report.say.failed_signal", signal=end.signal)
-        if end.signal
-        else catalogue.text("report.say.failed_exit", code=end.code or 1)
-    )
-    facts = {"signal": end.signal} if end.signal else {"code": end.code}
-    return _finding(_rule(title, "error", catalogue.text("report.say.failed_text", steps="")), quoted, facts)
+    title, text = _told_by_end(end, cut_off=any(not crash.exception for chain in seen.tracebacks for crash in chain))
+    facts = {"signal": end.signal} if end.signal else {"code": end.code} if end.code else {}
+    return _finding(_rule(title, "error", text), quoted, facts)
+
+
+def _told_by_end(end: ProcessEnd, *, cut_off: bool) -> tuple[Text, Text]:
+    """Title and text of a failure without an exception: its signal, its exit code, or that the log breaks off."""
+    text = catalogue.text("report.say.failed_text", steps="")
+    if end.signal:
+        return catalogue.text("report.say.failed_signal", signal=end.signal), text
+    if end.code:
+        return catalogue.text("report.say.failed_exit", code=end.code), text
+    if cut_off:
+        return catalogue.text("report.say.failed_cut"), catalogue.text("report.say.failed_cut_text")
+    return catalogue.text("report.say.failed_unsaid"), text
 
 
 def _earliest(seen: LastEvents) -> Crash | None:
