@@ -27,7 +27,7 @@ SYNTHETIC = ("cuda_oom", "nccl", "oom_killer")
 OF_CAUSE = (
     (r"gpu_oom_|device_held_by_other_process", "cuda_oom"),
     (r"nccl_|rendezvous_failed|port_in_use|distributed_init_hang", "nccl"),
-    (r"cuda_illegal_memory_access|token_id_out_of_range|gpu_arch_unsupported|gpu_hardware_fault|gpu_driver_too_old", "cuda_runtime"),
+    (r"cuda_illegal_memory_access|token_id_out_of_range|gpu_hardware_fault", "cuda_runtime"),
     (r"host_ram_oom_|preprocessing_worker_crash", "ram_oom"),
     (r"native_library_crash", "segfault"),
     (r"permission_denied|windows_file_in_use", "permission"),
@@ -38,6 +38,7 @@ OF_CAUSE = (
 )
 """Causes -> kind."""
 OF_EXCEPTION = (
+    (r"CUDA error", "cuda_runtime"),
     (r"FileNotFoundError", "file_not_found"),
     (r"PermissionError", "permission"),
     (r"ModuleNotFoundError|No module named", "missing_module"),

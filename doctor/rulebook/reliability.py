@@ -26,8 +26,12 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def rate(self) -> float:
-        """0..1; one half where nothing was told."""
-        return self.right / self.told if self.told else 0.5
+        """0..1, inside it (Laplace's rule): one half where nothing was told."""
+        return (self.right + 1) / (self.told + 2)
+
+    def towards(self, rate: float, weight: float) -> float:
+        """The rate as if `weight` more answers of that rate had been told."""
+        return (self.right + weight * rate) / (self.told + weight)
 
 
 class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,11 +43,18 @@ class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: dict[str, Record]
 
     def confidence(self, kind: str, row: str = "") -> float:
-        """0..1: the kind's rate, moved by the row's own record."""
-        rate = self.kinds[kind].rate if kind in self.kinds else 0.5
-        own = self.rows.get(row)
-        shrunk = (own.right + WEIGHT * rate) / (own.told + WEIGHT) if own is not None else rate
-        return round(min(_HIGHEST, shrunk), 2)
+        """0..1: the odds of the kind, times how much better or worse the row is than all rows that say the same of themselves."""
+        found = self.kinds.get(kind, Record(0, 0))
+        said = kind.partition(" ")[0]
+        alike = [record for name, record in self.kinds.items() if name.startswith(f"{said} ")]
+        usual = Record(sum(one.right for one in alike), sum(one.told for one in alike)).rate
+        own = self.rows.get(row, Record(0, 0)).towards(usual, WEIGHT)
+        odds = _odds(found.rate) * _odds(own) / _odds(usual)
+        return round(min(_HIGHEST, odds / (1 + odds)), 2)
+
+
+def _odds(rate: float) -> float:
+    return rate / (1 - rate)
 
 
 def kind_of(said: str, agreement: str) -> str:

@@ -28,7 +28,7 @@ RULE = "environment/unknown-exception"
 """The rule under which failures are reported of which nothing but the exception is known."""
 _CONFIDENCE = 0.05
 """As in that rule's file: the failure is certain, its cause is not."""
-_WEAK = 0.5
+WEAK = 0.5
 """An explanation below this confidence gives way to a conclusion from the exception."""
 _HARMLESS = ("KeyboardInterrupt", "SystemExit", "BrokenPipeError", "ChildFailedError", "CalledProcessError", "SignalException")
 """Exceptions that say nothing of their own: a stop that was asked for, and echoes of launchers."""
@@ -58,7 +58,7 @@ def with_unknown_failure(
     """
     ranked, files = list(ranked), list(consoles)
     known = max((one.finding.confidence for one in ranked if explains(one)), default=0.0)
-    if status == "failed" and known < _WEAK:
+    if status == "failed" and known < WEAK:
         found = _first_conclusion(raised(run, seen), victims=False) if known else concluded(run, seen, files)
         if found is not None and found.confidence > known:
             return _first(found, ranked)
@@ -189,6 +189,12 @@ def _unknown(features: ExceptionFeatures, evidence: tuple[Evidence, ...], rank: 
     rule = msgspec.structs.replace(rule, remedies=[*asked, *telling.next_steps(features)])
     facts = {name: value for name, value in telling.facts_of(features).items() if name != "message" or features.message}
     return _finding(rule, evidence, facts, says, rank)
+
+
+def unknown_of(finding: Finding, run: Run, seen: LastEvents) -> Finding | None:
+    """The failure of a conclusion without the conclusion; None where the finding is of no exception."""
+    told = next((one for one in raised(run, seen) if one.where == finding.first.where and one.crash is not None), None)
+    return _unknown(told.features, finding.evidence, finding.first.rank) if told is not None and told.features.exception else None
 
 
 def _late(crash: Crash) -> Finding:

@@ -31,8 +31,8 @@ _TOLD = re.compile(
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-_OPTION = re.compile(r"[\s'\"\[,]*--[A-Za-z][\w-]*")
-"""An option of a command that a line repeats: its words state nothing."""
+_COMMAND = re.compile(r"(?:\b(?:python[\d.]*|torchrun|deepspeed|accelerate|llamafactory-cli|swift|axolotl)\b|\.py\b)[^-]*(?P<options>(?<=\W)--?[A-Za-z])")
+"""A command that a line repeats (a launcher's echo, a shell's line on a killed program): its options state nothing."""
 
 
 def statements(files: Iterable[str]) -> Iterator[tuple[Where, str]]:
@@ -61,9 +61,9 @@ def _of_file(path: Path) -> Iterator[tuple[Where, str]]:
 
 
 def _without_command(text: str) -> str:
-    """The line up to the options of a command that it repeats (a launcher's echo, a shell's line on a killed program)."""
-    options = [found for found in _OPTION.finditer(text)]
-    return text[: options[0].start()] if len(options) > 1 and options[0].start() else text
+    """The line up to the options of a command that it repeats."""
+    found = _COMMAND.search(text)
+    return text[: found.start("options")] if found else text
 
 
 def _lines_before(path: Path, end: int) -> int | None:
