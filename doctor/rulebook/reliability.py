@@ -12,8 +12,9 @@ from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
 
 FILE = "reliability.yaml"
-WEIGHT = 6.0
-"""A row's own record counts against its kind's as many failures: rows that decided fewer are mostly judged by their kind."""
+WEIGHT = 20.0
+"""A row's own record counts against that of all rows as many answers: rows that decided fewer are mostly judged as the others. Of 3, 6, 12,
+20, 40 the one with the least log loss when each repository is left out (benchmarks/reliability.py)."""
 _HIGHEST = 0.89
 """A conclusion from the form of an exception is never told as almost certain."""
 
