@@ -3,8 +3,9 @@
     git clone https://github.com/Parv-01/gpualert-eval && python benchmarks/gpualert.py gpualert-eval [--show]
 
 The corpus stays outside this repository. Its labels are kinds of exceptions, not causes: a report is counted for the kind that its first
-finding tells, by its cause or, where the cause is not known, by the exception it names (`kind_of`). Printed: reports that call a failed run
-healthy (there must be none), precision, recall and F1 of each kind, and macro-F1 over the kinds that were captured on hardware and over all.
+finding tells, by its cause or, where that says nothing of the kind, by the exception it names (`kind_of`). Printed: reports that call a
+failed run healthy (there must be none), precision, recall and F1 of each kind, and macro-F1 over the kinds that were captured on hardware
+and over all.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def main() -> int:
     captured = [f1 for kind, (_, _, f1) in figures.items() if kind not in SYNTHETIC]
     everything = [f1 for _, _, f1 in figures.values()]
     print(f"{len(pairs)} logs, verdicts {dict(verdicts)}, called healthy: {healthy}")
-    print(f"macro-F1: {sum(captured) / len(captured):.3f} on {len(captured)} captured kinds, {sum(everything) / len(everything):.3f} on all")
+    print(
+        f"macro-F1: {sum(captured) / len(captured):.3f} on {len(captured)} captured kinds, {sum(everything) / len(everything):.3f} on all"
+    )
     return int(healthy > 0)
 
 

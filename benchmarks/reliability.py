@@ -1,8 +1,9 @@
 """How often the answers on unlisted failures are right, by kind and row: `python benchmarks/reliability.py CASES... [--write]`.
 
-CASES are folders of labelled public failures (see fallback.py); a GPU out of memory is left out, since its detector leaves none over. With every rule off each failure gets the answer of origin or decision table,
-and the classifier's opinion on it: agreed, disagreed, or none (alone). Printed: what each kind got right, and, with the records of all
-other repositories alone, how far the confidence that a report would state is from the share of right answers (leave-one-repository-out).
+CASES are folders of labelled public failures (see fallback.py); a GPU out of memory is left out, since its detector leaves none over. With
+every rule off each failure gets the answer of origin or decision table, and the classifier's opinion on it: agreed, disagreed, or none
+(alone). Printed: what each kind got right, and, with the records of all other repositories alone, how far the confidence that a report would
+state is from the share of right answers (leave-one-repository-out).
 `--write` writes rules/reliability.yaml, from which reports take their confidence.
 """
 
@@ -95,7 +96,7 @@ def stated(told: Sequence[Told]) -> list[tuple[float, bool]]:
 def write(found: Reliability) -> None:
     """The file that the reports read."""
     lines = [
-        "# Written by benchmarks/reliability.py --write: how often each kind of answer on an unlisted failure, and each row of exceptions.yaml,",
+        "# Written by benchmarks/reliability.py --write: how often each kind of answer on an unlisted failure, and each row of the table,",
         "# named a cause that a person gave or accepted. Every rule was off; most of these failures were known when the rows were written.",
         f"failures: {found.failures}",
         f"repositories: {found.repositories}",

@@ -59,7 +59,7 @@ def _odds(rate: float) -> float:
 
 
 def kind_of(said: str, agreement: str) -> str:
-    """`likely agreed`: what the row says of itself, or `origin`; and whether the classifier agreed, disagreed, or had no opinion (alone)."""
+    """`likely agreed`: what the row says of itself, or `origin`; and what the classifier did (alone: it had no opinion)."""
     return f"{said} {agreement}"
 
 

@@ -276,7 +276,9 @@ def test_an_issue_of_none_of_the_possible_causes_is_hidden():
     entries = index(("a/b#1", "port_in_use", SIGNATURE), ("a/b#2", "disk_full", f"{SIGNATURE} today"))
     found = judged(rule("environment/unknown-exception", "x", "x", cause="unknown"), "root", SIGNATURE, Where("log", 1))
     note = Text(en="x", ko="x", zh="x")
-    finding = msgspec.structs.replace(found.finding, candidates=(Candidate(cause="disk_full", probability=0.6, reasons=(), title=note, check=note),))
+    finding = msgspec.structs.replace(
+        found.finding, candidates=(Candidate(cause="disk_full", probability=0.6, reasons=(), title=note, check=note),)
+    )
     ranked = msgspec.structs.replace(found, finding=finding)
     assert [one.issue for one in known_issues.similar_issues([ranked], lambda: entries)[0]] == ["a/b#2"]
 

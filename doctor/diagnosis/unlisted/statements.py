@@ -18,7 +18,8 @@ _LONGEST = 2_000
 _ERROR = re.compile(
     r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|"
     r"exceeded|not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|"
-    r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped|No module named|StopIteration|unexpected keyword|died|no longer|must (?:match|be)|ran into|mismatch|No such file",
+    r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped|No module named|"
+    r"StopIteration|unexpected keyword|died|no longer|must (?:match|be)|ran into|mismatch|No such file",
     re.IGNORECASE,
 )
 """Words of which one stands in nearly every line that states an error."""
@@ -31,7 +32,9 @@ _TOLD = re.compile(
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-_COMMAND = re.compile(r"(?:\b(?:python[\d.]*|torchrun|deepspeed|accelerate|llamafactory-cli|swift|axolotl)\b|\.py\b)[^-]*(?P<options>(?<=\W)--?[A-Za-z])")
+_COMMAND = re.compile(
+    r"(?:\b(?:python[\d.]*|torchrun|deepspeed|accelerate|llamafactory-cli|swift|axolotl)\b|\.py\b)[^-:]*(?P<options>(?<=\W)--?[A-Za-z])"
+)
 """A command that a line repeats (a launcher's echo, a shell's line on a killed program): its options state nothing."""
 
 

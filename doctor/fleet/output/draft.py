@@ -138,9 +138,7 @@ def _name(line: str) -> str:
     return "-".join(words[:5]) or "unknown-failure"
 
 
-def _text(
-    cluster: Cluster, name: str, how: tuple[str, str], lines: Sequence[str], unlike: Sequence[str], remedies: Sequence[str]
-) -> str:
+def _text(cluster: Cluster, name: str, how: tuple[str, str], lines: Sequence[str], unlike: Sequence[str], remedies: Sequence[str]) -> str:
     literal, pattern = how
     made_of = f"{cluster.count} runs that failed alike (cluster {cluster.id})" if cluster.id else "a report"
     helps = "remedies:\n" + "\n".join(remedies) if remedies else "remedies: []"
@@ -162,7 +160,10 @@ when:
     contains: [{_quote(literal)}]
     any_of:
       - {_quote(pattern)}
-title: {{en: {_quote(f"Not understood yet: {title}")}, ko: {_quote(f"아직 알려지지 않은 실패: {title}")}, zh: {_quote(f"尚未弄清的失败：{title}")}}}
+title:
+  en: {_quote(f"Not understood yet: {title}")}
+  ko: {_quote(f"아직 알려지지 않은 실패: {title}")}
+  zh: {_quote(f"尚未弄清的失败：{title}")}
 body:
   - en: "The run ended with this error. What it means is not written yet."
     ko: "이 오류로 실행이 끝났습니다. 의미는 아직 작성되지 않았습니다."

@@ -129,7 +129,7 @@ def test_a_log_that_breaks_off_inside_a_traceback_says_so(tmp_path: Path) -> Non
 
 def test_the_options_of_a_command_that_a_launcher_repeats_state_nothing(tmp_path: Path) -> None:
     """DeepSpeed's launcher prints the command of a worker that was killed: its `--deepspeed` file was not refused."""
-    line = "[2024-05-15 00:12:57] [ERROR] [launch.py:184:sigkill_handler] ['/usr/bin/python3', 'run.py', '--deepspeed', 'ds_invalid_config.json'] exits"
+    line = "[2024-05-15 00:12] [ERROR] [launch.py:184:sigkill_handler] ['/usr/bin/python3', 'run.py', '--deepspeed', 'ds_bad.json']"
     assert [one.cause for one in analysed(line, tmp_path).findings if one.cause == "deepspeed_config_conflict"] == []
 
 
@@ -137,5 +137,6 @@ def test_a_timeout_is_told_after_lines_that_name_no_exception(tmp_path: Path) ->
     """Lines of the same block come before it; after another exception it is but a consequence, and nothing is concluded from it."""
     line = "EE9999  task execute failed, dev_id=5, err_type=13[hccl fftsplus timeout]"
     assert first(f"EH9999: Inner Error!\n{line}", tmp_path).cause == "nccl_timeout_rank_desync"
-    causes = [one.cause for one in analysed(f"{HEAD}{SITE}somelib/a.py", line 9, in pour\nTeapotError: short\n\n[INFO] closing\n{line}", tmp_path).findings]
+    raised = f'{HEAD}{SITE}somelib/a.py", line 9, in pour\nTeapotError: short\n\n[INFO] closing'
+    causes = [one.cause for one in analysed(f"{raised}\n{line}", tmp_path).findings]
     assert "nccl_timeout_rank_desync" not in causes

@@ -106,16 +106,14 @@ def test_a_conclusion_with_a_bad_record_is_but_a_candidate(tmp_path: Path, monke
     bad = msgspec.structs.replace(RECORDS, rows={"environment/cache-on-shared-disk": Record(2, 20)})
     monkeypatch.setattr(learned, "reliability", lambda: bad)
     says(monkeypatch, [Opinion("disk_full", 0.7)])
-    found = analysed(tmp_path, text=f"Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n{ROW}").findings[0]
+    found = analysed(tmp_path, text=f'Traceback (most recent call last):\n  File "a.py", line 1, in f\n{ROW}').findings[0]
     assert (found.cause, found.rule) == (None, "environment/unknown-exception")
     assert [one.cause for one in found.candidates] == ["disk_full", "shared_cache_race"]
     assert found.title.startswith("OSError: [Errno 70]")
 
 
 @pytest.mark.parametrize(("probability", "word"), [(NAMED, 0.55), (LIKELY, 0.75)])
-def test_the_surer_the_opinion_the_surer_the_word(
-    probability: float, word: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_surer_the_opinion_the_surer_the_word(probability: float, word: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From NAMED on the cause is told as possible, with the others beside it; from LIKELY on as likely."""
     says(monkeypatch, [Opinion("disk_full", probability), Opinion("port_in_use", 0.05)])
     found = analysed(tmp_path).findings[0]
