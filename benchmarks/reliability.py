@@ -2,8 +2,8 @@
 
 CASES are folders of labelled public failures (see fallback.py); a GPU out of memory is left out, since its detector leaves none over. With
 every rule off each failure gets the answer of origin or decision table, and the classifier's opinion on it: agreed, disagreed, or none
-(alone). Printed: what each kind got right, and, with the records of all other repositories alone, how far the confidence that a report would
-state is from the share of right answers (leave-one-repository-out).
+(alone). Printed: what each kind got right, and, with the records of all other repositories alone, how far the confidence that a report
+would state is from the share of right answers (leave-one-repository-out).
 `--write` writes rules/reliability.yaml, from which reports take their confidence.
 """
 

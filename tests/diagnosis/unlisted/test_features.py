@@ -143,7 +143,14 @@ LINES = [
     ("x.py, line 3, in f raise KeyError( ValueError: no such pot", "ValueError", "no such pot"),
     ("[rank0] torch.distributed.DistBackendError: NCCL failed", "DistBackendError", "NCCL failed"),
     ("No module named 'triton.common'", "ModuleNotFoundError", "No module named 'triton.common'"),
-    ("next(iter(dataset)) StopIteration", "StopIteration", "next(iter(dataset))"),
+    ("a.py, line 4, in f next(iter(dataset)) StopIteration", "StopIteration", "a.py, line 4, in f next(iter(dataset))"),
+    ("2025-01-02 03:04:05,678 [ERROR] pip.TeapotError: short", "TeapotError", "short"),
+    (
+        "Failed to load the CPU kernel: No module named 'kernels'. It is optional.",
+        "",
+        "Failed to load the CPU kernel: No module named 'kernels'. It is optional.",
+    ),
+    ("Skipping the optional part: ImportError: no teapot", "", "Skipping the optional part: ImportError: no teapot"),
     ("TypeErrors are listed in errors.md", "", "TypeErrors are listed in errors.md"),
     ("an Error: nothing of Python's", "", "an Error: nothing of Python's"),
 ]
