@@ -32,7 +32,7 @@ _NAMED = re.compile(
     r"(?:^|[\s(])(?P<full>(?:\w+\.)*(?P<name>[A-Z]\w*(?:Error|Exception)|StopIteration|Exception))(?::\s+(?P<message>\S.*)|\s*$)"
 )
 """An exception that a line names at its end: a traceback whose line breaks were lost in the paste, a logger's message."""
-_OF_TRACEBACK = re.compile(r"Traceback \(most|,\s?line \d+\s?,|\braise\b")
+_OF_TRACEBACK = re.compile(r"Traceback \(most|,\s?line \d+\s?,|\braise [A-Z]\w*\(")
 _BEGINNING = re.compile(r"(?>[\[(<|][^\])>|]{0,60}[\])>|]\s*+|[\d:.,/ -]++|(?:ERROR|CRITICAL|FATAL|E)\b[:\s]*+)*+\W{0,3}")
 """What may stand before an exception that a line is about: ranks, times, levels. After a sentence it is one that the program caught."""
 _OWN_WORDS = (

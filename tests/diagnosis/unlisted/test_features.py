@@ -150,6 +150,7 @@ LINES = [
         "",
         "Failed to load the CPU kernel: No module named 'kernels'. It is optional.",
     ),
+    ("data = self.fetcher.fetch(index)  # may raise StopIteration", "", "data = self.fetcher.fetch(index)  # may raise StopIteration"),
     ("Skipping the optional part: ImportError: no teapot", "", "Skipping the optional part: ImportError: no teapot"),
     ("TypeErrors are listed in errors.md", "", "TypeErrors are listed in errors.md"),
     ("an Error: nothing of Python's", "", "an Error: nothing of Python's"),
