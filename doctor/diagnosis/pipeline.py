@@ -122,7 +122,9 @@ def run_analysis(
         plan=planned,
         status=status,
         verdict=said,
-        similar=known_issues.similar_issues(ranked) if said in ("failed", "unhealthy") else (),
+        similar=known_issues.similar_issues(ranked, stage=known_issues.stage_of(engine.run.config))
+        if said in ("failed", "unhealthy")
+        else (),
         unchecked=engine.blind(),
         sources=_sources(reading),
         skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],

@@ -37,14 +37,15 @@ def with_origin(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> 
     if first is None or first.role != "root" or not is_open(first.finding):
         return ranked
     features = next((one.features for one in raised(run, seen) if one.where == first.finding.first.where), None)
-    origin = _origin(features) if features is not None else None
+    origin = origin_of(features) if features is not None else None
     if features is None or origin is None:
         return ranked
     finding = _caused(first.finding, features, origin) or _placed(first.finding, origin)
     return [msgspec.structs.replace(first, finding=finding), *ranked[1:]]
 
 
-def _origin(features: ExceptionFeatures) -> Origin | None:
+def origin_of(features: ExceptionFeatures) -> Origin | None:
+    """Where the exception's message is raised, by its text and its innermost frame; None if nothing sure enough is known."""
     place = features.raised
     return find(features.exception, features.message, place.package if place else None, place.function if place else None)
 
