@@ -26,6 +26,7 @@ class Nonfinite(DetectorBase):
       - `eval`: eval_loss.
     - `lr_frozen`: the learning rate repeats exactly, so the optimizer did not step.
     - `at_start`: no finite loss before.
+    - `backward_first`: the run's first record has a sound loss and a gradient norm that is not: the backward pass broke, not the weights.
     - `one_sided`: KTO with a finite grad_norm, and NaN in the rewards of a class: the batch had no sample of that class.
 
     Parameter `skips`: records in a row that `grad` needs, as single ones are normal in fp16. Twice as many at the start of a run, when
@@ -37,6 +38,7 @@ class Nonfinite(DetectorBase):
     facts: tuple[str, ...] = (
         "kind", "metric", "step", "records", "at_start", "last_good", "last_good_step", "grad_norm", "grad_finite", "learning_rate",
         "lr_frozen", "lr_moving", "one_sided", "value",
+        "backward_first",
     )  # fmt: skip
 
     def __init__(self, *, skips: int) -> None:
@@ -141,6 +143,7 @@ class Nonfinite(DetectorBase):
         facts: dict[str, Any] = {
             "kind": self.kind, "metric": metric, "step": first.step, "records": self.records, "at_start": not self.trained,
             "lr_frozen": self.frozen >= 2, "lr_moving": self.moving >= 2, "one_sided": _one_sided(event.metrics),
+            "backward_first": self.good is None and self._kind(shown) == "grad" and shown.get("loss") != 0.0,
             "grad_finite": math.isfinite(event.metrics.get("grad_norm", math.nan)),
         }  # fmt: skip
         for name, value in (("grad_norm", shown.get("grad_norm")), ("learning_rate", shown.get("learning_rate"))):

@@ -56,6 +56,7 @@ def plan(
     `launch` is how the run was started, if that was read. Without `checkpoint_seen` nothing is resumed.
     """
     work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
+    work.believe(judged)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
     for place in order:
         work.choose(judged[place])
@@ -107,6 +108,16 @@ class PatchPlanner:
         self.owner: dict[tuple[str, str], Rule] = {}
         self.predictor: Predictor | None = None
         self.too_large: dict[int, Memory] = {}
+
+    def believe(self, judged: Sequence[RankedFinding]) -> None:
+        """Where no configuration was read: take the options that the root causes prove for given, so that a remedy can change them."""
+        if self.start.config_known:
+            return
+        roots = [ranked.finding.rule for ranked in judged if ranked.role == "root" and ranked.finding.confidence >= MIN_PATCH_CONFIDENCE]
+        proved = {key: value for rule in roots for key, value in rule.proves.items()}
+        config = {**proved, **self.start.config}
+        self.start = msgspec.structs.replace(self.start, config=config, initial_config=config)
+        self.situation = self.start
 
     def choose(self, judged: RankedFinding) -> None:
         """Add this finding's remedies to the patch, unless it is uncertain or explained; keys that others changed are left to them."""

@@ -126,9 +126,10 @@ def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules
     if remedy.harmful_if is not None and holds(remedy.harmful_if, scope):
         return Advice(remedy, "not_applicable", reasons.get("harmful", catalogue.text("planner.harmful")))
     done = remedy.done_if is not None and holds(remedy.done_if, scope)
+    helps = holds(remedy.only_if, scope)
     if not situation.config_known and (done or _scales_unknown(remedy, situation)):
-        return Advice(remedy, "not_applicable", catalogue.text("planner.not_known_set"))
-    if not holds(remedy.only_if, scope):
+        return _of_an_unread_config(remedy, situation, scope, helps=helps, done=done)
+    if not helps:
         if done and "not_applicable" not in reasons:
             return Advice(remedy, "done", reasons.get("done", catalogue.text("planner.done")))
         return Advice(remedy, "not_applicable", reasons.get("not_applicable", catalogue.text("planner.not_here")))
@@ -146,6 +147,15 @@ def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules
         return Advice(remedy, "not_applicable", catalogue.text("planner.no_checkpoint"))
     refused = _refused(situation, changes, facts, rules)
     return Advice(remedy, "rejected", refused, changes) if refused else Advice(remedy, "apply", catalogue.text("planner.possible"), changes)
+
+
+def _of_an_unread_config(remedy: Remedy, situation: Situation, scope: Scope, *, helps: bool, done: bool) -> Advice:
+    """A remedy whose options were not read: left to the user, unless LLaMA-Factory's default is what a change of the training would set."""
+    writes = any(op.set or op.scale for op in remedy.patch)
+    if helps and writes and (remedy.effect == "neutral" or not done):
+        changes = () if _scales_unknown(remedy, situation) else changes_of(remedy, situation.config, scope)
+        return Advice(remedy, "manual", catalogue.text("planner.unless_set"), changes)
+    return Advice(remedy, "not_applicable", catalogue.text("planner.not_known_set"))
 
 
 def _scales_unknown(remedy: Remedy, situation: Situation) -> bool:
