@@ -32,7 +32,7 @@ class Overfitting(DetectorBase):
     - overfitting: the training loss fell by the share `fall`.
     - diverging: the training loss rose by twice `margin`, and the eval loss by the share `both`.
 
-    Fact `at` is the step of the evaluation that tells it. `improved` turns true in the facts of a match that was already given once a
+    Fact `as_good` is the eval loss up to which an evaluation counts as no worse than the best. Fact `at` is the step of the evaluation that tells it. `improved` turns true in the facts of a match that was already given once a
     later evaluation is better than its best.
     """
 
@@ -51,6 +51,7 @@ class Overfitting(DetectorBase):
         "learning_rate",
         "at",
         "improved",
+        "as_good",
     )
 
     def __init__(self, *, margin: float, rise: float, patience: int, fall: float, both: float) -> None:
@@ -108,6 +109,7 @@ class Overfitting(DetectorBase):
         facts: dict[str, Any] = {
             "kind": kind, "metric": name, "step": best.step, "value": value, "baseline": best.value, "ratio": value / max(best.value, 1e-9),
             "train_before": best.train, "train_now": now, "evaluations": best.after, "at": event.step, "improved": False,
+            "as_good": best.value * (1 + self.margin / 2),
         }  # fmt: skip
         self.told.setdefault(name, []).append(facts)
         if self.lr_peak:

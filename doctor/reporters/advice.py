@@ -124,10 +124,11 @@ def _lies_in(file: str, folder: str) -> bool:
 def todo(report: Report) -> list[RemedyView]:
     """What to do about the root causes: what is in the patch (a change once), else what applies, else what is manual.
 
-    Before it the first remedy that only an unread configuration keeps out of the patch: it comes first where it is not set.
+    Before it the first remedy that only a person can apply and that acts on the cause itself, or that only an unread configuration keeps out of
+    the patch.
     """
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
-    undecided = [remedy for remedy in remedies if remedy.status == "manual" and remedy.effect != "manual"][:1]
+    undecided = [remedy for remedy in remedies if remedy.primary][:1]
     if report.patch is None:
         applying = [remedy for remedy in remedies if remedy.status == "apply"]
         return [*undecided, *applying] if applying else [remedy for remedy in remedies if remedy.status == "manual"]

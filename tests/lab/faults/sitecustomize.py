@@ -2,6 +2,7 @@
 
 {"at": POINT, "do": ACTION, "step": from which optimizer step on, "rank": only this rank, ...}: see POINTS and `strike`.
 "once" names a file: the fault strikes one process only, the restarted training is spared. "quota" is a disk that holds so many bytes.
+"rows" is a card that holds so many samples at once; "unless" an expression: where config, overrides or variables have it, nothing fails.
 LFDOCTOR_LAB_CLOCK=30 makes the wall clock run 30 times too fast: hours of slowness in minutes.
 Also names the host `node0`, so that fixtures name no machine, and hides two slow packages from trainings that use neither. Frames of this
 file are taken out of consoles by harvest.py.
@@ -51,13 +52,29 @@ def hide_what_is_not_used() -> None:
 hide_what_is_not_used()
 
 
-def due(phase: str) -> bool:
-    """Whether the fault is to strike now: right rank, right phase, step reached; `times` limits how often."""
+def told() -> str:
+    """The config's text, its overrides and the variables, one a line."""
+    config = next((Path(word) for word in sys.orig_argv if word.endswith(".yaml")), None)
+    text = config.read_text(encoding="utf-8", errors="replace") if config is not None and config.is_file() else ""
+    return "\n".join([text, *sys.orig_argv, *(f"{name}={value}" for name, value in os.environ.items() if not name.startswith("LFDOCTOR"))])
+
+
+def spared(args: tuple[Any, ...]) -> bool:
+    """Whether what the fault stands for is not so here: few enough samples, or the option that cures it."""
+    if FAULT.get("unless") and re.search(FAULT["unless"], told()):
+        return True
+    return "rows" in FAULT and bool(args) and hasattr(args[0], "shape") and args[0].shape[0] <= FAULT["rows"]
+
+
+def due(phase: str, args: tuple[Any, ...] = ()) -> bool:
+    """Whether the fault is to strike now: right rank, right phase, step reached, not `spared`; `times` limits how often."""
     if FAULT.get("rank") is not None and str(FAULT["rank"]) != os.environ.get("RANK", "0"):
         return False
     if STATE["phase"] != phase or STATE["step"] < FAULT.get("step", 0):
         return False
     if FAULT.get("once") and Path(FAULT["once"]).exists():  # it struck an earlier process
+        return False
+    if spared(args):
         return False
     STATE["calls"] += 1
     skip = FAULT.get("skip", 0)
@@ -114,7 +131,7 @@ def before(function: Callable[..., Any], phase: str) -> Callable[..., Any]:
     """`function`, preceded by the fault when it is due."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if due(phase):
+        if due(phase, args):
             strike()
         return function(*args, **kwargs)
 
