@@ -178,7 +178,7 @@ def card_of(config: Config, world: int, chance: random.Random) -> int:
     values = effective(config)
     bytes_each = 0.7 if values.get("quantization_bit") else 16.0 if values["finetuning_type"] == "full" else 2.0
     shards = world if values.get("zero_stage") == 3 else 1
-    able = [card for card in CARDS if size * bytes_each / shards >= 0.2 * card]
+    able = [card for card in CARDS if size * bytes_each / shards >= 0.5 * card]
     return chance.choice(able) if able else 24
 
 

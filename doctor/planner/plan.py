@@ -12,7 +12,7 @@ from doctor.core.run import Run
 from doctor.planner import search
 from doctor.planner.assembly import PatchWriter
 from doctor.planner.launching import Launch
-from doctor.planner.prediction import Predictor
+from doctor.planner.prediction import Predictor, filled_by_something_else
 from doctor.planner.situation import Situation, advise, external_settings, has_config
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
 from doctor.rulebook.findings import RankedFinding
@@ -128,7 +128,7 @@ class PatchPlanner:
         chosen = self._chosen(judged, free, facts)
         if chosen is None or not chosen.steps:
             return
-        if chosen.enough is False and self.predictor is not None and self._too_large(chosen.after):
+        if self._predicted_in_vain(rule, chosen) and self.predictor is not None:
             self.too_large[id(judged.finding)] = self.predictor.memory(chosen.after)
             return
         for remedy, changes in chosen.steps:
@@ -138,6 +138,11 @@ class PatchPlanner:
             self.changes += changes
         self.situation = chosen.after
         self.taken[id(judged.finding)] = _Taken(rule, facts.get("phase"), chosen.steps, chosen.enough)
+
+    def _predicted_in_vain(self, rule: Rule, chosen: search.Chosen) -> bool:
+        """Whether the patch of a full GPU would only fail again; under the guide's strategy one rung is taken whatever is predicted."""
+        unsure = chosen.enough is False or (chosen.enough is None and rule.symptom == "out_of_memory" and self.strategy == "least-change")
+        return unsure and self._too_large(chosen.after)
 
     def _too_large(self, after: Situation) -> bool:
         """Whether a situation is predicted to need more than the GPU has: such a patch would only fail again."""
@@ -157,14 +162,24 @@ class PatchPlanner:
         if judged.finding.rule.symptom == "out_of_memory" and self.predictor is None:
             self.predictor = Predictor.for_run(self.situation, facts, self.gpu_memory_gib)
             if self.predictor is not None and self.strategy == "least-change":
-                found = search.cheapest(remedies, self.situation, facts, self.rules, self.predictor)
+                found = search.same_training_first(remedies, self.situation, facts, self.rules, self.predictor)
                 if found is not None:
                     return found
         ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
-        if judged.finding.rule.symptom == "out_of_memory" and not self.start.config_known:
-            # whether the others would be enough cannot be told either, so the training stays what it was
-            ordered = [remedy for remedy in ordered if remedy.effect != "changes_training"]
+        if judged.finding.rule.symptom == "out_of_memory" and self.strategy != "guide":
+            ordered = self._unpredicted(ordered, facts)
         return search.next_remedy(ordered, self.situation, facts, self.rules)
+
+    def _unpredicted(self, remedies: list[Remedy], facts: Mapping[str, Any]) -> list[Remedy]:
+        """What may be tried against a full GPU though no set of remedies was found sufficient: first what keeps the training.
+
+        Whether that is enough cannot be told. So what changes the training comes only where nothing else applies, and not at all
+        where it would free nothing, where something else fills the GPU, where no configuration was read, or full tuning would end.
+        """
+        same = [remedy for remedy in remedies if remedy.effect != "changes_training"]
+        if self.predictor or not self.start.config_known or filled_by_something_else(self.situation, facts, self.gpu_memory_gib):
+            return same
+        return [*same, *(remedy for remedy in remedies if remedy.effect == "changes_training" and not search.changes_method(remedy))]
 
     def conflicting_rule(self, remedy: Remedy, rule: Rule, facts: Mapping[str, Any]) -> Rule | None:
         """The rule that has set one of this remedy's keys to something else."""
