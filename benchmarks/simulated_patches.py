@@ -44,7 +44,7 @@ BEGIN = (
 RUNNING = (
     "[INFO|trainer.py:2414] 2025-06-01 10:05:00,000 >> ***** Running training *****\n"
     "[INFO|trainer.py:2415] 2025-06-01 10:05:00,000 >>   Num examples = 12,000\n"
-    "[INFO|trainer.py:2423] 2025-06-01 10:05:00,000 >>   Total optimization steps = 1,000\n"
+    "[INFO|trainer.py:2423] 2025-06-01 10:05:00,000 >>   Total optimization steps = {steps:,}\n"
 )
 FRAMES = {
     "forward": [("transformers/trainer.py", "training_step"), ("transformers/trainer.py", "compute_loss"), ("transformers/models/qwen2/modeling_qwen2.py", "forward"),
@@ -112,17 +112,24 @@ def out_of_memory(place: str, card: int) -> str:
 
 
 def logged(losses: list[float], config: Config, grads: list[float] | None = None, evals: dict[int, float] | None = None) -> str:
-    """Log lines of a run that logs every 10 steps; the rate falls linearly from the config's."""
-    top = float(effective(config).get("learning_rate") or 5e-5)
+    """Log lines as often as the config says, of a run of 100 logs; the rate falls linearly from the config's."""
+    values = effective(config)
+    top, every = float(values.get("learning_rate") or 5e-5), log_steps(config)
     out = []
     for place, loss in enumerate(losses):
-        step, grad = 10 * (place + 1), (grads or [0.8] * len(losses))[place]
-        rate = top * (1 - step / 1000)
-        out.append(f"{{'loss': {loss:.4f}, 'grad_norm': {grad:.4f}, 'learning_rate': {rate:.6g}, 'epoch': {step / 333:.2f}}}")
-        out.append(f" {step / 10:3.0f}%|###       | {step}/1000 [{step // 60:02d}:{step % 60:02d}<30:00,  1.00s/it]")
-        if evals and step in evals:
-            out.append(f"{{'eval_loss': {evals[step]:.4f}, 'eval_runtime': 12.1, 'epoch': {step / 333:.2f}}}")
+        step, grad = every * (place + 1), (grads or [0.8] * len(losses))[place]
+        rate = top * (1 - place / 100)
+        out.append(f"{{'loss': {loss:.4f}, 'grad_norm': {grad:.4f}, 'learning_rate': {rate:.6g}, 'epoch': {place / 33:.2f}}}")
+        out.append(f" {place + 1:3.0f}%|###       | {step}/{100 * every} [{place:02d}:10<30:00,  1.00s/it]")
+        if evals and place + 1 in evals:
+            out.append(f"{{'eval_loss': {evals[place + 1]:.4f}, 'eval_runtime': 12.1, 'epoch': {place / 33:.2f}}}")
     return "\n".join(out) + "\n"
+
+
+def log_steps(config: Config) -> int:
+    """Steps between two logs."""
+    every = effective(config).get("logging_steps")
+    return int(every) if isinstance(every, int | float) and every >= 1 else 10
 
 
 def curve(count: int, chance: random.Random, start: float = 1.8, end: float = 1.1) -> list[float]:
@@ -134,23 +141,24 @@ def ending(failure: str, card: int, world: int, config: Config, chance: random.R
     """The console from the header on."""
     if failure.startswith("oom "):
         place = failure.removeprefix("oom ")
-        before = "Loading checkpoint shards:  40%|####      | 2/5 [00:10<00:15,  5.0s/it]\n" if place == "load" else RUNNING
+        before = "Loading checkpoint shards:  40%|####      | 2/5 [00:10<00:15,  5.0s/it]\n" if place == "load" else RUNNING.format(steps=100 * log_steps(config))
         trained = logged(curve(12, chance), config) + "***** Running Evaluation *****\n" if place == "eval" else ""
         return before + trained + traceback(place) + out_of_memory(place, card)
+    running = RUNNING.format(steps=100 * log_steps(config))
     killed = "train.sh: line 1: 28617 Killed                  llamafactory-cli train train.yaml\n"
     good = curve(40, chance)
     return {
         "host load": "Loading checkpoint shards:  40%|####      | 2/5 [00:40<01:00, 20.0s/it]\n" + killed,
         "host tokenise": "Running tokenizer on dataset (num_proc=16):  18%|#8        | 2160/12000 [00:39<02:46, 59.0 examples/s]\n"
         "RuntimeError: One of the subprocesses has abruptly died during map operation.To debug the error, disable multiprocessing.\n",
-        "host train": RUNNING + logged(good, config) + killed,
-        "nan": RUNNING + logged([*good, *[0.0] * 12], config, [0.8] * 40 + [float("nan")] * 12),
-        "divergence": RUNNING + logged([*good[:20], *[6.0 + chance.gauss(0, 0.1) for _ in range(30)]], config, [0.8] * 20 + [40.0] * 30),
-        "spike": RUNNING + logged([*good, 4.9, *curve(20, chance, 1.2)], config, [0.8] * 40 + [9.0] + [0.8] * 20),
-        "zero loss": RUNNING + logged([0.0] * 30, config, [0.0] * 30),
-        "overfitting": RUNNING
-        + logged([1.8 * 0.93**place for place in range(60)], config, None, {100: 1.5, 200: 1.3, 300: 1.35, 400: 1.6, 500: 1.9, 600: 2.2}),
-        "hang": RUNNING + logged(good[:8], config) + "[E ProcessGroupNCCL.cpp:607] [Rank 1] Watchdog caught collective operation timeout:"
+        "host train": running + logged(good, config) + killed,
+        "nan": running + logged([*good, *[0.0] * 12], config, [0.8] * 40 + [float("nan")] * 12),
+        "divergence": running + logged([*good[:20], *[6.0 + chance.gauss(0, 0.1) for _ in range(30)]], config, [0.8] * 20 + [40.0] * 30),
+        "spike": running + logged([*good, 4.9, *curve(20, chance, 1.2)], config, [0.8] * 40 + [9.0] + [0.8] * 20),
+        "zero loss": running + logged([0.0] * 30, config, [0.0] * 30),
+        "overfitting": running
+        + logged([1.8 * 0.93**place for place in range(60)], config, None, {10: 1.5, 20: 1.3, 30: 1.35, 40: 1.6, 50: 1.9, 60: 2.2}),
+        "hang": running + logged(good[:8], config) + "[E ProcessGroupNCCL.cpp:607] [Rank 1] Watchdog caught collective operation timeout:"
         " WorkNCCL(SeqNum=812, OpType=ALLREDUCE, NumelIn=16777216, Timeout(ms)=1800000) ran for 1800312 milliseconds before timing out.\n",
     }[failure]
 

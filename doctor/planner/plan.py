@@ -173,13 +173,15 @@ class PatchPlanner:
     def _unpredicted(self, remedies: list[Remedy], facts: Mapping[str, Any]) -> list[Remedy]:
         """What may be tried against a full GPU though no set of remedies was found sufficient: first what keeps the training.
 
-        Whether that is enough cannot be told. So what changes the training comes only where nothing else applies, and not at all
-        where it would free nothing, where something else fills the GPU, where no configuration was read, or full tuning would end.
+        Whether that is enough cannot be told. So what changes the scope comes only where nothing else applies, and not at all where it
+        would free nothing, where something else fills the GPU, where no configuration was read, or full tuning would end.
         """
-        same = [remedy for remedy in remedies if remedy.effect != "changes_training"]
-        if self.predictor or not self.start.config_known or filled_by_something_else(self.situation, facts, self.gpu_memory_gib):
+        if not self.start.config_known:
+            return [remedy for remedy in remedies if remedy.effect != "changes_training"]
+        same = [remedy for remedy in remedies if not search.changes_scope(remedy)]
+        if self.predictor or filled_by_something_else(self.situation, facts, self.gpu_memory_gib):
             return same
-        return [*same, *(remedy for remedy in remedies if remedy.effect == "changes_training" and not search.changes_method(remedy))]
+        return [*same, *(remedy for remedy in remedies if search.changes_scope(remedy) and not search.changes_method(remedy))]
 
     def conflicting_rule(self, remedy: Remedy, rule: Rule, facts: Mapping[str, Any]) -> Rule | None:
         """The rule that has set one of this remedy's keys to something else."""

@@ -48,22 +48,29 @@ def direct_first(remedies: Sequence[Remedy]) -> list[Remedy]:
     return sorted(remedies, key=lambda remedy: remedy.price is None or remedy.price >= PRICE["neutral"])
 
 
+def changes_scope(remedy: Remedy) -> bool:
+    """Whether something else is trained, or from something else: 4-bit weights, shorter text, a smaller rank, an adapter."""
+    return remedy.effect == "changes_training" and _price(remedy) >= PRICE["changes_training"]
+
+
 def changes_method(remedy: Remedy) -> bool:
     """Whether another model comes out: an adapter instead of the trained weights."""
-    return remedy.effect == "changes_training" and (remedy.price or 0.0) > PRICE["changes_training"]
+    return remedy.effect == "changes_training" and _price(remedy) > PRICE["changes_training"]
 
 
 def same_training_first(
     remedies: Sequence[Remedy], situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule], predictor: Predictor
 ) -> Chosen | None:
-    """`cheapest`; where that changes the training, but what keeps it is predicted to fit tightly, what keeps it."""
+    """`cheapest`, but what changes the scope only where it is predicted to fit, and full tuning ends only where nothing else fits tightly."""
     rules = tuple(rules)
     found = cheapest(remedies, situation, facts, rules, predictor)
-    if found is None or not any(remedy.effect == "changes_training" for remedy, _ in found.steps):
+    if found is None or not any(changes_scope(remedy) for remedy, _ in found.steps):
         return found
-    keeping = [remedy for remedy in remedies if remedy.effect != "changes_training"]
-    same = cheapest(keeping, situation, facts, rules, predictor)
-    if same is not None and _need(same, predictor) <= predictor.tight:
+    same = cheapest([remedy for remedy in remedies if not changes_scope(remedy)], situation, facts, rules, predictor)
+    if not found.enough:
+        return same
+    ends_full_tuning = any(changes_method(remedy) for remedy, _ in found.steps)
+    if ends_full_tuning and same is not None and _need(same, predictor) <= predictor.tight:
         return msgspec.structs.replace(same, enough=True)
     return found
 

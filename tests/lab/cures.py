@@ -16,6 +16,7 @@ import dataclasses
 import fnmatch
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,6 @@ CASES = [
     Cure("gpu_oom_activations-both-ranks", {"rows": 4}),
     Cure("gpu_oom_long_sequence-midrun", {"rows": 1}),
     Cure("gpu_oom_optimizer_states-first-step", {"unless": "pure_bf16: true"}, bf16=True),
-    Cure("gpu_oom_model_exceeds_single_gpu-load-full", {"unless": "finetuning_type: lora"}),
     Cure("gpu_oom_eval_or_predict-eval", {"rows": 1}),
     Cure("gpu_oom_eval_or_predict-one-rank-eval", {"rows": 1}),
     Cure("gpu_oom_checkpoint_save-save", {"unless": "save_only_model: true"}),
@@ -146,6 +146,8 @@ def treat(case: Cure, base: Path) -> Result:
     scenario, work = case.faulty, base / case.scenario
     result = Result(says=scenario.says)
     runner.run(scenario, work, base / "kit")
+    for left in work.glob("*calibration*"):  # the lab's own measurement of the limit is no run of the user's
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     report = doctor.analyze(work)
     result.cause, result.before = report.cause or "none", standing(report)
     if not scenario.accepts(report.cause):
