@@ -26,11 +26,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "lab")]
 
-import doctor
-from doctor.config import yaml_edit
-from doctor.config.options import effective
-from doctor.report.model import Report
-from tests.lab.parser_proof import ask
+import doctor  # noqa: E402
+from doctor.config import yaml_edit  # noqa: E402
+from doctor.config.options import effective  # noqa: E402
+from doctor.report.model import Report  # noqa: E402
+from tests.lab.parser_proof import ask  # noqa: E402
 
 Config = dict[str, Any]
 CARDS = {24: "23.65", 40: "39.39", 80: "79.15"}
@@ -47,19 +47,44 @@ RUNNING = (
     "[INFO|trainer.py:2423] 2025-06-01 10:05:00,000 >>   Total optimization steps = {steps:,}\n"
 )
 FRAMES = {
-    "forward": [("transformers/trainer.py", "training_step"), ("transformers/trainer.py", "compute_loss"), ("transformers/models/qwen2/modeling_qwen2.py", "forward"),
-        ("torch/nn/modules/linear.py", "forward")],
-    "backward": [("transformers/trainer.py", "training_step"), ("accelerate/accelerator.py", "backward"), ("torch/_tensor.py", "backward"),
-        ("torch/autograd/graph.py", "_engine_run_backward")],
-    "loss": [("transformers/trainer.py", "training_step"), ("transformers/trainer.py", "compute_loss"), ("transformers/loss/loss_utils.py", "ForCausalLMLoss"),
-        ("transformers/loss/loss_utils.py", "fixed_cross_entropy"), ("torch/nn/functional.py", "cross_entropy")],
-    "optimizer": [("transformers/trainer.py", "_inner_training_loop"), ("accelerate/optimizer.py", "step"), ("torch/optim/adamw.py", "step"),
-        ("torch/optim/adam.py", "_init_group")],
-    "load": [("llamafactory/model/loader.py", "load_model"), ("transformers/modeling_utils.py", "from_pretrained"),
-        ("transformers/modeling_utils.py", "_load_state_dict_into_meta_model")],
-    "eval": [("transformers/trainer.py", "_maybe_log_save_evaluate"), ("transformers/trainer.py", "evaluate"), ("transformers/trainer.py", "evaluation_loop"),
-        ("transformers/trainer.py", "prediction_step")],
-}  # fmt: skip
+    "forward": [
+        ("transformers/trainer.py", "training_step"),
+        ("transformers/trainer.py", "compute_loss"),
+        ("transformers/models/qwen2/modeling_qwen2.py", "forward"),
+        ("torch/nn/modules/linear.py", "forward"),
+    ],
+    "backward": [
+        ("transformers/trainer.py", "training_step"),
+        ("accelerate/accelerator.py", "backward"),
+        ("torch/_tensor.py", "backward"),
+        ("torch/autograd/graph.py", "_engine_run_backward"),
+    ],
+    "loss": [
+        ("transformers/trainer.py", "training_step"),
+        ("transformers/trainer.py", "compute_loss"),
+        ("transformers/loss/loss_utils.py", "ForCausalLMLoss"),
+        ("transformers/loss/loss_utils.py", "fixed_cross_entropy"),
+        ("torch/nn/functional.py", "cross_entropy"),
+    ],
+    "optimizer": [
+        ("transformers/trainer.py", "_inner_training_loop"),
+        ("accelerate/optimizer.py", "step"),
+        ("torch/optim/adamw.py", "step"),
+        ("torch/optim/adam.py", "_init_group"),
+    ],
+    "load": [
+        ("llamafactory/model/loader.py", "load_model"),
+        ("transformers/modeling_utils.py", "from_pretrained"),
+        ("transformers/modeling_utils.py", "_load_state_dict_into_meta_model"),
+    ],
+    "eval": [
+        ("transformers/trainer.py", "_maybe_log_save_evaluate"),
+        ("transformers/trainer.py", "evaluate"),
+        ("transformers/trainer.py", "evaluation_loop"),
+        ("transformers/trainer.py", "prediction_step"),
+    ],
+}
+"""Where it ran out of memory -> the innermost frames: file, function."""
 WANTED = {
     "forward": "270.00 MiB",
     "backward": "512.00 MiB",
@@ -106,7 +131,8 @@ def out_of_memory(place: str, card: int) -> str:
     total = float(CARDS[card])
     return (
         f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {WANTED[place]}. GPU 0 has a total capacity of {total} GiB of which"
-        f" {85 if place != 'eval' else 810}.00 MiB is free. Including non-PyTorch memory, this process has {total - 0.1:.2f} GiB memory in use."
+        f" {85 if place != 'eval' else 810}.00 MiB is free. Including non-PyTorch memory, this process has {total - 0.1:.2f} GiB memory in"
+        " use."
         f" Of the allocated memory {total - 0.9:.2f} GiB is allocated by PyTorch, and 161.33 MiB is reserved by PyTorch but unallocated.\n"
     )
 
@@ -137,14 +163,18 @@ def curve(count: int, chance: random.Random, start: float = 1.8, end: float = 1.
     return [(end + (start - end) * 0.97**place) * (1 + chance.gauss(0, 0.02)) for place in range(count)]
 
 
-def ending(failure: str, card: int, world: int, config: Config, chance: random.Random) -> str:
+def ending(failure: str, card: int, config: Config, chance: random.Random) -> str:
     """The console from the header on."""
+    running = RUNNING.format(steps=100 * log_steps(config))
     if failure.startswith("oom "):
         place = failure.removeprefix("oom ")
-        before = "Loading checkpoint shards:  40%|####      | 2/5 [00:10<00:15,  5.0s/it]\n" if place == "load" else RUNNING.format(steps=100 * log_steps(config))
+        before = (
+            "Loading checkpoint shards:  40%|####      | 2/5 [00:10<00:15,  5.0s/it]\n"
+            if place == "load"
+            else RUNNING.format(steps=100 * log_steps(config))
+        )
         trained = logged(curve(12, chance), config) + "***** Running Evaluation *****\n" if place == "eval" else ""
         return before + trained + traceback(place) + out_of_memory(place, card)
-    running = RUNNING.format(steps=100 * log_steps(config))
     killed = "train.sh: line 1: 28617 Killed                  llamafactory-cli train train.yaml\n"
     good = curve(40, chance)
     return {
@@ -219,7 +249,7 @@ def failures(folder: Path, each: int, chance: random.Random) -> Iterator[Played]
             )
             launch = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={world} " if world > 1 or sharded else ""
             begin = BEGIN.format(launch=launch, world=world, distributed=world > 1, dtype=dtype)
-            yield Played(name, config, texts[name], failure, card, world, begin + ending(failure, card, world, config, chance))
+            yield Played(name, config, texts[name], failure, card, world, begin + ending(failure, card, config, chance))
 
 
 def planned(played: Played) -> Planned:
@@ -258,7 +288,30 @@ def shown(number: int, one: Planned) -> str:
     root = next((one for one in report.findings if one.role == "root"), None)
     other = [f"{row.status}: {row.text[:100]}" for row in (root.remedies if root else []) if row.status in ("manual", "apply")][:4]
     where = f"{played.card} GB x {played.world}"
-    return f"{number}. {played.name} [{played.failure}, {where}]\n   {given}\n   {report.cause}: {changes_of(one) or 'no patch'}{guess}\n   {other}"
+    head = f"{number}. {played.name} [{played.failure}, {where}]"
+    return f"{head}\n   {given}\n   {report.cause}: {changes_of(one) or 'no patch'}{guess}\n   {other}"
+
+
+def refused(plans: list[Planned]) -> list[tuple[Planned, str]]:
+    """The patched configs that the real parser does not accept, with its error."""
+    patched = {str(place): one.patched for place, one in enumerate(plans) if one.patched is not None}
+    answers = ask((place, {**config, "output_dir": "saves/run"}) for place, config in patched.items())
+    return [(plans[int(place)], error) for place, error in answers.items() if error is not None]
+
+
+def batch_moved(one: Planned) -> bool:
+    """Whether the patch changes the effective batch."""
+    batch = one.report.patch.predicted.effective_batch if one.report.patch else None
+    return batch is not None and batch[0] != batch[1]
+
+
+def summary(plans: list[Planned]) -> None:
+    """Prints failures, patches and the keys that they change, by kind of failure."""
+    for failure in sorted({one.played.failure for one in plans}):
+        rows = [one for one in plans if one.played.failure == failure]
+        changed = [{change.key for change in one.report.patch.changes} for one in rows if one.report.patch]
+        keys = Counter(key for patch in changed for key in patch)
+        print(f"  {failure:14} {len(rows):4} failures, {len(changed):4} patches  {dict(keys.most_common(7))}")
 
 
 def main() -> int:
@@ -272,29 +325,23 @@ def main() -> int:
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     plans = [planned(one) for one in failures(arguments.configs, arguments.each, chance)]
-    patched = {str(place): one.patched for place, one in enumerate(plans) if one.patched is not None}
-    answers = ask((place, {**config, "output_dir": "saves/run"}) for place, config in patched.items())
-    refused = {place: error for place, error in answers.items() if error is not None}
-    for place, error in refused.items():
-        one = plans[int(place)]
+    bad = refused(plans)
+    for one, error in bad:
         print(f"  refused: {one.played.name} [{one.played.failure}] {changes_of(one)}: {error}")
-    batches = [one.report.patch.predicted.effective_batch for one in plans if one.report.patch]
-    moved = sum(bool(batch) and batch[0] != batch[1] for batch in batches)
-    print(f"{len(plans)} failures, {len(patched)} patched configs, {len(refused)} refused, {moved} with another effective batch")
-    for failure, group in sorted(Counter(one.played.failure for one in plans).items()):
-        rows = [one for one in plans if one.played.failure == failure]
-        keys = Counter(key for one in rows for key in {change.key for change in (one.report.patch.changes if one.report.patch else [])})
-        print(f"  {failure:14} {group:4} failures, {sum(bool(one.patched) for one in rows):4} patches  {dict(keys.most_common(7))}")
-    drawn = random.Random(arguments.seed).sample([one for one in plans if one.report.patch], min(arguments.draw, len(patched)))
+    with_patch = [one for one in plans if one.report.patch]
+    moved = sum(batch_moved(one) for one in with_patch)
+    print(f"{len(plans)} failures, {len(with_patch)} patches, {len(bad)} refused, {moved} with another effective batch")
+    summary(plans)
+    drawn = random.Random(arguments.seed).sample(with_patch, min(arguments.draw, len(with_patch)))
     for number, one in enumerate(drawn, 1):
         print(shown(number, one))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        rows = [
+        told = [
             {"config": one.played.name, "failure": one.played.failure, "cause": one.report.cause, "patch": changes_of(one)} for one in plans
         ]
-        (arguments.out / "patches.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    return len(refused)
+        (arguments.out / "patches.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    return len(bad)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,8 @@ class Nonfinite(DetectorBase):
                 facts[name] = value
         if self.good is not None:
             facts |= {"last_good": self.good.metrics["loss"], "last_good_step": self.good.step}
-        facts |= {"other_rate": rate for rate in self._other_rates(first)}
+        if rates := self._other_rates(first):
+            facts["other_rate"] = rates[-1]
         words = ", ".join(f"{name} {shown[name]:.4g}" for name in ("loss", "grad_norm", "learning_rate") if name in shown)
         steps = (first.step, event.step)
         evidence = (Evidence(first.where, words),)

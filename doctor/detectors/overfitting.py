@@ -13,7 +13,6 @@ from doctor.core.series import median
 from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
-
 SPARE = 1.1
 """A shortened training gets a tenth more than its best evaluation took: with fewer steps the rate falls earlier."""
 
@@ -36,8 +35,9 @@ class Overfitting(DetectorBase):
     - overfitting: the training loss fell by the share `fall`.
     - diverging: the training loss rose by twice `margin`, and the eval loss by the share `both`.
 
-    Fact `as_good` is the eval loss up to which an evaluation counts as no worse than the best. Fact `at` is the step of the evaluation that tells it. `improved` turns true in the facts of a match that was already given once a
-    later evaluation is better than its best. `best_share`: the part of the planned training that the best evaluation took, with a tenth on top.
+    Fact `as_good` is the eval loss up to which an evaluation counts as no worse than the best. Fact `at` is the step of the evaluation
+    that tells it. `improved` turns true in the facts of a match that was already given once a later evaluation is better than its best.
+    `best_share`: the part of the planned training that the best evaluation took, with a tenth on top.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)

@@ -61,7 +61,7 @@ def changes_method(remedy: Remedy) -> bool:
 def same_training_first(
     remedies: Sequence[Remedy], situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule], predictor: Predictor
 ) -> Chosen | None:
-    """`cheapest`, but what changes the scope only where it is predicted to fit, and full tuning ends only where nothing else fits tightly."""
+    """`cheapest`, but what changes the scope only where it is predicted to fit, and no end of full tuning where the rest fits tightly."""
     rules = tuple(rules)
     found = cheapest(remedies, situation, facts, rules, predictor)
     if found is None or not any(changes_scope(remedy) for remedy, _ in found.steps):

@@ -124,8 +124,8 @@ def _lies_in(file: str, folder: str) -> bool:
 def todo(report: Report) -> list[RemedyView]:
     """What to do about the root causes: what is in the patch (a change once), else what applies, else what is manual.
 
-    Before it the first remedy that only a person can apply and that acts on the cause itself, or that only an unread configuration keeps out of
-    the patch.
+    Before it the first remedy that only a person can apply and that acts on the cause itself, or that only an unread configuration
+    keeps out of the patch.
     """
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
     undecided = [remedy for remedy in remedies if remedy.primary][:1]

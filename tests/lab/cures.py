@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import fnmatch
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -236,8 +235,8 @@ def told(changes: list[ChangeView]) -> str:
 def versions() -> str:
     """LLaMA-Factory, transformers, torch and Python of the lab."""
     code = (
-        "import sys, importlib.metadata as m; print('LLaMA-Factory', m.version('llamafactory'), '· transformers', m.version('transformers'),"
-        " '· torch', m.version('torch'), '· Python', sys.version.split()[0])"
+        "import sys; from importlib.metadata import version as v; print('LLaMA-Factory', v('llamafactory'), '· transformers',"
+        " v('transformers'), '· torch', v('torch'), '· Python', sys.version.split()[0])"
     )
     return subprocess.run([str(lab_bin() / "python"), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -261,10 +260,15 @@ make the change that the report names; `fix` refused, and it was made by hand. T
 |---|---|---|---|---|
 """
     rows = [
-        f"| {one.cause} | {one.says} | {one.remedy or '-'} | {one.before} | {one.after if not one.wrong else 'not cured: ' + '; '.join(one.wrong)} |"
+        f"| {one.cause} | {one.says} | {one.remedy or '-'} | {one.before} | {ending(one)} |"
         for one in sorted(results.values(), key=lambda one: one.cause)
     ]
     return head + "\n".join(rows) + "\n"
+
+
+def ending(result: Result) -> str:
+    """The last cell of a row."""
+    return f"not cured: {'; '.join(result.wrong)}" if result.wrong else result.after
 
 
 def main() -> int:
@@ -280,7 +284,7 @@ def main() -> int:
     results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="lfdoctor-cures-") as temporary:
         base = arguments.keep or Path(temporary)
-        os.makedirs(base, exist_ok=True)
+        base.mkdir(parents=True, exist_ok=True)
         runner.kit(base / "kit")
 
         def one(case: Cure) -> None:
