@@ -23,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lab_spared import spared, told
+
 FAULT: dict[str, Any] = json.loads(os.environ.get("LFDOCTOR_LAB_FAULT", "{}"))
 CLOCK = float(os.environ.get("LFDOCTOR_LAB_CLOCK", "1"))
 TRUTH = os.environ.get("LFDOCTOR_LAB_TRUTH")
@@ -42,28 +44,11 @@ socket.getfqdn = lambda name="": "node0"
 
 def hide_what_is_not_used() -> None:
     """bitsandbytes and DeepSpeed cost every start two seconds: as if not installed, unless the config or its overrides name them."""
-    config = next((Path(word) for word in sys.orig_argv if word.endswith(".yaml")), None)
-    if config is not None and config.is_file():
-        told = config.read_text(encoding="utf-8", errors="replace") + " ".join(sys.orig_argv)
-        if not re.search(r"quant|[48]bit|bnb|deepspeed", told):
-            sys.modules.update({"bitsandbytes": None, "deepspeed": None})
+    if (text := told()) and not re.search(r"quant|[48]bit|bnb|deepspeed", text):
+        sys.modules.update({"bitsandbytes": None, "deepspeed": None})
 
 
 hide_what_is_not_used()
-
-
-def told() -> str:
-    """The config's text, its overrides and the variables, one a line."""
-    config = next((Path(word) for word in sys.orig_argv if word.endswith(".yaml")), None)
-    text = config.read_text(encoding="utf-8", errors="replace") if config is not None and config.is_file() else ""
-    return "\n".join([text, *sys.orig_argv, *(f"{name}={value}" for name, value in os.environ.items() if not name.startswith("LFDOCTOR"))])
-
-
-def spared(args: tuple[Any, ...]) -> bool:
-    """Whether what the fault stands for is not so here: few enough samples, or the option that cures it."""
-    if FAULT.get("unless") and re.search(FAULT["unless"], told()):
-        return True
-    return "rows" in FAULT and bool(args) and hasattr(args[0], "shape") and args[0].shape[0] <= FAULT["rows"]
 
 
 def due(phase: str, args: tuple[Any, ...] = ()) -> bool:
@@ -74,7 +59,7 @@ def due(phase: str, args: tuple[Any, ...] = ()) -> bool:
         return False
     if FAULT.get("once") and Path(FAULT["once"]).exists():  # it struck an earlier process
         return False
-    if spared(args):
+    if spared(FAULT, args):
         return False
     STATE["calls"] += 1
     skip = FAULT.get("skip", 0)
