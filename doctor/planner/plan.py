@@ -165,10 +165,18 @@ class PatchPlanner:
                 found = search.same_training_first(remedies, self.situation, facts, self.rules, self.predictor)
                 if found is not None:
                     return found
+                self._note_what_is_in_vain(judged, remedies, facts, self.predictor)
         ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
         if judged.finding.rule.symptom == "out_of_memory" and self.strategy != "guide":
             ordered = self._unpredicted(ordered, facts)
         return search.next_remedy(ordered, self.situation, facts, self.rules)
+
+    def _note_what_is_in_vain(self, judged: RankedFinding, remedies: list[Remedy], facts: Mapping[str, Any], predictor: Predictor) -> None:
+        """Where even all remedies together are predicted not to fit, the report says how much is missing."""
+        best = search.cheapest(remedies, self.situation, facts, self.rules, predictor)
+        after = best.after if best else self.situation
+        if self._too_large(after):
+            self.too_large[id(judged.finding)] = predictor.memory(after)
 
     def _unpredicted(self, remedies: list[Remedy], facts: Mapping[str, Any]) -> list[Remedy]:
         """What may be tried against a full GPU though no set of remedies was found sufficient: first what keeps the training.
