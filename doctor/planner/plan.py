@@ -144,6 +144,8 @@ class PatchPlanner:
 
     def _predicted_in_vain(self, rule: Rule, chosen: search.Chosen) -> bool:
         """Whether the patch of a full GPU would only fail again; under the guide's strategy one rung is taken whatever is predicted."""
+        if all(search.is_direct(remedy) for remedy, _ in chosen.steps):
+            return False
         unsure = chosen.enough is False or (chosen.enough is None and rule.symptom == "out_of_memory" and self.strategy == "least-change")
         return unsure and self._too_large(chosen.after)
 
@@ -162,17 +164,23 @@ class PatchPlanner:
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
 
     def _chosen(self, judged: RankedFinding, remedies: list[Remedy], facts: Mapping[str, Any]) -> search.Chosen | None:
-        if judged.finding.rule.symptom == "out_of_memory" and self.predictor is None:
+        """For a full GPU: what removes the cause itself; else what is predicted to fit; else what may be tried."""
+        full_gpu = judged.finding.rule.symptom == "out_of_memory"
+        search_for_it = full_gpu and self.predictor is None
+        if search_for_it:
             self.predictor = Predictor.for_run(self.situation, facts, self.gpu_memory_gib)
-            if self.predictor is not None and self.strategy == "least-change":
-                found = search.same_training_first(remedies, self.situation, facts, self.rules, self.predictor)
-                if found is not None:
-                    return found
-                self._note_what_is_in_vain(judged, remedies, facts, self.predictor)
-        ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
-        if judged.finding.rule.symptom == "out_of_memory" and self.strategy != "guide":
-            ordered = self._unpredicted(ordered, facts)
-        return search.next_remedy(ordered, self.situation, facts, self.rules)
+        if not full_gpu or self.strategy == "guide":
+            ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
+            return search.next_remedy(ordered, self.situation, facts, self.rules)
+        direct = search.next_remedy([one for one in remedies if search.is_direct(one)], self.situation, facts, self.rules)
+        if direct is not None:
+            return direct
+        if search_for_it and self.predictor is not None:
+            found = search.same_training_first(remedies, self.situation, facts, self.rules, self.predictor)
+            if found is not None:
+                return found
+            self._note_what_is_in_vain(judged, remedies, facts, self.predictor)
+        return search.next_remedy(self._unpredicted(remedies, facts), self.situation, facts, self.rules)
 
     def _note_what_is_in_vain(self, judged: RankedFinding, remedies: list[Remedy], facts: Mapping[str, Any], predictor: Predictor) -> None:
         """Where even all remedies together are predicted not to fit, the report says how much is missing."""

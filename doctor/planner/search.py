@@ -43,9 +43,14 @@ def next_remedy(remedies: Sequence[Remedy], situation: Situation, facts: Mapping
     return None
 
 
+def is_direct(remedy: Remedy) -> bool:
+    """Whether a remedy removes the cause itself, whatever the estimate of the whole run says."""
+    return remedy.price is not None and remedy.price < PRICE["neutral"]
+
+
 def direct_first(remedies: Sequence[Remedy]) -> list[Remedy]:
     """The given order, with remedies that remove the cause itself first."""
-    return sorted(remedies, key=lambda remedy: remedy.price is None or remedy.price >= PRICE["neutral"])
+    return sorted(remedies, key=lambda remedy: not is_direct(remedy))
 
 
 def changes_scope(remedy: Remedy) -> bool:

@@ -565,3 +565,23 @@ def test_a_learning_rate_next_to_zero_is_not_lowered() -> None:
     text = LORA + "learning_rate: 4.0e-07\n"
     advice = by_id(planned(text, found(BOOK["stability/divergence"], step=5, baseline=1.0, value=2.0, ratio=2.0)).advice[0])
     assert advice["lower-learning-rate"].status == "done"
+
+
+def test_what_removes_the_cause_itself_is_taken_whatever_the_estimate_says() -> None:
+    """The evaluation asked for 4.6 GiB with 4 samples: one at a time is the cure, not 4-bit weights that the estimate can measure."""
+    text = LLAMA + "finetuning_type: lora\nper_device_train_batch_size: 1\nper_device_eval_batch_size: 4\n"
+    asked = {**FULL_CARD, "wanted_gib": 4.64, "phase": "eval", "place": "eval"}
+    patch = planned(text, found(BOOK["memory/gpu-oom-evaluation"], **asked), run=run_of(text, 3, world_size=1)).patch
+    assert patch is not None
+    assert {change.key: change.new for change in patch.patch.changes if change.key != "output_dir"} == {"per_device_eval_batch_size": 1}
+
+
+def test_full_tuning_goes_on_without_galore() -> None:
+    """39.8 GiB on a card of 24: host memory takes the states, and no adapter takes the place of full tuning."""
+    text = LLAMA.replace("bf16: true", "pure_bf16: true") + "finetuning_type: full\nuse_galore: true\nper_device_train_batch_size: 1\n"
+    plan = planned(text, found(BOOK["memory/gpu-oom-optimizer-states"], **FULL_CARD), run=run_of(text, None, world_size=1))
+    assert plan.patch is not None
+    changed = {change.key: change.new for change in plan.patch.patch.changes}
+    assert "finetuning_type" not in changed
+    assert changed["use_galore"] is None
+    assert changed["deepspeed"]["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
