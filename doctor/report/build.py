@@ -222,6 +222,7 @@ class ReportWriter:
             text=self._fill(f"{place}.text", remedy.text, scope),
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
+            primary=advice.status == "manual" and (remedy.effect != "manual" or (remedy.price or 1) < 1),
             changes=_changes(advice.changes),
             command=self._command(remedy, scope),
             correction=self.texts.put(f"{place}.correction", step.correction) if step and step.correction else None,

@@ -119,7 +119,7 @@ class ChangeView(msgspec.Struct, frozen=True):
 
 
 class RemedyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A remedy, its status in this run, and the reason for it."""
+    """A remedy, its status in this run, and the reason for it. `primary`: done by hand, and it comes before all that the patch changes."""
 
     id: str
     guide: GuideView | None
@@ -128,6 +128,7 @@ class RemedyView(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     cost: str
     effect: str
+    primary: bool = False
     changes: list[ChangeView] = []
     command: str | None = None
     correction: str | None = None

@@ -70,7 +70,7 @@ def facts_of(features: ExceptionFeatures) -> dict[str, Any]:
     innermost = features.place or (features.scripts[0] if features.scripts else features.raised)
     facts = {
         "exception": features.full_name or None,
-        "message": features.message.strip().partition("\n")[0][:300] or _instead_of_message(features),
+        "message": _sentence(features.message)[:300] or _instead_of_message(features),
         "function": innermost.function if innermost else None,
         "package": (innermost.package if innermost else None) or None,
         "module": innermost.module if innermost else None,
@@ -79,6 +79,13 @@ def facts_of(features: ExceptionFeatures) -> dict[str, Any]:
         "signal": features.signal,
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _sentence(message: str) -> str:
+    """The first line of a message; of pydantic's list of errors the first error too: its option and what it asks for."""
+    lines = [line.strip() for line in message.strip().splitlines()] or [""]
+    listed = re.match(r"\d+ validation errors? for \w+$", lines[0])
+    return f"{lines[1]}: {lines[2].partition(' [type=')[0]}" if listed and len(lines) > 2 else lines[0]
 
 
 def _instead_of_message(features: ExceptionFeatures) -> str:
