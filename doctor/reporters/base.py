@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import isfinite
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
