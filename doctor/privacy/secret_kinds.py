@@ -46,6 +46,8 @@ TOKENS = re.compile(
       [0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b
     | (?P<uuidlike>)(?=[a-z-]*\d)(?=[0-9a-f-]*[g-z])[0-9a-z]{8}(?:-[0-9a-z]{4}){3}-[0-9a-z]{12}\b    # a UUID has no letter beyond f
     | (?P<groups>)(?=(?:[A-Z-]*\d){4})(?=(?:[0-9-]*[A-Z]){4})(?:[A-Z0-9]{2}-)?[A-Z0-9]{5,11}(?:-[A-Z0-9]{5,11}){3,}\b  # licences
+    | (?P<mode>[A-Z]{2,10}_(?:TEST|LIVE|PROD)[-_])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}\b    # keys for tests and for real
+    | (?P<fly>fm\d{1,12}_)[A-Za-z0-9+/=_,-]{60,}                   # Fly.io
     | (?P<maxmind>)[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk\b
     | (?P<terraform>)[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,}
     | (?P<twilio>SK|AC)[0-9a-f]{32}\b
@@ -63,7 +65,7 @@ PREFIXED_HEX = re.compile(
 """A provider's prefix before a long hexadecimal number; digests are written with the name of their hash instead."""
 
 PREFIXED_RANDOM = re.compile(r"(?<![\w/+.=%$@-])([a-z]{2,10}[_-](?:[a-z]{2,6}[_-])?)([A-Za-z0-9]{16,22})(?![\w/+.=-])")
-"""A provider's prefix before letters and digits too few for RANDOM; `secrets.is_disordered` decides."""
+"""A provider's prefix before letters and digits too few for RANDOM; `secrets.is_keylike` and the words in it decide."""
 
 PRIVATE_KEY = re.compile(
     r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----).*?(?:(?=-----END )|\Z)"
@@ -110,7 +112,7 @@ LOOSELY_NAMED = re.compile(
     r"""(?P<name>(?:(?<![A-Za-z0-9])(?:key|token|secret|pass|auth|bearer|credentials?|pat|login)|(?-i:(?<=[a-z0-9])(?:Key|Token|Secret|Auth)))
             (?:[_-][A-Za-z0-9]{1,40}){0,3})
         (?P<between>(?:\\*["']){0,5}(?:\s*[:=]\s*|(?:\ (?:is|was))?\ |(?<=["'])\s*,\s*(?=\\*["']))(?:\\*["']){0,5})
-        (?P<value>[A-Za-z0-9+/_:.~%|=-]{12,512})""",
+        (?P<value>[A-Za-z0-9+/_:.~%|=$!#^*@-]{12,512})""",
     re.VERBOSE | re.IGNORECASE,
 )
 """ALGOLIA_ADMIN_KEY=..., "accessToken": "...", invalid key ...: the value decides (`secrets.is_keylike`)."""

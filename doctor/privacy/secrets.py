@@ -78,7 +78,9 @@ def _mask_random(found: re.Match[str]) -> str:
 
 
 def _mask_prefixed(found: re.Match[str]) -> str:
-    return f"{found[1]}{MASK}" if _mixed(found[2]) and _is_disordered(found[2]) else found[0]
+    tail = found[2]
+    wordless = _is_unpronounceable(tail) or not re.search(r"[A-Z][a-z]{2}", tail)  # `model_Qwen2VLForCausalLM` has words
+    return f"{found[1]}{MASK}" if _mixed(tail, digits=1) and _is_disordered(tail) and wordless else found[0]
 
 
 def _mask_named(found: re.Match[str]) -> str:
@@ -139,7 +141,7 @@ def _is_short_key(text: str) -> bool:
 def _is_unpronounceable(text: str) -> bool:
     """Words have a vowel in three letters, letters by chance one in five."""
     letters = [letter for letter in text.lower() if letter.isalpha()]
-    return sum(letter in "aeiou" for letter in letters) <= 0.22 * len(letters)
+    return sum(letter in "aeiou" for letter in letters) <= 0.25 * len(letters)
 
 
 def _is_one_piece(text: str) -> bool:
