@@ -41,6 +41,8 @@ def run_status(run: Run, ranked: Sequence[RankedFinding], *, exact_steps: bool =
     interrupted = interrupted or _cancelled(run, ranked)
     planned = planned_steps(run)
     if run.completed and not ends:
+        if _closed_after_the_end(run):
+            return "unknown"
         return "ended_early" if _ended_early(run, exact_steps) else "completed"
     if interrupted and not others:
         return "interrupted"
@@ -91,6 +93,14 @@ def _logging_interval(run: Run) -> int:
     steps = series.steps if series else []
     gaps = [later - earlier for earlier, later in pairwise(steps) if later > earlier]
     return max([given or 1, steps[0] if len(steps) == 1 else 1, *gaps])
+
+
+def _closed_after_the_end(run: Run) -> bool:
+    """Whether torchrun ended its processes after the training: it does so only where one of them failed, say in the evaluation."""
+    closed, completed = (run.fact_where.get(name) for name in ("launcher.closed_workers", "run.completed"))
+    if closed is None or completed is None or closed.file != completed.file:
+        return False
+    return (closed.line or 0) > (completed.line or 0)
 
 
 def _cancelled(run: Run, ranked: Sequence[RankedFinding]) -> bool:

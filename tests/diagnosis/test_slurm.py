@@ -81,3 +81,15 @@ def test_an_exception_that_no_rule_knows_comes_before_a_cancelled_step(tmp_path:
     told = report(tmp_path, UNKNOWN + "srun: error: gpu03: task 0: Exited with exit code 1\n" + STEP_CANCELLED)
     assert told.run.status == "failed"
     assert "FooError" in told.findings[0].title
+
+
+@pytest.mark.parametrize(("order", "verdict"), [("after", "undecided"), ("before", "healthy")])
+def test_a_training_whose_launcher_ended_its_ranks_afterwards_gets_no_tick(order: str, verdict: str, tmp_path: Path) -> None:
+    """Torchrun closes its other processes only if one of them failed, here in the evaluation; before a new start it says nothing."""
+    closing = (
+        "W0526 11:55:29.603000 140 torch/distributed/elastic/multiprocessing/api.py:851] Sending process 92950 closing signal SIGTERM\n"
+    )
+    end = "***** train metrics *****\n  epoch                    =        1.0\n  train_loss               =     0.9921\n"
+    log = TRAINING + STEP * 5 + end
+    (tmp_path / "console.log").write_text(log + closing if order == "after" else closing + log, encoding="utf-8")
+    assert doctor.analyze(tmp_path).verdict == verdict
