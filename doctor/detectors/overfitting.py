@@ -13,7 +13,6 @@ from doctor.core.series import median
 from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
-
 _MANY = 12
 """Evaluations from which on their levels are compared: most runs have fewer, and each of theirs counts."""
 
