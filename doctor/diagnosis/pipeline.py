@@ -111,7 +111,7 @@ def run_analysis(
         config_text=ConfigText(*reading.config_source) if reading.config_source else None,
         previous_attempts=previous_attempts,
         launch=launch,
-        checkpoint_seen=checkpoint_seen(paths, engine.run),
+        checkpoint_seen=seen.checkpoint_written or checkpoint_seen(paths, engine.run),
     )
     said = verdict("analyze", status, ranked, engine.run)
     diagnosis = Diagnosis(

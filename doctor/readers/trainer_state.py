@@ -137,6 +137,8 @@ def _salvage(text: str) -> dict[str, Any]:
     """The intact `{...}` records of a damaged file, and max_steps."""
     history = []
     for found in re.finditer(r"\{[^{}]*\}", text):
+        if '"step"' not in found[0]:
+            continue
         try:
             history.append(json.loads(found[0]))
         except (ValueError, RecursionError):

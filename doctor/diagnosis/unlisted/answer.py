@@ -32,8 +32,8 @@ WEAK = 0.5
 """An explanation below this confidence gives way to a conclusion from the exception."""
 _HARMLESS = ("KeyboardInterrupt", "SystemExit", "BrokenPipeError", "ChildFailedError", "CalledProcessError", "SignalException")
 """Exceptions that say nothing of their own: a stop that was asked for, and echoes of launchers."""
-_WITHOUT_A_WORD = "process_exited_unexplained"
-"""The cause that says that no message of the process was read."""
+_WITHOUT_A_WORD = ("process_exited_unexplained", "stopped_from_outside")
+"""Causes that say that no message of the process was read, or that something outside ended it."""
 _OF_OTHERS = "distributed"
 """The family of failures of which every process speaks, also those that only waited for the one that failed."""
 _QUOTED = 2000
@@ -74,7 +74,7 @@ def with_unknown_failure(
 
 def _has_own_exception(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> bool:
     """Whether the only explanation is that a process ended without a word, while an exception that is nobody's echo was printed."""
-    silent = all(one.finding.rule.cause == _WITHOUT_A_WORD for one in ranked if explains(one))
+    silent = all(one.finding.rule.cause in _WITHOUT_A_WORD for one in ranked if explains(one))
     crash = _earliest(seen)
     return silent and crash is not None and not _is_harmless(crash) and conclude(features_of(crash, run)) is None
 
