@@ -1,0 +1,240 @@
+"""Goes through every data set of a configuration once: structure, texts, repeats, media and lengths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from doctor.dataset.attributes import needed_columns
+from doctor.dataset.convert import Sample, convert
+from doctor.dataset.findings import Collector, Finding, Listener
+from doctor.dataset.lengths import Lengths, Numbers
+from doctor.dataset.media import media_problems
+from doctor.dataset.repeats import Repeats
+from doctor.dataset.rows import Row, read_rows
+from doctor.dataset.sequences import options_of
+from doctor.dataset.sources import Source, find_sources, media_folder
+from doctor.dataset.templates import special_tokens, template_of
+from doctor.dataset.text_checks import special_pattern, text_problems
+from doctor.dataset.tokenizer import local_tokenizer
+from doctor.support.optional import MissingPackage
+
+
+class Look(msgspec.Struct, frozen=True):
+    """How closely to look: `rows` of each data set at most (0: all), near duplicates, lengths; `gpus` for steps per epoch."""
+
+    rows: int = 0
+    near: bool = True
+    lengths: bool = True
+    gpus: int = 1
+
+
+class DatasetSeen(msgspec.Struct):
+    """One data set: rows read, samples that LLaMA-Factory uses, samples that it leaves out."""
+
+    name: str
+    role: str
+    files: list[str]
+    rows: int = 0
+    used: int = 0
+    dropped: int = 0
+    complete: bool = True
+    problem: str = ""
+    detail: str = ""
+
+
+class DataReport(msgspec.Struct):
+    """Everything that was found. `unknown` says why there are no `numbers`: a key of words/data.yaml, group unknown."""
+
+    config: str
+    datasets: list[DatasetSeen]
+    findings: list[Finding]
+    numbers: Numbers | None
+    unknown: str
+    template: str
+    near_compared: int
+    near_known: bool
+    format: int = 1
+
+
+def inspect(config: Mapping[str, Any], folder: Path, look: Look, *, name: str = "", listener: Listener | None = None) -> DataReport:
+    """Look at all data sets of `config`; `folder` is the working directory of the training. Never raises for what the data holds."""
+    return _Inspection(config, folder, look, listener).run(name)
+
+
+class _Inspection:
+    def __init__(self, config: Mapping[str, Any], folder: Path, look: Look, listener: Listener | None) -> None:
+        self._config, self._folder, self._look = config, folder, look
+        self._stage = str(config.get("stage") or "sft")
+        self._collector = Collector(listener)
+        self._repeats = Repeats(self._collector, near=look.near)
+        self._media = media_folder(config, folder)
+        self._template = template_of(config)
+        self._accepted = frozenset(self._template.media) if self._template else None
+        self._lengths, self._unknown, self._special = self._prepare_lengths()
+        limit = config.get("max_samples")
+        self._max_samples = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
+
+    def _prepare_lengths(self) -> tuple[Lengths | None, str, re.Pattern[str] | None]:
+        marks = special_tokens(self._template) if self._template else set()
+        if self._template is None:
+            return None, "no_template", None
+        if not self._look.lengths:
+            return None, "not_asked", special_pattern(marks)
+        tokenizer, reason = local_tokenizer(self._config, self._folder)
+        if tokenizer is None:
+            return None, reason, special_pattern(marks)
+        tokenizer.prepare(self._template, self._config)
+        return Lengths(tokenizer, self._template, options_of(self._config), self._collector), "", special_pattern(marks)
+
+    def run(self, name: str) -> DataReport:
+        """All data sets, those for training first."""
+        seen = [self._dataset(source) for source in find_sources(self._config, self._folder)]
+        totals = {(one.name, one.role): one.rows for one in seen}
+        numbers = self._lengths.numbers(self._config, self._look.gpus, self._evaluated(seen)) if self._lengths else None
+        unknown = self._unknown or ("" if numbers else "no_samples")
+        return DataReport(
+            name, seen, self._collector.findings(totals), numbers, unknown, str(self._config.get("template") or ""),
+            self._repeats.compared, self._repeats.near_known,
+        )  # fmt: skip
+
+    def _evaluated(self, seen: list[DatasetSeen]) -> float:
+        """The share of the training samples that val_size takes."""
+        size = self._config.get("val_size")
+        rows = sum(one.used for one in seen if one.role == "train")
+        if not isinstance(size, int | float) or isinstance(size, bool) or size <= 0 or not rows:
+            return 0.0
+        return min(1.0, size / rows) if size > 1 else float(size)
+
+    def _dataset(self, source: Source) -> DatasetSeen:
+        seen = DatasetSeen(source.name, source.role, [str(file) for file in source.files], problem=source.problem, detail=source.detail)
+        if source.problem:
+            self._collector.add("source_fatal" if source.fatal else "not_here", source.name, source.role, None, source.detail)
+            return seen
+        try:
+            _DatasetWalk(self, source, seen).walk()
+        except MissingPackage as error:
+            seen.problem, seen.detail, seen.complete = "no_reader", str(error), False
+            self._collector.add("not_here", source.name, source.role, None, str(error))
+        return seen
+
+    def sample(self, sample: Sample, row: Row, source: Source) -> None:
+        """Check one sample that LLaMA-Factory uses."""
+        name, role = source.name, source.role
+        for kind, detail in [*_content_problems(sample, self._stage), *text_problems(sample, self._special)]:
+            self._collector.add(kind, name, role, row, detail)
+        for kind, detail in media_problems(sample, self._media, self._accepted):
+            self._collector.add(kind, name, role, row, detail)
+        self._repeats.see(sample, row, name, role)
+        if self._lengths:
+            self._lengths.see(sample, row, name, role)
+
+
+def _content_problems(sample: Sample, stage: str) -> list[tuple[str, str]]:
+    """Empty prompts and answers, and pairs of two equal answers."""
+    found = []
+    contents = [str(turn.content or "").strip() for turn in sample.response]
+    rated = stage == "kto"
+    if stage in ("rm", "dpo") and contents[0] == contents[1]:
+        found.append(("same_pair", ""))
+    elif (not any(contents) if rated else not all(contents)) and stage not in ("pt", "ppo"):
+        found.append(("empty_answer", ""))
+    if sample.prompt and not str(sample.prompt[-1].content or "").strip():
+        found.append(("empty_answer" if stage == "pt" else "empty_prompt", ""))
+    return found
+
+
+class _DatasetWalk:
+    """One pass over one data set."""
+
+    def __init__(self, inspection: _Inspection, source: Source, seen: DatasetSeen) -> None:
+        self._inspection, self._source, self._seen = inspection, source, seen
+        self._columns: set[str] = set()
+        self._types: dict[str, dict[str, list[Row]]] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        self._ratings: set[bool] = set()
+
+    def walk(self) -> None:
+        """All rows, then what only the whole set shows."""
+        for row in read_rows(self._source.files, self._source.kind):
+            if self._inspection._look.rows and self._seen.rows >= self._inspection._look.rows:
+                self._seen.complete = False
+                break
+            self._seen.rows += 1
+            self._row(row)
+        self._finish()
+
+    def _add(self, kind: str, row: Row | None, detail: str = "") -> None:
+        self._inspection._collector.add(kind, self._source.name, self._source.role, row, detail)
+
+    def _row(self, row: Row) -> None:
+        if row.value is None:
+            self._add(row.problem, row, row.detail)
+            return
+        self._note_types(row, row.value)
+        limit = self._inspection._max_samples
+        if limit is not None and self._seen.used + self._seen.dropped >= limit:
+            return  # the loader takes the first max_samples rows; the file is parsed to its end all the same
+        sample = convert(row.value, self._source.attributes, self._inspection._stage)
+        if isinstance(rating := row.value.get(self._source.attributes.kto_tag or ""), bool):
+            self._ratings.add(rating)
+        if sample.fate:
+            self._seen.dropped += 1
+            self._add(sample.reason, row, sample.detail)
+        else:
+            self._seen.used += 1
+            self._inspection.sample(sample, row, self._source)
+
+    def _note_types(self, row: Row, value: dict[str, Any]) -> None:
+        """Remember which kinds of value each column has, and the first rows of each kind."""
+        for column, part in value.items():
+            kind = _type_of(part)
+            if not kind:
+                self._columns.add(column)
+                continue
+            key = (column, kind)
+            count = self._counts.get(key, 0)
+            self._counts[key] = count + 1
+            if count < 10:
+                self._types.setdefault(column, {}).setdefault(kind, []).append(row)
+
+    def _finish(self) -> None:
+        if self._seen.rows == 0:
+            self._add("no_rows", None)
+            return
+        self._mixed_types()
+        readable = self._columns | self._types.keys()
+        missing = [column for column in needed_columns(self._source.attributes) if column not in readable] if readable else []
+        if missing:
+            self._inspection._collector.replace(self._source.name, self._source.role, "column_missing", ", ".join(missing))
+        elif readable and not self._seen.used:
+            self._add("all_dropped", None)
+        if self._inspection._stage == "kto" and len(self._ratings) == 1:
+            self._add("kto_one_sided", None, str(next(iter(self._ratings))).lower())
+
+    def _mixed_types(self) -> None:
+        """Arrow wants one type in a column: rows of the rarer types are named."""
+        for column, kinds in self._types.items():
+            if len(kinds) < 2:
+                continue
+            usual = max(kinds, key=lambda kind: self._counts[(column, kind)])
+            for kind, rows in kinds.items():
+                for row in rows if kind != usual else ():
+                    self._add("mixed_types", row, f"{column}: {kind}, otherwise {usual}")
+        if self._inspection._collector.has("mixed_types", self._source.name):
+            self._inspection._collector.drop(self._source.name, self._source.role, ("answer_not_text",))
+
+
+def _type_of(value: Any) -> str:
+    """The kind of value as Arrow sees it; "" for null."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    return {str: "text", list: "list", dict: "object"}.get(type(value), type(value).__name__)
