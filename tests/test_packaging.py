@@ -23,8 +23,8 @@ HEAVY = ("torch", "transformers", "sklearn", "plotly", "pandas", "numpy", "tenso
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CORE = {"jinja2", "msgspec", "pyyaml", "rich", "typer"}
 OPTIONAL = {
-    "apprise", "distributed", "fsspec", "google_crc32c", "hyperscan", "joblib", "numpy", "pandas", "plotly", "prometheus_client", "psutil",
-    "pyarrow", "pynvml", "ray", "scipy", "sklearn", "zstandard",
+    "apprise", "datasketch", "distributed", "fsspec", "google_crc32c", "hyperscan", "joblib", "numpy", "pandas", "plotly",
+    "prometheus_client", "psutil", "pyarrow", "pynvml", "ray", "scipy", "sklearn", "tokenizers", "zstandard",
 }  # fmt: skip
 """Import names of the libraries that doctor/ may ask doctor/support/optional.py for."""
 DISTRIBUTIONS = {
@@ -53,7 +53,8 @@ def test_the_wheel_is_pure_and_carries_every_rule_and_word(wheel):
     assert rules
     assert words
     page = {f"doctor/reporters/html/{name}" for name in ("page.html", "page.js", "style.css")}
-    assert rules | words | page | {"doctor/py.typed", "doctor/diagnosis/unlisted/origins.msgpack"} <= names
+    tables = {"doctor/dataset/templates.yaml", "doctor/dataset/tool_prompts.yaml"}
+    assert rules | words | page | tables | {"doctor/py.typed", "doctor/diagnosis/unlisted/origins.msgpack"} <= names
     assert not any(name.startswith(("tests/", "fixtures/")) for name in names)
 
 

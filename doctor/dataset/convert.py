@@ -54,14 +54,14 @@ class _Refused(Exception):
 
 
 def convert(row: Mapping[str, Any], about: Attributes, stage: str) -> Sample:
-    """The sample that LLaMA-Factory makes of a row at this stage (pt, sft, rm, dpo, kto, ppo). Missing columns count as null, as in Arrow."""
+    """The sample that LLaMA-Factory makes of a row at this stage (pt, sft, rm, dpo, kto, ppo). Missing columns are null, as in Arrow."""
     makers = {"alpaca": _alpaca, "sharegpt": _sharegpt, "openai": _openai}
     try:
         sample = makers[about.formatting](row, about)
     except _Refused as refused:
         return Sample(fate="crash", reason=refused.reason, detail=refused.detail)
     if not sample.fate:
-        _judge(sample, about, stage)
+        _judge(sample, stage)
     return sample
 
 
@@ -229,7 +229,7 @@ def _openai_system(system: Any, tools: bool) -> Any:
     return system if "detailed thinking on" in system or "detailed thinking off" in system else system + "\ndetailed thinking off"
 
 
-def _judge(sample: Sample, about: Attributes, stage: str) -> None:
+def _judge(sample: Sample, stage: str) -> None:
     """Set the fate that the processor of the stage gives the sample (data/processor/*.py)."""
     answers = len(sample.response)
     if stage == "pt":

@@ -22,7 +22,8 @@ WARNINGS = (
 )  # fmt: skip
 """Samples that are left out, or that teach something wrong."""
 NOTES = (
-    "duplicate", "near_duplicate", "several_answers", "empty_prompt", "html", "mojibake", "unfilled", "cut", "compressed", "row_too_long", "not_here",
+    "duplicate", "near_duplicate", "several_answers", "empty_prompt", "html", "mojibake", "unfilled", "cut", "compressed",
+    "row_too_long", "not_here",
 )  # fmt: skip
 """Good to know: often meant."""
 SEVERITY = {**dict.fromkeys(ERRORS, "error"), **dict.fromkeys(WARNINGS, "warning"), **dict.fromkeys(NOTES, "note")}

@@ -14,7 +14,7 @@ from doctor.dataset.convert import Sample, convert
 from doctor.dataset.findings import Collector, Finding, Listener
 from doctor.dataset.lengths import Lengths, Numbers
 from doctor.dataset.media import media_problems
-from doctor.dataset.repeats import Repeats
+from doctor.dataset.repeats import MAX_NEAR, Repeats
 from doctor.dataset.rows import Row, read_rows
 from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, find_sources, media_folder
@@ -58,6 +58,8 @@ class DataReport(msgspec.Struct):
     template: str
     near_compared: int
     near_known: bool
+    near_asked: bool
+    near_limited: bool
     format: int = 1
 
 
@@ -89,7 +91,8 @@ class _Inspection:
         if tokenizer is None:
             return None, reason, special_pattern(marks)
         tokenizer.prepare(self._template, self._config)
-        return Lengths(tokenizer, self._template, options_of(self._config), self._collector), "", special_pattern(marks)
+        end = tokenizer.end_of_text(str(self._config.get("template")))
+        return Lengths(tokenizer, self._template, options_of(self._config), self._collector, end), "", special_pattern(marks)
 
     def run(self, name: str) -> DataReport:
         """All data sets, those for training first."""
@@ -99,7 +102,7 @@ class _Inspection:
         unknown = self._unknown or ("" if numbers else "no_samples")
         return DataReport(
             name, seen, self._collector.findings(totals), numbers, unknown, str(self._config.get("template") or ""),
-            self._repeats.compared, self._repeats.near_known,
+            self._repeats.compared, self._repeats.near_known, self._look.near, self._repeats.compared >= MAX_NEAR,
         )  # fmt: skip
 
     def _evaluated(self, seen: list[DatasetSeen]) -> float:
@@ -237,4 +240,5 @@ def _type_of(value: Any) -> str:
         return "bool"
     if isinstance(value, int | float):
         return "number"
-    return {str: "text", list: "list", dict: "object"}.get(type(value), type(value).__name__)
+    names: dict[type, str] = {str: "text", list: "list", dict: "object"}
+    return names.get(type(value), type(value).__name__)

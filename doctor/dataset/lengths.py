@@ -16,8 +16,9 @@ from doctor.dataset.convert import Sample
 from doctor.dataset.findings import Collector, Place, place_of
 from doctor.dataset.rows import Row
 from doctor.dataset.sequences import Options, Sequence, build, plan
-from doctor.dataset.templates import Element, LengthUnknown, Template
+from doctor.dataset.templates import Element, Template
 from doctor.dataset.tokenizer import Tokenizer
+from doctor.dataset.tools import LengthUnknown, NotEncodable
 
 _CHUNK = 256
 """Samples encoded at a time: enough for all cores, little enough to hold."""
@@ -56,13 +57,15 @@ class Numbers(msgspec.Struct, frozen=True):
     packed_rows: int | None = None
     packing_gain: float | None = None
     steps_per_epoch: int | None = None
+    gpus: int = 1
     longest_places: list[tuple[int, Place]] = []
 
 
 class Lengths:
     """Collects the length of every sample; `flush` encodes what waits."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Template, options: Options, collector: Collector) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: Template, options: Options, collector: Collector, end: str = "") -> None:
+        self._end = end
         self._tokenizer, self._template, self._options, self._collector = tokenizer, template, options, collector
         self._waiting: list[tuple[list[list[list[Element]]], Row, str, str]] = []
         self._whole, self._kept, self._train = array("Q"), array("Q"), array("b")
@@ -73,7 +76,9 @@ class Lengths:
     def see(self, sample: Sample, row: Row, dataset: str, role: str) -> None:
         """Take one sample that LLaMA-Factory uses."""
         try:
-            self._waiting.append((plan(sample, self._template, self._options), row, dataset, role))
+            self._waiting.append((plan(sample, self._template, self._options, self._end), row, dataset, role))
+        except NotEncodable as kind:
+            self._collector.add(str(kind), dataset, role, row)
         except LengthUnknown as reason:
             self._unknown[str(reason)] = self._unknown.get(str(reason), 0) + 1
         if len(self._waiting) >= _CHUNK:
@@ -132,7 +137,7 @@ class Lengths:
             padding_grouped=None if packs else padding(self._kept, batch, grouped=True), packed_rows=rows if sft else None,
             packing_gain=count / rows if sft and rows else None,
             steps_per_epoch=self._steps(config, rows if packs else count, batch, gpus, rows_dropped_by_split),
-            longest_places=[(tokens, place) for tokens, _, place in sorted(self._longest, reverse=True)],
+            gpus=gpus, longest_places=[(tokens, place) for tokens, _, place in sorted(self._longest, reverse=True)],
         )  # fmt: skip
 
     def _steps(self, config: Mapping[str, Any], rows: int, batch: int, gpus: int, evaluated: float) -> int | None:

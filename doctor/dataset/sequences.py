@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from doctor.dataset.convert import Sample, Turn
-from doctor.dataset.templates import Element, LengthUnknown, Template, many_turns, one_turn
+from doctor.dataset.templates import Element, Template, many_turns, one_turn
 from doctor.dataset.tokenizer import Tokenizer
+from doctor.dataset.tools import LengthUnknown
 
 IGNORE = -100
 
@@ -62,14 +63,17 @@ def infer_seqlen(source: int, target: int, cutoff: int) -> tuple[int, int]:
     return min(max(cutoff - kept, 0), source), kept
 
 
-def plan(sample: Sample, template: Template, options: Options) -> list[list[list[Element]]]:
-    """What has to be encoded: one list of turns for each sequence of the sample. Raises LengthUnknown."""
+def plan(sample: Sample, template: Template, options: Options, end: str = "") -> list[list[list[Element]]]:
+    """What has to be encoded: one list of turns for each sequence of the sample. `end`: the text that ends one in pre-training.
+
+    Raises LengthUnknown, NotEncodable.
+    """
     if sample.images or sample.videos or sample.audios:
         raise LengthUnknown("media")
     if options.stage == "sft":
         return [many_turns(template, sample, mask_history=options.mask_history)]
     if options.stage == "pt":
-        return [[[str(sample.prompt[0].content)]]]
+        return [[[str(sample.prompt[0].content) + end]]]
     return [one_turn(template, sample, answer) for answer in _answers(sample, options.stage)]
 
 
@@ -86,6 +90,9 @@ def build(turns: list[list[list[Element]]], tokenizer: Tokenizer, template: Temp
     encoded = [[tokenizer.ids(parts) for parts in conversation] for conversation in turns]
     if options.stage == "sft":
         return [_supervised(encoded[0], tokenizer.eos, template, options)]
+    if options.stage == "pt":
+        ids = encoded[0][0] if options.packing else encoded[0][0][: options.cutoff_len]
+        return [Sequence(ids, ids, len(encoded[0][0]), 0)]
     return _paired(encoded, tokenizer.eos, template, options)
 
 

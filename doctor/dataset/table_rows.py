@@ -41,7 +41,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, int, dict[Any, Any]]]:
     """(line on which the row begins, index, values by column; under None what no column takes)."""
     csv.field_size_limit(rows.MAX_ROW_BYTES)
     with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(line.replace("\0", "") for line in _short_lines(stream))
+        reader = csv.DictReader(_short_lines(stream))
         index, line = 0, reader.line_num + 1
         _ = reader.fieldnames
         line = reader.line_num + 1

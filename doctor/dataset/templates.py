@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from doctor.dataset import tools as tool_texts
-from doctor.dataset.convert import ASSISTANT, FUNCTION, OBSERVATION, USER, Sample, Turn
-from doctor.dataset.tools import LengthUnknown
+from doctor.dataset.convert import FUNCTION, OBSERVATION, USER, Sample, Turn
 from doctor.support.cache import load_yaml
 from doctor.support.decoding import convert
 
@@ -97,7 +96,7 @@ def special_tokens(template: Template) -> set[str]:
 
 
 def elements(template: Template, turns: list[Turn], system: str, tools: str) -> list[list[Element]]:
-    """What each turn becomes (Template._encode). Raises LengthUnknown where the text of a tool depends on what is not modelled."""
+    """What each turn becomes (Template._encode). Raises LengthUnknown, NotEncodable."""
     system = system or template.default_system
     tool_text = tool_texts.described(template.tools, tools) if tools else ""
     head = _fill(template.system, system + tool_text) if system or tools else []
@@ -180,16 +179,3 @@ def _add_thought(template: Template, out: list[list[Element]], answer: Turn, num
         out[number].insert(0, thought)
     else:
         out[number - 1].append(thought)
-
-
-__all__ = [
-    "ASSISTANT",
-    "Element",
-    "LengthUnknown",
-    "Template",
-    "known_templates",
-    "many_turns",
-    "one_turn",
-    "special_tokens",
-    "template_of",
-]

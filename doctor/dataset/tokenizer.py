@@ -47,13 +47,17 @@ class Tokenizer:
             self._names["eos_token"], stop_words = stop_words[0], stop_words[1:]
             self._add_special([self._names["eos_token"]])
         if self.eos is None:
-            self._names["eos_token"] = "<|endoftext|>"
+            self._names["eos_token"] = "<|endoftext|>"  # noqa: S105 (no password)
             self._add_special(["<|endoftext|>"])
         self._add_special(stop_words)
         self._cache.clear()
 
     def _add_special(self, tokens: Iterable[str]) -> None:
         self._backend.add_special_tokens([self._special(token, normalized=False, special=True) for token in tokens])
+
+    def end_of_text(self, template: str) -> str:
+        """What pre-training appends to each text (processor/pretrain.py)."""
+        return "<|end_of_text|>" if template == "llama3" else self._names.get("eos_token", "")
 
     def special_tokens(self) -> set[str]:
         """Tokens that the tokenizer takes for marks wherever they stand."""
@@ -84,7 +88,7 @@ class Tokenizer:
 
     def _text(self, text: str) -> list[int]:
         found = self._cache.get(text)
-        return found if found is not None else self._backend.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
+        return found if found is not None else self._backend.encode(text, add_special_tokens=False).ids
 
     def _of_token(self, token: str) -> int:
         found = self._backend.token_to_id(token)

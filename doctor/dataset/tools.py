@@ -14,13 +14,18 @@ class LengthUnknown(Exception):
     """The length of a sample cannot be computed here; the message is a key of words/data.yaml, group unknown."""
 
 
+class NotEncodable(Exception):
+    """LLaMA-Factory stops at this sample; the message is a kind of finding."""
+
+
 def _prompt(form: str) -> str:
     """The text around the descriptions, written by tests/lab/make_templates.py."""
     return str(load_yaml(Path(__file__).with_name("tool_prompts.yaml"))[form])
 
 
 def described(form: str | None, tools: str) -> str:
-    """The text that tells the model of its tools. Raises LengthUnknown for forms that are not modelled (llama3's holds today's date)."""
+    """The text that tells the model of its tools. Raises LengthUnknown for forms that are not modelled (llama3's holds today's date),
+    NotEncodable for descriptions that LLaMA-Factory cannot use."""
     try:
         given = json.loads(tools)
         if not given:
@@ -34,7 +39,7 @@ def described(form: str | None, tools: str) -> str:
         if form == "glm4":
             return _prompt("glm4").format(tool_text="".join(map(_glm4, given)))
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise LengthUnknown("tools") from None
+        raise NotEncodable("tools_json") from None
     raise LengthUnknown("tools")
 
 
@@ -43,7 +48,7 @@ def _dumps(value: Any) -> str:
 
 
 def _bare(tool: dict[str, Any]) -> dict[str, Any]:
-    return tool.get("function", "") if tool.get("type") == "function" else tool  # type: ignore[return-value]
+    return tool.get("function", "") if tool.get("type") == "function" else tool
 
 
 def _wrapped(tool: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +81,7 @@ def _arguments(parameters: dict[str, Any]) -> str:
 
 
 def called(form: str | None, content: str, thought_words: tuple[str, str] | None, call_words: tuple[str, str] | None) -> str:
-    """The text of a call (FunctionFormatter.apply): thoughts around it stay. Raises LengthUnknown for forms that are not modelled."""
+    """The text of a call (FunctionFormatter.apply): thoughts around it stay. Raises LengthUnknown, NotEncodable."""
     before, body = "", content
     if call_words and (found := _between(call_words, content)):
         before, body = content.replace(found[0], ""), found[1]
@@ -84,10 +89,10 @@ def called(form: str | None, content: str, thought_words: tuple[str, str] | None
         before, body = found[0], content.replace(found[0], "")
     try:
         calls = json.loads(body)
-        calls = calls if isinstance(calls, list) else [calls]
-        return before + _calls(form, [(call["name"], call["arguments"]) for call in calls])
+        calls = [(call["name"], call["arguments"]) for call in (calls if isinstance(calls, list) else [calls])]
     except (KeyError, TypeError, ValueError):
-        raise LengthUnknown("tools") from None
+        raise NotEncodable("function_json") from None
+    return before + _calls(form, calls)
 
 
 def _between(words: tuple[str, str], content: str) -> re.Match[str] | None:
@@ -104,6 +109,8 @@ def _calls(form: str | None, calls: list[tuple[str, Any]]) -> str:
     if form == "llama3":
         objects = [{"name": name, "parameters": given} for name, given in calls]
         return _dumps(objects[0] if len(objects) == 1 else objects)
-    if form == "glm4" and len(calls) == 1:
+    if form == "glm4":
+        if len(calls) > 1:  # "GLM-4 does not support parallel functions."
+            raise NotEncodable("function_json")
         return f"{calls[0][0]}\n{_dumps(calls[0][1])}"
     raise LengthUnknown("tools")
