@@ -195,9 +195,9 @@ class _DatasetWalk:
     def _note_types(self, row: Row, value: dict[str, Any]) -> None:
         """Remember which kinds of value each column has, and the first rows of each kind."""
         for column, part in value.items():
-            kind = _type_of(part)
+            kind = type_of(part)
+            self._columns.add(column)
             if not kind:
-                self._columns.add(column)
                 continue
             key = (column, kind)
             count = self._counts.get(key, 0)
@@ -210,7 +210,7 @@ class _DatasetWalk:
             self._add("no_rows", None)
             return
         self._mixed_types()
-        readable = self._columns | self._types.keys()
+        readable = self._columns
         missing = [column for column in needed_columns(self._source.attributes) if column not in readable] if readable else []
         if missing:
             self._inspection._collector.replace(self._source.name, self._source.role, "column_missing", ", ".join(missing))
@@ -232,7 +232,7 @@ class _DatasetWalk:
             self._inspection._collector.drop(self._source.name, self._source.role, ("answer_not_text",))
 
 
-def _type_of(value: Any) -> str:
+def type_of(value: Any) -> str:
     """The kind of value as Arrow sees it; "" for null."""
     if value is None:
         return ""

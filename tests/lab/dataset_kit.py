@@ -220,3 +220,78 @@ def datasets(folder: Path) -> list[str]:
         info[name] = {"file_name": f"{name}.{ending}", **entry}
     (folder / "dataset_info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
     return list(rows)
+
+
+def _good(number: int) -> dict[str, Any]:
+    return {"instruction": f"Say {number}.", "input": "", "output": f"It is {number}."}
+
+
+def _talk(number: int, *extra: dict[str, Any]) -> dict[str, Any]:
+    return {"conversations": [{"from": "human", "value": f"Say {number}."}, {"from": "gpt", "value": f"It is {number}."}, *extra]}
+
+
+def _fault_texts() -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """Name -> file ending, text, entry: one fault among sound rows."""
+    rows = [_good(number) for number in range(8)]
+    talks = [_talk(number) for number in range(8)]
+    chat: dict[str, Any] = {"formatting": "sharegpt"}
+    lines = [json.dumps(row) for row in rows]
+
+    def jsonl(odd: dict[str, Any], base: list[dict[str, Any]] | None = None) -> str:
+        return "".join(json.dumps(row) + "\n" for row in [*(base or rows), odd])
+
+    answer = {"columns": {"prompt": "instruction", "query": "input", "response": "output"}}
+    messages = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}] * 4
+    openai: dict[str, Any] = {"formatting": "openai", "columns": {"messages": "messages"}, "tags": OPENAI_TAGS}
+    return {
+        "number": ("jsonl", jsonl({**_good(9), "output": 9}), {}),
+        "number_json": ("json", json.dumps([*rows, {**_good(9), "output": 9}]), {}),
+        "all_numbers": ("jsonl", "".join(json.dumps({**row, "output": 3}) + "\n" for row in rows), {}),
+        "null_answer": ("jsonl", jsonl({**_good(9), "output": None}), {}),
+        "no_answer_key": ("jsonl", jsonl({"instruction": "a", "input": ""}), {}),
+        "broken": ("jsonl", "\n".join([*lines[:3], lines[3][:20], *lines[4:]]) + "\n", {}),
+        "broken_json": ("json", "[" + ",\n".join([*lines[:3], lines[3][:-2], *lines[4:]]) + "]", {}),
+        "list_line": ("jsonl", "\n".join([*lines, "[1, 2]"]) + "\n", {}),
+        "blank_lines": ("jsonl", "\n\n".join(lines) + "\n\n", {}),
+        "no_input_column": ("jsonl", "".join(json.dumps({"instruction": "a", "output": "b"}) + "\n" for _ in rows), {}),
+        "input_not_named": ("jsonl", "".join(json.dumps({"instruction": "a", "output": "b"}) + "\n" for _ in rows),
+                            {"columns": {"prompt": "instruction", "response": "output"}}),
+        "number_prompt": ("jsonl", "".join(json.dumps({**row, "instruction": 5}) + "\n" for row in rows), {}),
+        "history_flat": ("jsonl", jsonl({**_good(9), "history": [["a"]]}, [{**row, "history": []} for row in rows]),
+                         {"columns": {**answer["columns"], "history": "history"}}),
+        "null_content": ("jsonl", jsonl({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": None}]}, talks), chat),
+        "null_messages": ("jsonl", jsonl({"conversations": None}, talks), chat),
+        "empty_messages": ("jsonl", jsonl({"conversations": []}, talks), chat),
+        "unknown_tag": ("jsonl", jsonl(_talk(9, {"from": "bot", "value": "x"}), talks), chat),
+        "odd_turns": ("jsonl", jsonl(_talk(9, {"from": "human", "value": "x"}), talks), chat),
+        "tag_of_openai": ("jsonl", "".join(json.dumps(row) + "\n" for row in messages), {"formatting": "sharegpt", "columns": {"messages": "messages"}}),
+        "openai_role": ("jsonl", jsonl({"messages": [{"role": "bot", "content": "a"}, {"role": "assistant", "content": "b"}]}, messages), openai),
+        "openai_order": ("jsonl", jsonl({"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}, messages), openai),
+        "tools_broken": ("jsonl", jsonl({**talks[0], "tools": "{"}, [{**row, "tools": ""} for row in talks]),
+                         {**chat, "columns": {"messages": "conversations", "tools": "tools"}}),
+        "csv_na": ("csv", "instruction,input,output\n" + "".join(f"Say {n}.,,{a}\n" for n, a in enumerate(("yes", "NA", "None", "", "no", "null"))), {}),
+        "csv_numbers": ("csv", "instruction,input,output\n" + "".join(f"Say {n}.,x,{n}\n" for n in range(5)), {}),
+        "csv_fields": ("csv", "instruction,input,output\na,b,c\na,b,c,d,e\na,b,c\n", {}),
+        "csv_lines": ("csv", 'instruction,input,output\n"a\nb",x,"c\nd"\ne,x,f\n', {}),
+        "text_lines": ("txt", "first line\n\nsecond line\n", {"columns": {"prompt": "text"}}),
+        "empty_file": ("jsonl", "", {}),
+        "sound": ("json", json.dumps(rows), {}),
+    }  # fmt: skip
+
+
+def faults(folder: Path) -> list[tuple[str, str]]:
+    """FOLDER with one data set for each fault; (name, stage) of each."""
+    info, out = {}, []
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (ending, text, entry) in _fault_texts().items():
+        (folder / f"{name}.{ending}").write_text(text, encoding="utf-8")
+        info[name] = {"file_name": f"{name}.{ending}", **entry}
+        out.append((name, "pt" if ending == "txt" else "sft"))
+    (folder / "latin1.jsonl").write_bytes(
+        (json.dumps(_good(1)) + "\n").encode() + b'{"instruction": "caf\xe9", "input": "", "output": "b"}\n'
+    )
+    info["latin1"] = {"file_name": "latin1.jsonl"}
+    (folder / "mark.jsonl").write_bytes(b"\xef\xbb\xbf" + (json.dumps(_good(1)) + "\n").encode() * 3)
+    info["mark"] = {"file_name": "mark.jsonl"}
+    (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    return [*out, ("latin1", "sft"), ("mark", "sft")]

@@ -24,7 +24,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from doctor.dataset.attributes import needed_columns
 from doctor.dataset.convert import convert
+from doctor.dataset.inspect import type_of
 from doctor.dataset.rows import read_rows
 from doctor.dataset.sequences import build, options_of, plan
 from doctor.dataset.sources import find_sources
@@ -96,10 +98,13 @@ def ours(config: Mapping[str, Any]) -> dict[str, Any]:
     options = options_of(config)
     samples: list[list[list[int]] | None] = []
     crashes: list[str] = []
+    types: set[tuple[str, str]] = set()
     for source in find_sources(config, Path()):
         if source.fatal:
             return {"error": source.problem}
         for row in islice(read_rows(source.files, source.kind), config.get("max_samples")):
+            if row.value is not None:
+                types |= {(column, type_of(part) or "null") for column, part in row.value.items()}
             if row.value is None:
                 crashes.append(row.problem)
                 continue
@@ -117,6 +122,12 @@ def ours(config: Mapping[str, Any]) -> dict[str, Any]:
                 samples.append(None)
                 continue
             samples += [[sequence.ids, sequence.labels] for sequence in build(turns, tokenizer, template, options)]
+        columns = Counter({column: 0 for column, _ in types})
+        columns.update(column for column, kind in types if kind != "null")
+        crashes += [f"mixed_types {column}" for column, kinds in columns.items() if kinds > 1]
+        crashes += [f"column_missing {column}" for column in needed_columns(source.attributes) if column not in columns] if samples else []
+    if not samples and not crashes:
+        crashes.append("all_dropped")
     return {"error": crashes[0]} if crashes else {"samples": samples}
 
 
@@ -158,15 +169,23 @@ def every_template(work: Path) -> list[dict[str, Any]]:
     ]
 
 
+def fates(work: Path) -> list[dict[str, Any]]:
+    """One configuration for each kind of fault: stops LLaMA-Factory where we say so, and does it keep as many samples?"""
+    tokenizer = dataset_kit.tokenizers(work)["chat"]
+    data = work / "data"
+    return [job(0, data, name, stage, "qwen", tokenizer, work) for name, stage in dataset_kit.faults(data)]
+
+
 def main() -> int:
     """Print every difference and the sum."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", type=Path)
     parser.add_argument("--every-template", action="store_true")
+    parser.add_argument("--fates", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        jobs = every_template(work) if given.every_template else grid(work, given.demo)
+        jobs = fates(work) if given.fates else every_template(work) if given.every_template else grid(work, given.demo)
         answers = oracle(jobs, work)
         wrong = compared = unknown = 0
         refused: Counter[str] = Counter()
@@ -175,6 +194,8 @@ def main() -> int:
             compared, unknown = compared + samples, unknown + hidden
             if "error" in theirs:
                 refused[theirs["error"][:120]] += 1
+            if given.fates:
+                print(f"{config['dataset']:16} {theirs.get('error', len(theirs.get('samples', [])))}"[:140])
             if difference:
                 wrong += 1
                 print(
