@@ -12,13 +12,13 @@ from doctor.dataset.rows import Row
 ERRORS = (
     "broken_json", "not_an_object", "not_utf8", "nested", "unreadable_file", "csv_fields", "mixed_types", "column_missing", "no_rows",
     "not_text", "history_shape", "messages_shape", "unknown_role", "tool_calls_shape", "tools_json", "function_json",
-    "media_count", "media_missing", "media_unsupported", "all_dropped", "source_fatal",
+    "media_count", "media_missing", "media_unsupported", "token_missing", "all_dropped", "source_fatal",
 )  # fmt: skip
 """LLaMA-Factory stops, most of them after minutes of loading."""
 WARNINGS = (
     "role_order", "turn_count", "no_messages", "no_answer", "answer_not_text", "no_pair", "no_kto_tag", "wrong_stage",  # left out
     "empty_answer", "same_pair", "kto_one_sided", "contradiction", "overlap", "control_chars", "special_tokens", "secret",
-    "answer_lost", "too_long_to_pack",
+    "answer_lost",
 )  # fmt: skip
 """Samples that are left out, or that teach something wrong."""
 NOTES = (

@@ -99,6 +99,9 @@ class _Inspection:
         seen = [self._dataset(source) for source in find_sources(self._config, self._folder)]
         totals = {(one.name, one.role): one.rows for one in seen}
         numbers = self._lengths.numbers(self._config, self._look.gpus, self._evaluated(seen)) if self._lengths else None
+        if self._lengths and self._lengths.missing_tokens:
+            first = next(one for one in seen if one.used)
+            self._collector.add("token_missing", first.name, first.role, None, ", ".join(self._lengths.missing_tokens))
         unknown = self._unknown or ("" if numbers else "no_samples")
         return DataReport(
             name, seen, self._collector.findings(totals), numbers, unknown, str(self._config.get("template") or ""),

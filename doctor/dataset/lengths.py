@@ -92,6 +92,11 @@ class Lengths:
         self._waiting.clear()
         self._tokenizer.forget()
 
+    @property
+    def missing_tokens(self) -> list[str]:
+        """Tokens of the template that the tokenizer lacks."""
+        return sorted(self._tokenizer.missing)
+
     def _count(self, sequences: list[Sequence], row: Row, dataset: str, role: str) -> None:
         longest = max(sequence.whole for sequence in sequences)
         kept = max(len(sequence.ids) for sequence in sequences)

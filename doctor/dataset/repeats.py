@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from doctor.dataset.convert import Sample
-from doctor.dataset.findings import Collector, Place, place_of, written
+from doctor.dataset.findings import Collector, Place, place_of
 from doctor.dataset.rows import Row
 from doctor.support.optional import optional
 
@@ -62,7 +63,7 @@ class Repeats:
             self._evaluation(whole, row, dataset)
             return
         if (first := self._samples.get(whole)) is not None:
-            self._add("duplicate", dataset, role, row, written(first))
+            self._add("duplicate", dataset, role, row, _other(first))
             return
         self._samples[whole] = place_of(row)
         self._answers(sample, prompt, answer, row, dataset, role)
@@ -71,9 +72,9 @@ class Repeats:
 
     def _evaluation(self, whole: int, row: Row, dataset: str) -> None:
         if (first := self._samples.get(whole)) is not None:
-            self._add("overlap", dataset, "eval", row, written(first))
+            self._add("overlap", dataset, "eval", row, _other(first))
         elif (first := self._eval_samples.get(whole)) is not None:
-            self._add("duplicate", dataset, "eval", row, written(first))
+            self._add("duplicate", dataset, "eval", row, _other(first))
         self._eval_samples.setdefault(whole, place_of(row))
 
     def _answers(self, sample: Sample, prompt: int, answer: int, row: Row, dataset: str, role: str) -> None:
@@ -86,7 +87,12 @@ class Repeats:
         if first is None:
             self._prompts[unordered] = _First(answer, place_of(row))
         elif first.answer != answer:
-            self._add("contradiction" if len(contents) > 1 else "several_answers", dataset, role, row, written(first.place))
+            self._add("contradiction" if len(contents) > 1 else "several_answers", dataset, role, row, _other(first.place))
+
+
+def _other(place: Place) -> str:
+    """The row that was there first."""
+    return f"{Path(place.file).name}:{place.line}" if place.line else f"{Path(place.file).name} row {place.row}"
 
 
 def _digest(value: Any) -> int:
@@ -132,7 +138,7 @@ class _NearDuplicates:
         for key in self._index.query(print_):
             place, other = self._places[key]
             if print_.jaccard(other) >= SIMILAR:
-                self._add("near_duplicate", dataset, role, row, written(place))
+                self._add("near_duplicate", dataset, role, row, _other(place))
                 return
         self._places[self.count] = (place_of(row), print_)
         self._index.insert(self.count, print_)

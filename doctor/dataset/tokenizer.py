@@ -23,6 +23,8 @@ class Tokenizer:
         self._special = special
         self._names = dict(names)
         self._cache: dict[str, list[int]] = {}
+        self.missing: set[str] = set()
+        """Tokens of the template that the tokenizer does not know: LLaMA-Factory puts None in their place and fails on it."""
 
     @property
     def eos(self) -> int | None:
@@ -92,7 +94,10 @@ class Tokenizer:
 
     def _of_token(self, token: str) -> int:
         found = self._backend.token_to_id(token)
-        return found if found is not None else self._id("unk_token") or 0
+        found = self._id("unk_token") if found is None else found
+        if found is None:
+            self.missing.add(token)
+        return found or 0
 
 
 def _listed(value: Any) -> list[str]:

@@ -118,7 +118,10 @@ def test_an_unknown_role_of_openai_messages_is_a_key_error():
 def test_pairs_and_ratings():
     """The chosen answer first; the empty turn of KTO after a good answer and before a bad one."""
     pair = attributes({"ranking": True, "columns": {"prompt": "instruction", "chosen": "c", "rejected": "r"}})
-    assert convert({"instruction": "q", "c": "good", "r": "bad"}, pair, "dpo").response == [Turn("assistant", "good"), Turn("assistant", "bad")]
+    assert convert({"instruction": "q", "c": "good", "r": "bad"}, pair, "dpo").response == [
+        Turn("assistant", "good"),
+        Turn("assistant", "bad"),
+    ]
     assert convert({"instruction": "q", "c": "good", "r": None}, pair, "dpo").reason == "no_pair"
     rated = attributes({"columns": {"prompt": "instruction", "response": "output", "kto_tag": "ok"}})
     assert [turn.content for turn in convert({**good(1), "ok": True}, rated, "kto").response] == ["It is 1.", ""]

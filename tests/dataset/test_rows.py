@@ -15,7 +15,9 @@ from doctor.dataset import json_rows, rows, table_rows
 from doctor.dataset.rows import Row, read_rows
 from tests.dataset.sets import good, lines
 
-VALUES = some.dictionaries(some.text(max_size=5), some.none() | some.text(max_size=40) | some.lists(some.integers(), max_size=3), max_size=3)
+VALUES = some.dictionaries(
+    some.text(max_size=5), some.none() | some.text(max_size=40) | some.lists(some.integers(), max_size=3), max_size=3
+)
 
 
 def read(path: Path, text: str | bytes, kind: str = "json") -> list[Row]:

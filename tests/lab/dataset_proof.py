@@ -126,6 +126,7 @@ def ours(config: Mapping[str, Any]) -> dict[str, Any]:
         columns.update(column for column, kind in types if kind != "null")
         crashes += [f"mixed_types {column}" for column, kinds in columns.items() if kinds > 1]
         crashes += [f"column_missing {column}" for column in needed_columns(source.attributes) if column not in columns] if samples else []
+    crashes += sorted(tokenizer.missing)
     if not samples and not crashes:
         crashes.append("all_dropped")
     return {"error": crashes[0]} if crashes else {"samples": samples}
@@ -133,6 +134,8 @@ def ours(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def compare(config: Mapping[str, Any], theirs: dict[str, Any], mine: dict[str, Any]) -> tuple[str, int, int]:
     """("" or the difference, samples compared, samples of unknown length)."""
+    if any(None in ids for ids, _ in theirs.get("samples", ())):  # a token that the tokenizer lacks: the collator fails on it
+        theirs = {"error": "None among the token ids"}
     if "error" in theirs or "error" in mine:
         return ("" if ("error" in theirs) == ("error" in mine) else f"{theirs.get('error')} / {mine.get('error')}"), 0, 0
     if len(theirs["samples"]) != len(mine["samples"]):
