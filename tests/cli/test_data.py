@@ -96,3 +96,54 @@ def test_every_kind_has_a_title_an_effect_and_something_to_do(kind):
     """Keys of the catalogue, in every language."""
     for name in (f"data.kind.{kind}", f"data.effect.{advice.effect_of(kind)}", f"data.todo.{advice.todo_of(kind)}"):
         assert all(catalogue.text(name).get(lang) for lang in ("en", "ko", "zh"))
+
+
+def test_check_data_adds_the_page_and_its_exit_code(config, capsys):
+    """A broken line is an error of `check --data`, and of plain `check` none: it never opens the data."""
+    put(config.parent, "one.jsonl", lines(good(1), "{"))
+    given = ["check", str(config), "--folder", str(config.parent), "--fail-on", "error"]
+    plain = main(given)
+    capsys.readouterr()
+    assert main([*given, "--data"]) == 1
+    page = capsys.readouterr().out
+    assert "✗ Not valid JSON: 1 in one (50.0%)\n    data/one.jsonl:2" in page
+    assert "Not valid JSON" not in (main(given), capsys.readouterr().out)[1]
+    assert plain in (0, 1)
+
+
+def test_check_data_is_for_the_terminal(config, capsys):
+    """For JSON there is `lfdoctor data`."""
+    assert main(["check", str(config), "--data", "-f", "json"]) == 2
+    assert "lfdoctor data CONFIG -f json" in capsys.readouterr().err
+
+
+def test_an_estimate_takes_the_longest_sample(config, capsys):
+    """Without a tokenizer it says that lengths are not known and assumes cutoff_len as before."""
+    config.write_text(config.read_text().replace("nobody/none", "meta-llama/Llama-3.1-8B"))
+    given = ["estimate", str(config), "-f", "json"]
+    assert main(given) == 0
+    before = json.loads(capsys.readouterr().out)["allocated_gib"]
+    assert main([*given, "--data", "--folder", str(config.parent)]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["allocated_gib"] == before
+    assert "Lengths not known" in err
+
+
+def test_an_estimate_with_short_samples_is_smaller(config, capsys):
+    """Ten tokens instead of 2,048."""
+    library = pytest.importorskip("tokenizers")
+    place = config.parent / "model"
+    place.mkdir()
+    library.Tokenizer(library.models.WordLevel({"[UNK]": 0, "</s>": 1}, unk_token="[UNK]")).save(str(place / "tokenizer.json"))
+    (place / "tokenizer_config.json").write_text('{"eos_token": "</s>", "unk_token": "[UNK]"}')
+    sizes = {
+        "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 128256, "architectures": ["LlamaForCausalLM"],
+    }  # fmt: skip
+    (place / "config.json").write_text(json.dumps(sizes))
+    config.write_text(config.read_text().replace("nobody/none", str(place)))
+    peaks = []
+    for more in ([], ["--data", "--folder", str(config.parent)]):
+        assert main(["estimate", str(config), "-f", "json", *more]) == 0
+        peaks.append(json.loads(capsys.readouterr().out)["allocated_gib"])
+    assert peaks[1] < peaks[0] - 0.5

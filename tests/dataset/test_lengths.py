@@ -232,3 +232,13 @@ def test_a_token_of_the_template_that_the_tokenizer_lacks_is_an_error(tmp_path, 
     report = seen(tmp_path, LENGTHS, model_name_or_path=words, template="chatglm3")
     (finding,) = [finding for finding in report.findings if finding.kind == "token_missing"]
     assert "[gMASK]" in finding.places[0].detail
+
+
+def test_the_longest_sequence_is_told_only_when_every_length_is_known(tmp_path, words):
+    """At most cutoff_len; nothing from a part of the rows."""
+    put(tmp_path, "one.jsonl", lines(*[good(number, instruction="w " * number, output="w") for number in range(1, 9)]))
+    config = {"template": "empty", "model_name_or_path": words}
+    assert seen(tmp_path, LENGTHS, **config).longest_sequence == 9
+    assert seen(tmp_path, LENGTHS, cutoff_len=5, **config).longest_sequence == 5
+    assert seen(tmp_path, Look(near=False, rows=3), **config).longest_sequence is None
+    assert seen(tmp_path, LENGTHS, template=None, model_name_or_path=words).longest_sequence is None

@@ -3,6 +3,7 @@
     python tests/lab/dataset_proof.py                   all generated sets x 10 templates, every option in turn
     python tests/lab/dataset_proof.py --demo DATA       also LLaMA-Factory's demo sets (DATA: the folder `data` of its repository)
     python tests/lab/dataset_proof.py --every-template  one set with every template of LLaMA-Factory
+    python tests/lab/dataset_proof.py --packing         rows after packing, and tokens that are trained in them
     python tests/lab/dataset_proof.py --fates           what LLaMA-Factory does with each kind of fault
 
 Runs in an environment with `tokenizers` (the extra `data`); the lab's environment answers for LLaMA-Factory. Exit code 1 for any difference.
@@ -16,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
@@ -27,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from doctor.dataset.attributes import needed_columns
 from doctor.dataset.convert import convert
 from doctor.dataset.inspect import type_of
+from doctor.dataset.lengths import packed_rows
 from doctor.dataset.rows import read_rows
-from doctor.dataset.sequences import build, options_of, plan
+from doctor.dataset.sequences import IGNORE, build, options_of, plan
 from doctor.dataset.sources import find_sources
 from doctor.dataset.templates import known_templates, template_of
 from doctor.dataset.tokenizer import local_tokenizer
@@ -179,21 +182,53 @@ def fates(work: Path) -> list[dict[str, Any]]:
     return [job(0, data, name, stage, "qwen", tokenizer, work) for name, stage in dataset_kit.faults(data)]
 
 
+def packed(work: Path) -> list[dict[str, Any]]:
+    """Sets of conversations packed, plainly and neatly, in groups of 1000 and of 16 samples."""
+    tokenizer = dataset_kit.tokenizers(work)["chat"]
+    data = work / "data"
+    dataset_kit.datasets(data)
+    options = ({"packing": True}, {"neat_packing": True}, {"packing": True, "preprocessing_batch_size": 16, "mask_history": True})
+    return [
+        {**job(0, data, name, "sft", template, tokenizer, work), "cutoff_len": cutoff, **more}
+        for name in ("alpaca", "chat", "faulty_chat")
+        for template in ("qwen", "glm4", "llama2")
+        for cutoff, more in zip((128, 300, 64), options, strict=True)
+    ]
+
+
+def unpacked(config: Mapping[str, Any], theirs: dict[str, Any], mine: dict[str, Any]) -> tuple[str, int, int]:
+    """Compare packed rows: their number, and the trained tokens in all of them."""
+    if "error" in theirs:
+        return theirs["error"], 0, 0
+    kept = [sample for sample in mine["samples"] if sample]
+    lengths = array("Q", [len(ids) for ids, _ in kept])
+    ours_ = (packed_rows(lengths, options_of(config).cutoff_len, config.get("preprocessing_batch_size", 1000)), sum(map(trained, kept)))
+    found = (len(theirs["samples"]), sum(map(trained, theirs["samples"])))
+    return "" if ours_ == found else f"rows and trained tokens {found}, ours {ours_}", len(kept), 0
+
+
+def trained(sample: list[list[int]]) -> int:
+    """Tokens that the loss is computed on."""
+    return sum(label != IGNORE for label in sample[1])
+
+
 def main() -> int:
     """Print every difference and the sum."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", type=Path)
     parser.add_argument("--every-template", action="store_true")
     parser.add_argument("--fates", action="store_true")
+    parser.add_argument("--packing", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        jobs = fates(work) if given.fates else every_template(work) if given.every_template else grid(work, given.demo)
+        makers = ((given.fates, fates), (given.every_template, every_template), (given.packing, packed))
+        jobs = next((make(work) for asked, make in makers if asked), None) or grid(work, given.demo)
         answers = oracle(jobs, work)
         wrong = compared = unknown = 0
         refused: Counter[str] = Counter()
         for config, theirs in zip(jobs, answers, strict=True):
-            difference, samples, hidden = compare(config, theirs, ours(config))
+            difference, samples, hidden = (unpacked if given.packing else compare)(config, theirs, ours(config))
             compared, unknown = compared + samples, unknown + hidden
             if "error" in theirs:
                 refused[theirs["error"][:120]] += 1
