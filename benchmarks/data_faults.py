@@ -2,9 +2,9 @@
 
     python benchmarks/data_faults.py [--sets 20] [--first-seed 101] [--verbose]
 
-20 sets (alpaca, sharegpt, openai; json, jsonl, csv; English, Chinese, Korean), 16 kinds of faults; every case is a fresh file with faults of
-one kind in one to three rows. A case counts when each of its rows is named, with the right kind, on the right line. Each set is also
-looked at without a fault: anything above a note there is a false alarm.
+20 sets (alpaca, sharegpt, openai; json, jsonl, csv; English, Chinese, Korean), 17 kinds of faults; every case is a fresh file with
+faults of one kind in one to three rows. A case counts when each of its rows is named, with the right kind, on the right line. Each
+set is also looked at without a fault: anything above a note there is a false alarm.
 """
 
 from __future__ import annotations
@@ -25,11 +25,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from doctor.dataset.inspect import Look, inspect
 
 Rows = list[dict[str, Any]]
-WORDS = {
-    "en": ["river", "stone", "garden", "winter", "market", "bridge", "paper", "signal", "engine", "harbor", "letter", "mountain", "silver", "window", "planet", "coffee", "method", "forest", "teacher", "ocean", "village", "music", "camera", "summer", "doctor", "circle", "number", "office", "kitchen", "travel", "thunder", "bottle", "carpet", "dragon", "eagle", "feather", "ginger", "hammer", "island", "jacket", "kernel", "ladder", "mirror", "needle", "orange", "pepper", "quarter", "ribbon", "saddle", "temple", "umbrella", "velvet", "walnut", "yellow"],
-    "zh": ["天空", "大海", "学校", "老师", "电脑", "城市", "火车", "春天", "苹果", "音乐", "历史", "数学", "医生", "朋友", "山谷", "河流", "书店", "市场", "星期", "问题", "方法", "语言", "机器", "数据", "颜色", "图片", "故事", "窗户", "花园", "桥梁", "银行", "公园", "商店", "厨房", "饭店", "机场", "邮局", "地图", "照片", "电影"],
-    "ko": ["하늘", "바다", "학교", "선생님", "컴퓨터", "도시", "기차", "봄날", "사과", "음악", "역사", "수학", "의사", "친구", "계곡", "강물", "서점", "시장", "주말", "질문", "방법", "언어", "기계", "자료", "색깔", "그림", "이야기", "창문", "정원", "다리", "은행", "공원", "상점", "부엌", "식당", "공항", "우체국", "지도", "사진", "영화"],
+TEXT = {
+    "en": """
+        river stone garden winter market bridge paper signal engine harbor letter mountain silver window planet coffee
+        method forest teacher ocean village music camera summer doctor circle number office kitchen travel thunder
+        bottle carpet dragon eagle feather ginger hammer island jacket kernel ladder mirror needle orange pepper
+        quarter ribbon saddle temple umbrella velvet walnut yellow
+    """,
+    "zh": """
+        天空 大海 学校 老师 电脑 城市 火车 春天 苹果 音乐 历史 数学 医生 朋友 山谷 河流 书店 市场 星期
+        问题 方法 语言 机器 数据 颜色 图片 故事 窗户 花园 桥梁 银行 公园 商店 厨房 饭店 机场 邮局 地图
+        照片 电影
+    """,
+    "ko": """
+        하늘 바다 학교 선생님 컴퓨터 도시 기차 봄날 사과 음악 역사 수학 의사 친구 계곡 강물 서점 시장 주말
+        질문 방법 언어 기계 자료 색깔 그림 이야기 창문 정원 다리 은행 공원 상점 부엌 식당 공항 우체국 지도
+        사진 영화
+    """,
 }
+WORDS = {lang: text.split() for lang, text in TEXT.items()}
 TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}
 
 
@@ -142,7 +156,7 @@ def near_copy(rows: Rows, at: int, dice: random.Random) -> int:
     return len(rows) - 1
 
 
-def equal_pair(rows: Rows, at: int, dice: random.Random) -> int:
+def equal_pair(rows: Rows, at: int, _dice: random.Random) -> int:
     """chosen == rejected."""
     rows[at]["rejected"] = json.loads(json.dumps(rows[at]["chosen"]))
     return at
@@ -156,7 +170,7 @@ def wrong_roles(rows: Rows, at: int, dice: random.Random) -> int:
     return at
 
 
-def one_turn_less(rows: Rows, at: int, dice: random.Random) -> int:
+def one_turn_less(rows: Rows, at: int, _dice: random.Random) -> int:
     """The answer is missing."""
     if "output" in rows[at]:
         rows[at]["output"] = None
@@ -171,7 +185,7 @@ def wrong_media(rows: Rows, at: int, dice: random.Random) -> int:
     return at
 
 
-def one_side(rows: Rows, at: int, dice: random.Random) -> int:
+def one_side(rows: Rows, _at: int, _dice: random.Random) -> int:
     """All ratings are the same."""
     for row in rows:
         row["tag"] = True
@@ -184,24 +198,23 @@ SECRETS = (
     "ghp_" + "9aB8cD7eF6gH5iJ4kL3mN2oP1qR0sT5uVwXy",
     "AKIA" + "Q3EGXR7ZP2LMNO4T",
 )
+MARKS = ("<|im_end|>", "<|im_start|>user\n")
+ACCENTS = ("café – it’s", "naïve “quote”", "中文", "한국어", "Größe")
 FAULTS: dict[str, tuple[str, set[str], Callable[[Rows, int, random.Random], int]]] = {
-    "empty answer": ("sft", {"empty_answer"}, change_answer(lambda old, dice: dice.choice(("", " ", "\n")))),
+    "empty answer": ("sft", {"empty_answer"}, change_answer(lambda _old, dice: dice.choice(("", " ", "\n")))),
     "missing answer": ("sft", {"no_answer", "turn_count"}, one_turn_less),
-    "number as answer": ("sft", {"mixed_types", "not_text"}, change_answer(lambda old, dice: dice.randint(0, 9))),
-    "broken line": ("sft", {"broken_json", "csv_fields"}, lambda rows, at, dice: at),
-    "duplicate": ("sft", {"duplicate"}, copied(lambda row, dice: None)),
+    "number as answer": ("sft", {"mixed_types", "not_text"}, change_answer(lambda _old, dice: dice.randint(0, 9))),
+    "broken line": ("sft", {"broken_json", "csv_fields"}, lambda _rows, at, _dice: at),
+    "duplicate": ("sft", {"duplicate"}, copied(lambda _row, _dice: None)),
     "near duplicate": ("sft", {"near_duplicate"}, near_copy),
     "contradiction (sft)": ("sft", {"several_answers", "contradiction"}, copied(_other_answer)),
     "contradiction (kto, dpo)": ("kto|dpo", {"contradiction"}, copied(_other_answer)),
-    "train sample in eval": ("eval", {"overlap"}, lambda rows, at, dice: at),
+    "train sample in eval": ("eval", {"overlap"}, lambda _rows, at, _dice: at),
     "equal pair": ("dpo", {"same_pair"}, equal_pair),
     "one-sided kto": ("kto", {"kto_one_sided"}, one_side),
-    "mojibake": (
-        "sft", {"mojibake"},
-        change_answer(lambda old, dice: old + " " + dice.choice(("café – it’s", "naïve “quote”", "中文", "한국어", "Größe")).encode().decode("latin-1")),
-    ),
+    "mojibake": ("sft", {"mojibake"}, change_answer(lambda old, dice: f"{old} {dice.choice(ACCENTS).encode().decode('latin-1')}")),
     "control character": ("sft", {"control_chars"}, change_answer(lambda old, dice: old[:5] + dice.choice("\0\x08\x1b\x02") + old[5:])),
-    "special token": ("sft", {"special_tokens"}, change_answer(lambda old, dice: old + dice.choice(("<|im_end|>", "<|im_start|>user\n")) + "ok")),
+    "special token": ("sft", {"special_tokens"}, change_answer(lambda old, dice: f"{old}{dice.choice(MARKS)}ok")),
     "secret": ("sft", {"secret"}, change_answer(lambda old, dice: f"{old} {dice.choice(SECRETS)}")),
     "wrong roles": ("sft", {"role_order"}, wrong_roles),
     "wrong media": ("media", {"media_count", "media_missing"}, wrong_media),
@@ -239,7 +252,7 @@ def _write_csv(path: Path, rows: Rows, broken: set[int]) -> list[int]:
 
 def case(one: Set, name: str, folder: Path) -> tuple[dict[str, Any], list[int], set[str], list[int]]:
     """Write the case; returns the configuration, the lines to be named, the kinds that count, and the line on which each row begins."""
-    stage, kinds, fault = FAULTS[name] if name else ("sft", set(), lambda rows, at, dice: at)
+    stage, kinds, fault = FAULTS[name] if name else ("sft", set(), lambda _rows, at, _dice: at)
     dice = random.Random(f"{one.seed} {name}")
     stage = dice.choice(stage.split("|"))
     rows = make(one, stage)

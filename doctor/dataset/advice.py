@@ -13,7 +13,8 @@ _DROPPED = ("role_order", "turn_count", "no_messages", "no_answer", "answer_not_
 _TODO = {
     "not_utf8": "utf8", "mixed_types": "one_type", "column_missing": "columns", "messages_shape": "columns", "unknown_role": "tags",
     "role_order": "order", "turn_count": "order", "no_rows": "entry", "unreadable_file": "entry", "source_fatal": "entry",
-    "all_dropped": "entry", "wrong_stage": "entry", "media_count": "media", "media_missing": "media", "media_unsupported": "template", "token_missing": "template",
+    "all_dropped": "entry", "wrong_stage": "entry", "media_count": "media", "media_missing": "media", "media_unsupported": "template",
+    "token_missing": "template",
     "kto_one_sided": "both_sides", "overlap": "hold_out", "secret": "rotate", "answer_lost": "longer", "cut": "longer", "unfilled": "fill",
     "compressed": "unpack", "row_too_long": "remove", "not_here": "nothing", "duplicate": "look", "near_duplicate": "look",
     "several_answers": "look", "empty_prompt": "look", "html": "look", "mojibake": "repair", "control_chars": "repair",

@@ -206,9 +206,9 @@ def datasets(folder: Path) -> list[str]:
     """FOLDER/dataset_info.json and a file for each set; their names."""
     dice = random.Random(11)
     rows = {
-        "alpaca": _alpaca(dice), "faulty": _faulty(dice), "chat": _chat(dice), "faulty_chat": _chat(dice, faults=True), "tools": _tools(dice),
-        "openai": _openai(dice), "pairs": _pairs(dice), "chat_pairs": _chat_pairs(dice), "rated": _rated(dice), "rated_chat": _rated_chat(dice),
-        "plain": [{"text": _say(dice, 3, 90)} for _ in range(50)],
+        "alpaca": _alpaca(dice), "faulty": _faulty(dice), "chat": _chat(dice), "faulty_chat": _chat(dice, faults=True),
+        "tools": _tools(dice), "openai": _openai(dice), "pairs": _pairs(dice), "chat_pairs": _chat_pairs(dice), "rated": _rated(dice),
+        "rated_chat": _rated_chat(dice), "plain": [{"text": _say(dice, 3, 90)} for _ in range(50)],
     }  # fmt: skip
     info = {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,6 +240,9 @@ def _fault_texts() -> dict[str, tuple[str, str, dict[str, Any]]]:
     def jsonl(odd: dict[str, Any], base: list[dict[str, Any]] | None = None) -> str:
         return "".join(json.dumps(row) + "\n" for row in [*(base or rows), odd])
 
+    def said(*roles: str) -> list[dict[str, str]]:
+        return [{"role": role, "content": "a"} for role in roles]
+
     answer = {"columns": {"prompt": "instruction", "query": "input", "response": "output"}}
     messages = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}] * 4
     openai: dict[str, Any] = {"formatting": "openai", "columns": {"messages": "messages"}, "tags": OPENAI_TAGS}
@@ -264,12 +267,12 @@ def _fault_texts() -> dict[str, tuple[str, str, dict[str, Any]]]:
         "empty_messages": ("jsonl", jsonl({"conversations": []}, talks), chat),
         "unknown_tag": ("jsonl", jsonl(_talk(9, {"from": "bot", "value": "x"}), talks), chat),
         "odd_turns": ("jsonl", jsonl(_talk(9, {"from": "human", "value": "x"}), talks), chat),
-        "tag_of_openai": ("jsonl", "".join(json.dumps(row) + "\n" for row in messages), {"formatting": "sharegpt", "columns": {"messages": "messages"}}),
-        "openai_role": ("jsonl", jsonl({"messages": [{"role": "bot", "content": "a"}, {"role": "assistant", "content": "b"}]}, messages), openai),
-        "openai_order": ("jsonl", jsonl({"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}, messages), openai),
+        "tag_of_openai": ("jsonl", "".join(json.dumps(row) + "\n" for row in messages), {**chat, "columns": {"messages": "messages"}}),
+        "openai_role": ("jsonl", jsonl({"messages": said("bot", "assistant")}, messages), openai),
+        "openai_order": ("jsonl", jsonl({"messages": said("assistant", "user")}, messages), openai),
         "tools_broken": ("jsonl", jsonl({**talks[0], "tools": "{"}, [{**row, "tools": ""} for row in talks]),
                          {**chat, "columns": {"messages": "conversations", "tools": "tools"}}),
-        "csv_na": ("csv", "instruction,input,output\n" + "".join(f"Say {n}.,,{a}\n" for n, a in enumerate(("yes", "NA", "None", "", "no", "null"))), {}),
+        "csv_na": ("csv", "instruction,input,output\nSay 1.,,yes\nSay 2.,,NA\nSay 3.,,None\nSay 4.,,\nSay 5.,,no\nSay 6.,,null\n", {}),
         "csv_numbers": ("csv", "instruction,input,output\n" + "".join(f"Say {n}.,x,{n}\n" for n in range(5)), {}),
         "csv_fields": ("csv", "instruction,input,output\na,b,c\na,b,c,d,e\na,b,c\n", {}),
         "csv_lines": ("csv", 'instruction,input,output\n"a\nb",x,"c\nd"\ne,x,f\n', {}),

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 KEYS = (("input_ids", "labels"), ("chosen_input_ids", "chosen_labels"), ("rejected_input_ids", "rejected_labels"))
@@ -42,9 +43,8 @@ def main(jobs: str, answers: str) -> None:
     from llamafactory.data import template
 
     fresh = deepcopy(template.TEMPLATES)
-    with open(jobs, encoding="utf-8") as file:
-        todo = json.load(file)
-    with open(answers, "w", encoding="utf-8") as out:
+    todo = json.loads(Path(jobs).read_text(encoding="utf-8"))
+    with Path(answers).open("w", encoding="utf-8") as out:
         for job in todo:
             template.TEMPLATES.clear()  # get_template_and_fix_tokenizer writes options into the shared template
             template.TEMPLATES.update(deepcopy(fresh))

@@ -6,7 +6,8 @@
     python tests/lab/dataset_proof.py --packing         rows after packing, and tokens that are trained in them
     python tests/lab/dataset_proof.py --fates           what LLaMA-Factory does with each kind of fault
 
-Runs in an environment with `tokenizers` (the extra `data`); the lab's environment answers for LLaMA-Factory. Exit code 1 for any difference.
+Runs in an environment with `tokenizers` (the extra `data`); the lab's environment answers for LLaMA-Factory. Exit code 1 for
+any difference.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def job(number: int, data: Path, name: str, stage: str, template: str, tokenizer
     if number % 6 == 5 and stage in ("dpo", "kto"):
         options["packing"] = True  # only takes one token from cutoff_len there
     return {
-        "stage": stage, "do_train": True, "finetuning_type": "lora", "model_name_or_path": str(tokenizer), "dataset": name, "template": template,
+        "stage": stage, "do_train": True, "finetuning_type": "lora", "model_name_or_path": str(tokenizer), "dataset": name,
+        "template": template,
         "dataset_dir": str(data), "output_dir": str(work / "out"), "overwrite_cache": True, "report_to": "none", **options,
     }  # fmt: skip
 
@@ -236,9 +238,7 @@ def main() -> int:
                 print(f"{config['dataset']:16} {theirs.get('error', len(theirs.get('samples', [])))}"[:140])
             if difference:
                 wrong += 1
-                print(
-                    f"{config['dataset']} {config['template']} {Path(config['model_name_or_path']).name} {config['cutoff_len']}: {difference}"
-                )
+                print(f"{config['dataset']} {config['template']} {Path(config['model_name_or_path']).name}: {difference}")
         for error, count in refused.most_common():
             print(f"refused by LLaMA-Factory in {count}: {error}")
         print(f"{len(jobs)} configurations, {wrong} differ; {compared} sequences equal token by token, {unknown} of unknown length")
