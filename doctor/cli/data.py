@@ -25,6 +25,7 @@ def data(
     rows: Annotated[int, typer.Option("--rows", help="Look at the first rows of each data set only (0: all).", min=0, metavar="N")] = 0,
     near: Annotated[bool, typer.Option("--near/--no-near", help="Look for near duplicates.")] = True,
     lengths: Annotated[bool, typer.Option("--lengths/--no-lengths", help="Compute lengths in tokens.")] = True,
+    ask: Annotated[bool, typer.Option("--ask", help="Have the LLaMA-Factory of this environment compute the lengths (slower).")] = False,
     num_gpus: Annotated[int, typer.Option("--num-gpus", help="Number of GPUs, for steps an epoch.", min=1, metavar="N")] = 1,
     fix_data: Annotated[
         Path | None, typer.Option("--fix-data", help="Write a cleaned copy to this new folder; nothing is changed in place.", metavar="OUT")
@@ -43,7 +44,7 @@ def data(
     one_language(lang)
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     values = read_values(config)
-    look = Look(rows=rows, near=near, lengths=lengths, gpus=num_gpus)
+    look = Look(rows=rows, near=near, lengths=lengths, gpus=num_gpus, ask=ask)
     report = inspect(values, folder, look, name=str(config))
     if kind == "json":
         text = written.to_json(report, lang)

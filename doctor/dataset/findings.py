@@ -78,6 +78,13 @@ class Collector:
         if len(finding.places) < MAX_PLACES:
             finding.places.append(place_of(row, detail) if row is not None else Place("", 0, 0, detail))
 
+    def add_at(self, kind: str, dataset: str, role: str, place: Place) -> None:
+        """Count one whose row is no longer at hand."""
+        finding = self._found.setdefault((dataset, role, kind), Finding(kind, SEVERITY[kind], dataset, role, places=[]))
+        finding.count += 1
+        if len(finding.places) < MAX_PLACES:
+            finding.places.append(place)
+
     def has(self, kind: str, dataset: str) -> bool:
         """Whether this kind was found in the data set."""
         return any(key[0] == dataset and key[2] == kind for key in self._found)

@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 
+from doctor.dataset.ask import ask, tally
 from doctor.dataset.attributes import needed_columns
 from doctor.dataset.convert import Sample, convert
-from doctor.dataset.findings import Collector, Finding, Listener
-from doctor.dataset.lengths import Lengths, Numbers
+from doctor.dataset.findings import Collector, Finding, Listener, Place, place_of
+from doctor.dataset.lengths import Lengths
 from doctor.dataset.media import media_problems
+from doctor.dataset.numbers import Numbers
 from doctor.dataset.repeats import MAX_NEAR, Repeats
 from doctor.dataset.rows import Row, read_rows
 from doctor.dataset.sequences import options_of
@@ -21,16 +23,21 @@ from doctor.dataset.sources import Source, find_sources, media_folder
 from doctor.dataset.templates import special_tokens, template_of
 from doctor.dataset.text_checks import special_pattern, text_problems
 from doctor.dataset.tokenizer import local_tokenizer
+from doctor.privacy.secrets import clean
 from doctor.support.optional import MissingPackage
 
 
 class Look(msgspec.Struct, frozen=True):
-    """How closely to look: `rows` of each data set at most (0: all), near duplicates, lengths; `gpus` for steps per epoch."""
+    """How closely to look: `rows` of each data set at most (0: all), near duplicates, lengths; `gpus` for steps per epoch.
+
+    `ask`: the LLaMA-Factory of this environment computes the lengths.
+    """
 
     rows: int = 0
     near: bool = True
     lengths: bool = True
     gpus: int = 1
+    ask: bool = False
 
 
 class DatasetSeen(msgspec.Struct):
@@ -60,6 +67,7 @@ class DataReport(msgspec.Struct):
     near_known: bool
     near_asked: bool
     near_limited: bool
+    unknown_detail: str = ""
     format: int = 1
 
     @property
@@ -87,13 +95,15 @@ class _Inspection:
         self._accepted = frozenset(self._template.media) if self._template else None
         self._lengths, self._unknown, self._special = self._prepare_lengths()
         limit = config.get("max_samples")
+        self.places: list[Place] = []
+        self._unknown_detail = ""
         self._max_samples = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
     def _prepare_lengths(self) -> tuple[Lengths | None, str, re.Pattern[str] | None]:
         marks = special_tokens(self._template) if self._template else set()
         if self._template is None:
             return None, "no_template", None
-        if not self._look.lengths:
+        if not self._look.lengths or self._look.ask:
             return None, "not_asked", special_pattern(marks)
         tokenizer, reason = local_tokenizer(self._config, self._folder)
         if tokenizer is None:
@@ -106,15 +116,30 @@ class _Inspection:
         """All data sets, those for training first."""
         seen = [self._dataset(source) for source in find_sources(self._config, self._folder)]
         totals = {(one.name, one.role): one.rows for one in seen}
-        numbers = self._lengths.numbers(self._config, self._look.gpus, self._evaluated(seen)) if self._lengths else None
-        if self._lengths and self._lengths.missing_tokens:
+        numbers = self._asked(seen) if self._look.ask else self._counted(seen)
+        if numbers and self._lengths and self._lengths.missing_tokens:
             first = next(one for one in seen if one.used)
             self._collector.add("token_missing", first.name, first.role, None, ", ".join(self._lengths.missing_tokens))
-        unknown = self._unknown or ("" if numbers else "no_samples")
+        unknown = "" if numbers else self._unknown or "no_samples"
         return DataReport(
             name, seen, self._collector.findings(totals), numbers, unknown, str(self._config.get("template") or ""),
             self._repeats.compared, self._repeats.near_known, self._look.near, self._repeats.compared >= MAX_NEAR,
+            self._unknown_detail,
         )  # fmt: skip
+
+    def _counted(self, seen: list[DatasetSeen]) -> Numbers | None:
+        return self._lengths.numbers(self._config, self._look.gpus, self._evaluated(seen)) if self._lengths else None
+
+    def _asked(self, seen: list[DatasetSeen]) -> Numbers | None:
+        """The figures from LLaMA-Factory itself."""
+        answer = ask(self._config, self._folder)
+        self._unknown, self._unknown_detail = ("asked", clean(answer.error)) if answer.error else ("asked_otherwise", "")
+        if answer.error:
+            return None
+        name = next((one.name for one in seen if one.role == "train"), "")
+        tail = int(bool(self._template and self._template.efficient_eos and self._stage == "sft"))
+        found = tally(answer, options_of(self._config), self.places, self._collector, name, tail=tail)
+        return found.numbers(self._config, self._look.gpus, self._evaluated(seen)) if found else None
 
     def _evaluated(self, seen: list[DatasetSeen]) -> float:
         """The share of the training samples that val_size takes."""
@@ -144,6 +169,8 @@ class _Inspection:
         for kind, detail in media_problems(sample, self._media, self._accepted):
             self._collector.add(kind, name, role, row, detail)
         self._repeats.see(sample, row, name, role)
+        if self._look.ask and role == "train":
+            self.places.append(place_of(row))
         if self._lengths:
             self._lengths.see(sample, row, name, role)
 

@@ -11,12 +11,14 @@ import msgspec
 from doctor.dataset.advice import effect_of, todo_of
 from doctor.dataset.findings import Finding, written
 from doctor.dataset.inspect import DataReport, DatasetSeen
-from doctor.dataset.lengths import Numbers
+from doctor.dataset.numbers import Numbers
 from doctor.privacy.secrets import clean
 from doctor.words.catalogue import say
 
 _MARKS = {"error": "✗", "warning": "⚠", "note": "-"}
 _ASCII = {"error": "[x]", "warning": "[!]", "note": "-"}
+_WORTH_TELLING = 1.05
+"""Packing that saves less than this part of the rows is not named: the figure has one decimal."""
 _SHOWN = 3
 """Places of a finding that a terminal shows; JSON has all that are kept."""
 
@@ -91,7 +93,8 @@ def _finding_lines(finding: Finding, report: DataReport, lang: str, folder: Path
 def _length_lines(report: DataReport, lang: str, folder: Path) -> Iterator[str]:
     numbers = report.numbers
     if numbers is None:
-        yield say("data.say.lengths_unknown", lang, reason=say(f"data.unknown.{report.unknown}", lang))
+        reason = say(f"data.unknown.{report.unknown}", lang)
+        yield say("data.say.lengths_unknown", lang, reason=f"{reason} ({report.unknown_detail})" if report.unknown_detail else reason)
         return
     yield f"{say('data.say.lengths', lang)} ({report.template})"
     yield from (f"  {line}" for line in number_lines(numbers, lang))
@@ -112,7 +115,7 @@ def number_lines(numbers: Numbers, lang: str) -> Iterator[str]:
     yield say("data.say.epoch", lang, tokens=numbers.tokens_per_epoch, trained=numbers.trained_per_epoch)
     if numbers.padding is not None and numbers.padding_grouped is not None:
         yield say("data.say.padding", lang, padding=percent(numbers.padding), grouped=percent(numbers.padding_grouped))
-    if numbers.packed_rows is not None and numbers.packing_gain is not None:
+    if numbers.packed_rows is not None and numbers.packing_gain is not None and numbers.packing_gain >= _WORTH_TELLING:
         key = "packing" if numbers.padding is not None else "packed"
         yield say(f"data.say.{key}", lang, rows=numbers.packed_rows, gain=f"{numbers.packing_gain:.1f}")
     if numbers.steps_per_epoch is not None:

@@ -66,7 +66,10 @@ def known_templates() -> dict[str, Template]:
 
 def template_of(config: Mapping[str, Any]) -> Template | None:
     """The template that the configuration names, with its options applied; None if it names none that is known."""
-    found = known_templates().get(str(config.get("template")))
+    name = config.get("template")
+    if name is None and config.get("stage") == "pt":
+        name = "empty"  # pre-training uses no template
+    found = known_templates().get(str(name))
     if found is None:
         return None
     changes: dict[str, Any] = {}

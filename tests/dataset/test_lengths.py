@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from doctor.dataset.convert import Sample, Turn
 from doctor.dataset.inspect import Look
-from doctor.dataset.lengths import greedy_knapsack, packed_rows, padding
+from doctor.dataset.numbers import greedy_knapsack, packed_rows, padding
 from doctor.dataset.sequences import infer_seqlen, options_of
 from doctor.dataset.templates import known_templates, many_turns, one_turn, special_tokens, template_of
 from doctor.dataset.tools import LengthUnknown, NotEncodable, called, described

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from doctor.dataset.attributes import needed_columns
 from doctor.dataset.convert import convert
 from doctor.dataset.inspect import type_of
-from doctor.dataset.lengths import packed_rows
+from doctor.dataset.numbers import packed_rows
 from doctor.dataset.rows import read_rows
 from doctor.dataset.sequences import IGNORE, build, options_of, plan
 from doctor.dataset.sources import find_sources
