@@ -249,16 +249,17 @@ def _judge(sample: Sample, stage: str) -> None:
     elif stage == "sft" and answers == 0:
         _set(sample, "dropped", *sample.no_answer)
     else:
-        _check_texts(sample)
+        _check_texts(sample, stage)
 
 
 def _set(sample: Sample, fate: str, reason: str, detail: str = "") -> None:
     sample.fate, sample.reason, sample.detail = fate, reason, detail
 
 
-def _check_texts(sample: Sample) -> None:
-    """Formatters take texts only: "Expected a string, got ..." (data/formatter.py)."""
-    turns = sample.turns() if sample.response else sample.prompt
+def _check_texts(sample: Sample, stage: str) -> None:
+    """Formatters take texts only: "Expected a string, got ..." (data/formatter.py). A good answer that is null is skipped by KTO."""
+    skipped = stage == "kto" and sample.response[0].content is None
+    turns = [*sample.prompt, *sample.response[int(skipped) :]]
     for turn in turns:
         if not isinstance(turn.content, str):
             _set(sample, "crash", "not_text", f"{turn.role}: {type(turn.content).__name__}")

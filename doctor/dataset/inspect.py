@@ -97,6 +97,7 @@ class _Inspection:
         limit = config.get("max_samples")
         self.places: list[Place] = []
         self._unknown_detail = ""
+        self._resampled = False
         self._max_samples = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
     def _prepare_lengths(self) -> tuple[Lengths | None, str, re.Pattern[str] | None]:
@@ -117,6 +118,8 @@ class _Inspection:
         seen = [self._dataset(source) for source in find_sources(self._config, self._folder)]
         totals = {(one.name, one.role): one.rows for one in seen}
         numbers = self._asked(seen) if self._look.ask else self._counted(seen)
+        if numbers and (self._resampled or not all(one.complete and not one.problem for one in seen if one.role == "train")):
+            numbers = msgspec.structs.replace(numbers, steps_per_epoch=None)  # of a part of the samples none can be told
         if numbers and self._lengths and self._lengths.missing_tokens:
             first = next(one for one in seen if one.used)
             self._collector.add("token_missing", first.name, first.role, None, ", ".join(self._lengths.missing_tokens))
@@ -154,6 +157,7 @@ class _Inspection:
         if source.problem:
             self._collector.add("source_fatal" if source.fatal else "not_here", source.name, source.role, None, source.detail)
             return seen
+        self._resampled |= source.role == "train" and source.attributes.num_samples is not None
         try:
             _DatasetWalk(self, source, seen).walk()
         except MissingPackage as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ from doctor.support.decoding import json_decoder
 
 _CHUNK = 1 << 18
 _BOM = b"\xef\xbb\xbf"
-_SPACE = " \t\r\n"
+_NO_SPACE = re.compile(r"[^ \t\r\n]")
 
 
 def read(file: Path) -> Iterator[Row]:
@@ -144,8 +145,8 @@ class _Window:
     def peek(self) -> str:
         """The next character that is no space, now at the current position; "" at the end."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in _SPACE:
-                self._advance(self._at + 1)
+            found = _NO_SPACE.search(self._text, self._at)
+            self._advance(found.start() if found else len(self._text))
             if self._at < len(self._text) or not self._more(_CHUNK):
                 return self._text[self._at : self._at + 1]
 

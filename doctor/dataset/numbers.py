@@ -96,7 +96,8 @@ class Tally:
         )  # fmt: skip
 
     def _steps(self, config: Mapping[str, Any], rows: int, batch: int, gpus: int, evaluated: float) -> int | None:
-        if self.unknown or self._options.stage in ("pt", "ppo") or str(config.get("mix_strategy") or "concat") != "concat":
+        mixed = str(config.get("mix_strategy") or "concat") != "concat"
+        if self.unknown or self._options.stage in ("pt", "ppo") or mixed or config.get("streaming"):
             return None
         batches = math.ceil((rows - math.ceil(rows * evaluated)) / (batch * gpus))
         return max(1, math.ceil(batches / _whole_number(config.get("gradient_accumulation_steps"), 1)))

@@ -56,7 +56,8 @@ class Repeats:
 
     def see(self, sample: Sample, row: Row, dataset: str, role: str) -> None:
         """Compare a sample with those before it. Samples of the training sets come first."""
-        prompt = _digest([sample.system, sample.tools, sample.images, [(turn.role, turn.content) for turn in sample.prompt]])
+        media = [sample.images, sample.videos, sample.audios]
+        prompt = _digest([sample.system, sample.tools, media, [(turn.role, turn.content) for turn in sample.prompt]])
         answer = _digest([(turn.role, turn.content) for turn in sample.response])
         whole = _digest([prompt, answer])
         if role == "eval":

@@ -127,3 +127,10 @@ def test_pairs_and_ratings():
     assert [turn.content for turn in convert({**good(1), "ok": True}, rated, "kto").response] == ["It is 1.", ""]
     assert [turn.content for turn in convert({**good(1), "ok": False}, rated, "kto").response] == ["", "It is 1."]
     assert convert({**good(1), "ok": True}, rated, "sft").reason == "wrong_stage"
+
+
+def test_kto_skips_a_good_answer_that_is_null_and_stops_at_a_bad_one():
+    """feedback.py takes the other turn when the first is empty."""
+    rated = attributes({"columns": {"prompt": "instruction", "response": "output", "kto_tag": "ok"}})
+    assert convert({**good(1), "output": None, "ok": True}, rated, "kto").fate == ""
+    assert convert({**good(1), "output": None, "ok": False}, rated, "kto").reason == "not_text"

@@ -151,6 +151,16 @@ def test_media_that_do_not_match(tmp_path):
     assert found(seen(tmp_path, template="qwen"))["media_unsupported"] == [1, 2, 3]
 
 
+def test_samples_that_differ_only_in_their_video_are_no_duplicates(tmp_path):
+    """The media belong to the prompt."""
+    (tmp_path / "data").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "data" / name).write_bytes(b"x")
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "videos": "videos"}
+    put(tmp_path, "one.jsonl", lines(*[good(1, instruction="<video>What?", videos=[name]) for name in ("a.mp4", "b.mp4")]), columns=columns)
+    assert found(seen(tmp_path, template="qwen2_vl")) == {}
+
+
 def test_near_duplicates_are_found_where_the_library_is_there(tmp_path):
     """One word of forty differs; other samples are not taken for it."""
     pytest.importorskip("datasketch")

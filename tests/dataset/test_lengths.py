@@ -242,3 +242,14 @@ def test_the_longest_sequence_is_told_only_when_every_length_is_known(tmp_path, 
     assert seen(tmp_path, LENGTHS, cutoff_len=5, **config).longest_sequence == 5
     assert seen(tmp_path, Look(near=False, rows=3), **config).longest_sequence is None
     assert seen(tmp_path, LENGTHS, template=None, model_name_or_path=words).longest_sequence is None
+
+
+def test_no_steps_are_told_of_a_part_of_the_samples(tmp_path, words):
+    """Sampled rows, streaming, interleaving, a set with num_samples, a set that is on a hub."""
+    put(tmp_path, "one.jsonl", lines(*[good(number) for number in range(6)]))
+    put(tmp_path, "two.jsonl", lines(*[good(number + 50) for number in range(6)]), num_samples=3)
+    config = {"template": "empty", "model_name_or_path": words}
+    assert seen(tmp_path, LENGTHS, **config).numbers.steps_per_epoch == 1
+    assert seen(tmp_path, Look(near=False, rows=3), **config).numbers.steps_per_epoch is None
+    for more in ({"streaming": True}, {"mix_strategy": "interleave_under"}, {"dataset": "one,two"}, {"dataset": "one,nothing"}):
+        assert seen(tmp_path, LENGTHS, **{**config, **more}).numbers.steps_per_epoch is None

@@ -243,6 +243,8 @@ def _fault_texts() -> dict[str, tuple[str, str, dict[str, Any]]]:
     def said(*roles: str) -> list[dict[str, str]]:
         return [{"role": role, "content": "a"} for role in roles]
 
+    rated = [{**row, "tag": number % 2 == 0} for number, row in enumerate(rows)]
+    kto: dict[str, Any] = {"columns": {"prompt": "instruction", "query": "input", "response": "output", "kto_tag": "tag"}}
     answer = {"columns": {"prompt": "instruction", "query": "input", "response": "output"}}
     messages = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}] * 4
     openai: dict[str, Any] = {"formatting": "openai", "columns": {"messages": "messages"}, "tags": OPENAI_TAGS}
@@ -278,6 +280,9 @@ def _fault_texts() -> dict[str, tuple[str, str, dict[str, Any]]]:
         "csv_lines": ("csv", 'instruction,input,output\n"a\nb",x,"c\nd"\ne,x,f\n', {}),
         "text_lines": ("txt", "first line\n\nsecond line\n", {"columns": {"prompt": "text"}}),
         "empty_file": ("jsonl", "", {}),
+        "kto_null_good": ("jsonl", jsonl({**_good(9), "output": None, "tag": True}, rated), kto),
+        "kto_null_bad": ("jsonl", jsonl({**_good(9), "output": None, "tag": False}, rated), kto),
+        "kto_null_tag": ("jsonl", jsonl({**_good(9), "tag": None}, rated), kto),
         "sound": ("json", json.dumps(rows), {}),
     }  # fmt: skip
 
@@ -289,7 +294,7 @@ def faults(folder: Path) -> list[tuple[str, str]]:
     for name, (ending, text, entry) in _fault_texts().items():
         (folder / f"{name}.{ending}").write_text(text, encoding="utf-8")
         info[name] = {"file_name": f"{name}.{ending}", **entry}
-        out.append((name, "pt" if ending == "txt" else "sft"))
+        out.append((name, "pt" if ending == "txt" else "kto" if name.startswith("kto") else "sft"))
     (folder / "latin1.jsonl").write_bytes(
         (json.dumps(_good(1)) + "\n").encode() + b'{"instruction": "caf\xe9", "input": "", "output": "b"}\n'
     )
