@@ -55,7 +55,10 @@ class DatasetSeen(msgspec.Struct):
 
 
 class DataReport(msgspec.Struct):
-    """Everything that was found. `unknown` says why there are no `numbers`: a key of words/data.yaml, group unknown."""
+    """Everything that was found. `unknown` says why there are no `numbers`: a key of words/data.yaml, group unknown.
+
+    `rebuilt`: the tokenizer's class, where transformers 5 may split texts otherwise than tokenizer.json, by which they were counted.
+    """
 
     config: str
     datasets: list[DatasetSeen]
@@ -68,6 +71,7 @@ class DataReport(msgspec.Struct):
     near_asked: bool
     near_limited: bool
     unknown_detail: str = ""
+    rebuilt: str = ""
     format: int = 1
 
     @property
@@ -86,10 +90,10 @@ def inspect(config: Mapping[str, Any], folder: Path, look: Look, *, name: str = 
 
 class _Inspection:
     def __init__(self, config: Mapping[str, Any], folder: Path, look: Look, listener: Listener | None) -> None:
-        self._config, self._folder, self._look = config, folder, look
-        self._stage = str(config.get("stage") or "sft")
-        self._collector = Collector(listener)
-        self._repeats = Repeats(self._collector, near=look.near)
+        self._config, self._folder, self.look = config, folder, look
+        self.stage = str(config.get("stage") or "sft")
+        self.collector = Collector(listener)
+        self._repeats = Repeats(self.collector, near=look.near)
         self._media = media_folder(config, folder)
         self._template = template_of(config)
         self._accepted = frozenset(self._template.media) if self._template else None
@@ -98,40 +102,40 @@ class _Inspection:
         self.places: list[Place] = []
         self._unknown_detail = ""
         self._resampled = False
-        self._max_samples = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
+        self.max_samples = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
     def _prepare_lengths(self) -> tuple[Lengths | None, str, re.Pattern[str] | None]:
         marks = special_tokens(self._template) if self._template else set()
         if self._template is None:
             return None, "no_template", None
-        if not self._look.lengths or self._look.ask:
+        if not self.look.lengths or self.look.ask:
             return None, "not_asked", special_pattern(marks)
         tokenizer, reason = local_tokenizer(self._config, self._folder)
         if tokenizer is None:
             return None, reason, special_pattern(marks)
         tokenizer.prepare(self._template, self._config)
         end = tokenizer.end_of_text(str(self._config.get("template")))
-        return Lengths(tokenizer, self._template, options_of(self._config), self._collector, end), "", special_pattern(marks)
+        return Lengths(tokenizer, self._template, options_of(self._config), self.collector, end), "", special_pattern(marks)
 
     def run(self, name: str) -> DataReport:
         """All data sets, those for training first."""
         seen = [self._dataset(source) for source in find_sources(self._config, self._folder)]
         totals = {(one.name, one.role): one.rows for one in seen}
-        numbers = self._asked(seen) if self._look.ask else self._counted(seen)
+        numbers = self._asked(seen) if self.look.ask else self._counted(seen)
         if numbers and (self._resampled or not all(one.complete and not one.problem for one in seen if one.role == "train")):
             numbers = msgspec.structs.replace(numbers, steps_per_epoch=None)  # of a part of the samples none can be told
         if numbers and self._lengths and self._lengths.missing_tokens:
             first = next(one for one in seen if one.used)
-            self._collector.add("token_missing", first.name, first.role, None, ", ".join(self._lengths.missing_tokens))
+            self.collector.add("token_missing", first.name, first.role, None, ", ".join(self._lengths.missing_tokens))
         unknown = "" if numbers else self._unknown or "no_samples"
         return DataReport(
-            name, seen, self._collector.findings(totals), numbers, unknown, str(self._config.get("template") or ""),
-            self._repeats.compared, self._repeats.near_known, self._look.near, self._repeats.compared >= MAX_NEAR,
-            self._unknown_detail,
+            name, seen, self.collector.findings(totals), numbers, unknown, str(self._config.get("template") or ""),
+            self._repeats.compared, self._repeats.near_known, self.look.near, self._repeats.compared >= MAX_NEAR,
+            self._unknown_detail, self._lengths.rebuilt if numbers and self._lengths else "",
         )  # fmt: skip
 
     def _counted(self, seen: list[DatasetSeen]) -> Numbers | None:
-        return self._lengths.numbers(self._config, self._look.gpus, self._evaluated(seen)) if self._lengths else None
+        return self._lengths.numbers(self._config, self.look.gpus, self._evaluated(seen)) if self._lengths else None
 
     def _asked(self, seen: list[DatasetSeen]) -> Numbers | None:
         """The figures from LLaMA-Factory itself."""
@@ -140,9 +144,9 @@ class _Inspection:
         if answer.error:
             return None
         name = next((one.name for one in seen if one.role == "train"), "")
-        tail = int(bool(self._template and self._template.efficient_eos and self._stage == "sft"))
-        found = tally(answer, options_of(self._config), self.places, self._collector, name, tail=tail)
-        return found.numbers(self._config, self._look.gpus, self._evaluated(seen)) if found else None
+        tail = int(bool(self._template and self._template.efficient_eos and self.stage == "sft"))
+        found = tally(answer, options_of(self._config), self.places, self.collector, name, tail=tail)
+        return found.numbers(self._config, self.look.gpus, self._evaluated(seen)) if found else None
 
     def _evaluated(self, seen: list[DatasetSeen]) -> float:
         """The share of the training samples that val_size takes."""
@@ -155,25 +159,25 @@ class _Inspection:
     def _dataset(self, source: Source) -> DatasetSeen:
         seen = DatasetSeen(source.name, source.role, [str(file) for file in source.files], problem=source.problem, detail=source.detail)
         if source.problem:
-            self._collector.add("source_fatal" if source.fatal else "not_here", source.name, source.role, None, source.detail)
+            self.collector.add("source_fatal" if source.fatal else "not_here", source.name, source.role, None, source.detail)
             return seen
         self._resampled |= source.role == "train" and source.attributes.num_samples is not None
         try:
             _DatasetWalk(self, source, seen).walk()
         except MissingPackage as error:
             seen.problem, seen.detail, seen.complete = "no_reader", str(error), False
-            self._collector.add("not_here", source.name, source.role, None, str(error))
+            self.collector.add("not_here", source.name, source.role, None, str(error))
         return seen
 
     def sample(self, sample: Sample, row: Row, source: Source) -> None:
         """Check one sample that LLaMA-Factory uses."""
         name, role = source.name, source.role
-        for kind, detail in [*_content_problems(sample, self._stage), *text_problems(sample, self._special)]:
-            self._collector.add(kind, name, role, row, detail)
+        for kind, detail in [*_content_problems(sample, self.stage), *text_problems(sample, self._special)]:
+            self.collector.add(kind, name, role, row, detail)
         for kind, detail in media_problems(sample, self._media, self._accepted):
-            self._collector.add(kind, name, role, row, detail)
+            self.collector.add(kind, name, role, row, detail)
         self._repeats.see(sample, row, name, role)
-        if self._look.ask and role == "train":
+        if self.look.ask and role == "train":
             self.places.append(place_of(row))
         if self._lengths:
             self._lengths.see(sample, row, name, role)
@@ -206,7 +210,7 @@ class _DatasetWalk:
     def walk(self) -> None:
         """All rows, then what only the whole set shows."""
         for row in read_rows(self._source.files, self._source.kind):
-            if self._inspection._look.rows and self._seen.rows >= self._inspection._look.rows:
+            if self._inspection.look.rows and self._seen.rows >= self._inspection.look.rows:
                 self._seen.complete = False
                 break
             self._seen.rows += 1
@@ -214,17 +218,17 @@ class _DatasetWalk:
         self._finish()
 
     def _add(self, kind: str, row: Row | None, detail: str = "") -> None:
-        self._inspection._collector.add(kind, self._source.name, self._source.role, row, detail)
+        self._inspection.collector.add(kind, self._source.name, self._source.role, row, detail)
 
     def _row(self, row: Row) -> None:
         if row.value is None:
             self._add(row.problem, row, row.detail)
             return
         self._note_types(row, row.value)
-        limit = self._inspection._max_samples
+        limit = self._inspection.max_samples
         if limit is not None and self._seen.used + self._seen.dropped >= limit:
             return  # the loader takes the first max_samples rows; the file is parsed to its end all the same
-        sample = convert(row.value, self._source.attributes, self._inspection._stage)
+        sample = convert(row.value, self._source.attributes, self._inspection.stage)
         if isinstance(rating := row.value.get(self._source.attributes.kto_tag or ""), bool):
             self._ratings.add(rating)
         if sample.fate:
@@ -255,10 +259,10 @@ class _DatasetWalk:
         readable = self._columns
         missing = [column for column in needed_columns(self._source.attributes) if column not in readable] if readable else []
         if missing:
-            self._inspection._collector.replace(self._source.name, self._source.role, "column_missing", ", ".join(missing))
+            self._inspection.collector.replace(self._source.name, self._source.role, "column_missing", ", ".join(missing))
         elif readable and not self._seen.used:
             self._add("all_dropped", None)
-        if self._inspection._stage == "kto" and len(self._ratings) == 1:
+        if self._inspection.stage == "kto" and len(self._ratings) == 1:
             self._add("kto_one_sided", None, str(next(iter(self._ratings))).lower())
 
     def _mixed_types(self) -> None:
@@ -270,8 +274,8 @@ class _DatasetWalk:
             for kind, rows in kinds.items():
                 for row in rows if kind != usual else ():
                     self._add("mixed_types", row, f"{column}: {kind}, otherwise {usual}")
-        if self._inspection._collector.has("mixed_types", self._source.name):
-            self._inspection._collector.drop(self._source.name, self._source.role, ("answer_not_text",))
+        if self._inspection.collector.has("mixed_types", self._source.name):
+            self._inspection.collector.drop(self._source.name, self._source.role, ("answer_not_text",))
 
 
 def type_of(value: Any) -> str:

@@ -47,6 +47,11 @@ class Lengths:
         self._tokenizer.forget()
 
     @property
+    def rebuilt(self) -> str:
+        """The tokenizer's class, if transformers 5 may split texts otherwise than tokenizer.json."""
+        return self._tokenizer.rebuilt
+
+    @property
     def missing_tokens(self) -> list[str]:
         """Tokens of the template that the tokenizer lacks."""
         return sorted(self._tokenizer.missing)

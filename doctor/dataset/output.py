@@ -98,6 +98,8 @@ def _length_lines(report: DataReport, lang: str, folder: Path) -> Iterator[str]:
         return
     yield f"{say('data.say.lengths', lang)} ({report.template})"
     yield from (f"  {line}" for line in number_lines(numbers, lang))
+    if report.rebuilt:
+        yield "  " + say("data.say.rebuilt", lang, kind=report.rebuilt)
     yield f"  {say('data.say.longest', lang)}:"
     for tokens, place in numbers.longest_places[:_SHOWN]:
         yield f"    {written(place, folder)}  {say('data.say.tokens', lang, tokens=tokens)}"

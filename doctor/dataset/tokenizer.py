@@ -15,10 +15,16 @@ MAX_BYTES = 256 << 20
 """The largest tokenizer.json that is read; Gemma's has 33 MB."""
 
 
+_TAKEN_AS_IT_IS = ("", "PreTrainedTokenizerFast", "TokenizersBackend")
+"""Measured with transformers 5.6: other classes (Llama, Gemma, Qwen2, GPT2) take vocabulary and merges, not the splitting of texts."""
+
+
 class Tokenizer:
     """Texts to token ids. `eos` and `bos` are ids, None where the tokenizer has none."""
 
-    def __init__(self, backend: Any, names: Mapping[str, str], *, special: Any) -> None:
+    def __init__(self, backend: Any, names: Mapping[str, str], *, special: Any, rebuilt: str = "") -> None:
+        self.rebuilt = rebuilt
+        """The class that transformers 5 builds anew from the vocabulary, whatever else tokenizer.json says; "" if it takes it as it is."""
         self._backend = backend
         self._special = special
         self._names = dict(names)
@@ -125,7 +131,9 @@ def local_tokenizer(config: Mapping[str, Any], folder: Path) -> tuple[Tokenizer 
     backend.no_truncation()
     backend.no_padding()
     names, added = _named_tokens(place)
-    tokenizer = Tokenizer(backend, names, special=library.AddedToken)
+    kind = str(_json(place / "tokenizer_config.json").get("tokenizer_class") or "")
+    rebuilt = "" if kind in _TAKEN_AS_IT_IS else kind
+    tokenizer = Tokenizer(backend, names, special=library.AddedToken, rebuilt=rebuilt)
     backend.add_special_tokens([library.AddedToken(token, normalized=False, special=True) for token in added])
     return tokenizer, ""
 

@@ -253,3 +253,12 @@ def test_no_steps_are_told_of_a_part_of_the_samples(tmp_path, words):
     assert seen(tmp_path, Look(near=False, rows=3), **config).numbers.steps_per_epoch is None
     for more in ({"streaming": True}, {"mix_strategy": "interleave_under"}, {"dataset": "one,two"}, {"dataset": "one,nothing"}):
         assert seen(tmp_path, LENGTHS, **{**config, **more}).numbers.steps_per_epoch is None
+
+
+@pytest.mark.parametrize(("kind", "told"), [("PreTrainedTokenizerFast", ""), (None, ""), ("LlamaTokenizerFast", "LlamaTokenizerFast")])
+def test_a_class_that_transformers_builds_anew_is_named(tmp_path, words, kind, told):
+    """Then the lengths are those of tokenizer.json, which may be others."""
+    file = Path(words) / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tokenizer_class": kind}))
+    put(tmp_path, "one.jsonl", lines(good(1)))
+    assert seen(tmp_path, LENGTHS, model_name_or_path=words).rebuilt == told
