@@ -164,7 +164,7 @@ def _split(turns: list[Turn], row: Mapping[str, Any], about: Attributes) -> Samp
 def _answer(message: Mapping[str, Any], about: Attributes) -> Turn:
     tag = message.get(about.role_tag or "")
     roles = _roles(about)
-    if tag not in roles:
+    if not isinstance(tag, str) or tag not in roles:
         raise _Refused("unknown_role", str(tag)[:60])
     return Turn(roles[tag], message.get(about.content_tag or ""))
 
@@ -199,7 +199,7 @@ def _openai_turns(messages: list[Mapping[str, Any]], about: Attributes) -> list[
         if answers:
             turns.append(Turn(OBSERVATION, _joined(answers)))
             answers = []
-        if tag not in roles:
+        if not isinstance(tag, str) or tag not in roles:
             raise _Refused("unknown_role", str(tag)[:60])
         turns.append(Turn(roles[tag], content))
     return turns

@@ -124,6 +124,10 @@ def _elements(file: Path, window: _Window) -> Iterator[Row]:
             break
     if following != "]":
         yield Row(file, window.line, index, None, "broken_json", "expected `,` or `]`" if following else "the file ends inside its array")
+        return
+    window.skip("]")
+    if window.peek():  # pandas: "Trailing data"
+        yield Row(file, window.line, index, None, "broken_json", "text after the end of the array")
 
 
 class _TooLong(ValueError):

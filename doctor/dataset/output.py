@@ -84,6 +84,8 @@ def _finding_lines(finding: Finding, report: DataReport, lang: str, folder: Path
     for place in finding.places[:shown]:
         detail = clean(place.detail).replace("\n", " ")
         name = written(place, folder)
+        if not (name or detail):
+            continue
         yield f"    {name}{f'  {detail}' if detail and detail != name else ''}"
     if finding.count > shown:
         yield "    " + say("data.say.more", lang, count=finding.count - min(shown, len(finding.places)))

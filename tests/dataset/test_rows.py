@@ -69,7 +69,7 @@ def test_a_broken_array_ends_at_the_line_of_the_error(tmp_path):
     assert problems(got) == [(4, "broken_json")]
 
 
-@pytest.mark.parametrize("text", ['[{"a": 1}', '[{"a": 1},', '[{"a": 1} {"a": 2}]', '[{"a": 1}, {"a"'])
+@pytest.mark.parametrize("text", ['[{"a": 1}] {"a": 2}', "[]\n{}", '[{"a": 1}', '[{"a": 1},', '[{"a": 1} {"a": 2}]', '[{"a": 1}, {"a"'])
 def test_an_array_that_does_not_end_is_broken(tmp_path, text):
     """Cut files are noticed."""
     assert problems(read(tmp_path / "a.json", text))[0][1] == "broken_json"
