@@ -12,9 +12,11 @@ import msgspec
 
 from doctor.dataset.findings import SEVERITY
 from doctor.dataset.inspect import Look, inspect
-from doctor.dataset.rows import Row, read_rows
+from doctor.dataset.records import Row
+from doctor.dataset.rows import read_rows
 from doctor.dataset.sources import Source, find_sources
 from doctor.errors import DoctorError
+from doctor.words.catalogue import text
 
 REMOVED = frozenset(
     kind
@@ -36,7 +38,7 @@ class Cleaned(msgspec.Struct):
 def clean_copy(config: Mapping[str, Any], folder: Path, out: Path, look: Look) -> Cleaned:
     """Write every local data set of the configuration to the new folder `out`. Raises DoctorError if it holds anything already."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DoctorError(f"{out}: is there already; --fix-data writes to a new folder and never over data")
+        raise DoctorError(text("errors.copy_exists", path=out))
     bad: dict[tuple[str, str, int], str] = {}
 
     def listen(kind: str, dataset: str, row: Row) -> None:
@@ -48,7 +50,7 @@ def clean_copy(config: Mapping[str, Any], folder: Path, out: Path, look: Look) -
         out.mkdir(parents=True, exist_ok=True)
         return _write(config, folder, out, bad)
     except OSError as error:
-        raise DoctorError(f"cannot write {error.filename or out}: {error.strerror or error}") from error
+        raise DoctorError(text("errors.cannot_write", path=error.filename or out, reason=error.strerror or error)) from error
 
 
 def _write(config: Mapping[str, Any], folder: Path, out: Path, bad: dict[tuple[str, str, int], str]) -> Cleaned:
@@ -61,8 +63,8 @@ def _write(config: Mapping[str, Any], folder: Path, out: Path, bad: dict[tuple[s
             if source.files and source.name not in named:
                 _copy(source, out, bad, made, dropped)
                 named[source.name] = {**info[source.name], "file_name": f"{_file_name(source.name)}.jsonl"}
-    text = json.dumps(named, ensure_ascii=False, indent=2)
-    (out / "dataset_info.json").write_text(text + "\n", encoding="utf-8")
+    listed = json.dumps(named, ensure_ascii=False, indent=2)
+    (out / "dataset_info.json").write_text(listed + "\n", encoding="utf-8")
     return made
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from doctor.dataset.rows import Row
+from doctor.dataset.records import Row
 
 ERRORS = (
     "broken_json", "not_an_object", "not_utf8", "nested", "unreadable_file", "csv_fields", "mixed_types", "column_missing", "no_rows",

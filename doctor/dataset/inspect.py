@@ -16,8 +16,9 @@ from doctor.dataset.findings import Collector, Finding, Listener, Place, place_o
 from doctor.dataset.lengths import Lengths
 from doctor.dataset.media import media_problems
 from doctor.dataset.numbers import Numbers
+from doctor.dataset.records import Row
 from doctor.dataset.repeats import MAX_NEAR, Repeats
-from doctor.dataset.rows import Row, read_rows
+from doctor.dataset.rows import read_rows
 from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, find_sources, media_folder
 from doctor.dataset.templates import special_tokens, template_of

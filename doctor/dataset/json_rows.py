@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from doctor.dataset import rows
-from doctor.dataset.rows import Row
+from doctor.dataset import records
+from doctor.dataset.records import Row
 from doctor.support.decoding import json_decoder
 
 _CHUNK = 1 << 18
@@ -41,17 +41,17 @@ def _lines(file: Path, stream: BinaryIO) -> Iterator[Row]:
         line = data.removeprefix(_BOM) if number == 1 else data
         if not line.strip():
             continue
-        yield _too_long(file, number, index) if len(line) > rows.MAX_ROW_BYTES else _line(file, number, index, line, decode)
+        yield _too_long(file, number, index) if len(line) > records.MAX_ROW_BYTES else _line(file, number, index, line, decode)
         index += 1
 
 
 def _too_long(file: Path, line: int, index: int) -> Row:
-    return Row(file, line, index, None, "row_too_long", f"> {rows.MAX_ROW_BYTES >> 20} MiB")
+    return Row(file, line, index, None, "row_too_long", f"> {records.MAX_ROW_BYTES >> 20} MiB")
 
 
 def _bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
     """Lines; of one that is too long only the first MAX_ROW_BYTES + 1 bytes."""
-    limit = rows.MAX_ROW_BYTES + 1
+    limit = records.MAX_ROW_BYTES + 1
     while line := stream.readline(limit):
         if len(line) == limit and not line.endswith(b"\n"):
             while (rest := stream.readline(_CHUNK)) and not rest.endswith(b"\n"):
@@ -172,7 +172,7 @@ class _Window:
             else:
                 self._advance(end)
                 return value
-            if len(self._text) - self._at > rows.MAX_ROW_BYTES:
+            if len(self._text) - self._at > records.MAX_ROW_BYTES:
                 raise _TooLong
 
     def line_of(self, position: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from doctor.dataset.convert import Sample
 from doctor.dataset.findings import Collector, place_of
 from doctor.dataset.numbers import Numbers, Tally
-from doctor.dataset.rows import Row
+from doctor.dataset.records import Row
 from doctor.dataset.sequences import Options, Sequence, build, plan
 from doctor.dataset.templates import Element, Template
 from doctor.dataset.tokenizer import Tokenizer

@@ -11,7 +11,7 @@ import msgspec
 
 from doctor.dataset.convert import Sample
 from doctor.dataset.findings import Collector, Place, place_of
-from doctor.dataset.rows import Row
+from doctor.dataset.records import Row
 from doctor.support.optional import optional
 
 _SHINGLE = 5

@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-MAX_ROW_BYTES = 32 << 20
-"""A longer line or element is not decoded. A row of this size has some eight million tokens: no training reads it whole."""
+from doctor.dataset import json_rows, table_rows
+from doctor.dataset.records import Row
 
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstandard", b"\xfd7zXZ": "xz"}
-
-
-class Row(msgspec.Struct, gc=False):
-    """One row. `line` counts from 1 (`index`, the row's number, stands for it where a file has no lines: parquet, arrow).
-
-    `value` is None for a row that cannot be read; `problem` then names why (words/data.yaml, group kind) and `detail` says it.
-    """
-
-    file: Path
-    line: int
-    index: int
-    value: dict[str, Any] | None = None
-    problem: str = ""
-    detail: str = ""
-
 
 Reader = Callable[[Path], Iterator[Row]]
 
@@ -54,8 +36,6 @@ def _packing(file: Path) -> str:
 
 
 def _reader(kind: str) -> Reader:
-    from doctor.dataset import json_rows, table_rows
-
     readers: dict[str, Reader] = {
         "json": json_rows.read,
         "csv": table_rows.read_csv,

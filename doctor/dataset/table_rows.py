@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doctor.dataset import rows
-from doctor.dataset.rows import Row
+from doctor.dataset import records
+from doctor.dataset.records import Row
 from doctor.support.optional import need
 
 NO_VALUE = frozenset(
@@ -25,7 +25,7 @@ def read_csv(file: Path) -> Iterator[Row]:
     """Rows of a csv file with a header. A column whose every value is a number becomes a column of numbers, as in pandas."""
     numeric = _numeric_columns(file)
     for line, index, value in _csv_rows(file):
-        if None in value or any(len(part) > rows.MAX_ROW_BYTES for part in value.values() if part):
+        if None in value or any(len(part) > records.MAX_ROW_BYTES for part in value.values() if part):
             yield Row(file, line, index, None, "csv_fields" if None in value else "row_too_long", "")
             continue
         yield Row(file, line, index, {name: _typed(text, name in numeric) for name, text in value.items()})
@@ -39,7 +39,7 @@ def _typed(text: str | None, numeric: bool) -> Any:
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, int, dict[Any, Any]]]:
     """(line on which the row begins, index, values by column; under None what no column takes)."""
-    csv.field_size_limit(rows.MAX_ROW_BYTES)
+    csv.field_size_limit(records.MAX_ROW_BYTES)
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(_short_lines(stream))
         index, line = 0, reader.line_num + 1
@@ -51,7 +51,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, int, dict[Any, Any]]]:
 
 
 def _short_lines(stream: Any) -> Iterator[str]:
-    while line := stream.readline(rows.MAX_ROW_BYTES):
+    while line := stream.readline(records.MAX_ROW_BYTES):
         yield line
 
 
@@ -77,7 +77,7 @@ def read_text(file: Path) -> Iterator[Row]:
     """Each line of a text file is a row with the one column `text`."""
     with file.open("rb") as stream:
         index = number = 0
-        while line := stream.readline(rows.MAX_ROW_BYTES + 1):
+        while line := stream.readline(records.MAX_ROW_BYTES + 1):
             number += 1
             try:
                 pieces = line.decode("utf-8").splitlines()

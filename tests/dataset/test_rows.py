@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from doctor.dataset import json_rows, rows, table_rows
-from doctor.dataset.rows import Row, read_rows
+from doctor.dataset import json_rows, records, table_rows
+from doctor.dataset.records import Row
+from doctor.dataset.rows import read_rows
 from tests.dataset.sets import good, lines
 
 VALUES = some.dictionaries(
@@ -91,7 +92,7 @@ def test_deep_nesting_is_a_word_not_a_crash(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_a_line_that_is_too_long_is_not_held_in_memory(tmp_path, name, monkeypatch):
     """A line of 40 times the limit costs a few times the limit; the lines after it are read where that is possible."""
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 1 << 20)
+    monkeypatch.setattr(records, "MAX_ROW_BYTES", 1 << 20)
     path = tmp_path / name
     long = '{"a": "' + "x" * (40 << 20) + '"}'
     path.write_text(f"{long}\n" + lines(good(1)) if name.endswith("l") else f"[{long}, {json.dumps(good(1))}]")
