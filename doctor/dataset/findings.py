@@ -119,4 +119,12 @@ def written(place: Place, folder: Path | None = None) -> str:
         name = str(path.relative_to(folder)) if path.is_relative_to(folder) else name
     if not name:
         return place.detail
-    return f"{name}:{place.line}" if place.line else f"{name} row {place.row}" if place.row else name
+    return spot(place, name)
+
+
+def spot(place: Place, name: str) -> str:
+    """`name:line`; with the row where a JSON array may hold several in a line, and without lines the row alone."""
+    if not place.line:
+        return f"{name} row {place.row}" if place.row else name
+    counted = place.row and place.row != place.line and place.file.endswith(".json")
+    return f"{name}:{place.line} (row {place.row})" if counted else f"{name}:{place.line}"

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from doctor.dataset.convert import Sample
-from doctor.dataset.findings import Collector, Place, place_of
+from doctor.dataset.findings import Collector, Place, place_of, spot
 from doctor.dataset.records import Row
 from doctor.support.optional import optional
 
@@ -93,7 +93,7 @@ class Repeats:
 
 def _other(place: Place) -> str:
     """The row that was there first."""
-    return f"{Path(place.file).name}:{place.line}" if place.line else f"{Path(place.file).name} row {place.row}"
+    return spot(place, Path(place.file).name)
 
 
 def _digest(value: Any) -> int:
