@@ -15,7 +15,7 @@ from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.origin import best_saved, checkpoint_seen, launch_of
+from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
@@ -205,6 +205,7 @@ def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
     if stage is not None and run.config.get("stage") is None:
         yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="model_card")
     yield from best_saved(paths, run)
+    yield from last_saved(paths, run)
 
 
 def forecast(run: Run, where: Where, folder: Path) -> tuple[list[Fact], str | None]:

@@ -1,0 +1,132 @@
+"""The usual report for a terminal, on one screen: verdict, figures, what to do with values, proof, patch, effect; the rest is `-v`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from doctor.report.model import EvidenceView, FindingView, PatchView
+from doctor.reporters import advice, base
+from doctor.reporters.terminal.page import Page
+from doctor.reporters.terminal.remedies import DIFF_COLOURS
+
+QUOTE_LINES = (6, 3)
+"""Lines on the screen of the first quote of a cause and of the second; more are not shown."""
+DIFF_LINES = 12
+"""Changed lines of the patch that are shown."""
+NOTES = 2
+"""Notes on the patch and similar known failures that are shown."""
+NAMED = 3
+"""Findings of one kind, possible causes and read errors that are named; the rest is counted."""
+
+
+class Brief(Page):
+    """One report on one screen; what stands on a full page and not here is a matter of `-v`."""
+
+    def blocks(self) -> list[RenderableType]:
+        """All parts in reading order."""
+        roots, followed, others, notes = base.parts(self.report)
+        out: list[RenderableType] = self.attempts()
+        if not roots or roots[0].severity == "note":
+            out += self.no_cause()
+        out += [*(self.head(roots[0]) if roots else []), *self.remedies.next()]
+        if self.screen.detail < 0:
+            return out
+        out += self.proof(roots[0]) if roots else []
+        out += self.patch(self.report.patch) if self.report.patch else self.known_failures()[: 1 + 2 * NOTES]
+        named = [*self.named("also", [*roots[1:], *others]), *self.named("then", followed), *self.named("notes", notes)]
+        return [*out, *([Text(), *named] if named else []), *self.bottom()]
+
+    def proof(self, finding: FindingView) -> list[RenderableType]:
+        """The first quotes, cut; what the message itself says; possible causes; the curve."""
+        canvas = self.canvas
+        out: list[RenderableType] = []
+        for piece, most in zip(finding.evidence, QUOTE_LINES, strict=False):
+            out += [Text(), canvas.indented(self.place(piece)), *(self.quoted(line) for line in self.cut(piece, most))]
+        out += self.says(finding)
+        possible = advice.candidate_lines(finding, self.words)[:NAMED]
+        if possible:
+            out += [Text(), canvas.indented(canvas.text(self.words("candidates"), "bold"))]
+        out += [self.quoted(canvas.text(self.words("label", label=title, text=check) if check else title)) for title, _, check in possible]
+        return [*out, *self.series(finding)]
+
+    def quoted(self, line: Text) -> RenderableType:
+        """A line behind a bar."""
+        return self.canvas.indented(self.canvas.marked(Text(f"{self.symbols['bar']} ", "dim"), line))
+
+    def cut(self, piece: EvidenceView, most: int) -> list[Text]:
+        """A quote on at most `most` lines of the screen: around its decisive words, of a traceback its end, else its beginning."""
+        width = max(20, self.screen.width - 6)
+        console = Console(width=width, file=io.StringIO())
+        logical = piece.text.split("\n")
+        lines = [part for line in logical for part in Text(line).wrap(console, width)]
+        if len(lines) <= most:
+            return lines
+        start = _window([line.plain for line in lines], piece.mark, most, tail=len(logical) > 1)
+        shown = [line.copy() for line in lines[start : start + most]]
+        if start + most < len(lines):
+            shown[-1].truncate(width - 6)
+            shown[-1].append(" [...]")
+        return [Text("[...]"), *shown[1:]] if start and most > 1 else shown
+
+    def patch(self, patch: PatchView) -> list[RenderableType]:
+        """The lines that change, changes outside the file, the first notes, the predicted effect, how much more would help."""
+        canvas, words = self.canvas, self.words
+        out: list[RenderableType] = [canvas.heading("patch", patch.source or "")]
+        changed = [line for line in (patch.diff or "").splitlines() if line[:1] in "+-" and not line.startswith(("--- ", "+++ "))]
+        out += [canvas.indented(Text(line, DIFF_COLOURS[line[0]])) for line in changed[:DIFF_LINES]]
+        if len(changed) > DIFF_LINES:
+            out.append(canvas.indented(canvas.text(words("diff_cut", count=len(changed) - DIFF_LINES), "dim")))
+        outside = [change for change in patch.changes if change.target != "config" or patch.diff is None]
+        out += [canvas.indented(canvas.text(advice.change_line(change, words), "green")) for change in outside[:DIFF_LINES]]
+        said, options = advice.launch_lines(patch, words)
+        out += [canvas.indented(canvas.text(said))] if said else []
+        out += [canvas.command(options, 4)] if options else []
+        told = [*patch.notes[:NOTES], *advice.predicted_lines(patch, words), *self.if_not_enough()]
+        return out + [canvas.indented(canvas.marked(Text(f"{canvas.symbols['note']} "), canvas.text(line))) for line in told]
+
+    def if_not_enough(self) -> list[str]:
+        """How many remedies apply that are not in the patch."""
+        remedies = [remedy for finding in base.parts(self.report)[0] for remedy in finding.remedies]
+        count = len({remedy.id for remedy in remedies if advice.standing(remedy, self.report) == "later"})
+        return [self.words("if_not_enough_one" if count == 1 else "if_not_enough", count=count)] if count else []
+
+    def named(self, label: str, findings: Sequence[FindingView]) -> list[RenderableType]:
+        """The titles of findings in one paragraph, each with its place; what does not fit is counted."""
+        if not findings:
+            return []
+        words = self.words
+        told = [self._titled(finding) for finding in findings[:NAMED]]
+        text = words("semicolon").join(told)
+        text = words("more", text=text, count=len(findings) - NAMED) if len(findings) > NAMED else text
+        return [self.canvas.text(words("label", label=words(label), text=text), "" if label == "also" else "dim")]
+
+    def _titled(self, finding: FindingView) -> str:
+        """A finding's title, with steps and ranks in brackets."""
+        span = base.span(finding, self.words)
+        return f"{finding.title} ({self.words('comma').join(span)})" if span else finding.title
+
+    def bottom(self) -> list[RenderableType]:
+        """Other runs of the folder, memory that was not checked, read errors, and where the rest is."""
+        canvas, words = self.canvas, self.words
+        others = base.other_run_lines(self.report, words)[:1]
+        unchecked = base.memory_unchecked(self.report, words) if self.report.findings else []
+        sources = self.report.run.sources
+        troubles = [f"{source.path}: {problem}" for source in sources for problem in source.problems] + self.report.problems
+        out = [canvas.text(line) for line in (*others, *unchecked)]
+        if troubles:
+            text = words("more", text=troubles[0], count=len(troubles) - 1) if len(troubles) > 1 else troubles[0]
+            out.append(canvas.text(words("label", label=words("problems"), text=text), "yellow"))
+        return [*([Text()] if out else []), *out, Text(), canvas.dotted([base.rules_line(self.report, words), words("more_by_verbose")])]
+
+
+def _window(lines: Sequence[str], mark: str | None, most: int, *, tail: bool) -> int:
+    """The first line to show of more than `most`."""
+    start = len(lines) - most if tail else 0
+    hit = next((place for place, line in enumerate(lines) if mark and mark.split("\n")[0][:30] in line), None)
+    if hit is not None and not start <= hit < start + most:
+        start = max(0, min(hit - 1, len(lines) - most))
+    return start
