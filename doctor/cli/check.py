@@ -10,14 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file, write_out
+from doctor.cli.common import (
+    ExitZero,
+    FailOn,
+    Format,
+    Lang,
+    Output,
+    Quiet,
+    Translations,
+    Verbose,
+    emit,
+    one_of,
+    say_written,
+    write_file,
+    write_out,
+)
 from doctor.errors import BAD_USAGE, DoctorError
+from doctor.reporters import registry
 
 if TYPE_CHECKING:
     from doctor.planner.config_fixes import FixedConfig
     from doctor.report.model import PatchView, Report
 
-JOINED = ("json", "sarif")
+JOINED = ("json", "sarif", "concise", "github")
 """Formats in which the reports of several files become one document."""
 
 
@@ -36,14 +51,19 @@ def check(
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
     lang: Lang = "en",
     fail_on: FailOn = "error",
+    exit_zero: ExitZero = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    translations: Translations = False,
 ) -> int:
     """Check training configs before the run: what LLaMA-Factory would refuse or fail on, what is wrong on disk, whether it fits in memory.
 
+    Examples: lfdoctor check train.yaml --gpu-memory 24 | lfdoctor check configs/*.yaml --fix --diff
+
     A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
-    severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
+    one_of(kind, registry.NAMES, "--format")
+    severities = () if exit_zero else FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
         raise DoctorError(f"-o takes several reports only as {' or '.join(JOINED)}; check the files one at a time")
     about = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
@@ -57,20 +77,26 @@ def check(
             if not (skip_foreign and isinstance(error, _Foreign)):
                 code = _report(error, alone=len(configs) == 1)
             continue
-        code = max(code, int(slips or any(finding.severity in severities for finding in report.findings)))
+        code = max(code, int((slips and not exit_zero) or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
     if not diff:
-        _emit_all(reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose)
+        _emit_all(
+            reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose, translations=translations
+        )
     return code
 
 
-def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: bool, quiet: bool, verbose: bool) -> None:
-    if joined:
-        text = _joined(reports, kind)
-        write_out(text) if output is None else write_file(output, text)
+def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: bool, **shown: bool) -> None:
+    if not joined:
+        for report in reports:
+            emit(report, kind, output, pager=False, **shown)
         return
-    for report in reports:
-        emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
+    text = _joined(reports, kind, translations=shown["translations"])
+    if output is None:
+        write_out(text)
+    else:
+        write_file(output, text)
+        say_written(output)
 
 
 class _Work(NamedTuple):
@@ -186,12 +212,16 @@ def _summarise(path: Path, report: Report, made: FixedConfig, *, written: bool) 
     typer.echo(f"lfdoctor: {path}: {made.count} fixed, {remaining} left{backup}", err=True)
 
 
-def _joined(reports: list[Report], kind: str) -> str:
-    """The reports of several files as one document: a JSON array, or one SARIF run."""
-    from doctor.reporters import registry
+def _joined(reports: list[Report], kind: str, *, translations: bool) -> str:
+    """The reports of several files as one document: a JSON array, one SARIF run, or line after line."""
+    import msgspec
+
     from doctor.reporters.json import settled
 
-    texts = [registry.REPORTERS[kind](settled(report)) for report in reports]
+    kept = [report if translations else msgspec.structs.replace(report, translations={}) for report in reports]
+    texts = [registry.REPORTERS[kind](settled(report)) for report in kept]
+    if kind in ("concise", "github"):
+        return "".join(texts)
     if kind == "json":
         return "[\n" + ",\n".join(text.rstrip("\n") for text in texts) + "\n]\n"
     return json.dumps(_one_run([json.loads(text) for text in texts]), ensure_ascii=False, indent=2) + "\n"

@@ -10,7 +10,7 @@ from copy import copy
 
 import typer
 
-from doctor.cli import analyze, bundle, check, compare, estimate, explain, fix, rules, run, scan, show, watch
+from doctor.cli import analyze, bundle, check, compare, estimate, explain, fix, last, rules, run, scan, show, watch
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("analyze", short_help="Find the root cause of a failed run and patch its config.")(analyze.analyze)
+app.command("last", short_help="The same for the newest run below a folder.")(last.last)
 app.command("fix", short_help="Write the patched config of a failed run, and print or start its command.")(fix.fix)
 app.command("check", short_help="Check training configs before the run.")(check.check)
 app.command("estimate", short_help="Predict the peak GPU memory of a config, term by term.")(estimate.estimate)

@@ -158,12 +158,12 @@ def _course(found: VitalsView, words: Words, *, unicode: bool) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """A duration as `38 s`, `12:04` (minutes) or `3:12:04` (hours)."""
-    whole = round(seconds)
+    """A duration as `38 s`, `12 min 4 s` or `3 h 12 min`."""
+    whole = max(1, round(seconds))
     hours, minutes = whole // 3600, whole % 3600 // 60
-    if whole < 60:
-        return f"{max(1, whole)} s"
-    return f"{hours}:{minutes:02}:{whole % 60:02} h" if hours else f"{minutes}:{whole % 60:02} min"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 def place(evidence: EvidenceView, words: Words) -> str:

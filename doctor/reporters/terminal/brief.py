@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from doctor.report.model import EvidenceView, FindingView, PatchView
+from doctor.report.model import EvidenceView, FindingView, PatchView, Report
 from doctor.reporters import advice, base
+from doctor.reporters.base import Screen
 from doctor.reporters.terminal.page import Page
 from doctor.reporters.terminal.remedies import DIFF_COLOURS
+from doctor.words.catalogue import Words
 
-QUOTE_LINES = (6, 3)
-"""Lines on the screen of the first quote of a cause and of the second; more are not shown."""
-DIFF_LINES = 12
-"""Changed lines of the patch that are shown."""
-NOTES = 2
-"""Notes on the patch and similar known failures that are shown."""
-NAMED = 3
-"""Findings of one kind, possible causes and read errors that are named; the rest is counted."""
+LINES = 45
+"""Lines of the usual report; one that would be longer is written again as `TIGHT`."""
+
+
+class Amounts(NamedTuple):
+    """How much of each part is shown.
+
+    `quotes` are the lines on the screen of the first quote of a cause and of the second, which is shown beside a short one. A diff of more
+    than `diff` changed lines (an inline DeepSpeed config) is cut to its first `diff_head`. `named` findings of one kind, possible causes
+    and similar failures are named, the rest is counted.
+    """
+
+    quotes: tuple[int, ...]
+    diff: int
+    diff_head: int
+    notes: int
+    named: int
+
+
+USUAL = Amounts(quotes=(5, 3), diff=10, diff_head=6, notes=2, named=3)
+TIGHT = Amounts(quotes=(3,), diff=6, diff_head=3, notes=1, named=2)
 
 
 class Brief(Page):
     """One report on one screen; what stands on a full page and not here is a matter of `-v`."""
+
+    def __init__(self, report: Report, screen: Screen, words: Words, amounts: Amounts = USUAL) -> None:
+        super().__init__(report, screen, words)
+        self.amounts = amounts
 
     def blocks(self) -> list[RenderableType]:
         """All parts in reading order."""
@@ -36,7 +56,7 @@ class Brief(Page):
         if self.screen.detail < 0:
             return out
         out += self.proof(roots[0]) if roots else []
-        out += self.patch(self.report.patch) if self.report.patch else self.known_failures()[: 1 + 2 * NOTES]
+        out += self.patch(self.report.patch) if self.report.patch else self.known_failures()[: 1 + 2 * self.amounts.notes]
         named = [*self.named("also", [*roots[1:], *others]), *self.named("then", followed), *self.named("notes", notes)]
         return [*out, *([Text(), *named] if named else []), *self.bottom()]
 
@@ -44,10 +64,12 @@ class Brief(Page):
         """The first quotes, cut; what the message itself says; possible causes; the curve."""
         canvas = self.canvas
         out: list[RenderableType] = []
-        for piece, most in zip(finding.evidence, QUOTE_LINES, strict=False):
+        for piece, most in zip(finding.evidence, self.amounts.quotes, strict=False):
+            if len(out) > self.amounts.quotes[0]:
+                break
             out += [Text(), canvas.indented(self.place(piece)), *(self.quoted(line) for line in self.cut(piece, most))]
         out += self.says(finding)
-        possible = advice.candidate_lines(finding, self.words)[:NAMED]
+        possible = advice.candidate_lines(finding, self.words)[: self.amounts.named]
         if possible:
             out += [Text(), canvas.indented(canvas.text(self.words("candidates"), "bold"))]
         out += [self.quoted(canvas.text(self.words("label", label=title, text=check) if check else title)) for title, _, check in possible]
@@ -77,15 +99,16 @@ class Brief(Page):
         canvas, words = self.canvas, self.words
         out: list[RenderableType] = [canvas.heading("patch", patch.source or "")]
         changed = [line for line in (patch.diff or "").splitlines() if line[:1] in "+-" and not line.startswith(("--- ", "+++ "))]
-        out += [canvas.indented(Text(line, DIFF_COLOURS[line[0]])) for line in changed[:DIFF_LINES]]
-        if len(changed) > DIFF_LINES:
-            out.append(canvas.indented(canvas.text(words("diff_cut", count=len(changed) - DIFF_LINES), "dim")))
+        shown = changed if len(changed) <= self.amounts.diff else changed[: self.amounts.diff_head]
+        out += [canvas.indented(Text(line, DIFF_COLOURS[line[0]])) for line in shown]
+        if len(shown) < len(changed):
+            out.append(canvas.indented(canvas.text(words("diff_cut", count=len(changed) - len(shown)), "dim")))
         outside = [change for change in patch.changes if change.target != "config" or patch.diff is None]
-        out += [canvas.indented(canvas.text(advice.change_line(change, words), "green")) for change in outside[:DIFF_LINES]]
+        out += [canvas.indented(canvas.text(advice.change_line(change, words), "green")) for change in outside[: self.amounts.diff]]
         said, options = advice.launch_lines(patch, words)
         out += [canvas.indented(canvas.text(said))] if said else []
         out += [canvas.command(options, 4)] if options else []
-        told = [*patch.notes[:NOTES], *advice.predicted_lines(patch, words), *self.if_not_enough()]
+        told = [*patch.notes[: self.amounts.notes], *advice.predicted_lines(patch, words), *self.if_not_enough()]
         return out + [canvas.indented(canvas.marked(Text(f"{canvas.symbols['note']} "), canvas.text(line))) for line in told]
 
     def if_not_enough(self) -> list[str]:
@@ -99,9 +122,9 @@ class Brief(Page):
         if not findings:
             return []
         words = self.words
-        told = [self._titled(finding) for finding in findings[:NAMED]]
+        told = [self._titled(finding) for finding in findings[: self.amounts.named]]
         text = words("semicolon").join(told)
-        text = words("more", text=text, count=len(findings) - NAMED) if len(findings) > NAMED else text
+        text = words("more", text=text, count=len(findings) - self.amounts.named) if len(findings) > self.amounts.named else text
         return [self.canvas.text(words("label", label=words(label), text=text), "" if label == "also" else "dim")]
 
     def _titled(self, finding: FindingView) -> str:

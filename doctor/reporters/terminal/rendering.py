@@ -6,7 +6,7 @@ import msgspec
 
 from doctor.report.model import Report
 from doctor.reporters.base import PLAIN, Screen
-from doctor.reporters.terminal.brief import Brief
+from doctor.reporters.terminal.brief import LINES, TIGHT, Brief
 from doctor.reporters.terminal.canvas import to_text
 from doctor.reporters.terminal.page import Page
 from doctor.words import catalogue as wording
@@ -14,8 +14,11 @@ from doctor.words import catalogue as wording
 
 def render(report: Report, screen: Screen = PLAIN) -> str:
     """The report as text, 80 columns or as wide as the screen."""
-    page = (Page if screen.detail > 0 else Brief)(report, screen, wording.load(report.lang))
-    return to_text(page.blocks(), screen)
+    words = wording.load(report.lang)
+    if screen.detail > 0:
+        return to_text(Page(report, screen, words).blocks(), screen)
+    text = to_text(Brief(report, screen, words).blocks(), screen)
+    return text if text.count("\n") <= LINES else to_text(Brief(report, screen, words, TIGHT).blocks(), screen)
 
 
 def render_fix(report: Report, screen: Screen = PLAIN) -> str:
