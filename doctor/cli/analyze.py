@@ -66,10 +66,7 @@ def analyze(
     translations: Translations = False,
     pager: Pager = True,
 ) -> int:
-    """Find what went wrong in a run: the cause, the evidence, what helps in which order, and a patched config.
-
-    Examples: lfdoctor analyze saves/my-run | lfdoctor analyze console.log -c train.yaml | ... | tee console.log; lfdoctor analyze -
-    """
+    """Find what went wrong in a run: the cause, the evidence, what helps in which order, and a patched config."""
     return post_mortem(
         paths or ["."], config=config, kind=kind, output=output, patch=patch, strategy=strategy, gpu_memory=gpu_memory, history=history,
         lang=lang, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet, verbose=verbose, translations=translations, pager=pager,

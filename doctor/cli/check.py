@@ -58,8 +58,6 @@ def check(
 ) -> int:
     """Check training configs before the run: what LLaMA-Factory would refuse or fail on, what is wrong on disk, whether it fits in memory.
 
-    Examples: lfdoctor check train.yaml --gpu-memory 24 | lfdoctor check configs/*.yaml --fix --diff
-
     A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
     one_of(kind, registry.NAMES, "--format")

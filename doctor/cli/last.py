@@ -26,10 +26,7 @@ def last(
     verbose: Verbose = False,
     pager: Pager = True,
 ) -> int:
-    """Analyze the newest run below this folder, like `lfdoctor analyze` of its path.
-
-    Example: lfdoctor last saves
-    """
+    """Analyze the newest run below this folder, like `lfdoctor analyze` of its path."""
     newest = newest_run(root)
     typer.echo(f"lfdoctor: {shlex.quote(newest[0])}", err=True)
     return post_mortem(

@@ -22,10 +22,7 @@ def show(
     pager: Pager = True,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such reports and exit.")] = False,
 ) -> None:
-    """Show a saved JSON report in any format and in any language that it contains.
-
-    Examples: lfdoctor show report.json --format html -o report.html | lfdoctor show report.json --lang ko
-    """
+    """Show a saved JSON report in any format and in any language that it contains."""
     import msgspec
 
     from doctor.report.model import FORMAT
