@@ -10,7 +10,7 @@ from copy import copy
 
 import typer
 
-from doctor.cli import analyze, bundle, check, compare, estimate, explain, fix, last, rules, run, scan, show, watch
+from doctor.cli import agents, analyze, bundle, check, compare, estimate, explain, fix, last, rules, run, scan, show, watch
 from doctor.cli.examples import epilog
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
@@ -43,6 +43,8 @@ app.command("watch", epilog=epilog("watch"), short_help="Follow a run live: curv
 app.command("explain", epilog=epilog("explain"), short_help="Show what a rule means, how it matches and what helps.")(explain.explain)
 app.command("show", epilog=epilog("show"), short_help="Render a saved JSON report in another format or language.")(show.show)
 app.command("bundle", epilog=epilog("bundle"), short_help="Zip a run for a bug report, with secrets masked.")(bundle.bundle)
+app.command("mcp", epilog=epilog("mcp"), short_help="Serve all this to coding agents (Model Context Protocol).")(agents.mcp)
+app.add_typer(agents.skill, name="skill", epilog=epilog("skill"), short_help="Install the skill for coding agents.")
 app.add_typer(rules.app, name="rules", short_help="List the rules, test a folder of them, print their schema.")
 
 
