@@ -108,7 +108,7 @@ class Brief(Page):
         said, options = advice.launch_lines(patch, words)
         out += [canvas.indented(canvas.text(said))] if said else []
         out += [canvas.command(options, 4)] if options else []
-        told = [*patch.notes[: self.amounts.notes], *advice.predicted_lines(patch, words), *self.if_not_enough()]
+        told = [*advice.predicted_lines(patch, words), *patch.notes[: self.amounts.notes], *self.if_not_enough()]
         return out + [canvas.indented(canvas.marked(Text(f"{canvas.symbols['note']} "), canvas.text(line))) for line in told]
 
     def if_not_enough(self) -> list[str]:
