@@ -69,6 +69,14 @@ def analyze(
     return run_analysis(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, progress=progress).report
 
 
+def read(path: str | Path | Sequence[str | Path] = ".", *, config: str | Path | None = None) -> Run:
+    """Everything known of one run, without a diagnosis: config, facts, series; `read(path).frame()` is the table of its metrics.
+
+    The arguments are those of `analyze`. Raises DoctorError: exit code 3 if there is nothing to read.
+    """
+    return run_analysis(path, config=config).run
+
+
 def run_analysis(
     path: str | Path | Sequence[str | Path],
     *,

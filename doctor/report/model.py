@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from doctor.privacy import secrets
+from doctor.report import outputs
 from doctor.report.curves import Curve
 
 FORMAT = 1
@@ -313,6 +315,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.patch and self.patch.yaml:
             data["patch"]["yaml"] = secrets.mask(self.patch.yaml)
         return data
+
+    def to_markdown(self) -> str:
+        """Markdown for an issue or a chat."""
+        return outputs.text(self, "markdown")
+
+    def to_html(self) -> str:
+        """One self-contained web page."""
+        return outputs.text(self, "html")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report to a file; its suffix decides: .html, .md, .json, .sarif or .txt. Returns the path. Raises DoctorError."""
+        return outputs.save(self, path)
 
     def _repr_html_(self) -> str:
         """HTML for notebooks."""
