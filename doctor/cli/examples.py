@@ -28,7 +28,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": ("lfdoctor show report.json --format markdown", "lfdoctor show --schema"),
     "bundle": ("lfdoctor bundle saves/my-run -o bundle.zip",),
     "mcp": ("lfdoctor mcp --root saves", "lfdoctor mcp --root . --allow-write"),
-    "skill": ("lfdoctor skill install", "lfdoctor skill install ~/.claude/skills"),
+    "skill": ("lfdoctor skill install", "lfdoctor skill install my-skills"),
 }
 """Command -> lines to paste into a shell."""
 
