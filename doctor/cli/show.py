@@ -47,5 +47,6 @@ def show(
     if saved.format > FORMAT:
         raise DoctorError(f"{report}: format {saved.format} is newer than this lfdoctor, which reads {FORMAT}")
     if lang not in ("", saved.lang) and saved.findings and lang not in saved.translations:
-        raise DoctorError(f"{report}: holds its texts in {saved.lang} only; write it with --format json --translations")
+        typer.echo(f"lfdoctor: {report}: holds its texts in {saved.lang} only; write it with --format json --translations", err=True)
+        lang = saved.lang
     emit(translated(saved, lang) if lang else saved, kind, output, quiet=quiet, verbose=verbose, pager=pager, translations=translations)
