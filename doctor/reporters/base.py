@@ -142,7 +142,7 @@ def vitals(report: Report, words: Words, *, unicode: bool = True) -> list[str]:
     out += [words("vital_pace", seconds=f"{found.seconds_per_step:.3g}")] if found.seconds_per_step else []
     out += [words("vital_tokens", count=f"{found.tokens_per_second:,.0f}")] if found.tokens_per_second else []
     out += [words("vital_peak", gib=f"{found.peak_gib:.1f}")] if found.peak_gib else []
-    out += [words("vital_duration", time=_clock(found.duration_seconds))] if found.duration_seconds else []
+    out += [words("vital_duration", time=_clock(found.duration_seconds, words))] if found.duration_seconds else []
     return out + ([words("vital_checkpoint", name=found.checkpoint)] if found.checkpoint else [])
 
 
@@ -157,13 +157,13 @@ def _course(found: VitalsView, words: Words, *, unicode: bool) -> str:
     return " ".join(told.split())
 
 
-def _clock(seconds: float) -> str:
+def _clock(seconds: float, words: Words) -> str:
     """A duration as `38 s`, `12 min 4 s` or `3 h 12 min`."""
     whole = max(1, round(seconds))
     hours, minutes = whole // 3600, whole % 3600 // 60
     if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+        return words("time_hours", hours=hours, minutes=minutes)
+    return words("time_minutes", minutes=minutes, seconds=whole % 60) if minutes else words("time_seconds", seconds=whole)
 
 
 def place(evidence: EvidenceView, words: Words) -> str:

@@ -68,7 +68,8 @@ def test_the_figures_of_a_run_stand_in_its_report(lang: str) -> None:
     report = msgspec.structs.replace(report, run=msgspec.structs.replace(report.run, vitals=found))
     for text in (REPORTERS["terminal"](report), REPORTERS["terminal"](report, Screen(detail=1)), REPORTERS["markdown"](report)):
         told = " ".join(text.split())
-        for figure in ("loss 2.64 █▅▁ 1.2", "0.351", "1,234", "21.3 GiB", "1 h 12 min", "checkpoint-280"):
+        hours = {"en": "1 h 12 min", "ko": "1시간 12분", "zh": "1 小时 12 分"}[lang]
+        for figure in ("loss 2.64 █▅▁ 1.2", "0.351", "1,234", "21.3 GiB", hours, "checkpoint-280"):
             assert figure in told
     assert "*" not in vitals(report, load(lang))[0]
     assert "loss 2.64 #=_ 1.2" in REPORTERS["terminal"](report, Screen(unicode=False))

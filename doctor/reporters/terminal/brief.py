@@ -109,7 +109,7 @@ class Brief(Page):
         out += [canvas.indented(canvas.text(said))] if said else []
         out += [canvas.command(options, 4)] if options else []
         told = [*advice.predicted_lines(patch, words), *patch.notes[: self.amounts.notes], *self.if_not_enough()]
-        return out + [canvas.indented(canvas.marked(Text(f"{canvas.symbols['note']} "), canvas.text(line))) for line in told]
+        return out + [canvas.indented(canvas.marked(Text(f"{canvas.symbols['item']} "), canvas.text(line))) for line in told]
 
     def if_not_enough(self) -> list[str]:
         """How many remedies apply that are not in the patch."""
