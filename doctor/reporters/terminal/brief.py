@@ -121,11 +121,14 @@ class Brief(Page):
         """The titles of findings in one paragraph, each with its place; what does not fit is counted."""
         if not findings:
             return []
-        words = self.words
-        told = [self._titled(finding) for finding in findings[: self.amounts.named]]
-        text = words("semicolon").join(told)
-        text = words("more", text=text, count=len(findings) - self.amounts.named) if len(findings) > self.amounts.named else text
-        return [self.canvas.text(words("label", label=words(label), text=text), "" if label == "also" else "dim")]
+        text = self.counted([self._titled(finding) for finding in findings])
+        return [self.canvas.text(self.words("label", label=self.words(label), text=text), "" if label == "also" else "dim")]
+
+    def counted(self, texts: Sequence[str], most: int | None = None) -> str:
+        """The first texts in a row; the rest is counted."""
+        most = most or self.amounts.named
+        shown = self.words("semicolon").join(texts[:most])
+        return self.words("more", text=shown, count=len(texts) - most) if len(texts) > most else shown
 
     def _titled(self, finding: FindingView) -> str:
         """A finding's title, with steps and ranks in brackets."""
@@ -135,14 +138,14 @@ class Brief(Page):
     def bottom(self) -> list[RenderableType]:
         """Other runs of the folder, memory that was not checked, read errors, and where the rest is."""
         canvas, words = self.canvas, self.words
-        others = base.other_run_lines(self.report, words)[:1]
+        said, *paths = base.other_run_lines(self.report, words) or [""]
+        others = [said, words("label", label=words("other_runs"), text=self.counted(paths))] if paths else []
         unchecked = base.memory_unchecked(self.report, words) if self.report.findings else []
         sources = self.report.run.sources
         troubles = [f"{source.path}: {problem}" for source in sources for problem in source.problems] + self.report.problems
         out = [canvas.text(line) for line in (*others, *unchecked)]
         if troubles:
-            text = words("more", text=troubles[0], count=len(troubles) - 1) if len(troubles) > 1 else troubles[0]
-            out.append(canvas.text(words("label", label=words("problems"), text=text), "yellow"))
+            out.append(canvas.text(words("label", label=words("problems"), text=self.counted(troubles, 1)), "yellow"))
         return [*([Text()] if out else []), *out, Text(), canvas.dotted([base.rules_line(self.report, words), words("more_by_verbose")])]
 
 
