@@ -39,6 +39,10 @@ def list_rules(
 ) -> None:
     """List all rules: id, severity, cause, title."""
     one_language(lang)
+    if family:
+        from doctor.rulebook.model import FAMILIES
+
+        one_of(family, FAMILIES, "--family")
     rules = [rule for rule in load_rules()[0].rules if family in ("", rule.family)]
     if one_of(kind, ("table", "json"), "--format") == "json":
         keys = ("id", "cause", "symptom", "severity", "status", "confidence")

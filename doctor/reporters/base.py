@@ -247,6 +247,7 @@ def other_run_lines(report: Report, words: Words) -> list[str]:
         folder = os.path.commonpath(paths)
     except ValueError:  # absolute and relative paths mixed, or other drives
         folder = report.run.path
+    folder = folder or "."
     known = (f"{other.path} ({words.run_status[other.status]})" if other.status != "unknown" else other.path for other in report.other_runs)
     return [words("other_runs_scan", path=report.run.path, folder=shlex.quote(folder)), *known]
 

@@ -152,3 +152,35 @@ def test_the_skill_is_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(re.findall(r"`lfdoctor ([a-z]+)", body)) <= names
     assert main(["skill", "install", "other"]) == 0
     assert (tmp_path / "other" / "lfdoctor" / "SKILL.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["rules", "list", "--family", "memry"], 2, ["--family is one of memory, stability", "Did you mean memory?"]),
+        (["analyze", "EMPTY"], 3, ["EMPTY: found nothing", "Give the run's output_dir, its console log"]),
+        (["check", "train.yaml", "--fail-on", "errors"], 2, ["error, warning, never", "Did you mean error?"]),
+        (["last", "EMPTY/none"], 3, ["EMPTY/none: no such folder", "such as saves"]),
+    ],
+)
+def test_errors_name_the_thing_the_legal_values_and_the_next_step(
+    words: list[str], code: int, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line on standard error."""
+    monkeypatch.chdir(tmp_path)
+    Path("EMPTY").mkdir()
+    assert main(words) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [piece for piece in told if piece not in err] == []
+
+
+def test_other_runs_of_this_very_folder_are_scanned_by_a_dot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`lfdoctor analyze` without a path, above several runs: the command that it proposes names this folder."""
+    for name in ("a", "b"):
+        shutil.copytree(FIXTURES / "healthy-dpo", tmp_path / name, ignore=shutil.ignore_patterns("expected.yaml", "ORIGIN.md"))
+    monkeypatch.chdir(tmp_path)
+    main(["analyze"])
+    assert "`lfdoctor scan .`" in " ".join(capsys.readouterr().out.split())
