@@ -81,7 +81,7 @@ def test_the_readme_shows_what_make_demo_prints(capsys: pytest.CaptureFixture[st
     demo = (ROOT / "fixtures" / "DEMO").read_text(encoding="utf-8").strip()
     assert main(["analyze", f"fixtures/{demo}", "--fail-on", "never"]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"```text\n(.*?)```", text, re.DOTALL)[1] == printed
+    assert re.search(r"```text\n(.*?)```", text, re.DOTALL)[1] == printed.rpartition("\n\n")[0] + "\n"  # without the number of rules
     before, after = re.search(r"predicted to\s+need (\d+) GiB.*?to (\d+) GiB", text, re.DOTALL).groups()
     told_before, told_after = re.search(r"([\d.]+) GiB → about ([\d.]+) GiB", printed).groups()
     assert (round(float(told_before)), round(float(told_after))) == (int(before), int(after))
@@ -89,8 +89,9 @@ def test_the_readme_shows_what_make_demo_prints(capsys: pytest.CaptureFixture[st
 
 
 def test_the_readme_counts_the_rules() -> None:
-    """The number of rules in its text is that of the rulebook."""
+    """What it says of their number is true, and not too modest."""
     from doctor.rulebook.loader import load
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{len(load().rules)} rules" in text
+    told = int(re.search(r"Over (\d+) rules", text)[1])
+    assert told < len(load().rules) < told + 100
