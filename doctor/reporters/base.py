@@ -153,8 +153,7 @@ def _course(found: VitalsView, words: Words, *, unicode: bool) -> str:
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     (blocks,) = draw(points, low, high, blocks=BLOCKS if unicode else ASCII_BLOCKS) if len(points) > 1 else ("",)
     last = words("vital_not_finite") if found.loss_last is None else f"{found.loss_last:.4g}"
-    told = words("vital_loss", first=f"{found.loss_first:.4g}", course=blocks, last=last if len(points) > 1 else "")
-    return " ".join(told.split())
+    return f"loss {found.loss_first:.4g} {blocks} {last}" if len(points) > 1 else f"loss {found.loss_first:.4g}"
 
 
 def _clock(seconds: float, words: Words) -> str:
