@@ -46,8 +46,11 @@ def one_of(value: str, allowed: Any, option: str) -> str:
     if value not in allowed:
         from difflib import get_close_matches
 
+        from doctor.words import catalogue
+
         near = get_close_matches(value, list(allowed), n=1)
-        raise DoctorError(f"{option} is one of {', '.join(allowed)}; not {value!r}" + (f". Did you mean {near[0]}?" if near else ""))
+        name = "errors.one_of_near" if near else "errors.one_of"
+        raise DoctorError(catalogue.text(name, option=option, allowed=", ".join(allowed), given=repr(value), near="".join(near)))
     return value
 
 
@@ -78,7 +81,9 @@ def emit(
 
     render = registry.REPORTERS[one_of(kind, registry.NAMES, "--format")]
     if kind == "html" and output is None and sys.stdout.isatty():
-        raise DoctorError("a web page is not for a terminal: add -o report.html, then open that file in a browser")
+        from doctor.words import catalogue
+
+        raise DoctorError(catalogue.text("errors.page_on_terminal"))
     report = settled(report)
     if kind == "json" and not translations:
         report = msgspec.structs.replace(report, translations={})
@@ -150,4 +155,6 @@ def write_file(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise DoctorError(f"cannot write {path}: {error.strerror or error}") from error
+        from doctor.words import catalogue
+
+        raise DoctorError(catalogue.text("errors.cannot_write", path=path, reason=error.strerror or error)) from error

@@ -41,15 +41,12 @@ def newest_run(root: Path) -> tuple[str, list[str]]:
     from doctor.readers.discovery import runs_below
     from doctor.readers.listing import LocalListing
     from doctor.readers.registry import READERS
+    from doctor.words import catalogue
 
     if not root.is_dir():
-        raise DoctorError(f"{root}: no such folder; name the folder that holds your runs, such as saves", NOTHING_TO_READ)
+        raise DoctorError(catalogue.text("errors.runs_folder", path=root), NOTHING_TO_READ)
     runs = [run for run in runs_below(str(root), LocalListing(), (*READERS, *plugins.load().readers)) if run.paths]
     if not runs:
-        raise DoctorError(
-            f"{root.resolve()}: no run below this folder (no trainer_log.jsonl, event file or console log); name the folder that holds"
-            " your runs: lfdoctor last FOLDER",
-            NOTHING_TO_READ,
-        )
+        raise DoctorError(catalogue.text("errors.no_run_below", path=root.resolve()), NOTHING_TO_READ)
     newest = max(runs, key=lambda run: run.changed)
     return newest.path, [newest.path] if Path(newest.path).exists() else newest.paths

@@ -157,7 +157,7 @@ def test_the_skill_is_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["rules", "list", "--family", "memry"], 2, ["--family is one of memory, stability", "Did you mean memory?"]),
+        (["rules", "list", "--family", "memry"], 2, ["--family is one of config, data", "Did you mean memory?"]),
         (["analyze", "EMPTY"], 3, ["EMPTY: found nothing", "Give the run's output_dir, its console log"]),
         (["check", "train.yaml", "--fail-on", "errors"], 2, ["error, warning, never", "Did you mean error?"]),
         (["last", "EMPTY/none"], 3, ["EMPTY/none: no such folder", "such as saves"]),
