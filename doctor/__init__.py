@@ -10,8 +10,6 @@ from doctor.version import __version__
 __all__ = ["DoctorCallback", "DoctorError", "Estimate", "Report", "Run", "__version__", "analyze", "check", "estimate", "read"]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from doctor.core.run import Run
     from doctor.diagnosis.pipeline import analyze, check, read
     from doctor.errors import DoctorError
@@ -30,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from doctor.report.model import Report
 
         return Report
+    if name == "REPORTERS":
+        from doctor.reporters.registry import REPORTERS
+
+        return REPORTERS
     if name == "Run":
         from doctor.core.run import Run
 
@@ -54,10 +56,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _reporters() -> Mapping[str, Callable[[Any], str]]:
-    from doctor.reporters.registry import REPORTERS
-
-    return REPORTERS
-
-
-outputs.find = _reporters
+outputs.find = lambda: __getattr__("REPORTERS")

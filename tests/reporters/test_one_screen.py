@@ -47,7 +47,7 @@ def measured() -> list[str]:
 def test_a_report_is_one_screen_and_its_first_lines_suffice(name: str) -> None:
     """At most 45 lines of 80 columns; the first 24 hold the title, the reason and every proposed value and command."""
     report = report_of(name)
-    lines = REPORTERS["terminal"](report).split("\n")
+    lines = REPORTERS["terminal"](report).rstrip("\n").split("\n")
     assert len(lines) <= LINES
     head = "".join("".join(lines[:24]).split())
     roots = [finding for finding in report.findings if finding.role == "root" and finding.severity != "note"]
