@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file, write_out
+from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit, one_language, one_of, write_file, write_out
 from doctor.errors import BAD_USAGE, DoctorError
 
 if TYPE_CHECKING:
     from doctor.planner.config_fixes import FixedConfig
     from doctor.report.model import PatchView, Report
+    from doctor.support.texts import Text
 
 JOINED = ("json", "sarif")
 """Formats in which the reports of several files become one document."""
@@ -43,9 +44,10 @@ def check(
 
     A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
+    one_language(lang)
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
-        raise DoctorError(f"-o takes several reports only as {' or '.join(JOINED)}; check the files one at a time")
+        raise DoctorError(_text("errors.several_reports", formats=", ".join(JOINED)))
     about = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
     work = _Work(fix, diff, unsafe_fixes, about)
     reports: list[Report] = []
@@ -55,7 +57,7 @@ def check(
             report, slips = work.check(path)
         except DoctorError as error:
             if not (skip_foreign and isinstance(error, _Foreign)):
-                code = _report(error, alone=len(configs) == 1)
+                code = _report(error, lang, alone=len(configs) == 1)
             continue
         code = max(code, int(slips or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
@@ -87,7 +89,7 @@ class _Work(NamedTuple):
 
         text, values = _load(path)
         report = run_analysis(path, **self.about)
-        slips = _v1_slips(path, values)
+        slips = _v1_slips(path, values, self.about["lang"])
         if not (self.fix or self.diff):
             return report, slips
         made = _fixed(path, text, values, report.patch if self.unsafe_fixes else None)
@@ -97,7 +99,7 @@ class _Work(NamedTuple):
         elif made.text != text:
             _write(path, made.text)
             report = run_analysis(path, **self.about)
-        _summarise(path, report, made, written=not self.diff)
+        _summarise(path, report, made, self.about["lang"], written=not self.diff)
         return report, slips
 
 
@@ -105,15 +107,15 @@ class _Foreign(DoctorError):
     """The file belongs to another program."""
 
 
-def _report(error: DoctorError, *, alone: bool) -> int:
+def _report(error: DoctorError, lang: str, *, alone: bool) -> int:
     """Print on stderr why a file was not checked; with a single file raise the error."""
     if alone:
         raise error
-    typer.echo(f"lfdoctor: {' '.join(str(error).split())}", err=True)
+    typer.echo(f"lfdoctor: {' '.join(error.in_language(lang).split())}", err=True)
     return BAD_USAGE
 
 
-def _v1_slips(path: Path, values: Mapping[str, Any]) -> bool:
+def _v1_slips(path: Path, values: Mapping[str, Any], lang: str) -> bool:
     """Names the unknown keys of a v1 config on stderr; whether there are any."""
     from difflib import get_close_matches
 
@@ -124,9 +126,8 @@ def _v1_slips(path: Path, values: Mapping[str, Any]) -> bool:
     unknown = [key for key in values if key not in known] if shape_of(values) == "v1" else []
     for key in unknown:
         near = get_close_matches(key, known, n=1, cutoff=0.7)
-        typer.echo(
-            f"lfdoctor: {path}: Unknown option `{key}` of the v1 trainer" + (f"; did you mean `{near[0]}`?" if near else ""), err=True
-        )
+        said = _text("check.unknown_v1_near", key=key, near=near[0]) if near else _text("check.unknown_v1", key=key)
+        typer.echo(f"lfdoctor: {path}: {said.get(lang)}", err=True)
     return bool(unknown)
 
 
@@ -140,9 +141,7 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
     values = files.parse(path, text)
     if shape_of(values) is None:
         known = sum(map(known_somewhere, values))
-        raise _Foreign(
-            f"{path}: not a LLaMA-Factory training configuration ({known} of {len(values)} top-level keys are its options); left as it is"
-        )
+        raise _Foreign(_text("errors.foreign", path=path, known=known, count=len(values)))
     return text, values
 
 
@@ -165,7 +164,7 @@ def _write(path: Path, text: str) -> None:
             backup.write_bytes(path.read_bytes())
         path.write_bytes(text.encode())
     except OSError as error:
-        raise DoctorError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+        raise DoctorError(_text("errors.cannot_write", path=error.filename or path, reason=error.strerror or error)) from error
 
 
 def _diff(path: Path, old: str, new: str) -> str:
@@ -174,16 +173,23 @@ def _diff(path: Path, old: str, new: str) -> str:
     return fixes.diff(str(path), old, new)
 
 
-def _summarise(path: Path, report: Report, made: FixedConfig, *, written: bool) -> None:
+def _summarise(path: Path, report: Report, made: FixedConfig, lang: str, *, written: bool) -> None:
     """What was fixed and what is left, on stderr."""
     for line in made.left:
-        typer.echo(f"lfdoctor: {path}: {line}", err=True)
+        typer.echo(f"lfdoctor: {path}: {line.get(lang)}", err=True)
     if not written:
-        typer.echo(f"lfdoctor: {path}: {made.count} would be fixed", err=True)
+        typer.echo(f"lfdoctor: {path}: {_text('check.would_fix', count=made.count).get(lang)}", err=True)
         return
     remaining = sum(finding.severity != "note" for finding in report.findings)
-    backup = f" (before: {path.name}.orig)" if made.count else ""
-    typer.echo(f"lfdoctor: {path}: {made.count} fixed, {remaining} left{backup}", err=True)
+    name = "check.fixed_with_backup" if made.count else "check.fixed"
+    said = _text(name, count=made.count, left=remaining, backup=f"{path.name}.orig")
+    typer.echo(f"lfdoctor: {path}: {said.get(lang)}", err=True)
+
+
+def _text(name: str, /, **values: object) -> Text:
+    from doctor.words import catalogue
+
+    return catalogue.text(name, **values)
 
 
 def _joined(reports: list[Report], kind: str) -> str:

@@ -15,6 +15,8 @@ from doctor.rulebook.findings import Evidence, Match
 
 SPARE = 1.1
 """A shortened training gets a tenth more than its best evaluation took: with fewer steps the rate falls earlier."""
+_MANY = 12
+"""Evaluations from which on their levels are compared: most runs have fewer, and each of theirs counts."""
 
 
 class Best(NamedTuple):
@@ -26,10 +28,27 @@ class Best(NamedTuple):
     after: int
 
 
+class Level:
+    """The last three evaluations of a metric, their number and the lowest median of three in a row."""
+
+    def __init__(self) -> None:
+        self.last: deque[float] = deque(maxlen=3)
+        self.count = 0
+        self.lowest = math.inf
+
+    def add(self, value: float) -> None:
+        """One more evaluation."""
+        self.last.append(value)
+        self.count += 1
+        if len(self.last) == 3:
+            self.lowest = min(self.lowest, median(self.last))
+
+
 class Overfitting(DetectorBase):
     """Per eval loss (`eval_loss`, `eval_<dataset>_loss`): the last `patience` evaluations are worse than the best.
 
-    The last exceeds the best by the share `margin` and by `rise` in loss. The training loss is the median of 3 logs at the best
+    The last exceeds the best by the share `margin` and by `rise` in loss; from the 12th evaluation on the medians of three must do so, as
+    the lowest of many noisy values lies far below their level. The training loss is the median of 3 logs at the best
     evaluation and of 7 logs now. Fact `kind`:
 
     - overfitting: the training loss fell by the share `fall`.
@@ -64,6 +83,7 @@ class Overfitting(DetectorBase):
         self.lr_peak = 0.0
         self.train: deque[float] = deque(maxlen=7)
         self.best: dict[str, Best] = {}
+        self.levels: dict[str, Level] = {}
         self.told: dict[str, list[dict[str, Any]]] = {}
         """The facts of the matches since a metric's best evaluation; few, as a match needs a rise."""
         self.usual: frozenset[str] = frozenset()
@@ -95,6 +115,8 @@ class Overfitting(DetectorBase):
         if not math.isfinite(value) or (name not in self.best and len(self.best) >= 32):
             return []
         now = median(self.train) if self.train else None
+        level = self.levels.setdefault(name, Level())
+        level.add(value)
         best = self.best.get(name)
         if best is None or value < best.value:
             # only three logs: in a fast falling loss older logs would raise the median
@@ -107,7 +129,7 @@ class Overfitting(DetectorBase):
         # an evaluation close to the best restarts the count
         after = best.after + 1 if value > best.value * (1 + self.margin / 2) else 0
         self.best[name] = best = best._replace(after=after)
-        rose = value >= best.value * (1 + self.margin) and value >= best.value + self.rise
+        rose = self._rose(value, best.value) and (level.count < _MANY or self._rose(median(level.last), level.lowest))
         if not rose or after < self.patience or best.train is None or now is None:
             return []
         if now < best.train * (1 - self.fall):
@@ -115,6 +137,9 @@ class Overfitting(DetectorBase):
         if now > best.train * (1 + 2 * self.margin) and value >= best.value * (1 + self.both):
             return [self._match("diverging", event, name, value, best, now)]
         return []
+
+    def _rose(self, value: float, best: float) -> bool:
+        return value >= best * (1 + self.margin) and value >= best + self.rise
 
     def _match(self, kind: str, event: Step, name: str, value: float, best: Best, now: float) -> Match:
         facts: dict[str, Any] = {

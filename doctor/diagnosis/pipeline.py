@@ -111,7 +111,7 @@ def run_analysis(
         config_text=ConfigText(*reading.config_source) if reading.config_source else None,
         previous_attempts=previous_attempts,
         launch=launch,
-        checkpoint_seen=checkpoint_seen(paths, engine.run),
+        checkpoint_seen=seen.checkpoint_written or checkpoint_seen(paths, engine.run),
     )
     said = verdict("analyze", status, ranked, engine.run)
     diagnosis = Diagnosis(
@@ -122,7 +122,9 @@ def run_analysis(
         plan=planned,
         status=status,
         verdict=said,
-        similar=known_issues.similar_issues(ranked) if said in ("failed", "unhealthy") else (),
+        similar=known_issues.similar_issues(ranked, stage=known_issues.stage_of(engine.run.config))
+        if said in ("failed", "unhealthy")
+        else (),
         unchecked=engine.blind(),
         sources=_sources(reading),
         skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],

@@ -49,7 +49,7 @@ class Situation(msgspec.Struct, frozen=True):
         known = {**self.facts, **facts}
         values = effective(self.config, known)
         plan = {"output_dir": next_name(values.get("output_dir") or "saves/run")}
-        return {"config": values, "fact": known, "run": self.run_shape, "plan": plan}
+        return {"config": values, "written": self.config, "fact": known, "run": self.run_shape, "plan": plan}
 
     def after(self, changes: Iterable[Change]) -> Situation:
         """The situation after these changes."""
@@ -108,7 +108,7 @@ def next_name(path: str) -> str:
 def config_errors(rules: Iterable[Rule], config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Rule]:
     """The config rules of severity error that match this config, by id: what LLaMA-Factory would refuse or fail on."""
     known = {name: value for name, value in facts.items() if not name.startswith("run.") and name not in _OF_THE_OLD_RUN}
-    scope: Scope = {"config": effective(config, facts), "fact": known, "run": FRESH}
+    scope: Scope = {"config": effective(config, facts), "written": config, "fact": known, "run": FRESH}
     return {rule.id: rule for rule in rules if rule.severity == "error" and holds(_condition(rule), scope) and holds(rule.where, scope)}
 
 

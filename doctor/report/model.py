@@ -161,6 +161,19 @@ class CandidateView(msgspec.Struct, frozen=True):
     check: str
 
 
+class SeriesView(msgspec.Struct, frozen=True):
+    """What was logged of a metric, thinned: `values` at `steps` (null: not finite), and the first and last step of `marks` concerned."""
+
+    metric: str
+    steps: list[int]
+    values: list[float | None]
+    marks: list[int]
+
+    def __post_init__(self) -> None:
+        if not (len(self.steps) == len(self.values) > 0 and self.marks):
+            raise ValueError("a series has as many values as steps, and marks")
+
+
 class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     """One finding, in one language."""
 
@@ -180,7 +193,7 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     remedies: list[RemedyView] = []
     similar: list[SimilarView] = []
     count: int = 1
-    series: dict[str, Any] | None = None
+    series: SeriesView | None = None
     phase: str | None = None
     says: list[SaysView] = []
     candidates: list[CandidateView] = []

@@ -16,8 +16,6 @@ Symptom = Literal[
     "slow", "stall", "killed", "crash", "config", "data", "environment",
 ]  # fmt: skip
 
-FAMILIES = ("memory", "stability", "speed", "distributed", "device", "precision", "config", "data", "environment", "export")
-
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Multiply a number by `by` (0.5, or a `{fact.name}`) within `at_least` and `at_most`; integers stay integers (rounded down)."""
