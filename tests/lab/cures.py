@@ -252,7 +252,7 @@ def table(results: Mapping[str, Result]) -> str:
 what came of it: the fault stays where it was (the limit, the disk, the port, the card that holds so many samples), and the training must
 reach its planned end with finite weights, a loss that has not risen, the same effective batch and no second fault. "by hand": no patch can
 make the change that the report names; `fix` refused, and it was made by hand. The faults of a GPU are played on the CPU
-([tests/lab](../tests/lab/README.md)).
+([tests/lab](../tests/lab/README.md)); of the slow runs it is not measured here whether they became fast (`make lab` does).
 
 {date.today()} · {versions()}
 
