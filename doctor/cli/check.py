@@ -117,10 +117,10 @@ def _v1_slips(path: Path, values: Mapping[str, Any]) -> bool:
     """Names the unknown keys of a v1 config on stderr; whether there are any."""
     from difflib import get_close_matches
 
-    from doctor.config.option_names import newer_names
+    from doctor.config import knowledge
     from doctor.config.recognise import shape_of
 
-    known = newer_names()["v1"]
+    known = knowledge.options_of("v1")
     unknown = [key for key in values if key not in known] if shape_of(values) == "v1" else []
     for key in unknown:
         near = get_close_matches(key, known, n=1, cutoff=0.7)

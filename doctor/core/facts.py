@@ -55,6 +55,7 @@ FACTS: dict[str, FactInfo] = {
     "accelerate.distributed_type": FactInfo("str", "", "accelerate"),
     "deepspeed.config": FactInfo("dict", "", "deepspeed, config"),
     "deepspeed.stage": FactInfo("int", "", "deepspeed, accelerate, console"),
+    "llamafactory.parser_line": FactInfo("int", "", "console: the line of hparams/parser.py that wrote Process rank: ...; tells the release"),
     "llamafactory.trainer": FactInfo("str", "", "config: v1 where it is a config of the v1 trainer"),
     # model
     "framework": FactInfo("str", "", "console, live"),
