@@ -14,6 +14,7 @@ from doctor.cli.common import (
     FailOn,
     Format,
     GpuMemory,
+    LlamaFactoryVersion,
     Lang,
     Output,
     Pager,
@@ -52,6 +53,7 @@ def analyze(
     patch: Annotated[Path | None, typer.Option("--patch", help="Write the patched training YAML to this new file.", metavar="FILE")] = None,
     strategy: ChosenStrategy = "least-change",
     gpu_memory: GpuMemory = None,
+    llamafactory_version: LlamaFactoryVersion = None,
     history: Annotated[
         Path | None,
         typer.Option("--history", help="The table of a scan: what already failed for this job is left out.", metavar="FILE"),
@@ -71,12 +73,11 @@ def analyze(
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
     from doctor.diagnosis.pipeline import analyze as diagnose
 
+    given: dict[str, Any] = {"config": config, "gpu_memory_gib": gpu_memory, "llamafactory_version": llamafactory_version}
     with shown_progress() as progress:
-        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang, progress=progress)
+        report = diagnose(paths or ["."], strategy=chosen, lang=lang, progress=progress, **given)
     if history is not None and report.patch is not None:
-        report = _without_earlier_attempts(
-            history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang
-        )
+        report = _without_earlier_attempts(history, paths or ["."], report, strategy=chosen, lang=lang, **given)
     if patch is not None:
         report = write_patch(report, patch)
     emit(report, kind, output, quiet=quiet, verbose=verbose, pager=pager)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit, one_of, write_file, write_out
+from doctor.cli.common import FailOn, Format, Lang, LlamaFactoryVersion, Output, Quiet, Verbose, emit, one_of, write_file, write_out
 from doctor.errors import BAD_USAGE, DoctorError
+from doctor.support.optional import installed_version
 
 if TYPE_CHECKING:
     from doctor.planner.config_fixes import FixedConfig
@@ -34,6 +35,7 @@ def check(
     folder: Annotated[Path, typer.Option("--folder", help="The folder in which the training will be started.")] = Path(),
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
+    llamafactory_version: LlamaFactoryVersion = None,
     lang: Lang = "en",
     fail_on: FailOn = "error",
     quiet: Quiet = False,
@@ -41,12 +43,14 @@ def check(
 ) -> int:
     """Check training configs before the run: what LLaMA-Factory would refuse or fail on, what is wrong on disk, whether it fits in memory.
 
-    A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
+    Errors are what the LLaMA-Factory meant refuses: that of --llamafactory-version, else the installed one, else every one of the last
+    year. A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
         raise DoctorError(f"-o takes several reports only as {' or '.join(JOINED)}; check the files one at a time")
     about = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
+    about["llamafactory_version"] = llamafactory_version or installed_version("llamafactory")
     work = _Work(fix, diff, unsafe_fixes, about)
     reports: list[Report] = []
     code = 0
@@ -90,7 +94,7 @@ class _Work(NamedTuple):
         slips = _v1_slips(path, values)
         if not (self.fix or self.diff):
             return report, slips
-        made = _fixed(path, text, values, report.patch if self.unsafe_fixes else None)
+        made = _fixed(path, text, values, report.patch if self.unsafe_fixes else None, self.about["llamafactory_version"])
         if self.diff:
             write_out(_diff(path, text, made.text), encoding=None)
             slips = slips or made.text != text
@@ -146,7 +150,7 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
     return text, values
 
 
-def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | None) -> FixedConfig:
+def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | None, version: str | None) -> FixedConfig:
     """The file after its safe fixes, with a patch also after what of it can be written here."""
     from doctor.config.patch import Change
     from doctor.planner.config_fixes import fixed
@@ -154,7 +158,7 @@ def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | 
 
     views = patch.changes if patch else []
     changes = [Change(view.target, view.op, view.key, view.old, view.new) for view in views]  # type: ignore[arg-type]
-    return fixed(ConfigText(str(path), text), values, changes, patch.because if patch else {})
+    return fixed(ConfigText(str(path), text), values, changes, patch.because if patch else {}, {"versions.llamafactory": version})
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from doctor.config import knowledge
 from doctor.config.options import effective
 from doctor.config.preflight import facts_about
 from doctor.config.values import bounded
+from doctor.config.versions import parse
 from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
@@ -22,6 +24,7 @@ from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import with_candidates
 from doctor.diagnosis.unlisted.with_origin import with_origin
 from doctor.diagnosis.verdict import verdict
+from doctor.errors import DoctorError
 from doctor.planner import plan
 from doctor.planner.config_fixes import fixed_by
 from doctor.planner.launching import is_llamafactory
@@ -56,6 +59,7 @@ def analyze(
     *,
     config: str | Path | None = None,
     gpu_memory_gib: float | None = None,
+    llamafactory_version: str | None = None,
     strategy: Strategy = "least-change",
     lang: str = "en",
     progress: Progress | None = None,
@@ -63,10 +67,11 @@ def analyze(
     """The post-mortem of one run: its folder, a log file, a trainer_*.json(l), an event file, several of these, or `-` (standard input).
 
     `config` is the training YAML if it is not in the run's folder, `gpu_memory_gib` the memory of one GPU in GiB if the log does not
-    say it. `progress` is called for every chunk read. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable
+    say it, `llamafactory_version` a release of LLaMA-Factory or `main`, if the run does not tell. `progress` is called for every chunk read. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable
     config or rule.
     """
-    return run_analysis(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, progress=progress).report
+    given: dict[str, Any] = {"gpu_memory_gib": gpu_memory_gib, "llamafactory_version": llamafactory_version, "strategy": strategy}
+    return run_analysis(path, config=config, lang=lang, progress=progress, **given).report
 
 
 def run_analysis(
@@ -74,6 +79,7 @@ def run_analysis(
     *,
     config: str | Path | None = None,
     gpu_memory_gib: float | None = None,
+    llamafactory_version: str | None = None,
     strategy: Strategy = "least-change",
     lang: str = "en",
     previous_attempts: Sequence[PreviousAttempt] = (),
@@ -96,6 +102,7 @@ def run_analysis(
     seen = LastEvents()
     feed(engine, reading.batches(), seen)
     feed(engine, derived(paths, engine.run))
+    feed(engine, given_version(llamafactory_version))
     judged = causes.assign_roles(engine.findings())
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
@@ -147,14 +154,17 @@ def check(
     folder: str | Path = ".",
     gpu_memory_gib: float | None = None,
     num_gpus: int | None = None,
+    llamafactory_version: str | None = None,
     lang: str = "en",
 ) -> Report:
     """A training configuration before it is run: what LLaMA-Factory will refuse or fail on, what is in its way on disk, whether it fits.
 
-    `folder` is where the training will be started (paths in the config are relative to it). Raises DoctorError (2) for an unreadable file.
+    `folder` is where the training will be started (paths in the config are relative to it). `llamafactory_version` is a release of
+    LLaMA-Factory or `main`; without it an error is what every version of the last year refuses. Raises DoctorError (2) for an unreadable file.
     """
     tools = Tools.load()
     engine = Engine((rule for rule in tools.book.rules if _asks_config_only(tools.detectors[rule.detector])), tools.detectors)
+    feed(engine, given_version(llamafactory_version))
     sources: list[SourceView] = []
     text = None
     if isinstance(config, Mapping):
@@ -185,9 +195,18 @@ def check(
         contexts=context.around(evidence_places(ranked)),
         problems=[*tools.added.problems, *engine.problems],
         rules=len(engine.rules),
-        fixed_by=fixed_by(text, planned.patch.patch) if text and planned.patch and planned.patch.yaml is not None else None,
+        fixed_by=fixed_by(text, planned.patch.patch, engine.run.facts) if text and planned.patch and planned.patch.yaml is not None else None,
     )
     return build(diagnosis, tools.book, lang)
+
+
+def given_version(version: str | None) -> Iterator[Fact]:
+    """LLaMA-Factory's version as the user names it. Raises DoctorError (2) for what is none."""
+    if version is None:
+        return
+    if not parse(version):
+        raise DoctorError(f"{version!r} is no version of LLaMA-Factory: a release such as {knowledge.newest()}, or main")
+    yield Fact(where=Where("--llamafactory-version"), name="versions.llamafactory", value=version)
 
 
 def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
