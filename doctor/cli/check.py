@@ -56,12 +56,12 @@ def check(
     code = 0
     for path in configs:
         try:
-            report, slips = work.check(path)
+            report, differs = work.check(path)
         except DoctorError as error:
             if not (skip_foreign and isinstance(error, _Foreign)):
                 code = _report(error, alone=len(configs) == 1)
             continue
-        code = max(code, int(slips or any(finding.severity in severities for finding in report.findings)))
+        code = max(code, int(differs or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
     if not diff:
         _emit_all(reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose)
@@ -86,23 +86,23 @@ class _Work(NamedTuple):
     about: dict[str, Any]
 
     def check(self, path: Path) -> tuple[Report, bool]:
-        """The report of a file (after --fix, of the fixed file), and whether the exit code is 1 whatever the report says."""
+        """The report of a file (after --fix, of the fixed file), and whether --diff showed a change."""
         from doctor.diagnosis.pipeline import check as run_analysis
 
         text, values = _load(path)
         report = run_analysis(path, **self.about)
-        slips = _v1_slips(path, values)
         if not (self.fix or self.diff):
-            return report, slips
+            return report, False
+        differs = False
         made = _fixed(path, text, values, report.patch if self.unsafe_fixes else None, self.about["llamafactory_version"])
         if self.diff:
             write_out(_diff(path, text, made.text), encoding=None)
-            slips = slips or made.text != text
+            differs = made.text != text
         elif made.text != text:
             _write(path, made.text)
             report = run_analysis(path, **self.about)
         _summarise(path, report, made, written=not self.diff)
-        return report, slips
+        return report, differs
 
 
 class _Foreign(DoctorError):
@@ -115,23 +115,6 @@ def _report(error: DoctorError, *, alone: bool) -> int:
         raise error
     typer.echo(f"lfdoctor: {' '.join(str(error).split())}", err=True)
     return BAD_USAGE
-
-
-def _v1_slips(path: Path, values: Mapping[str, Any]) -> bool:
-    """Names the unknown keys of a v1 config on stderr; whether there are any."""
-    from difflib import get_close_matches
-
-    from doctor.config import knowledge
-    from doctor.config.recognise import shape_of
-
-    known = knowledge.options_of("v1")
-    unknown = [key for key in values if key not in known] if shape_of(values) == "v1" else []
-    for key in unknown:
-        near = get_close_matches(key, known, n=1, cutoff=0.7)
-        typer.echo(
-            f"lfdoctor: {path}: Unknown option `{key}` of the v1 trainer" + (f"; did you mean `{near[0]}`?" if near else ""), err=True
-        )
-    return bool(unknown)
 
 
 def _load(path: Path) -> tuple[str, dict[str, Any]]:
