@@ -16,7 +16,8 @@ from its version on, null for "does not exist"."""
 
 ABOUT = (
     "What each version of LLaMA-Factory, transformers and mcore_adapter knows: [version, value] from that version on, null: not there; "
-    "main and kt (the fork llamafactory-kt) come after every release. Written by benchmarks/make_versions.py; JSON on purpose (it is YAML, and loads faster)"
+    "main and kt (the fork llamafactory-kt) come after every release. Written by "
+    "benchmarks/make_versions.py; JSON on purpose (it is YAML, and loads faster)"
 )
 PRODUCTS = ("llamafactory", "transformers", "mcore_adapter")
 

@@ -116,7 +116,7 @@ def _settings(node: ast.AST, tree: ast.Module, classes: Classes) -> dict[str, An
     for call in ast.walk(node):
         if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(".parse_params") and len(call.args) == 2:
             return {name: entry for name, entry in classes.fields(ast.unparse(call.args[1])).items() if name != "name"}
-    named = {found for found in _names_read(node)} or {found for found in _names_read(tree)}
+    named = set(_names_read(node)) or set(_names_read(tree))
     return {"loose": sorted(named - {"name"})}
 
 
@@ -135,9 +135,8 @@ def _names_read(node: ast.AST) -> Iterator[str]:
 def _log_lines(parser: str) -> Iterator[tuple[str, int]]:
     """The line of hparams/parser.py that logs `Process rank: ...`: the log shows it, and no two releases share it."""
     for node in ast.walk(ast.parse(parser)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "logger.info":
-            if "Process rank:" in ast.unparse(node.value):
-                yield "hparams.parser", node.lineno
+        if isinstance(node, ast.Expr) and ast.unparse(node).startswith("logger.info(") and "Process rank:" in ast.unparse(node):
+            yield "hparams.parser", node.lineno
 
 
 def _pins(files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -147,4 +146,3 @@ def _pins(files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         found = re.search(rf"""(?:^|["' ]){package}\s*\(?((?:[<>=!~]=?[\d.*]+\s*,?\s*)+)""", asked, re.M)
         if found:
             yield package, re.sub(r"\s", "", found[1]).strip(",")
-

@@ -57,7 +57,7 @@ def text(data: Data) -> str:
     for of, section in (("llamafactory", "v0"), ("transformers", "options")):
         if of not in products:
             continue
-        snapshots = _snapshots(products[of], section, of, data)
+        snapshots = _snapshots(products[of], section, of)
         releases = [version for version, _ in snapshots]
         about.append(f"{of} {releases[0]} to {products[of]['versions'][-1]}")
         for name in sorted({name for _, names in snapshots for name in names}):
@@ -78,16 +78,14 @@ def text(data: Data) -> str:
     return "{" + f'"_about": {json.dumps(told)},\n' + ",\n".join(lines) + "\n}\n"
 
 
-def _snapshots(product: Mapping[str, Any], section: str, of: str, data: Data) -> Snapshots:
+def _snapshots(product: Mapping[str, Any], section: str, of: str) -> Snapshots:
     group = {} if of == "llamafactory" else {"group": "training"}
     versions = product["versions"]
-    return [
-        (number(one, versions), {name: group | entry for name, entry in at(product, one).get(section, {}).items()}) for one in versions
-    ]
+    return [(number(one, versions), {name: group | entry for name, entry in at(product, one).get(section, {}).items()}) for one in versions]
 
 
 def _settled(product: Mapping[str, Any], data: Data) -> str:
-    """The version whose types, defaults and choices stand in the table: LLaMA-Factory's newest release, the newest transformers it takes."""
+    """The version that the table describes: LLaMA-Factory's newest release, the newest transformers it takes."""
     releases = [one for one in product["versions"] if one not in UNRELEASED]
     if product is data["products"]["llamafactory"]:
         return str(releases[-1])
@@ -110,10 +108,10 @@ def _option(name: str, snapshots: Snapshots, of: str, settled: str) -> dict[str,
     choices = EXTRA_CHOICES.get(name) or source.get("choices")
     if choices and (current or later):
         entry["choices"] = choices
-    return entry | {"of": of} | _lifetime(name, snapshots, having)
+    return entry | {"of": of} | _lifetime(snapshots, having)
 
 
-def _lifetime(name: str, snapshots: Snapshots, having: Snapshots) -> dict[str, Any]:
+def _lifetime(snapshots: Snapshots, having: Snapshots) -> dict[str, Any]:
     """`since` / `until` (first and last version that has it, where not all do) and `was`: {last version: other default}."""
     out: dict[str, Any] = {}
     if having[0][0] != snapshots[0][0]:

@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 
 def read(place: str, name: str | None = None) -> Source:
-    """The sources at `place`: a .whl, a .tar.gz, a folder, or `REPOSITORY@REF` (`@REF:FOLDER`). `name` replaces the version that they state.
+    """The sources at `place`: a .whl, a .tar.gz, a folder, or `REPOSITORY@REF` (`@REF:FOLDER`). `name` replaces the version stated.
 
     A version that ends in `.dev0` is called `main`, that of llamafactory-kt `kt`. Raises SystemExit where none of the products is.
     """

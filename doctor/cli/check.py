@@ -23,7 +23,7 @@ JOINED = ("json", "sarif")
 
 
 def check(
-    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Training YAML files.")],
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Training YAML files, or launch scripts.")],
     kind: Format = "terminal",
     output: Output = None,
     fix: Annotated[bool, typer.Option("--fix", help="Correct what is certain, in place; the original is kept as CONFIG.orig.")] = False,
@@ -88,10 +88,13 @@ class _Work(NamedTuple):
     def check(self, path: Path) -> tuple[Report, bool]:
         """The report of a file (after --fix, of the fixed file), and whether --diff showed a change."""
         from doctor.diagnosis.pipeline import check as run_analysis
+        from doctor.readers.command import is_script
 
-        text, values = _load(path)
+        text, values = _load(path) if not is_script(path) else ("", {})
         report = run_analysis(path, **self.about)
-        if not (self.fix or self.diff):
+        if is_script(path) and not any(source.records for source in report.run.sources):
+            raise _Foreign(f"{path}: no training command with options in it; left as it is")
+        if not (self.fix or self.diff) or is_script(path):
             return report, False
         differs = False
         made = _fixed(path, text, values, report.patch if self.unsafe_fixes else None, self.about["llamafactory_version"])

@@ -129,6 +129,19 @@ def _is_megatron_name(name: str) -> bool:
     return _MEGATRON_NAME.search(name) is not None and any(name in knowledge.options_of(trainer) for trainer in knowledge.MEGATRON)
 
 
+@functools.cache
+def written_out(name: str) -> tuple[str, bool]:
+    """The option that a command line means, and whether it is negated: argparse takes every beginning that only one option has, and
+    HfArgumentParser `--no_X` for a flag X that is on by default."""
+    if known_somewhere(name):
+        return name, False
+    flag = table().get(name.removeprefix("no_"))
+    if name.startswith("no_") and flag is not None and flag.type == "bool":
+        return name.removeprefix("no_"), True
+    meant = [other for other, option in table().items() if other.startswith(name) and option.exists_in(versions.NEWEST)]
+    return (meant[0], False) if len(meant) == 1 else (name, False)
+
+
 def successor(name: str, value: Any) -> str | None:
     """LLaMA-Factory's name for this option, where the value needs no translation; never by similarity."""
     option, synonym = table().get(name), synonyms().get(name)

@@ -99,7 +99,7 @@ class _Judge:
         known = [entry for version in self.versions if (entry := knowledge.at(changes, version)) is not None]
         if not known or option == "kernel_config":
             return
-        names = {key for entry in known for key in (entry["loose"] if "loose" in entry else entry)}
+        names = {key for entry in known for key in entry.get("loose", entry)}
         strict = "loose" not in known[-1]
         for key, value in given.items():
             if key != "name" and key not in names and names:

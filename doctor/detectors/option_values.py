@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from doctor.config.corrections import correction
 from doctor.config import knowledge
+from doctor.config.corrections import correction
 from doctor.config.option_names import known_somewhere, lacks, similar, standing, successor
 from doctor.config.options import Option, choices_of, table
 from doctor.config.values import as_number

@@ -31,6 +31,7 @@ from doctor.planner.launching import is_llamafactory
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.readers import reading as readers
 from doctor.readers.base import Reader
+from doctor.readers.command import is_script, named_config
 from doctor.readers.discovery import ChosenRun, choose_run
 from doctor.readers.file import Progress
 from doctor.readers.origins import stage_of_folder, stage_of_metrics
@@ -67,8 +68,8 @@ def analyze(
     """The post-mortem of one run: its folder, a log file, a trainer_*.json(l), an event file, several of these, or `-` (standard input).
 
     `config` is the training YAML if it is not in the run's folder, `gpu_memory_gib` the memory of one GPU in GiB if the log does not
-    say it, `llamafactory_version` a release of LLaMA-Factory or `main`, if the run does not tell. `progress` is called for every chunk read. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable
-    config or rule.
+    say it, `llamafactory_version` a release of LLaMA-Factory or `main`, if the run does not tell. `progress` is
+    called for every chunk read. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable config or rule.
     """
     given: dict[str, Any] = {"gpu_memory_gib": gpu_memory_gib, "llamafactory_version": llamafactory_version, "strategy": strategy}
     return run_analysis(path, config=config, lang=lang, progress=progress, **given).report
@@ -159,8 +160,10 @@ def check(
 ) -> Report:
     """A training configuration before it is run: what LLaMA-Factory will refuse or fail on, what is in its way on disk, whether it fits.
 
+    `config` may be a launch script (.sh, Slurm, Makefile): then the YAML that it names is checked with what the command overrides.
     `folder` is where the training will be started (paths in the config are relative to it). `llamafactory_version` is a release of
-    LLaMA-Factory or `main`; without it an error is what every version of the last year refuses. Raises DoctorError (2) for an unreadable file.
+    LLaMA-Factory or `main`; without it an error is what every version of the last year refuses. Raises DoctorError (2) for a file that
+    cannot be read.
     """
     tools = Tools.load()
     engine = Engine((rule for rule in tools.book.rules if _asks_config_only(tools.detectors[rule.detector])), tools.detectors)
@@ -172,7 +175,9 @@ def check(
         engine.feed(ConfigSeen(where=where, values=bounded(dict(config))))
     else:
         where = Where(str(config))
-        reading = readers.read([], config=Path(config))
+        path = Path(config)
+        script = is_script(path)
+        reading = readers.read([path] if script else [], config=named_config(path, Path(folder)) if script else path)
         feed(engine, reading.batches())
         text = ConfigText(*reading.config_source) if reading.config_source else None
         sources = _sources(reading)
@@ -195,7 +200,9 @@ def check(
         contexts=context.around(evidence_places(ranked)),
         problems=[*tools.added.problems, *engine.problems],
         rules=len(engine.rules),
-        fixed_by=fixed_by(text, planned.patch.patch, engine.run.facts) if text and planned.patch and planned.patch.yaml is not None else None,
+        fixed_by=fixed_by(text, planned.patch.patch, engine.run.facts)
+        if text and planned.patch and planned.patch.yaml is not None
+        else None,
     )
     return build(diagnosis, tools.book, lang)
 

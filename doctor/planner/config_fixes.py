@@ -12,8 +12,8 @@ import msgspec
 from doctor.config import files, fixes
 from doctor.config.option_names import known_somewhere
 from doctor.config.options import table
-from doctor.config.versions import NEWEST, parse
 from doctor.config.patch import Change, Patch
+from doctor.config.versions import NEWEST, parse
 from doctor.config.yaml_edit import edit, edit_json
 from doctor.errors import DoctorError
 from doctor.planner.types import ConfigText, FixedBy
@@ -37,7 +37,8 @@ def fixed(
 ) -> FixedConfig:
     """The config after its safe fixes and, if a patch is given, after what of it can be written here.
 
-    An option of main or of another trainer is not removed. `facts` tell the versions, where they are known. Raises DoctorError if the fixed text cannot be read.
+    An option of main or of another trainer is not removed. `facts` tell the versions, where they are known.
+    Raises DoctorError if the fixed text cannot be read.
     """
     is_json = Path(source.path).suffix.lower() == ".json"
     safe = fixes.fix(source.text, values, json=is_json, facts=facts)

@@ -2,7 +2,8 @@
 
 - `{options.newer}`: options that a LLaMA-Factory release after 0.7 brought (rules/options.yaml, `since`),
 - `{options.gone}`: options that the newest release lacks (rules/options.yaml, `group: gone`),
-- `{templates.newer}`: templates of LLaMA-Factory 0.6.3 and newer (rules/versions.yaml; those up to 0.7.0 are `templates_of_0_7` in rules/lists.yaml),
+- `{templates.newer}`: templates of LLaMA-Factory 0.6.3 and newer (rules/versions.yaml, and
+  `templates_of_0_7` in rules/lists.yaml),
 - `{lists.NAME}`: the names under NAME in rules/lists.yaml.
 """
 

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctor.config.fixes import fix, unknown
 from doctor.config import knowledge
+from doctor.config.fixes import fix, unknown
 from doctor.config.option_names import known_somewhere, synonyms
 from doctor.config.options import table
 from doctor.config.yaml_edit import load

@@ -66,7 +66,8 @@ CONSTANT: dict[str, dict[str, Any]] = {
 _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
     word: (re.compile(pattern), make)
     for word, pattern, make in (
-        ("Process rank:", r"(?:llamafactory\.hparams\.parser:(?P<line>\d{1,5}) >> )?Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"
+        ("Process rank:", r"(?:llamafactory\.hparams\.parser:(?P<line>\d{1,5}) >> )?"
+         r"Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"
          r"(?:, n_gpu: \d+)?(?:, distributed training: (?P<distributed>True|False))?(?:, compute dtype: (?P<dtype>[\w.]+))?", _process),
         ("distributed tasks at", r"Initializing (\d+) distributed tasks", _one("gpu.count", int)),
         ("Fine-tuning method:", r"Fine-tuning method: (\w+)", _one("finetuning_method", str.lower)),
