@@ -10,7 +10,7 @@ from copy import copy
 
 import typer
 
-from doctor.cli import analyze, bundle, check, compare, estimate, explain, fix, rules, run, scan, show, watch
+from doctor.cli import analyze, bundle, check, compare, estimate, explain, fix, rules, run, scan, schema, show, watch
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
 
@@ -37,6 +37,7 @@ app.command("scan", short_help="Analyze many runs: which failed, why, what repea
 app.command("compare", short_help="Find the difference that explains why some runs failed.")(compare.compare)
 app.command("watch", short_help="Follow a run live: curves, step time, memory, warnings.")(watch.watch)
 app.command("explain", short_help="Show what a rule means, how it matches and what helps.")(explain.explain)
+app.command("schema", short_help="Print the JSON Schema of the training YAML, for editors.")(schema.schema)
 app.command("show", short_help="Render a saved JSON report in another format or language.")(show.show)
 app.command("bundle", short_help="Zip a run for a bug report, with secrets masked.")(bundle.bundle)
 app.add_typer(rules.app, name="rules", short_help="List the rules, test a folder of them, print their schema.")
