@@ -91,15 +91,15 @@ def _templates(files: Mapping[str, str]) -> Iterator[str]:
 
 
 def _plugins(files: Mapping[str, str]) -> dict[str, Any]:
-    """`OPTION/NAME` -> its settings: name -> entry of a strict plugin; `{"loose": [names]}` of one that ignores what it does not read."""
+    """`OPTION/NAME` -> its settings: name -> entry of a strict plugin; `{"loose": [names]}` of one that ignores what it
+    does not read, with no names where it is not known what it reads."""
     found: dict[str, Any] = {}
     for text in files.values():
-        tree = ast.parse(text)
         classes = Classes([text])
-        for node in ast.walk(tree):
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 for family, name in _registered(node):
-                    settings = _settings(node, tree, classes)
+                    settings = _settings(node, classes)
                     found.setdefault(f"{PLUGINS[family]}/{name}", settings)
     return found
 
@@ -112,12 +112,20 @@ def _registered(node: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, str
             yield found[1], found[2]
 
 
-def _settings(node: ast.AST, tree: ast.Module, classes: Classes) -> dict[str, Any]:
+def _settings(node: ast.AST, classes: Classes) -> dict[str, Any]:
     for call in ast.walk(node):
         if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(".parse_params") and len(call.args) == 2:
             return {name: entry for name, entry in classes.fields(ast.unparse(call.args[1])).items() if name != "name"}
-    named = set(_names_read(node)) or set(_names_read(tree))
-    return {"loose": sorted(named - {"name"})}
+    return {"loose": sorted(set(_names_read(node)) - {"name"}) if isinstance(node, ast.FunctionDef) and not _hands_on(node) else []}
+
+
+def _hands_on(function: ast.FunctionDef) -> bool:
+    """Whether the function gives its config as a whole to another one, which may read more of it."""
+    for part in ast.walk(function):
+        values = [*part.args, *(word.value for word in part.keywords)] if isinstance(part, ast.Call) else []
+        if any(isinstance(value, ast.Name) and "config" in value.id for value in values):
+            return True
+    return False
 
 
 def _names_read(node: ast.AST) -> Iterator[str]:
