@@ -1,4 +1,4 @@
-"""lfdoctor explain: one rule as a page: meaning, detection, remedies."""
+"""lfdoctor explain: one rule as a page (meaning, detection, remedies), or one option of LLaMA-Factory."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(metavar="RULE", help="A rule (memory/gpu-oom), its name alone, or a cause.")], lang: Lang = "en"
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A rule (memory/gpu-oom), its name, a cause, or an option (lora_rank).")],
+    lang: Lang = "en",
 ) -> None:
-    """Show what a rule means, how it is detected, and what helps."""
+    """Show what a rule means, how it is detected and what helps; or what an option does, in which versions, and what the guide advises."""
+    from doctor.cli.explain_option import OptionPage, is_option
     from doctor.cli.rules import load_rules
     from doctor.reporters.terminal.canvas import to_text
     from doctor.words import catalogue
 
     shown = screen()
     said = catalogue.load(lang)
+    if is_option(name):
+        write_out(to_text(OptionPage(name, load_rules()[0], said).blocks(), shown), encoding=None)
+        return
     pages = [to_text(Explanation(rule, said).blocks(), shown) for rule in find(load_rules()[0], name)]
     write_out("\n".join(pages), encoding=None)
 
@@ -46,8 +51,11 @@ def find(book: Rulebook, name: str) -> list[Rule]:
     import difflib
 
     names = {rule.id.partition("/")[2]: rule.id for rule in book.rules} | {rule.id: rule.id for rule in book.rules}
+    from doctor.config.option_facts import names as options
+
     near = dict.fromkeys(names[match] for match in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
-    raise DoctorError(f"no rule {name!r}" + (f"; similar: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
+    near |= dict.fromkeys(difflib.get_close_matches(name, options(), n=3, cutoff=0.7))
+    raise DoctorError(f"no rule and no option {name!r}" + (f"; similar: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
 
 
 class Explanation:

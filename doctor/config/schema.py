@@ -95,7 +95,13 @@ def _plugin(option: str, told: str, version: str) -> dict[str, Any]:
         if "loose" not in entry
     ]
     name = {"type": "string", **({"enum": sorted(plugins)} if plugins else {})}
-    return {"description": told, "type": ["object", "null"], "required": ["name"], "properties": {"name": name}, **({"allOf": cases} if cases else {})}
+    return {
+        "description": told,
+        "type": ["object", "null"],
+        "required": ["name"],
+        "properties": {"name": name},
+        **({"allOf": cases} if cases else {}),
+    }
 
 
 def _property(name: str, entry: Mapping[str, Any], told: str | None) -> dict[str, Any]:
