@@ -1,4 +1,4 @@
-"""lfdoctor schema: JSON Schemas for editors and other programs."""
+"""lfdoctor schema: the JSON Schema of LLaMA-Factory's training YAML, for editors."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ import typer
 from doctor.cli.common import Lang, LlamaFactoryVersion, one_language, write_out
 from doctor.errors import DoctorError
 
-WHAT = ("config", "report")
-
 
 def schema(
-    what: Annotated[str, typer.Argument(help="config: LLaMA-Factory's training YAML; report: lfdoctor's JSON report.")],
+    what: Annotated[str, typer.Argument(help="config: LLaMA-Factory's training YAML (that of the reports: lfdoctor show --schema).")],
     llamafactory_version: LlamaFactoryVersion = None,
     lang: Lang = "en",
 ) -> None:
-    """Print a JSON Schema: of the training YAML of one LLaMA-Factory, with descriptions and values, or of lfdoctor's reports."""
-    if what not in WHAT:
-        raise DoctorError(f"lfdoctor schema prints {' or '.join(WHAT)}, not {what!r}")
-    if what == "report":
-        from doctor.reporters.json import schema as describe
-
-        write_out(describe())
-        return
+    """Print the JSON Schema of the training YAML of one LLaMA-Factory: options, values, ranges, what they do and what the guide advises."""
+    if what != "config":
+        raise DoctorError(f"lfdoctor schema prints config, not {what!r}")
     import json
 
     from doctor.config import knowledge

@@ -115,7 +115,9 @@ def _transformers_for(version: Version) -> Version:
 
 
 def _allows(pin: str, version: Version) -> bool:
-    """Whether a version meets a requirement such as `>=4.55.0,<=5.8.0,!=5.6.0`."""
+    """Whether a version meets a requirement such as `>=4.55.0,<=5.8.0,!=5.6.0`; without an upper bound nothing from 5.0 on does."""
+    if "<=" not in pin and version >= (5,):
+        return False
     tests = {"<=": version.__le__, ">=": version.__ge__, "!=": version.__ne__}
     return all(tests[part[:2]](parse(part[2:])) for part in pin.split(",") if part[:2] in tests)
 

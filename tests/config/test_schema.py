@@ -105,3 +105,10 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", "config"]) == 0
     assert json.loads(capsys.readouterr().out)["title"].endswith(f"({knowledge.newest()})")
     assert main(["schema", "config", "--llamafactory-version", "0.1"]) == 2
+
+
+def test_the_published_schema_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/train.schema.json is what the command prints; `make docs` rewrites it."""
+    assert main(["schema", "config"]) == 0
+    published = Path(__file__).parents[2] / "docs" / "train.schema.json"
+    assert capsys.readouterr().out == published.read_text(encoding="utf-8")
