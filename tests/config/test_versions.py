@@ -19,9 +19,9 @@ from doctor.diagnosis.pipeline import check
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
-import version_history
-import version_knowledge
-import version_sources
+import version_history  # noqa: E402
+import version_knowledge  # noqa: E402
+import version_sources  # noqa: E402
 
 ARGUMENTS = """
 from dataclasses import dataclass, field
