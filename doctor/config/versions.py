@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from doctor.config import knowledge
@@ -63,16 +64,23 @@ def possible(facts: Mapping[str, Any]) -> tuple[str, ...]:
     if version:
         return _named(version, text)
     line = facts.get(PARSER_LINE)
-    if isinstance(line, int):
-        changes = knowledge.history("log_lines", "hparams.parser")
-        found = tuple(name for name in knowledge.releases() if knowledge.at(changes, name) == line)
-        if found:
-            return found
+    if isinstance(line, int) and (found := _by_parser_line(line)):
+        return found
     usual = knowledge.releases()[knowledge.releases().index(OLDEST_USUAL) :]
     transformers = reported(facts, "transformers")
     if not transformers:
         return usual
     return tuple(name for name in knowledge.releases() if _allows(_pin(name), transformers)) or usual
+
+
+def _by_parser_line(line: int) -> tuple[str, ...]:
+    """The versions whose parser logs at this line; of a checkout between two releases both of them: the file has only grown."""
+    changes = knowledge.history("log_lines", "hparams.parser")
+    lines = {name: knowledge.at(changes, name) for name in knowledge.releases()}
+    exact = tuple(name for name, number in lines.items() if number == line)
+    grown = [name for name in lines if name != "kt"]
+    between = ((old, new) for old, new in pairwise(grown) if lines[old] < line < lines[new])
+    return exact or next(between, ())
 
 
 def assumed(facts: Mapping[str, Any]) -> str:

@@ -164,6 +164,7 @@ def test_the_constants_agree_with_the_data() -> None:
         ({"versions.llamafactory": "0.9.6.dev0"}, ("main", "kt"), "main"),
         ({"versions.llamafactory": "0.9.4.dev0"}, ("0.9.3", "0.9.4"), "0.9.4"),
         ({"llamafactory.parser_line": 384}, ("0.9.2",), "0.9.2"),
+        ({"llamafactory.parser_line": 430}, ("0.9.3", "0.9.4"), "0.9.4"),
         ({"llamafactory.parser_line": 7}, ("0.9.3", "0.9.4", "0.9.5", "main", "kt"), "0.9.5"),
         ({"versions.transformers": "4.46.1"}, ("0.7.0", "0.7.1", "0.8.0", "0.8.1", "0.8.2", "0.8.3", "0.9.1"), "0.9.1"),
         ({"versions.transformers": "5.7.0"}, ("main", "kt"), "main"),
