@@ -137,6 +137,7 @@ _OPTIONS_OF_FACT = {
     "batch.per_device": ("per_device_train_batch_size",),
     "batch.accumulation": ("gradient_accumulation_steps",),
     "quantized.bits": ("quantization_bit",),
+    "preprocessing.workers": ("preprocessing_num_workers",),
     "gradient_checkpointing": ("disable_gradient_checkpointing",),
     "compute_dtype": ("bf16", "fp16"),
 }
@@ -149,7 +150,7 @@ def options_from_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     method = str(facts.get("finetuning_method", "")).lower()
     if method in _METHODS:
         out["finetuning_type"] = _METHODS[method]
-    plain = ("batch.per_device", "batch.accumulation", "quantized.bits")
+    plain = ("batch.per_device", "batch.accumulation", "quantized.bits", "preprocessing.workers")
     out.update({_OPTIONS_OF_FACT[fact][0]: facts[fact] for fact in plain if facts.get(fact) is not None})
     if facts.get("gradient_checkpointing") is False:
         out["disable_gradient_checkpointing"] = True

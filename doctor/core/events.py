@@ -12,8 +12,8 @@ import msgspec
 
 from doctor.core.phases import Phase
 
-Origin = Literal["yaml", "command", "training_args", "model_card", "events", "adapter", "console", "journal"]
-"""Where a configuration was found: the user's own file or command line, or what a run left behind."""
+Origin = Literal["yaml", "command", "training_args", "model_card", "events", "adapter", "console", "journal", "inferred"]
+"""Where a configuration was found: the user's own file or command line, what a run left behind, or a single option that follows from it."""
 
 
 MAX_STEP = 1 << 52

@@ -76,6 +76,7 @@ FACTS: dict[str, FactInfo] = {
     "batch.per_device": FactInfo("int", "samples", "console, live"),
     "batch.accumulation": FactInfo("int", "micro batches", "console, live"),
     "batch.total": FactInfo("int", "samples", "console, model card, live"),
+    "preprocessing.workers": FactInfo("int", "processes", "console: the bars of datasets' map"),
     "examples.num": FactInfo("int", "samples", "console, results, live"),
     "epochs.planned": FactInfo("float", "epochs", "console, trainer_state, live"),
     "steps.planned": FactInfo("int", "optimizer steps", "console, trainer_log, trainer_state, live"),

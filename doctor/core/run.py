@@ -12,7 +12,7 @@ from doctor.support.optional import need
 if TYPE_CHECKING:
     import pandas
 
-ORIGIN_TRUST: tuple[Origin, ...] = ("model_card", "adapter", "events", "training_args", "console", "journal", "yaml", "command")
+ORIGIN_TRUST: tuple[Origin, ...] = ("inferred", "model_card", "adapter", "events", "training_args", "console", "journal", "yaml", "command")
 """Least trusted first: a value of a later origin replaces that of an earlier one."""
 
 _MAX_RANKS, _MAX_ATTEMPTS, _MAX_EXCEPTIONS, _MAX_ENDS, _MAX_METRICS = 100_000, 10_000, 256, 256, 512
@@ -137,6 +137,11 @@ class Run:
     def origin(self, key: str) -> Origin | None:
         """Where an option's value was found; None if it is unknown."""
         return ORIGIN_TRUST[self._trust[key]] if key in self._trust else None
+
+    @property
+    def has_config(self) -> bool:
+        """Whether options were read; single ones that follow from a log or a name are no configuration."""
+        return any(self.origin(key) != "inferred" for key in self.config)
 
     @property
     def completed(self) -> bool:

@@ -110,4 +110,4 @@ def has_input(need: str, run: Run) -> bool:
         return bool(run.samples) if not name else name in run.samples
     if kind == "text":
         return "text" in run.facts or bool({"LogLine", "Crash"} & run.seen)
-    return {"config": bool(run.config), "steps": run.first_step is not None}.get(kind, False)
+    return {"config": run.has_config, "steps": run.first_step is not None}.get(kind, False)

@@ -44,7 +44,7 @@ class ConfigValues(DetectorBase):
         return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
-        if not run.config or (self.whole and not self._written) or ("model" in run.config and "model_name_or_path" not in run.config):
+        if not run.has_config or (self.whole and not self._written) or ("model" in run.config and "model_name_or_path" not in run.config):
             return
         scope = scope_of(run, {})
         if not holds(self.condition, scope):

@@ -229,7 +229,7 @@ def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
     if stage is None and run.facts.get("framework") == "llamafactory":
         stage = stage_of_folder(str(run.config.get("output_dir") or ""))
     if stage is not None and run.config.get("stage") is None:
-        yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="model_card")
+        yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="inferred")
     yield from best_saved(paths, run)
 
 

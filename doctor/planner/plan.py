@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from doctor.config.options import options_from_facts
 from doctor.config.patch import Change, joined
 from doctor.core.run import Run
 from doctor.planner import search
@@ -90,14 +91,16 @@ class PatchPlanner:
         self.rules = tuple(rule for rule in book.rules if rule.detector == "config")
         shape = {"completed": run.completed, "first_step": run.first_step, "last_step": run.last_step, "ranks": len(run.ranks)}
         shape["attempts"] = len(run.attempts)
+        known = has_config(run)
+        config = dict(run.config) if known else {**options_from_facts(run.facts), **run.config}
         self.start = Situation(
-            dict(run.config),
+            config,
             dict(run.facts),
             shape,
             tuple(previous_attempts),
-            dict(run.config),
+            config,
             external_settings(run.facts),
-            config_known=has_config(run),
+            config_known=known,
             checkpoint_seen=checkpoint_seen,
         )
         self.situation = self.start

@@ -41,4 +41,4 @@ class ModelConfig(ReaderBase):
         if isinstance(names, list) and any(str(name).endswith(_CAUSAL_LM) for name in names):
             yield Fact(where=where, name="model.task", value="CAUSAL_LM")
         if isinstance(base := values.get("_name_or_path"), str) and base:
-            yield ConfigSeen(where=where, values={"model_name_or_path": base}, origin="model_card")
+            yield ConfigSeen(where=where, values={"model_name_or_path": base}, origin="inferred")

@@ -53,7 +53,7 @@ class TrainerLog(ReaderBase):
         if '"current_steps"' in head and '"total_steps"' in head:
             yield Fact(where=file.where(), name="framework", value="llamafactory")
         if (stage := stage_of(head)) is not None:
-            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="model_card")
+            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="inferred")
 
     def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
         log = _Log(file)

@@ -41,7 +41,7 @@ class TrainerState(ReaderBase):
     def configs(self, file: File) -> Iterator[Event]:
         stage = stage_of(file.head(_HEAD))
         if stage is not None and b"rewards/chosen" in file.peek(_HEAD):
-            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="model_card")
+            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="inferred")
 
     def read(self, file: File, context: Context) -> Iterator[Event]:
         data = file.whole(1 << 30)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor.core.events import ProcessEnd
+from doctor.core.events import Fact, ProcessEnd
 from tests.readers.helpers import Seen, console, jsonl, log_record
 
 HEADER = """[INFO|trainer.py:2519] 2026-03-02 10:00:05,100 >> ***** Running training *****
@@ -195,6 +195,23 @@ def test_a_printed_model_configuration(tmp_path: Path):
     facts = console(tmp_path, text).facts
     assert facts["model.config"]["num_hidden_layers"] == 36
     assert facts["model.type"] == "qwen3"
+
+
+def test_the_processes_of_the_tokenisation(tmp_path: Path):
+    """datasets prints how many processes work; a bar is cut when one of them dies."""
+    text = "Running tokenizer on dataset (num_proc=16):  34%|███       | 171/500 [01:22<02:31, 21.4 examples/s]\nRuntimeError: no\n"
+    assert console(tmp_path, text).facts["preprocessing.workers"] == 16
+
+
+def test_a_model_that_is_printed_again_and_again(tmp_path: Path):
+    """Every checkpoint prints the model: each change of it is told, repeats are not, and the lines after it keep their numbers."""
+    head = "[INFO|configuration_utils.py:765] 2026-03-02 09:59:31,100 >> Model config Qwen3Config {\n"
+    small, large = (f'{head}  "hidden_size": {size},\n  "num_hidden_layers": 2\n}}\n' for size in (64, 128))
+    text = small * 5 + large + small * 4 + "Traceback (most recent call last):\n" + small.splitlines()[1] + "\nValueError: no\n"
+    seen = console(tmp_path, text)
+    models = [(event.where.line, event.value["hidden_size"]) for event in seen.of(Fact) if event.name == "model.config"]
+    assert models == [(4, 64), (24, 128), (28, 64)]
+    assert [crash.where.line for crash in seen.crashes] == [43]
 
 
 def test_phases_follow_the_markers(tmp_path: Path):

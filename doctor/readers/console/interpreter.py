@@ -70,6 +70,15 @@ class Interpreter:
         """Whether the next line may belong to a traceback, a failure block or a printed model, whatever it looks like."""
         return bool(self._open_lanes) or self._ends.in_block or self._model_config.lane is not None
 
+    @property
+    def in_model(self) -> bool:
+        """Whether a printed model is open, and nothing else."""
+        return self._model_config.lane is not None and not self._open_lanes and not self._ends.in_block
+
+    def skip_model(self) -> None:
+        """The open printed model was skipped to its end."""
+        self._model_config.lane = None
+
     def text(self, text: str, *, structure: bool, wanted: bool) -> Iterator[Event]:
         """Events of one line. `structure`: it may be part of what is always read; `wanted`: rules want the line itself."""
         lane, rank, rest = self._prefixes.split(text)
@@ -126,7 +135,7 @@ class Interpreter:
     def _line(self, lane: str, rank: int | None, text: str, structure: bool, wanted: bool) -> Iterator[Event]:
         """One line without prefix: part of a printed model or a traceback, a record, or just a line."""
         if self._model_config.lane == lane and (model := self._model_config.feed(text)) is not None:
-            yield self._fact("model.config", model)
+            yield self.fact("model.config", model)
         consumed, raised = self._traceback(lane, rank, text, structure)
         for exception in raised:
             yield from self.close_silent(before=exception.line)
@@ -191,10 +200,10 @@ class Interpreter:
     def _summary(self, record: MetricRecord) -> Iterator[Event]:
         for name, fact in _SUMMARY.items():
             if name in record.metrics:
-                yield self._fact(fact, record.metrics[name])
+                yield self.fact(fact, record.metrics[name])
         if "train_loss" in record.metrics:
             self._completed = True
-            yield self._fact("run.completed", True)
+            yield self.fact("run.completed", True)
 
     def _process_ends(self, text: str, rank: int | None) -> Iterator[Event]:
         for end in self._ends.feed(text, self.file.where(self.number), rank, self._attempt):
@@ -207,7 +216,7 @@ class Interpreter:
         if phase is not None:
             self.phase = phase
         for name, value in found:
-            yield self._fact(name, value)
+            yield self.fact(name, value)
             self.steps.learn(name, value)
             self._completed = self._completed or name == "run.completed"
 
@@ -221,7 +230,8 @@ class Interpreter:
         self._trained = self._failed = False
         if self._completed:
             self._completed = False
-            yield self._fact("run.completed", False)
+            yield self.fact("run.completed", False)
 
-    def _fact(self, name: str, value: object) -> Fact:
+    def fact(self, name: str, value: object) -> Fact:
+        """A fact that the current line states."""
         return Fact(where=self.file.where(self.number), attempt=self._attempt, time=self._time, name=name, value=value)

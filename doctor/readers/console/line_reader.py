@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator
+from typing import Any
 
 from doctor.core.events import Event, LogLine, Step
 from doctor.readers.base import Context
@@ -27,6 +28,9 @@ STRUCTURE = (
 _OWN_OUTPUT = b"lfdoctor: "
 """What the doctor itself printed during the run is no evidence."""
 _AFTER_BAR = re.compile(rb"(?<=it/s\]|s/it\])")
+_MODEL_ENDS = b"\n}\n"
+_MAX_MODEL = 1 << 16
+"""Bytes of a printed model at most that are compared with the last one."""
 _MIN_CLEARING = 10
 """Blanks with which tqdm overwrites a bar before something is printed: at least the length of the shortest bar."""
 
@@ -45,6 +49,8 @@ class LineReader:
         self._interpreter = Interpreter(file, context)
         self._filter = _filter_of(context)
         self._last_bar: LogLine | None = None
+        self._of_bars: dict[str, Any] = {}
+        self._silent_model: bytes | None = None
 
     def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
         """Every line of a block. If not `whole`, its last line continues in the next block."""
@@ -52,14 +58,14 @@ class LineReader:
         if blank and not state.in_block and not data.strip(b"\n"):
             state.number += len(data)
             return
-        lines = data.split(b"\n")
-        last = lines.pop()
-        for raw in lines:
-            if raw or not blank or state.in_block:
-                yield from self._line(raw)
+        place = 0
+        while (stop := data.find(b"\n", place)) >= 0:
+            if stop > place or not blank or state.in_block:
+                yield from self._line(data[place:stop])
             state.number += 1
-        if last or not whole:
-            yield from self._line(last)
+            place = (yield from self._read_model(data, stop + 1)) if state.in_model else stop + 1
+        if place < len(data) or not whole:
+            yield from self._line(data[place:])
 
     def found_lines(self, data: bytes, found: Found) -> Iterator[Event | list[Step]]:
         """The lines of a block that have finds, and the lines after them while a block (traceback, printed model) is open."""
@@ -113,12 +119,37 @@ class LineReader:
 
     def _read_open_block(self, data: bytes, place: int) -> Generator[Event, None, int]:
         """Read line after line while a block is open; return where it ended."""
+        place = yield from self._read_model(data, place)
         while place < len(data) and self._interpreter.in_block:
             stop = data.find(b"\n", place)
             stop = len(data) if stop < 0 else stop
             yield from self._line(data[place:stop])
             self._interpreter.number += stop < len(data)
             place = stop + 1
+        return place
+
+    def _read_model(self, data: bytes, place: int) -> Generator[Event, None, int]:
+        """Read a printed model up to its closing brace. What said nothing the last time is skipped: each checkpoint prints it again."""
+        if not self._interpreter.in_model:
+            return place
+        stop = data.find(_MODEL_ENDS, place, place + _MAX_MODEL) + len(_MODEL_ENDS)
+        if stop < len(_MODEL_ENDS):
+            self._silent_model = None
+            return place
+        block = data[place:stop]
+        if block == self._silent_model:
+            self._interpreter.skip_model()
+            self._interpreter.number += block.count(b"\n")
+            return stop
+        said = False
+        while place < stop and self._interpreter.in_model:
+            end = data.find(b"\n", place)
+            for event in self._line(data[place:end]):
+                said = True
+                yield event
+            self._interpreter.number += 1
+            place = end + 1
+        self._silent_model = block if place == stop and not said else None
         return place
 
     def _skip_bars(self, data: bytes, start: int, stop: int) -> None:
@@ -200,11 +231,16 @@ class LineReader:
         if not known or b"%|" not in raw or (found := labelled_bar(clean(decode(raw)))) is None:
             return
         label, shown = found
-        if (phase := facts.parse_facts(label)[1]) is not None:
+        stated, phase = facts.parse_facts(label)
+        self._of_bars.update(stated)
+        if phase is not None:
             self._interpreter.phase = phase
         if known & LineFilter.WANTED:
             self._last_bar = self._interpreter.log_line(shown)
 
     def _shown_bar(self) -> list[Event]:
+        """What the bars before this line state, and the last of them if a rule wants it."""
         shown, self._last_bar = self._last_bar, None
-        return [] if shown is None else [shown]
+        out: list[Event] = [self._interpreter.fact(name, value) for name, value in self._of_bars.items()]
+        self._of_bars.clear()
+        return out if shown is None else [*out, shown]

@@ -75,7 +75,7 @@ class Console(ReaderBase):
         if is_llamafactory(head):
             yield Fact(where=file.where(), name="framework", value="llamafactory")
         if (stage := stage_of(head)) is not None:
-            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="model_card")
+            yield ConfigSeen(where=file.where(), values={"stage": stage}, origin="inferred")
         start = head.find("***** Running training *****")
         if start >= 0:
             for name, value in facts.parse_facts(head[start : start + _HEADER_LENGTH])[0]:

@@ -1,0 +1,37 @@
+"""Without a config the values that the console prints are what a remedy starts from, and no default is told as a fact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from doctor.diagnosis.pipeline import analyze
+
+WORKERS = """Running tokenizer on dataset (num_proc=16):  34%|███       | 171000/500000 [01:22<02:31, 2171.48 examples/s]
+RuntimeError: One of the subprocesses has abruptly died during map operation.To debug the error, disable multiprocessing.
+"""
+OTHER_OPTIMIZER = """Traceback (most recent call last):
+  File "/app/LLaMA-Factory/src/llamafactory/train/sft/workflow.py", line 96, in run_sft
+    train_result = trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+  File "/opt/venv/lib/python3.11/site-packages/torch/optim/optimizer.py", line 881, in load_state_dict
+    raise ValueError(
+ValueError: loaded state dict contains a parameter group that doesn't match the size of optimizer's group
+"""
+
+
+def test_a_printed_value_is_scaled(tmp_path: Path):
+    """16 processes are a quarter: 4, although no config was read."""
+    path = tmp_path / "console.log"
+    path.write_text(WORKERS)
+    patch = analyze([path]).patch
+    assert patch is not None
+    assert [(change.key, change.old, change.new) for change in patch.changes] == [("preprocessing_num_workers", 16, 4)]
+
+
+def test_a_stage_that_frames_show_is_no_configuration(tmp_path: Path):
+    """The stage is known from `run_sft`; the batch size is not, and the rules on configs say that they had none."""
+    path = tmp_path / "console.log"
+    path.write_text(OTHER_OPTIMIZER)
+    report = analyze([path])
+    assert report.run.stage == "sft"
+    assert report.patch is not None and report.patch.predicted.effective_batch is None
+    assert {"config/adapter-without-lora"} <= {gap.rule for gap in report.could_not_look}
