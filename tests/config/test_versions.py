@@ -260,3 +260,15 @@ def test_the_command_line_takes_a_version(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert main(["check", str(path), "--llamafactory-version", "new"]) == 2
     assert "no version of LLaMA-Factory" in capsys.readouterr().err
+
+
+def test_the_installed_llamafactory_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its template list decides where no version is named; what is named comes first."""
+    path = tmp_path / "train.yaml"
+    path.write_text("model_name_or_path: m\ntemplate: qwen3\nlora_rank: 8\n", encoding="utf-8")
+    assert main(["check", str(path)]) == 0
+    (tmp_path / "site" / "llamafactory-0.9.2.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert main(["check", str(path)]) == 1
+    assert "Template qwen3 does not exist" in capsys.readouterr().out
+    assert main(["check", str(path), "--llamafactory-version", "0.9.5"]) == 0
