@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from doctor.cli.common import Lang, LlamaFactoryVersion, one_language, write_out
+from doctor.cli.common import Lang, LlamaFactoryVersion, Output, one_language, write_file, write_out
 from doctor.errors import DoctorError
 
 
 def schema(
     what: Annotated[str, typer.Argument(help="config: LLaMA-Factory's training YAML (that of the reports: lfdoctor show --schema).")],
     llamafactory_version: LlamaFactoryVersion = None,
+    output: Output = None,
     lang: Lang = "en",
 ) -> None:
     """Print the JSON Schema of the training YAML of one LLaMA-Factory: options, values, ranges, what they do and what the guide advises."""
@@ -26,4 +27,5 @@ def schema(
     version = llamafactory_version or knowledge.newest()
     if version not in knowledge.releases():
         raise DoctorError(f"no schema for LLaMA-Factory {version}; known: {', '.join(knowledge.releases())}")
-    write_out(json.dumps(config_schema(version, one_language(lang)), ensure_ascii=False, indent=1) + "\n")
+    text = json.dumps(config_schema(version, one_language(lang)), ensure_ascii=False, indent=1) + "\n"
+    write_out(text) if output is None else write_file(output, text)

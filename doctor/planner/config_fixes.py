@@ -49,7 +49,7 @@ def fixed(
     return FixedConfig(safe.text if text is None else text, len(safe.done) + (0 if text is None else len(wanted)), safe.left)
 
 
-def fixed_by(source: ConfigText, patch: Patch, facts: Mapping[str, Any]) -> FixedBy | None:
+def fixed_by(source: ConfigText, patch: Patch, facts: Mapping[str, Any] = MappingProxyType({})) -> FixedBy | None:
     """What `lfdoctor check` can write of this patch; None if it changes nothing in the config."""
     changes, path = [change for change in patch.changes if change.target == "config"], Path(source.path)
     if not changes:
