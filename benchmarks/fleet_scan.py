@@ -53,7 +53,7 @@ output, source, runs = sys.argv[1], sys.argv[2], int(sys.argv[3])
 options = coordinator.Options(roots=["pretended"], output=Path(output))
 source = store.Store(Path(source), coordinator._version(options))
 known = list(source.rows("SELECT path, found, record FROM runs WHERE done = 1 AND state != ''"))
-kept = store.Store(options.beside(".cache"), coordinator._version(options))
+kept = store.Store(options.sibling(".cache"), coordinator._version(options))
 for number in range(runs):
     path, found, record = known[number % len(known)]
     path = f"sweep{number // 100}/{number}{Path(path).name}"

@@ -11,11 +11,13 @@ from typing import Any
 import yaml
 
 from doctor.rulebook import loader
-from doctor.rulebook.model import FAMILIES, Remedy, Rule, Rulebook
+from doctor.rulebook.model import Remedy, Rule, Rulebook
 from doctor.rulebook.name_lists import collapse
 from doctor.support.texts import Text
 
 FOLDER = Path(__file__).parent / "rules"
+FAMILIES = ("memory", "stability", "speed", "distributed", "device", "precision", "config", "data", "environment", "export")
+"""The folders of `rules/` in the order of the index."""
 
 
 def pages(book: Rulebook) -> dict[Path, str]:

@@ -10,13 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import FailOn, Format, Lang, LlamaFactoryVersion, Output, Quiet, Verbose, emit, one_of, write_file, write_out
+from doctor.cli.common import (
+    FailOn,
+    Format,
+    Lang,
+    LlamaFactoryVersion,
+    Output,
+    Quiet,
+    Verbose,
+    emit,
+    one_language,
+    one_of,
+    write_file,
+    write_out,
+)
 from doctor.errors import BAD_USAGE, DoctorError
 from doctor.support.optional import installed_version
 
 if TYPE_CHECKING:
     from doctor.planner.config_fixes import FixedConfig
     from doctor.report.model import PatchView, Report
+    from doctor.support.texts import Text
 
 JOINED = ("json", "sarif")
 """Formats in which the reports of several files become one document."""
@@ -46,9 +60,10 @@ def check(
     Errors are what the LLaMA-Factory meant refuses: that of --llamafactory-version, else the installed one, else every one of the last
     year. A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
+    one_language(lang)
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
-        raise DoctorError(f"-o takes several reports only as {' or '.join(JOINED)}; check the files one at a time")
+        raise DoctorError(_text("errors.several_reports", formats=", ".join(JOINED)))
     about = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
     about["llamafactory_version"] = llamafactory_version or installed_version("llamafactory")
     work = _Work(fix, diff, unsafe_fixes, about)
@@ -59,7 +74,7 @@ def check(
             report, differs = work.check(path)
         except DoctorError as error:
             if not (skip_foreign and isinstance(error, _Foreign)):
-                code = _report(error, alone=len(configs) == 1)
+                code = _report(error, lang, alone=len(configs) == 1)
             continue
         code = max(code, int(differs or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
@@ -93,7 +108,7 @@ class _Work(NamedTuple):
         text, values = _load(path) if not is_script(path) else ("", {})
         report = run_analysis(path, **self.about)
         if is_script(path) and not any(source.records for source in report.run.sources):
-            raise _Foreign(f"{path}: no training command with options in it; left as it is")
+            raise _Foreign(_text("errors.no_training_command", path=str(path)))
         if not (self.fix or self.diff) or is_script(path):
             return report, False
         differs = False
@@ -104,7 +119,7 @@ class _Work(NamedTuple):
         elif made.text != text:
             _write(path, made.text)
             report = run_analysis(path, **self.about)
-        _summarise(path, report, made, written=not self.diff)
+        _summarise(path, report, made, self.about["lang"], written=not self.diff)
         return report, differs
 
 
@@ -112,11 +127,11 @@ class _Foreign(DoctorError):
     """The file belongs to another program."""
 
 
-def _report(error: DoctorError, *, alone: bool) -> int:
+def _report(error: DoctorError, lang: str, *, alone: bool) -> int:
     """Print on stderr why a file was not checked; with a single file raise the error."""
     if alone:
         raise error
-    typer.echo(f"lfdoctor: {' '.join(str(error).split())}", err=True)
+    typer.echo(f"lfdoctor: {' '.join(error.in_language(lang).split())}", err=True)
     return BAD_USAGE
 
 
@@ -130,9 +145,7 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
     values = files.parse(path, text)
     if shape_of(values) is None:
         known = sum(map(known_somewhere, values))
-        raise _Foreign(
-            f"{path}: not a LLaMA-Factory training configuration ({known} of {len(values)} top-level keys are its options); left as it is"
-        )
+        raise _Foreign(_text("errors.foreign", path=path, known=known, count=len(values)))
     return text, values
 
 
@@ -155,7 +168,7 @@ def _write(path: Path, text: str) -> None:
             backup.write_bytes(path.read_bytes())
         path.write_bytes(text.encode())
     except OSError as error:
-        raise DoctorError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+        raise DoctorError(_text("errors.cannot_write", path=error.filename or path, reason=error.strerror or error)) from error
 
 
 def _diff(path: Path, old: str, new: str) -> str:
@@ -164,16 +177,23 @@ def _diff(path: Path, old: str, new: str) -> str:
     return fixes.diff(str(path), old, new)
 
 
-def _summarise(path: Path, report: Report, made: FixedConfig, *, written: bool) -> None:
+def _summarise(path: Path, report: Report, made: FixedConfig, lang: str, *, written: bool) -> None:
     """What was fixed and what is left, on stderr."""
     for line in made.left:
-        typer.echo(f"lfdoctor: {path}: {line}", err=True)
+        typer.echo(f"lfdoctor: {path}: {line.get(lang)}", err=True)
     if not written:
-        typer.echo(f"lfdoctor: {path}: {made.count} would be fixed", err=True)
+        typer.echo(f"lfdoctor: {path}: {_text('check.would_fix', count=made.count).get(lang)}", err=True)
         return
     remaining = sum(finding.severity != "note" for finding in report.findings)
-    backup = f" (before: {path.name}.orig)" if made.count else ""
-    typer.echo(f"lfdoctor: {path}: {made.count} fixed, {remaining} left{backup}", err=True)
+    name = "check.fixed_with_backup" if made.count else "check.fixed"
+    said = _text(name, count=made.count, left=remaining, backup=f"{path.name}.orig")
+    typer.echo(f"lfdoctor: {path}: {said.get(lang)}", err=True)
+
+
+def _text(name: str, /, **values: object) -> Text:
+    from doctor.words import catalogue
+
+    return catalogue.text(name, **values)
 
 
 def _joined(reports: list[Report], kind: str) -> str:

@@ -46,7 +46,9 @@ ChosenStrategy = Annotated[
 def one_of(value: str, allowed: Any, option: str) -> str:
     """Return `value` if allowed. Raises DoctorError with the allowed values."""
     if value not in allowed:
-        raise DoctorError(f"{option} is one of {', '.join(allowed)}; not {value!r}")
+        from doctor.words import catalogue
+
+        raise DoctorError(catalogue.text("errors.one_of", option=option, allowed=", ".join(allowed), given=repr(value)))
     return value
 
 
@@ -126,4 +128,6 @@ def write_file(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise DoctorError(f"cannot write {path}: {error.strerror or error}") from error
+        from doctor.words import catalogue
+
+        raise DoctorError(catalogue.text("errors.cannot_write", path=path, reason=error.strerror or error)) from error

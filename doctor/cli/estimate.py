@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doctor.cli.common import one_of, screen, write_out
+from doctor.cli.common import Lang, one_language, one_of, screen, write_out
 
 if TYPE_CHECKING:
     from doctor.memory import Estimate
@@ -27,6 +28,7 @@ def estimate(
     ] = None,
     kind: Annotated[str, typer.Option("--format", "-f", help="terminal or json.", metavar="FORMAT")] = "terminal",
     fit: Annotated[bool, typer.Option("--fit", help="Also search for the longest cutoff_len and the largest batch that fit.")] = False,
+    lang: Lang = "en",
 ) -> int:
     """Predict the peak memory of one GPU, part by part; with --fit also what would fit."""
     from doctor.memory import estimate as predict
@@ -35,6 +37,7 @@ def estimate(
     from doctor.memory.model_config import from_config
     from doctor.memory.names import read_json
 
+    one_language(lang)
     one_of(kind, ("terminal", "json"), "--format")
     facts: dict[str, Any] = {"config.folder": str(config.parent)}
     given = {"gpu.total_gib": gpu_memory, "world_size": num_gpus, "length": length}
@@ -45,7 +48,9 @@ def estimate(
         from_config(facts["model.config"])  # raises if sizes are missing
     predicted = predict(values, facts=facts)
     found = search(values, facts=facts) if fit else None
-    write_out(_json(predicted, found) if kind == "json" else _table(predicted, found), encoding=None if kind == "terminal" else "utf-8")
+    write_out(
+        _json(predicted, found) if kind == "json" else _table(predicted, found, lang), encoding=None if kind == "terminal" else "utf-8"
+    )
     return 0
 
 
@@ -55,68 +60,67 @@ def _json(estimate: Estimate, found: Fit | None) -> str:
     return json.dumps({**estimate.to_dict(), **({"fit": found.to_dict()} if found else {})}, indent=2, ensure_ascii=False) + "\n"
 
 
-VERDICTS = {
-    "fits": "fits",
-    "tight": "tight: the peak is close to the usable memory",
-    "no": "does not fit",
-    "unknown": "Add --gpu-memory 24 to see if it fits.",
-}
-"""Verdict -> text in the table."""
-
-
-def _table(peak: Estimate, found: Fit | None) -> str:
+def _table(peak: Estimate, found: Fit | None, lang: str) -> str:
     """The estimate as text: the verdict, the terms, the assumptions."""
     from io import StringIO
 
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     look = screen()
     console = Console(file=StringIO(), width=look.width, force_terminal=look.color, no_color=not look.color, highlight=False)
-    console.print(
-        Text(
-            f"{peak.model}: {peak.allocated_gib:.1f} GiB at the peak ({peak.low_gib:.1f} to {peak.high_gib:.1f})",
-            style="bold",
-        )
-    )
-    if peak.capacity_gib is None:
-        console.print(VERDICTS["unknown"])
-    else:
-        console.print(f"{VERDICTS[peak.verdict]}; usable {peak.capacity_gib:.1f} GiB, margin {peak.margin_gib or 0:+.1f} GiB")
-    console.print(f"{peak.device_gib:.1f} GiB must be free on the GPU; nvidia-smi may show up to {peak.may_show_gib:.1f} GiB")
-    console.print(
-        f"peak in {peak.peak_phase}, next {peak.runner_up} at {peak.phases.get(peak.runner_up or '', 0):.1f} GiB; interval: {peak.regime}"
-    )
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in sorted(peak.terms.items(), key=lambda item: -item[1]):
-        table.add_row("  " + name.replace("_", " "), f"{value:8.2f} GiB")
-    console.print("parts (not all present at the same time):")
-    console.print(table)
-    rest = {name: value for name, value in peak.assumed.items() if value is not None and not name.startswith("length")}
-    console.print(Text(f"assumed length: {peak.assumed['length']} tokens ({peak.assumed['length_source']})"))
-    console.print(Text("assumed: " + ", ".join(f"{name.replace('_', ' ')} {_yaml(value)}" for name, value in rest.items())))
-    for note in peak.notes:
-        console.print(Text(f"note: {note}"))
-    for line in _fit_lines(found) if found else ():
-        console.print(Text(line))
+    for line, style in (*_verdict_lines(peak, lang), *_part_lines(peak, lang), *_fit_lines(found, lang)):
+        console.print(Text(line, style=style))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO given above
     return text
 
 
-def _fit_lines(found: Fit) -> list[str]:
-    lines = [
-        f"longest cutoff_len at this batch: {found.cutoff_len or 'none fits'}",
-        f"largest per_device_train_batch_size at this length: {found.batch or 'none fits'}",
-    ]
-    if found.changes is None:
-        return [*lines, "no combination of up to three known changes makes it fit"]
+def _verdict_lines(peak: Estimate, lang: str) -> Iterator[tuple[str, str]]:
+    """(line, style) of the peak and of whether it fits."""
+    yield _say("peak", lang, model=peak.model, gib=peak.allocated_gib, low=peak.low_gib, high=peak.high_gib), "bold"
+    if peak.capacity_gib is None:
+        yield _say("unknown", lang), ""
+    else:
+        verdict = _say(peak.verdict, lang)
+        yield _say("verdict", lang, verdict=verdict, usable=peak.capacity_gib, margin=peak.margin_gib or 0), ""
+    yield _say("device", lang, free=peak.device_gib, shown=peak.may_show_gib), ""
+    second = peak.phases.get(peak.runner_up or "", 0)
+    yield _say("phases", lang, phase=peak.peak_phase, next=peak.runner_up, gib=second, regime=peak.regime), ""
+
+
+def _part_lines(peak: Estimate, lang: str) -> Iterator[tuple[str, str]]:
+    """(line, style) of the terms under LLaMA-Factory's and PyTorch's names, the assumptions and the notes."""
+    yield _say("parts", lang), ""
+    terms = sorted(peak.terms.items(), key=lambda item: -item[1])
+    width = max((len(name) for name, _ in terms), default=0)
+    yield from ((f"  {name.replace('_', ' '):<{width}}  {value:8.2f} GiB", "") for name, value in terms)
+    source = peak.assumed["length_source"].get(lang)
+    yield _say("length", lang, tokens=peak.assumed["length"], source=source), ""
+    rest = {name: value for name, value in peak.assumed.items() if value is not None and not name.startswith("length")}
+    values = ", ".join(f"{name.replace('_', ' ')} {_yaml(value)}" for name, value in rest.items())
+    yield _say("assumed", lang, values=values), ""
+    yield from ((_say("note", lang, note=note.get(lang)), "") for note in peak.notes)
+
+
+def _fit_lines(found: Fit | None, lang: str) -> Iterator[tuple[str, str]]:
+    if found is None:
+        return
+    nothing = _say("none_fits", lang)
+    yield _say("longest_cutoff", lang, value=found.cutoff_len or nothing), ""
+    yield _say("largest_batch", lang, value=found.batch or nothing), ""
     if not found.changes:
-        return [*lines, "it fits as it is"]
+        yield _say("no_combination" if found.changes is None else "fits_already", lang), ""
+        return
     changes = {key: value for step in found.changes for key, value in step.options.items()}
-    kept = "same training" if all(step.neutral for step in found.changes) else "changes the training"
+    kept = _say("same_training" if all(step.neutral for step in found.changes) else "other_training", lang)
     settings = ", ".join(f"{key}: {_yaml(value)}" for key, value in changes.items())
-    return [*lines, f"cheapest change that fits ({found.after.allocated_gib:.1f} GiB; {kept}): {settings}"]
+    yield _say("cheapest", lang, gib=found.after.allocated_gib, kept=kept, settings=settings), ""
+
+
+def _say(name: str, lang: str, /, **values: object) -> str:
+    from doctor.words import catalogue
+
+    return catalogue.say(f"estimate.say.{name}", lang, **values)
 
 
 def _yaml(value: Any) -> str:

@@ -55,7 +55,9 @@ def find(book: Rulebook, name: str) -> list[Rule]:
 
     near = dict.fromkeys(names[match] for match in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
     near |= dict.fromkeys(difflib.get_close_matches(name, options(), n=3, cutoff=0.7))
-    raise DoctorError(f"no rule and no option {name!r}" + (f"; similar: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
+    if near:
+        raise DoctorError(catalogue.text("errors.nothing_named", name=repr(name), near=", ".join(near)))
+    raise DoctorError(catalogue.text("errors.nothing_named_list", name=repr(name)))
 
 
 class Explanation:

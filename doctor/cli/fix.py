@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,6 +73,17 @@ def _free_name(path: Path) -> Path:
     return free
 
 
+def _missing(packages: Sequence[str], launcher: str) -> Sequence[str]:
+    """All of the packages unless the Python beside the launcher has each of them."""
+    python = Path(shutil.which(launcher) or launcher).with_name("python")
+    names = [re.split(r"[<>=!\[]", name)[0] for name in packages if not name.startswith("-")]
+    if not names or not python.exists():
+        return packages
+    code = "import importlib.metadata, sys; [importlib.metadata.version(name) for name in sys.argv[1:]]"
+    found = subprocess.run([python, "-c", code, *names], capture_output=True, check=False)  # noqa: S603 (the training's own Python)
+    return packages if found.returncode else ()
+
+
 def _started(report: Report, *, yes: bool) -> int:
     """Start the report's command in this folder; return its exit code. Packages are the user's to install."""
     from doctor.planner.launching import Launch
@@ -80,8 +94,8 @@ def _started(report: Report, *, yes: bool) -> int:
     launch = Launch.parse(command) if command else None
     if patch is None or command is None or launch is None:
         raise DoctorError("there is no command to start: how this training was launched is not known")
-    if patch.packages:
-        raise DoctorError(f"first: pip install {' '.join(patch.packages)}; then: {command}")
+    if missing := _missing(patch.packages, launch.words[0]):
+        raise DoctorError(f"first: pip install {' '.join(missing)}; then: {command}")
     if any(mark in word for word in (*launch.words, *launch.env.values()) for mark in (MASK, "$")):
         raise DoctorError(f"the command needs values that are not known here; start it yourself: {command}")
     if not yes and not typer.confirm(f"Start {command}?", err=True):

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from copy import copy
+from itertools import pairwise
 
 import typer
 
@@ -56,23 +57,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code (0 fine, 1 findings, 2 bad usage, 3 nothing to read, 130 interrupted)."""
     without_pydantic()
     gc.set_threshold(100_000, 20, 50)  # a short process creates few cycles: the default of 700 costs 10 % of the time
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        given = sys.argv[1:] if arguments is None else list(arguments)
         code = typer.main.get_command(_only(given[:1])).main(args=given, prog_name="lfdoctor", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except DoctorError as error:
-        return _say(str(error), error.exit_code)
+        return _say(error.in_language(_language(given)), error.exit_code)
     except _USAGE as error:
         return _say(f"{getattr(error, 'format_message', error.__str__)()} (see lfdoctor --help)", BAD_USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted", 130)
+        return _say(_text("errors.interrupted", given), 130)
     except BrokenPipeError:  # the reader (`head`, a pager) was closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # users get one line for any error
         if os.environ.get("LFDOCTOR_DEBUG"):
             raise
-        return _say(f"unexpected {type(error).__name__}: {error}. Set LFDOCTOR_DEBUG=1 for the traceback; please report it.", BAD_USAGE)
+        return _say(_text("errors.unexpected", given, error=f"{type(error).__name__}: {error}"), BAD_USAGE)
 
 
 def _only(names: Sequence[str]) -> typer.Typer:
@@ -83,6 +84,22 @@ def _only(names: Sequence[str]) -> typer.Typer:
     reduced = copy(app)
     reduced.registered_commands, reduced.registered_groups = commands, []
     return reduced
+
+
+def _language(given: Sequence[str]) -> str:
+    """The language of an error, before the arguments are parsed: `--lang`, else LFDOCTOR_LANG, else English."""
+    from doctor.support.languages import LANGUAGES
+    from doctor.words import catalogue
+
+    chosen = [word.removeprefix("--lang=") for word in given if word.startswith("--lang=")]
+    chosen += [word for option, word in pairwise(given) if option == "--lang"]
+    return chosen[-1] if chosen and chosen[-1] in LANGUAGES else catalogue.user_language()
+
+
+def _text(name: str, given: Sequence[str], /, **values: object) -> str:
+    from doctor.words import catalogue
+
+    return catalogue.say(name, _language(given), **values)
 
 
 def _say(message: str, code: int) -> int:

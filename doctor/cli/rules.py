@@ -14,6 +14,7 @@ from doctor.errors import DoctorError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from doctor.fleet.output.draft import Draft
     from doctor.rulebook.model import Rule, Rulebook
 
 app = typer.Typer(help="The rules: list them, test a folder of them, print their schema.", no_args_is_help=True)
@@ -95,23 +96,19 @@ def test_rules(folder: Annotated[Path, typer.Argument(help="A folder of <family>
 
 @app.command("draft")
 def draft_rule(
-    cluster: Annotated[str, typer.Argument(help="A cluster's id (or a fingerprint) from a scan.")],
-    scan: Annotated[Path, typer.Option("--scan", help="The table of the scan.", metavar="FILE")] = Path("runs.parquet"),
+    source: Annotated[
+        str, typer.Argument(metavar="REPORT|CLUSTER", help="A JSON report (*.json), or a cluster's id (or a fingerprint) from a scan.")
+    ],
+    scan: Annotated[Path, typer.Option("--scan", help="The table of the scan, for a cluster.", metavar="FILE")] = Path("runs.parquet"),
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write it into this folder of rules instead of standard output.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Draft a rule from a cluster of failures that no rule knows yet."""
+    """Draft a rule from a report of a failure that no rule knows yet, or from a cluster of such failures."""
     from doctor.cli.common import write_file
-    from doctor.fleet.output import draft, summary
-    from doctor.fleet.output.clusters import find
+    from doctor.fleet.output import draft
 
-    clusters = summary.read(scan).clusters
-    found = find(clusters, cluster)
-    if found is None:
-        known = ", ".join(known.id for known in clusters[:20]) or "none"
-        raise DoctorError(f"{scan}: no cluster {cluster!r} in this scan (there are: {known})")
-    made = draft.draft(found, clusters)
+    made = draft.of_report(Path(source)) if source.endswith(".json") else _of_cluster(source, scan)
     for problem in draft.problems(made):
         typer.echo(f"lfdoctor: {problem}", err=True)
     if output is None:
@@ -123,6 +120,18 @@ def draft_rule(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, made.text)
     typer.echo(f"lfdoctor: {path}; complete it, then run: lfdoctor rules test {output}", err=True)
+
+
+def _of_cluster(cluster: str, scan: Path) -> Draft:
+    from doctor.fleet.output import draft, summary
+    from doctor.fleet.output.clusters import find
+
+    clusters = summary.read(scan).clusters
+    found = find(clusters, cluster)
+    if found is None:
+        known = ", ".join(known.id for known in clusters[:20]) or "none"
+        raise DoctorError(f"{scan}: no cluster {cluster!r} in this scan (there are: {known})")
+    return draft.draft(found, clusters)
 
 
 @app.command("schema")

@@ -40,8 +40,8 @@ def scan(
 ) -> int:
     """Analyze many runs: which failed and why, which failures repeat, and what distinguishes failed runs from good ones."""
     from doctor.fleet.scan import engines, records
-    from doctor.fleet.scan.coordinator import Options
     from doctor.fleet.scan.coordinator import scan as scan_all
+    from doctor.fleet.scan.options import Options
 
     one_language(lang)
     one_of(fail_on, ("error", "never"), "--fail-on")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from doctor.cli.common import Lang, LlamaFactoryVersion, Output, one_language, write_file, write_out
+from doctor.cli.common import Lang, LlamaFactoryVersion, Output, one_language, one_of, write_file, write_out
 from doctor.errors import DoctorError
 
 
@@ -17,15 +17,15 @@ def schema(
     lang: Lang = "en",
 ) -> None:
     """Print the JSON Schema of the training YAML of one LLaMA-Factory: options, values, ranges, what they do and what the guide advises."""
-    if what != "config":
-        raise DoctorError(f"lfdoctor schema prints config, not {what!r}")
+    one_of(what, ("config",), "WHAT")
     import json
 
     from doctor.config import knowledge
     from doctor.config.schema import schema as config_schema
+    from doctor.words import catalogue
 
     version = llamafactory_version or knowledge.newest()
     if version not in knowledge.releases():
-        raise DoctorError(f"no schema for LLaMA-Factory {version}; known: {', '.join(knowledge.releases())}")
+        raise DoctorError(catalogue.text("errors.no_schema", version=version, known=", ".join(knowledge.releases())))
     text = json.dumps(config_schema(version, one_language(lang)), ensure_ascii=False, indent=1) + "\n"
     write_out(text) if output is None else write_file(output, text)

@@ -8,6 +8,8 @@ from typing import Any
 
 from doctor.config import yaml_text
 from doctor.errors import DoctorError
+from doctor.support.texts import Text
+from doctor.words import catalogue
 
 MAX_BYTES = 1 << 20
 """The largest configuration that is read; LLaMA-Factory's own have 2 kB."""
@@ -17,17 +19,17 @@ def read_text(path: Path) -> str:
     """The file's text with its byte order mark and line ends. Raises DoctorError (2) for anything but a UTF-8 text file with content."""
     size = regular_size(path)
     if size > MAX_BYTES:
-        raise DoctorError(f"{path}: {size >> 20} MiB are too much for a training configuration (at most 1 MiB)")
+        raise DoctorError(catalogue.text("errors.too_large", path=path, size=size >> 20))
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DoctorError(f"{path}: cannot read this configuration: {error.strerror or error}") from error
+        raise DoctorError(catalogue.text("errors.cannot_read", path=path, reason=error.strerror or error)) from error
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise DoctorError(f"{path}: is not UTF-8 text (byte 0x{data[error.start]:02x} at offset {error.start})") from error
+        raise DoctorError(catalogue.text("errors.not_utf8", path=path, byte=f"0x{data[error.start]:02x}", offset=error.start)) from error
     if not text.strip("\ufeff \t\r\n\0"):
-        raise DoctorError(f"{path}: is empty")
+        raise DoctorError(catalogue.text("errors.empty", path=path))
     return text
 
 
@@ -36,9 +38,9 @@ def regular_size(path: Path) -> int:
     try:
         state = path.stat()
     except OSError as error:
-        raise DoctorError(f"{path}: cannot read this configuration: {error.strerror or error}") from error
+        raise DoctorError(catalogue.text("errors.cannot_read", path=path, reason=error.strerror or error)) from error
     if not stat.S_ISREG(state.st_mode):
-        raise DoctorError(f"{path}: is {_kind(state.st_mode)}, not a file")
+        raise DoctorError(catalogue.text("errors.no_file", path=path, kind=_kind(state.st_mode)))
     return state.st_size
 
 
@@ -52,9 +54,9 @@ def parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return yaml_text.load(text)
     except yaml_text.NotReadable as error:
-        raise DoctorError(f"{path}: not valid YAML, LLaMA-Factory cannot load it: {error}") from error
+        raise DoctorError(catalogue.text("errors.no_yaml", path=path, reason=error)) from error
 
 
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+def _kind(mode: int) -> Text:
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    return catalogue.text(f"errors.{kinds.get(stat.S_IFMT(mode), 'device')}")

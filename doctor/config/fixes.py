@@ -15,6 +15,8 @@ from doctor.config.options import Option, suggestion, table
 from doctor.config.recognise import shape_of, written_for_llamafactory
 from doctor.config.versions import NEWEST
 from doctor.config.yaml_edit import Edit
+from doctor.support.texts import Text
+from doctor.words import catalogue
 
 
 class Fix(msgspec.Struct, frozen=True):
@@ -35,7 +37,7 @@ class Fixes(msgspec.Struct, frozen=True):
 
     text: str
     done: tuple[Fix, ...] = ()
-    left: tuple[str, ...] = ()
+    left: tuple[Text, ...] = ()
 
 
 def fix(text: str, values: Mapping[str, Any], *, json: bool = False, facts: Mapping[str, Any] | None = None) -> Fixes:
@@ -46,22 +48,23 @@ def fix(text: str, values: Mapping[str, Any], *, json: bool = False, facts: Mapp
     if shape_of(values) != "v0" or "task" in values:
         return Fixes(text)
     done: list[Fix] = []
-    left: list[str] = []
+    left: list[Text] = []
     edit = yaml_edit.edit_json if json else yaml_edit.edit
     for found in _proposals(values, facts or {}):
-        if isinstance(found, str):
+        if isinstance(found, Text):
             left.append(found)
             continue
         changed = edit(text, [found.edit])
         if changed is None:
-            left.append(f"`{found.key}` should be `{found.new_key}: {yaml_edit.dump(found.value)}`, but this file cannot be edited safely")
+            line = f"{found.new_key}: {yaml_edit.dump(found.value)}"
+            left.append(catalogue.text("check.not_edited", key=found.key, line=line))
         else:
             text = changed
             done.append(found)
     return Fixes(text, tuple(done), tuple(left))
 
 
-def _proposals(values: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Fix | str]:
+def _proposals(values: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Fix | Text]:
     """A fix for every key that needs one, or what to say about it; in the order of the file.
 
     An older name that some possible version still takes is renamed as well: every supported version knows its successor.
@@ -83,19 +86,19 @@ def _proposals(values: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[
                 yield corrected
 
 
-def _renamed(key: str, value: Any, synonym: Synonym, own: bool, taken: set[str]) -> Iterator[Fix | str]:
+def _renamed(key: str, value: Any, synonym: Synonym, own: bool, taken: set[str]) -> Iterator[Fix | Text]:
     name = synonym.use
     if name is None:
-        yield f"Unknown option `{key}`: {synonym.note}"
+        yield catalogue.text("check.unknown_note", key=key, note=synonym.note)
     elif name in taken:
-        yield f"Unknown option `{key}`: it means `{name}`, which this file sets as well"
+        yield catalogue.text("check.unknown_set_twice", key=key, name=name)
     elif not own:
-        yield f"Unknown option `{key}`: LLaMA-Factory's name for it is `{name}`"
+        yield catalogue.text("check.unknown_other_name", key=key, name=name)
     else:
         try:
             new = _typed(synonym.translate(value), table()[name])
         except (KeyError, ValueError):
-            yield f"Unknown option `{key}`: LLaMA-Factory's name for it is `{name}`, but it has no value for `{yaml_edit.dump(value)}`"
+            yield catalogue.text("check.unknown_no_value", key=key, name=name, value=yaml_edit.dump(value))
             return
         yield Fix(key, name, new)
         yield from (Fix(other, other, given) for other, given in synonym.also.items() if other not in taken)
@@ -126,14 +129,15 @@ def _typed(value: Any, option: Option) -> Any:
     return value
 
 
-def unknown(key: str) -> str:
+def unknown(key: str) -> Text:
     """What to say about a key that LLaMA-Factory does not have."""
     option = table().get(key)
     if option is not None:
-        until = f" after {'LLaMA-Factory' if option.of == 'llamafactory' else option.of} {option.until}" if option.until else ""
-        return f"`{key}` is gone{until}" + (f"; today it is `{option.use}`" if option.use else "")
+        name = "check.gone" + ("_after" if option.until else "") + ("_now" if option.use else "")
+        release = f"{'LLaMA-Factory' if option.of == 'llamafactory' else option.of} {option.until}"
+        return catalogue.text(name, key=key, release=release, use=option.use)
     near = suggestion(key, NEWEST)
-    return f"Unknown option `{key}`" + (f"; did you mean `{near}`?" if near else "")
+    return catalogue.text("check.unknown_near", key=key, near=near) if near else catalogue.text("check.unknown", key=key)
 
 
 def diff(name: str, old: str, new: str) -> str:

@@ -15,6 +15,7 @@ from doctor.config.versions import Version
 from doctor.support import cache
 from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
+from doctor.support.texts import Text
 
 LOWEST_SUPPORTED: dict[str, Version] = {"llamafactory": (0, 8, 3), "transformers": (4, 45)}
 """A successor that exists from here on is safe to write: older releases are no longer in use (they are of July and September 2024)."""
@@ -49,7 +50,7 @@ class Synonym(msgspec.Struct, frozen=True):
     values: dict[str | int | bool, Any] = {}
     plain: bool = False
     also: dict[str, Any] = {}
-    note: str | None = None
+    note: Text | None = None
     source: str = ""
 
     def translate(self, value: Any) -> Any:

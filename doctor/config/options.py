@@ -197,7 +197,10 @@ def _warmup_share(values: Mapping[str, Any], facts: Mapping[str, Any]) -> float 
 
 
 def scope_of(run: Run, facts: Mapping[str, Any]) -> Scope:
-    """What conditions can read: `config.*` effective values, `fact.*` facts (the match's before the run's), `run.*` the run's shape."""
+    """What conditions can read.
+
+    `config.*` effective values, `written.*` given ones, `fact.*` facts (the match's before the run's), `run.*` the run's shape.
+    """
     known = {**run.facts, **facts}
     shape = {
         "completed": run.completed,
@@ -206,4 +209,4 @@ def scope_of(run: Run, facts: Mapping[str, Any]) -> Scope:
         "ranks": len(run.ranks),
         "attempts": len(run.attempts),
     }
-    return {"config": effective(run.config, known), "fact": known, "run": shape}
+    return {"config": effective(run.config, known), "written": run.config, "fact": known, "run": shape}

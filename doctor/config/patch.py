@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from doctor.config.deepspeed import deepspeed_settings
 from doctor.config.options import table
 from doctor.config.values import LARGEST, OLDER_NAMES, as_float, as_number
-from doctor.rulebook.conditions import MISSING, Scope, holds, look_up
+from doctor.rulebook.conditions import MISSING, Scope, holds, look_up, same_value
 from doctor.rulebook.model import Op, Remedy, Scale
 
 Target = Literal["config", "env", "deepspeed", "command"]
@@ -87,7 +87,7 @@ def joined(config: Mapping[str, Any], changes: Iterable[Change]) -> tuple[Change
     for change in last.values():
         if change.target != "config":
             out.append(change)
-        elif change.key in config if change.op == "unset" else not _same(config.get(change.key, MISSING), change.new):
+        elif change.key in config if change.op == "unset" else not same_value(config.get(change.key, MISSING), change.new):
             out.append(replace(change, old=config.get(change.key)))
     return tuple(out)
 
@@ -146,13 +146,8 @@ def _set(target: Target, key: str, new: Any, config: Mapping[str, Any], values: 
             yield Change("config", "set", "deepspeed", config.get("deepspeed"), _with(settings, key.split("."), new))
     elif target != "config":
         yield Change(target, "set", key, None, new)
-    elif not _same(values.get(key), new) or (key not in config and OLDER_NAMES.get(key) in config):
+    elif not same_value(values.get(key), new) or (key not in config and OLDER_NAMES.get(key) in config):
         yield Change("config", "set", key, config.get(key), copy.deepcopy(new))
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Equal, and true is not 1."""
-    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 def _with(settings: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:

@@ -82,6 +82,8 @@ FACTS: dict[str, FactInfo] = {
     "steps.planned": FactInfo("int", "optimizer steps", "console, trainer_log, trainer_state, live"),
     "steps.per_epoch": FactInfo("int", "optimizer steps", "console"),
     "resumed_from": FactInfo("str", "", "console: a checkpoint's path"),
+    "launcher.closed_workers": FactInfo("bool", "", "console: torchrun ended its other processes"),
+    "checkpoint.saved": FactInfo("int", "optimizer steps", "console: the checkpoint that was begun last"),
     "run.started_training": FactInfo("bool", "", "console, live"),
     "run.completed": FactInfo("bool", "", "console, trainer_log, trainer_state, model card, results, live"),
     "run.running": FactInfo("bool", "", "watch"),

@@ -19,12 +19,12 @@ _FUNCTIONS: dict[Phase, tuple[str, ...]] = {
     # llamafactory/hparams/parser.py
     "start": (r"_parse_args", r"_parse_(?:train|infer|eval)(?:_\w+)?_args", r"get_(?:train|infer|eval|ray)_args", r"read_args"),
     # llamafactory/data: loader.py, aligner.py (0.7 to 0.9.1), converter.py (align_dataset), template.py (called right before get_dataset);
-    # datasets.load_dataset and Dataset.map; trl's trainers tokenise in _prepare_dataset.
+    # datasets.load_dataset, the builders that it runs, and Dataset.map; trl's trainers tokenise in _prepare_dataset.
     # Not preprocess_logits_for_metrics: the evaluation loop calls it.
     "tokenise": (
         r"get_dataset", r"_get_merged_dataset", r"_load_single_dataset", r"_get_preprocessed_dataset", r"preprocess_(?!logits)\w+",
         r"align_dataset", r"convert_(?:alpaca|sharegpt|openai)\w*", r"get_template_and_fix_tokenizer", r"load_dataset", r"_map_single",
-        r"_prepare_dataset",
+        r"_prepare_dataset", r"_prepare_split(?:_single)?", r"download_and_prepare",
     ),
     # llamafactory/model: loader.py, adapter.py, patcher.py, quantization.py, valuehead.py; llamafactory/train/trainer_utils.py;
     # transformers from_pretrained and what it calls in 4.x and 5.x; Trainer._load_from_checkpoint and torch's load_state_dict (resuming

@@ -19,7 +19,7 @@ COMPLETE_ORIGINS = ("yaml", "command", "journal")
 class ConfigValues(DetectorBase):
     """Match if the conditions hold; the keys present in the config are the evidence.
 
-    - `all`, `any`: conditions on `config.*` (rulebook/conditions.py).
+    - `all`, `any`: conditions on `config.*` and `written.*` (rulebook/conditions.py).
     - `whole`: only for a config as the user wrote it. In a config recovered from a run a missing key means nothing.
 
     Configs of the v1 trainer (`model:` instead of `model_name_or_path`) have other keys and are skipped.

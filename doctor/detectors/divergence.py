@@ -178,14 +178,15 @@ class Divergence(DetectorBase):
     def _judge_start(self) -> Iterator[Match]:
         """Judge a whole run against its first record: one that rose within its first records never had a best level to rise from.
 
-        The rise must be more than noise makes of a single record, and neither the lowest level nor the last may lie below the first record.
+        The rise must be more than noise makes of a single record, and neither the lowest level nor the last, nor the last three records
+        may lie below the first one.
         """
         if self.best is None or self.now is None:
             return
         start, level = self.short[0][1], median(self.level)
         rise = max(self.rise, self.z * self._sigma())
         since = next((event for event, early in self.short if early > start + rise), None)
-        if since is not None and min(self.best, level) > start:
+        if since is not None and min(self.best, level, median(list(self.level)[-3:])) > start:
             match = self._match(self.now, level, start, since)
             yield msgspec.structs.replace(match, facts={**match.facts, "from_start": True})
 

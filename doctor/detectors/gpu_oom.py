@@ -10,7 +10,7 @@ from doctor.config.options import effective
 from doctor.core.events import Crash, Event, LogLine
 from doctor.core.run import Run
 from doctor.detectors.base import DetectorBase
-from doctor.detectors.oom_message import CONTINUATION_WORDS, FINAL_WORDS, GIB, SHARES, find_head, message_facts
+from doctor.detectors.oom_message import CONTINUATION_WORDS, FINAL_WORDS, GIB, SHARES, find_head, is_of_nccl, message_facts
 from doctor.detectors.oom_place import place_of
 from doctor.rulebook.findings import Evidence, Match
 
@@ -49,6 +49,7 @@ class GpuOom(DetectorBase):
     `weights_share` (of all GPUs: the number the run reports, at least the number of GPUs with messages),
     `request_over_logits` (the request is more than batch x length x the largest vocabulary x 4 bytes),
     `request_is` (logits | parameters).
+    `nccl_alone`: whether only NCCL spoke of it, whose own buffers are small: the card may have room.
     `multi_gpu` is true if a second rank or GPU is seen. The messages of an attempt form a single match with their combined facts.
     """
 
@@ -60,6 +61,7 @@ class GpuOom(DetectorBase):
         "place",
         "phase",
         "multi_gpu",
+        "nccl_alone",
         *NUMBERS,
         *SHARES,
         "reserved_over_wanted",
@@ -101,14 +103,14 @@ class GpuOom(DetectorBase):
         text = re.sub(r"[ \t\n]+", " ", text)
         if isinstance(event, LogLine) and left and not any(mark in text for mark in FINAL_WORDS):
             self._open[event.rank] = (text, left - 1)
-        yield self._match(event, run, message_facts(text, head), event.text[:2000])
+        yield self._match(event, run, {**message_facts(text, head), "nccl_alone": is_of_nccl(head)}, event.text[:2000])
 
     def _match(self, event: LogLine | Crash, run: Run, fresh: dict[str, Any], quote: str) -> Match:
         known = self._known.setdefault(event.attempt, {})
         if len(self._known) > 256:
             self._known.pop(next(iter(self._known)))
         if fresh.get("wanted_gib") == known.get("wanted_gib", fresh.get("wanted_gib")):
-            known.update(fresh)
+            known.update(fresh, nccl_alone=known.get("nccl_alone", True) and fresh.get("nccl_alone", False))
         _add_place(known, event)
         known["cards_seen"] = max(known.get("cards_seen", 1), (event.rank or 0) + 1, fresh.get("gpu", 0) + 1)
         if (event.rank or 0) > 0 or fresh.get("gpu", 0) > 0 or fresh.get("siblings", 0) > 1 or run.facts.get("world_size", 1) > 1:

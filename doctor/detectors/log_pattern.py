@@ -38,11 +38,18 @@ class Share(msgspec.Struct, frozen=True):
         return whole >= self.least_whole and part >= self.at_least * whole
 
 
+_QUOTE = r"(?:[`']|(?<!\w)|(?!\w))"
+"""A quote, or none where two characters of one word do not meet."""
+
+
 def without_backticks(pattern: str) -> str:
-    """The expression with every backtick outside a set optional or another quote: Markdown takes them away when a log is pasted."""
+    """The expression with every backtick outside a set optional or another quote: Markdown takes them away when a log is pasted.
+
+    Where the quote is missing a word begins or ends: the expression never matches the rest of a longer word.
+    """
     out, in_set, escaped = [], False, False
     for char in pattern:
-        out.append("[`']?" if char == "`" and not in_set else char)
+        out.append(_QUOTE if char == "`" and not in_set else char)
         in_set = in_set if escaped else char == "[" or (in_set and char != "]")
         escaped = char == "\\" and not escaped
     return "".join(out)

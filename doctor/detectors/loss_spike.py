@@ -64,13 +64,14 @@ class LossSpike(DetectorBase):
     - `early_ratio`: required factor over all earlier records within the first `arm` records.
 
     Fact `recovered`: whether CALM_RECORDS records in a row came back to within NEAR_BASELINE of the baseline before the end of the
-    attempt, at step `back_at`. It turns true in the facts of a match that was already given.
+    attempt, at step `back_at`. It turns true in the facts of a match that was already given. `later_open`: a later spike has not.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
     facts: tuple[str, ...] = (
         "metric", "step", "value", "baseline", "ratio", "grad_norm", "grad_ratio", "learning_rate", "lr_share", "recovered", "back_at",
+        "later_open",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +111,7 @@ class LossSpike(DetectorBase):
         self.grads = 0
         self.usual_grad = 0.0
         self.open: list[OpenSpike] = []
+        self.told: list[dict[str, Any]] = []
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
@@ -134,17 +136,18 @@ class LossSpike(DetectorBase):
         self.count += 1
         level = math.log(max(loss, 0.0) + self.offset)
         if self.open:
-            self.open = [spike for spike in self.open if not spike.is_over(event, level)]
+            self._keep_open([spike for spike in self.open if not spike.is_over(event, level)])
         found = self._judge(event, loss, level)
         self._remember_lr_and_grad(event)
         if self.count > self.arm:
-            self.open += [self._opened(match.facts) for match in found]
+            if found:
+                self._keep_open([*self.open, *(self._opened(match.facts) for match in found)])
             return found
         self.early.append((event, level))
         if self.count < self.arm:
             return []
         found = self._judge_early()
-        self.open = self._still_open(found)
+        self._keep_open(self._still_open(found))
         self.early = []
         if found:
             self.residuals = SortedWindow(self.noise)
@@ -214,8 +217,15 @@ class LossSpike(DetectorBase):
     def _judged_early(self) -> list[Match]:
         """As `_judge_early`, for a run that ends before `arm` records."""
         found = self._judge_early()
-        self._still_open(found)
+        self._keep_open(self._still_open(found))
         return found
+
+    def _keep_open(self, spikes: list[OpenSpike]) -> None:
+        """Replace the open spikes; the facts of those before them say that a later one has not come back."""
+        self.open = spikes
+        newest = max((spike.facts["step"] for spike in spikes), default=-1)
+        for facts in self.told:
+            facts["later_open"] = facts["step"] < newest
 
     def _opened(self, facts: dict[str, Any]) -> OpenSpike:
         return OpenSpike(facts, math.log(facts["baseline"] + self.offset) + NEAR_BASELINE)
@@ -246,7 +256,8 @@ class LossSpike(DetectorBase):
     def _match(self, event: Step, loss: float, baseline_level: float) -> list[Match]:
         baseline = max(math.exp(baseline_level) - self.offset, 1e-9)
         facts: dict[str, Any] = {"metric": "loss", "step": event.step, "value": loss, "baseline": baseline, "ratio": loss / baseline}
-        facts["recovered"] = False
+        facts |= {"recovered": False, "later_open": False}
+        self.told.append(facts)
         text = f"loss {loss:.4g} where {baseline:.4g} was usual"
         grad, rate = event.metrics.get("grad_norm"), event.metrics.get("learning_rate")
         if grad is not None:

@@ -26,6 +26,8 @@ class Nonfinite(DetectorBase):
       - `eval`: eval_loss.
     - `lr_frozen`: the learning rate repeats exactly, so the optimizer did not step.
     - `at_start`: no finite loss before.
+    - `backward_first`: the run's first record has a sound loss and a gradient norm that is not: the backward pass broke, not the weights.
+    - `other_rate`: the learning rate of an earlier attempt that broke at the same step with another one: then it is that batch.
     - `one_sided`: KTO with a finite grad_norm, and NaN in the rewards of a class: the batch had no sample of that class.
 
     Parameter `skips`: records in a row that `grad` needs, as single ones are normal in fp16. Twice as many at the start of a run, when
@@ -37,10 +39,13 @@ class Nonfinite(DetectorBase):
     facts: tuple[str, ...] = (
         "kind", "metric", "step", "records", "at_start", "last_good", "last_good_step", "grad_norm", "grad_finite", "learning_rate",
         "lr_frozen", "lr_moving", "one_sided", "value",
+        "backward_first", "other_rate",
     )  # fmt: skip
 
     def __init__(self, *, skips: int) -> None:
         self.skips = skips
+        self.earlier: list[Step] = []
+        """The first record that was not finite, of each attempt before."""
         self._restart(0)
 
     def _restart(self, attempt: int) -> None:
@@ -62,6 +67,8 @@ class Nonfinite(DetectorBase):
         found: list[Match] = []
         if event.attempt != self.attempt:
             found = list(self.finish(run))
+            if self.first is not None and self.kind != "grad":
+                self.earlier.append(self.first)
             self._restart(event.attempt)
         metrics = event.metrics
         kind = self._kind(metrics)
@@ -134,6 +141,12 @@ class Nonfinite(DetectorBase):
         evidence = (Evidence(first.where, f"eval_loss {first.metrics.get('eval_loss')} at step {first.step}"),)
         return Match(evidence=evidence, facts=facts, steps=(first.step, event.step), attempt=self.attempt, rank=event.rank, key="eval")
 
+    def _other_rates(self, first: Step) -> list[float]:
+        """Learning rates of earlier attempts that broke at this step though theirs was another."""
+        rate = first.metrics.get("learning_rate")
+        rates = [before.metrics.get("learning_rate") for before in self.earlier if before.step == first.step]
+        return [other for other in rates if other is not None and _rate_differs(rate, other)]
+
     def _match(self, event: Step) -> Match:
         first = self.first or event
         shown = first.metrics
@@ -141,6 +154,7 @@ class Nonfinite(DetectorBase):
         facts: dict[str, Any] = {
             "kind": self.kind, "metric": metric, "step": first.step, "records": self.records, "at_start": not self.trained,
             "lr_frozen": self.frozen >= 2, "lr_moving": self.moving >= 2, "one_sided": _one_sided(event.metrics),
+            "backward_first": self.good is None and self._kind(shown) == "grad" and shown.get("loss") != 0.0,
             "grad_finite": math.isfinite(event.metrics.get("grad_norm", math.nan)),
         }  # fmt: skip
         for name, value in (("grad_norm", shown.get("grad_norm")), ("learning_rate", shown.get("learning_rate"))):
@@ -148,11 +162,18 @@ class Nonfinite(DetectorBase):
                 facts[name] = value
         if self.good is not None:
             facts |= {"last_good": self.good.metrics["loss"], "last_good_step": self.good.step}
+        if rates := self._other_rates(first):
+            facts["other_rate"] = rates[-1]
         words = ", ".join(f"{name} {shown[name]:.4g}" for name in ("loss", "grad_norm", "learning_rate") if name in shown)
         steps = (first.step, event.step)
         evidence = (Evidence(first.where, words),)
         key = "grad" if self.kind == "grad" else ""
         return Match(evidence=evidence, facts=facts, steps=steps, attempt=self.attempt, rank=event.rank, time=event.time, key=key)
+
+
+def _rate_differs(one: float | None, other: float | None) -> bool:
+    """Whether both are known and differ by more than the rounding of a log."""
+    return one is not None and other is not None and not math.isclose(one, other, rel_tol=0.02)
 
 
 def _one_sided(metrics: dict[str, float]) -> bool:

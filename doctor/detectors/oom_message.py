@@ -74,6 +74,11 @@ def find_head(text: str) -> re.Match[str] | None:
     return next((found for head in HEADS if (found := head.search(text))), None)
 
 
+def is_of_nccl(head: re.Match[str]) -> bool:
+    """Whether the message is of an allocation that NCCL made for itself."""
+    return head[0].startswith(("Cuda failure", "Failed to CUDA calloc"))
+
+
 def _gib(number: str, unit: str) -> float | None:
     try:
         return float(number) * BYTES_PER_UNIT[unit] / GIB

@@ -13,6 +13,11 @@ from doctor.core.series import median
 from doctor.detectors.base import QUIET, DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
 
+SPARE = 1.1
+"""A shortened training gets a tenth more than its best evaluation took: with fewer steps the rate falls earlier."""
+_MANY = 12
+"""Evaluations from which on their levels are compared: most runs have fewer, and each of theirs counts."""
+
 
 class Best(NamedTuple):
     """The best evaluation of a metric: value, step, training loss at that step, number of worse evaluations since."""
@@ -23,17 +28,35 @@ class Best(NamedTuple):
     after: int
 
 
+class Level:
+    """The last three evaluations of a metric, their number and the lowest median of three in a row."""
+
+    def __init__(self) -> None:
+        self.last: deque[float] = deque(maxlen=3)
+        self.count = 0
+        self.lowest = math.inf
+
+    def add(self, value: float) -> None:
+        """One more evaluation."""
+        self.last.append(value)
+        self.count += 1
+        if len(self.last) == 3:
+            self.lowest = min(self.lowest, median(self.last))
+
+
 class Overfitting(DetectorBase):
     """Per eval loss (`eval_loss`, `eval_<dataset>_loss`): the last `patience` evaluations are worse than the best.
 
-    The last exceeds the best by the share `margin` and by `rise` in loss. The training loss is the median of 3 logs at the best
+    The last exceeds the best by the share `margin` and by `rise` in loss; from the 12th evaluation on the medians of three must do so, as
+    the lowest of many noisy values lies far below their level. The training loss is the median of 3 logs at the best
     evaluation and of 7 logs now. Fact `kind`:
 
     - overfitting: the training loss fell by the share `fall`.
     - diverging: the training loss rose by twice `margin`, and the eval loss by the share `both`.
 
-    Fact `at` is the step of the evaluation that tells it. `improved` turns true in the facts of a match that was already given once a
-    later evaluation is better than its best.
+    Fact `as_good` is the eval loss up to which an evaluation counts as no worse than the best. Fact `at` is the step of the evaluation
+    that tells it. `improved` turns true in the facts of a match that was already given once a later evaluation is better than its best.
+    `best_share`: the part of the planned training that the best evaluation took, with a tenth on top.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -51,6 +74,8 @@ class Overfitting(DetectorBase):
         "learning_rate",
         "at",
         "improved",
+        "as_good",
+        "best_share",
     )
 
     def __init__(self, *, margin: float, rise: float, patience: int, fall: float, both: float) -> None:
@@ -58,6 +83,7 @@ class Overfitting(DetectorBase):
         self.lr_peak = 0.0
         self.train: deque[float] = deque(maxlen=7)
         self.best: dict[str, Best] = {}
+        self.levels: dict[str, Level] = {}
         self.told: dict[str, list[dict[str, Any]]] = {}
         """The facts of the matches since a metric's best evaluation; few, as a match needs a rise."""
         self.usual: frozenset[str] = frozenset()
@@ -77,12 +103,20 @@ class Overfitting(DetectorBase):
         if not names:
             self.usual = frozenset(metrics)
             return QUIET
-        return iter([match for name in names for match in self._take(event, name, metrics[name])])
+        return iter([match for name in names for match in self._take(event, name, metrics[name], run)])
 
-    def _take(self, event: Step, name: str, value: float) -> list[Match]:
+    def _with_share(self, match: Match, best: Best, run: Run) -> Match:
+        planned = run.facts.get("steps.planned")
+        if isinstance(planned, int) and planned > best.step:
+            match.facts["best_share"] = round(min(1.0, SPARE * best.step / planned), 3)
+        return match
+
+    def _take(self, event: Step, name: str, value: float, run: Run) -> list[Match]:
         if not math.isfinite(value) or (name not in self.best and len(self.best) >= 32):
             return []
         now = median(self.train) if self.train else None
+        level = self.levels.setdefault(name, Level())
+        level.add(value)
         best = self.best.get(name)
         if best is None or value < best.value:
             # only three logs: in a fast falling loss older logs would raise the median
@@ -95,19 +129,23 @@ class Overfitting(DetectorBase):
         # an evaluation close to the best restarts the count
         after = best.after + 1 if value > best.value * (1 + self.margin / 2) else 0
         self.best[name] = best = best._replace(after=after)
-        rose = value >= best.value * (1 + self.margin) and value >= best.value + self.rise
+        rose = self._rose(value, best.value) and (level.count < _MANY or self._rose(median(level.last), level.lowest))
         if not rose or after < self.patience or best.train is None or now is None:
             return []
         if now < best.train * (1 - self.fall):
-            return [self._match("overfitting", event, name, value, best, now)]
+            return [self._with_share(self._match("overfitting", event, name, value, best, now), best, run)]
         if now > best.train * (1 + 2 * self.margin) and value >= best.value * (1 + self.both):
             return [self._match("diverging", event, name, value, best, now)]
         return []
+
+    def _rose(self, value: float, best: float) -> bool:
+        return value >= best * (1 + self.margin) and value >= best + self.rise
 
     def _match(self, kind: str, event: Step, name: str, value: float, best: Best, now: float) -> Match:
         facts: dict[str, Any] = {
             "kind": kind, "metric": name, "step": best.step, "value": value, "baseline": best.value, "ratio": value / max(best.value, 1e-9),
             "train_before": best.train, "train_now": now, "evaluations": best.after, "at": event.step, "improved": False,
+            "as_good": best.value * (1 + self.margin / 2),
         }  # fmt: skip
         self.told.setdefault(name, []).append(facts)
         if self.lr_peak:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -36,6 +38,16 @@ SAME_CAUSE = 0.3
 UNKNOWN_CAUSE = 0.45
 """Minimum cosine if the cause is unknown. On 93 public cases, each without its own issue and its cause, the nearest issue has the right
 cause in 72 %; from 0.45 on (63 cases) in 92 % (benchmarks/known_issues.py)."""
+
+_ONLY_IN = {
+    "kto_*": ("kto",),
+    "reward_model_problem": ("rm", "ppo"),
+    "gpu_oom_reference_model": ("dpo", "kto", "ppo", "rm"),
+    "export_*": ("export",),
+    "gpu_oom_merge_export": ("export",),
+    "gguf_*": ("export",),
+}
+"""Causes that only these stages can have (LLaMA-Factory's `stage`, or `export`)."""
 
 _NOISE = re.compile(
     r"\(?\b(?:gpu|npu)\s*\d*\s*(?:;|has\b).{0,20}\btotal capac[^\n]*"  # the allocator's accounts, the same in every such message
@@ -151,10 +163,27 @@ def shipped() -> Index:
     return index
 
 
-def similar_issues(ranked: Sequence[RankedFinding], index: Callable[[], Index] = shipped) -> list[list[SimilarIssue]]:
-    """For each finding the known issues that look like it; nothing for one that is no root cause of a failure."""
+def similar_issues(
+    ranked: Sequence[RankedFinding], index: Callable[[], Index] = shipped, *, stage: str | None = None
+) -> list[list[SimilarIssue]]:
+    """For each finding the known issues that look like it; nothing for one that is no root cause of a failure.
+
+    Issues whose cause the run's `stage` cannot have, or that is none of an unknown failure's possible causes, are not shown.
+    """
     cause = next((ranked_finding.finding.rule.cause for ranked_finding in ranked if ranked_finding.role == "root"), None)
-    return [_similar(ranked_finding, index()) if is_looked_up(ranked_finding, cause) else [] for ranked_finding in ranked]
+    return [_similar(ranked_finding, index(), stage) if is_looked_up(ranked_finding, cause) else [] for ranked_finding in ranked]
+
+
+def stage_of(config: Mapping[str, Any]) -> str | None:
+    """The stage that a config gives, or `export`; None where it gives none."""
+    return "export" if config.get("export_dir") else str(config["stage"]) if config.get("stage") else None
+
+
+def _contradicts(cause: str, ranked: RankedFinding, stage: str | None) -> bool:
+    stages = next((stages for pattern, stages in _ONLY_IN.items() if fnmatchcase(cause, pattern)), None)
+    possible = [candidate.cause for candidate in ranked.finding.candidates]
+    unknown = ranked.finding.rule.cause == "unknown"
+    return (stage is not None and stages is not None and stage not in stages) or (unknown and bool(possible) and cause not in possible)
 
 
 def is_looked_up(ranked: RankedFinding, cause: str | None) -> bool:
@@ -164,13 +193,14 @@ def is_looked_up(ranked: RankedFinding, cause: str | None) -> bool:
     return bool(ranked.finding.evidence) and (unknown or (ranked.role == "root" and rule.severity == "error" and rule.cause != "unknown"))
 
 
-def _similar(ranked: RankedFinding, index: Index) -> list[SimilarIssue]:
+def _similar(ranked: RankedFinding, index: Index, stage: str | None) -> list[SimilarIssue]:
     """Issues of the finding's own cause; for an unknown cause issues of any, from a higher cosine on."""
     text = "\n".join(quote.text for quote in quotes(ranked.finding))
     unknown = ranked.finding.rule.cause == "unknown"
     near = index.nearest(text, None if unknown else ranked.finding.rule.cause)
     alike = [pair for pair in near if pair[0] >= (UNKNOWN_CAUSE if unknown else SAME_CAUSE)]
-    return [SimilarIssue(known.issue, score, known.fix) for score, known in _varied(alike)]
+    fitting = [pair for pair in alike if not _contradicts(pair[1].cause, ranked, stage)]
+    return [SimilarIssue(known.issue, score, known.fix) for score, known in _varied(fitting)]
 
 
 def _varied(pairs: Iterable[tuple[float, Known]]) -> list[tuple[float, Known]]:

@@ -42,6 +42,7 @@ from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView, S
 from doctor.report.status import run_status
 from doctor.rulebook.findings import RankedFinding, UncheckedRule
 from doctor.rulebook.model import Rule
+from doctor.words import catalogue
 
 _QUOTES_WITH_CONTEXT = 3
 """Pieces of evidence per finding that are shown with the lines around them."""
@@ -119,7 +120,7 @@ def run_analysis(
         config_text=ConfigText(*reading.config_source) if reading.config_source else None,
         previous_attempts=previous_attempts,
         launch=launch,
-        checkpoint_seen=checkpoint_seen(paths, engine.run),
+        checkpoint_seen=seen.checkpoint_written or checkpoint_seen(paths, engine.run),
     )
     said = verdict("analyze", status, ranked, engine.run)
     diagnosis = Diagnosis(
@@ -130,7 +131,9 @@ def run_analysis(
         plan=planned,
         status=status,
         verdict=said,
-        similar=known_issues.similar_issues(ranked) if said in ("failed", "unhealthy") else (),
+        similar=known_issues.similar_issues(ranked, stage=known_issues.stage_of(engine.run.config))
+        if said in ("failed", "unhealthy")
+        else (),
         unchecked=engine.blind(),
         sources=_sources(reading),
         skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],
@@ -212,7 +215,7 @@ def given_version(version: str | None) -> Iterator[Fact]:
     if version is None:
         return
     if not parse(version):
-        raise DoctorError(f"{version!r} is no version of LLaMA-Factory: a release such as {knowledge.newest()}, or main")
+        raise DoctorError(catalogue.text("errors.no_version", version=repr(version), newest=knowledge.newest()))
     yield Fact(where=Where("--llamafactory-version"), name="versions.llamafactory", value=version)
 
 

@@ -16,7 +16,7 @@ from doctor.core.events import Crash, LogLine
 from doctor.detectors.base import Detector
 from doctor.diagnosis.rule_examples import forms
 from doctor.rulebook import parsing
-from doctor.rulebook.conditions import paths
+from doctor.rulebook.conditions import comparisons, paths
 from doctor.rulebook.model import Rule
 from doctor.support.languages import LANGUAGES
 from doctor.support.texts import Text
@@ -52,6 +52,7 @@ def lint_rule(rule: Rule, detectors: Mapping[str, type[Detector]]) -> list[str]:
         *_body_order(rule),
         *_words(rule),
         *_unknown_facts(rule, detector),
+        *_always_set(rule),
         *_alternatives(rule),
         *_origin(rule),
     ]
@@ -116,6 +117,24 @@ def _conditions(rule: Rule) -> Iterator[Any]:
     for remedy in rule.remedies:
         yield from (condition for condition in (remedy.only_if, remedy.done_if, remedy.harmful_if) if condition is not None)
         yield from (op.only_if for op in remedy.patch)
+
+
+def _always_set(rule: Rule) -> Iterator[str]:
+    """`set:` and null asked of an option that has a default: `config.*` always holds a value, whatever the user wrote."""
+    asked = [*_conditions(rule), *(rule.params.get(name) for name in ("all", "any") if rule.detector == "config")]
+    for path, wanted in (line for condition in asked for line in comparisons(condition)):
+        root, _, name = path.partition(".")
+        option = options.table().get(name) if root == "config" else None
+        defaults = [] if option is None else [value for value in (option.default, *option.was.values()) if value is not None]
+        if defaults and _asks_presence(wanted, defaults):
+            yield f"{path}: {wanted} says nothing, the default is {defaults[0]!r}: compare with a value, or ask `written.{name}`"
+
+
+def _asks_presence(wanted: Any, defaults: list[Any]) -> bool:
+    """Whether a comparison asks only whether there is a value. `{set: true, ne: DEFAULT}` asks for another value."""
+    if isinstance(wanted, Mapping):
+        return "set" in wanted and not (wanted["set"] and all(wanted.get("ne") == value for value in defaults))
+    return wanted is None or (isinstance(wanted, list) and all(value is None for value in wanted))
 
 
 def _unknown_facts(rule: Rule, detector: Detector) -> Iterator[str]:

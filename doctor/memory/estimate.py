@@ -16,6 +16,8 @@ from doctor.memory.local_config import place_of
 from doctor.memory.setup import DEFAULT_EVAL_BATCH, Setup
 from doctor.memory.setup import read as read_setup
 from doctor.memory.shapes import Shape, UnknownShape
+from doctor.support.texts import Text
+from doctor.words import catalogue
 
 Verdict = Literal["fits", "tight", "no", "unknown"]
 
@@ -55,7 +57,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     capacity_gib: float | None
     verdict: Verdict
     regime: str
-    notes: list[str]
+    notes: list[Text]
     params_b: float
     trained_params: int
 
@@ -71,13 +73,15 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.capacity_gib is None else self.capacity_gib - self.allocated_gib
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able data, GiB rounded to three decimals."""
+        """JSON-able data, GiB rounded to three decimals; texts in English."""
         raw = msgspec.to_builtins(self)
         for name, value in raw.items():
             if isinstance(value, float):
                 raw[name] = round(value, 3)
         for name in ("phases", "terms"):
             raw[name] = {part: round(value, 3) for part, value in raw[name].items()}
+        raw["notes"] = [note.en for note in self.notes]
+        raw["assumed"]["length_source"] = self.assumed["length_source"].en
         margin = self.margin_gib
         return {**raw, "runner_up": self.runner_up, "margin_gib": None if margin is None else round(margin, 3)}
 
@@ -113,7 +117,7 @@ def shape_for(config: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
     printed = _printed_shape(facts)
     try:
         if not name:
-            raise UnknownShape("the configuration names no model (model_name_or_path)")
+            raise UnknownShape(catalogue.text("errors.no_model"))
         known = names.lookup(name, place_of(config, facts))
     except UnknownShape:
         if printed is None:
@@ -158,7 +162,7 @@ def build(setup: Setup, shape: Shape, config: Mapping[str, Any], facts: Mapping[
         capacity_gib=capacity,
         verdict=verdict(allocated, capacity),
         regime=regime.name,
-        notes=[*regime.notes, *_notes(setup, shape, config)],
+        notes=[*map(_note, regime.notes), *_notes(setup, shape, config)],
         params_b=round(shape.params / 1e9, 3),
         trained_params=round(trained.total),
     )
@@ -191,7 +195,7 @@ def anchored(before: Estimate, after: Estimate, measured_gib: float) -> Estimate
         phases={name: max(0.0, value + offset) for name, value in after.phases.items()},
         eval_gib=None if after.eval_gib is None else max(0.0, after.eval_gib + offset),
         verdict=verdict(allocated, after.capacity_gib),
-        notes=[*after.notes, f"corrected by a measured peak of {measured_gib:.2f} GiB"],
+        notes=[*after.notes, _note("corrected", gib=measured_gib)],
     )
 
 
@@ -207,7 +211,7 @@ def _assumed(setup: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The assumptions behind the figures, under the names of LLaMA-Factory's options if they have one."""
     return {
         "length": setup.length,
-        "length_source": "longest sample seen" if facts.get("length") else "cutoff_len, an upper bound: most samples are shorter",
+        "length_source": catalogue.text("estimate.say.longest_seen" if facts.get("length") else "estimate.say.cutoff_bound"),
         "per_device_train_batch_size": setup.micro_batch,
         "sequences": setup.sequences,
         "gpus": setup.world_size,
@@ -224,31 +228,32 @@ def _assumed(setup: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-MIXER_KERNELS = {
-    "delta_net": "gated delta net layers (flash-linear-attention)",
-    "mamba2": "Mamba layers (mamba-ssm and causal-conv1d)",
-}
-"""Kind of mixer with its own kernels -> the name of its layers, and the packages with the kernels."""
+OWN_KERNELS = ("delta_net", "mamba2")
+"""Kinds of mixer with kernels of their own; each has a note of that name."""
 
 
-def _notes(setup: Setup, shape: Shape, config: Mapping[str, Any]) -> list[str]:
+def _note(name: str, /, **values: object) -> Text:
+    return catalogue.text(f"estimate.notes.{name}", **values)
+
+
+def _notes(setup: Setup, shape: Shape, config: Mapping[str, Any]) -> list[Text]:
     notes = []
     name = str(config.get("model_name_or_path") or config.get("model") or "")
     base = names.base_of(name)
     if base is not None and shape.type == base.shape.type and shape.params == base.shape.params:
-        notes.append(f"{name} is not a known model; by its name, the shape of {base.names[0]} is assumed")
+        notes.append(_note("assumed_base", name=name, base=base.names[0]))
     if setup.optimizer.paged:
-        notes.append("paged optimizer states are not counted: they are managed memory, which moves to the host when the GPU is full")
+        notes.append(_note("paged"))
     if setup.eval_sequences > setup.sequences and config.get("per_device_eval_batch_size") is None:
-        notes.append(f"per_device_eval_batch_size is not set: transformers' default of {DEFAULT_EVAL_BATCH} is assumed")
+        notes.append(_note("eval_batch", size=DEFAULT_EVAL_BATCH))
     if setup.loss == "plain" and is_true(config.get("enable_liger_kernel")):
-        notes.append("Liger's fused loss is off here (stage or model type): logits are counted in full")
+        notes.append(_note("liger_off"))
     if setup.packed_experts and not setup.full:
-        notes.append("transformers 5 stores a layer's experts as one tensor, which bitsandbytes does not quantise and LoRA does not adapt")
-    if shape.mixer is not None and shape.mixer.kind in MIXER_KERNELS:
-        notes.append(f"{MIXER_KERNELS[shape.mixer.kind]} are counted with their fused kernels; PyTorch's fallback needs far more memory")
+        notes.append(_note("packed_experts"))
+    if shape.mixer is not None and shape.mixer.kind in OWN_KERNELS:
+        notes.append(_note(shape.mixer.kind))
     if setup.sharding == "fsdp" and setup.accumulates:
-        notes.append("not counted: FSDP keeps unsharded gradients between accumulated micro batches unless sync_each_batch is set")
+        notes.append(_note("fsdp_accumulation"))
     if shape.vision is not None:
-        notes.append(f"one image of at most {setup.image_pixels:.0f} pixels per sample is assumed; its tokens are part of the length")
+        notes.append(_note("one_image", pixels=setup.image_pixels))
     return notes

@@ -12,6 +12,7 @@ from doctor.config.values import is_true
 from doctor.errors import DoctorError
 from doctor.memory import setup
 from doctor.memory.estimate import FITS, Estimate, build, shape_for
+from doctor.words import catalogue
 
 MAX_CUTOFF_LEN = 1 << 20
 """Upper bound of the length search, in tokens."""
@@ -68,7 +69,7 @@ def fit(config: Mapping[str, Any], *, facts: Mapping[str, Any] | None = None) ->
 
     now = estimate({})
     if now.capacity_gib is None:
-        raise DoctorError("--fit needs the card's memory: give --gpu-memory")
+        raise DoctorError(catalogue.text("errors.no_gpu_memory"))
     steps = tuple(_steps(config, now))
     changes = _cheapest(steps, estimate)
     return Fit(

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from doctor.memory.shapes import UnknownShape
+from doctor.words import catalogue
 
 
 def size(raw: Mapping[str, Any], *names: str) -> int:
     """The first positive integer under these names. Raises UnknownShape if there is none."""
     found = given_or_none(raw, *names)
     if found is None:
-        raise UnknownShape(f"the model config has none of {', '.join(names)}: cannot estimate memory")
+        raise UnknownShape(catalogue.text("errors.no_size", names=", ".join(names)))
     return found
 
 

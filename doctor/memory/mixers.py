@@ -7,6 +7,7 @@ from typing import Any
 
 from doctor.memory.keys import given_or_none, size
 from doctor.memory.shapes import Mixer, Shape, UnknownShape
+from doctor.words import catalogue
 
 DELTA_NET = ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text")
 """Model types with gated delta net layers (modeling_qwen3_next.py, modeling_qwen3_5.py)."""
@@ -38,7 +39,7 @@ def _mixer(body: Mapping[str, Any], kind: str, shape: Shape, layers: int) -> Mix
         return _mamba(body, shape, layers)
     if kind in ("lfm2", "lfm2_moe"):
         return _short_conv(body, shape, layers)
-    raise UnknownShape(f"models of type {kind!r} have layers that are not modelled: cannot estimate memory")
+    raise UnknownShape(catalogue.text("errors.layers_not_modelled", kind=kind))
 
 
 def _attending(body: Mapping[str, Any], kind: str, shape: Shape) -> int:
@@ -48,7 +49,7 @@ def _attending(body: Mapping[str, Any], kind: str, shape: Shape) -> int:
     if isinstance(body.get("full_attn_idxs"), list):
         return len(body["full_attn_idxs"])
     if kind in ("lfm2", "lfm2_moe", "granitemoehybrid"):
-        raise UnknownShape(f"this config of type {kind!r} does not list its layers: cannot estimate memory")
+        raise UnknownShape(catalogue.text("errors.layers_not_listed", kind=kind))
     return shape.layers
 
 
@@ -65,7 +66,7 @@ def pattern(body: Mapping[str, Any]) -> str:
 def _nemotron(body: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     letters = pattern(body)
     if not letters or set(letters) - set("M*-E") or body.get("moe_latent_size") is not None or ("E" in letters and "-" in letters):
-        raise UnknownShape("this nemotron_h config has layers that are not modelled: cannot estimate memory")
+        raise UnknownShape(catalogue.text("errors.layers_not_modelled", kind="nemotron_h"))
     feeding = letters.count("-") + letters.count("E")
     return {"mixer": _mamba(body, shape, letters.count("M")), "attention_layers": letters.count("*"), "mlp_layers": feeding}
 

@@ -11,6 +11,7 @@ from doctor.memory import mixers, towers
 from doctor.memory.experts import experts_of
 from doctor.memory.keys import given_or_none, most, size
 from doctor.memory.shapes import Shape, UnknownShape
+from doctor.words import catalogue
 
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Keys under which a multimodal model's config.json keeps its language model; Qwen's Omni models nest two of them."""
@@ -41,7 +42,7 @@ def from_config(raw: Mapping[str, Any]) -> Shape:
     body = _language_model(raw)
     kind = str(body.get("model_type", ""))
     if kind in UNSUPPORTED_TYPES:
-        raise UnknownShape(f"models of type {kind!r} have layers that are not modelled: cannot estimate memory")
+        raise UnknownShape(catalogue.text("errors.layers_not_modelled", kind=kind))
     hidden = size(body, "hidden_size", "n_embd", "d_model")
     layers = len(mixers.pattern(body)) or size(body, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
     heads = size(body, "num_attention_heads", "n_head", "n_heads")

@@ -18,6 +18,7 @@ from doctor.memory.shapes import Shape, UnknownShape
 from doctor.support import cache
 from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
+from doctor.words import catalogue
 
 
 class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +47,7 @@ def lookup(name: str, place: Place = NOWHERE) -> Shape:
         return local
     entry = _listed(name) or base_of(name)
     if entry is None:
-        raise UnknownShape(
-            f"the shape of model {name!r} is not known: give its config.json with --model-config, "
-            "or keep it in the model's folder or the hub's cache"
-        )
+        raise UnknownShape(catalogue.text("errors.unknown_model", model=name))
     quantized = name_quantisation(repository_tail(name))
     return msgspec.structs.replace(entry.shape, quantized=quantized) if quantized else entry.shape
 
@@ -98,12 +96,12 @@ def read_json(file: Path) -> dict[str, Any]:
     """Read a config.json. Raises DoctorError if it is not JSON, not a mapping, or too large."""
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise DoctorError(f"{file}: too large for a model's config.json")
+            raise DoctorError(catalogue.text("errors.model_too_large", path=file))
         raw = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DoctorError(f"{file}: cannot be read as JSON: {error}") from error
+        raise DoctorError(catalogue.text("errors.no_json", path=file, reason=error)) from error
     if not isinstance(raw, dict):
-        raise DoctorError(f"{file}: expected a mapping, found {type(raw).__name__}")
+        raise DoctorError(catalogue.text("errors.no_mapping", path=file, found=type(raw).__name__))
     return raw
 
 

@@ -9,7 +9,7 @@ from doctor.memory.shapes import Shape
 
 
 class Regime(msgspec.Struct, frozen=True):
-    """A kind of run whose measured peak / predicted peak lies between `low` and `high`."""
+    """A kind of run whose measured peak / predicted peak lies between `low` and `high`; `notes` are names of words/estimate.yaml."""
 
     name: str
     low: float
@@ -17,8 +17,8 @@ class Regime(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-UNMEASURED = "no published measurements of this kind of run: the interval is our own judgement"
-"""Note of a regime without measurements, shown to users."""
+UNMEASURED = "unmeasured"
+"""Note of a regime without measurements."""
 
 # Intervals: measured / predicted in published tables (docs/memory-model.md); those with UNMEASURED are judgements.
 SINGLE = Regime("one GPU, dense", 0.96, 1.05)
@@ -27,7 +27,7 @@ FSDP_ADAPTERS = Regime("FSDP, adapters", 0.92, 1.08)
 LITGPT = Regime("litgpt", 0.90, 1.18)
 ZERO = Regime("DeepSpeed ZeRO", 0.80, 1.30, (UNMEASURED,))
 OFFLOAD = Regime("offload", 0.75, 1.40, (UNMEASURED,))
-ZERO3_ADAPTERS = Regime("ZeRO-3, adapters", 0.80, 1.80, ("adapters under ZeRO-3 were reported well above every estimate",))
+ZERO3_ADAPTERS = Regime("ZeRO-3, adapters", 0.80, 1.80, ("zero3_adapters",))
 PREFERENCE = Regime("preference training", 0.80, 1.25, (UNMEASURED,))
 PPO = Regime("PPO", 0.70, 1.60, (UNMEASURED,))
 EXPERTS = Regime("mixture of experts", 0.85, 1.25, (UNMEASURED,))

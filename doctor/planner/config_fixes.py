@@ -18,6 +18,7 @@ from doctor.config.yaml_edit import edit, edit_json
 from doctor.errors import DoctorError
 from doctor.planner.types import ConfigText, FixedBy
 from doctor.planner.writing import edits
+from doctor.support.texts import Text
 
 
 class FixedConfig(msgspec.Struct, frozen=True):
@@ -25,7 +26,7 @@ class FixedConfig(msgspec.Struct, frozen=True):
 
     text: str
     count: int
-    left: tuple[str, ...]
+    left: tuple[Text, ...]
 
 
 def fixed(

@@ -13,7 +13,7 @@ from doctor.core.run import Run
 from doctor.planner import search
 from doctor.planner.assembly import PatchWriter
 from doctor.planner.launching import Launch
-from doctor.planner.prediction import Predictor
+from doctor.planner.prediction import Predictor, filled_by_something_else
 from doctor.planner.situation import Situation, advise, external_settings, has_config
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
 from doctor.rulebook.findings import RankedFinding
@@ -57,6 +57,7 @@ def plan(
     `launch` is how the run was started, if that was read. Without `checkpoint_seen` nothing is resumed.
     """
     work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
+    work.believe(judged)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
     for place in order:
         work.choose(judged[place])
@@ -111,6 +112,16 @@ class PatchPlanner:
         self.predictor: Predictor | None = None
         self.too_large: dict[int, Memory] = {}
 
+    def believe(self, judged: Sequence[RankedFinding]) -> None:
+        """Where no configuration was read: take the options that the root causes prove for given, so that a remedy can change them."""
+        if self.start.config_known:
+            return
+        roots = [ranked.finding.rule for ranked in judged if ranked.role == "root" and ranked.finding.confidence >= MIN_PATCH_CONFIDENCE]
+        proved = {key: value for rule in roots for key, value in rule.proves.items()}
+        config = {**proved, **self.start.config}
+        self.start = msgspec.structs.replace(self.start, config=config, initial_config=config)
+        self.situation = self.start
+
     def choose(self, judged: RankedFinding) -> None:
         """Add this finding's remedies to the patch, unless it is uncertain or explained; keys that others changed are left to them."""
         if not self._patched(judged):
@@ -120,7 +131,7 @@ class PatchPlanner:
         chosen = self._chosen(judged, free, facts)
         if chosen is None or not chosen.steps:
             return
-        if chosen.enough is False and self.predictor is not None and self._too_large(chosen.after):
+        if self._predicted_in_vain(rule, chosen) and self.predictor is not None:
             self.too_large[id(judged.finding)] = self.predictor.memory(chosen.after)
             return
         for remedy, changes in chosen.steps:
@@ -130,6 +141,13 @@ class PatchPlanner:
             self.changes += changes
         self.situation = chosen.after
         self.taken[id(judged.finding)] = _Taken(rule, facts.get("phase"), chosen.steps, chosen.enough)
+
+    def _predicted_in_vain(self, rule: Rule, chosen: search.Chosen) -> bool:
+        """Whether the patch of a full GPU would only fail again; under the guide's strategy one rung is taken whatever is predicted."""
+        if all(search.is_direct(remedy) for remedy, _ in chosen.steps):
+            return False
+        unsure = chosen.enough is False or (chosen.enough is None and rule.symptom == "out_of_memory" and self.strategy == "least-change")
+        return unsure and self._too_large(chosen.after)
 
     def _too_large(self, after: Situation) -> bool:
         """Whether a situation is predicted to need more than the GPU has: such a patch would only fail again."""
@@ -146,17 +164,43 @@ class PatchPlanner:
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
 
     def _chosen(self, judged: RankedFinding, remedies: list[Remedy], facts: Mapping[str, Any]) -> search.Chosen | None:
-        if judged.finding.rule.symptom == "out_of_memory" and self.predictor is None:
+        """For a full GPU: what removes the cause itself; else what is predicted to fit; else what may be tried."""
+        full_gpu = judged.finding.rule.symptom == "out_of_memory"
+        search_for_it = full_gpu and self.predictor is None
+        if search_for_it:
             self.predictor = Predictor.for_run(self.situation, facts, self.gpu_memory_gib)
-            if self.predictor is not None and self.strategy == "least-change":
-                found = search.cheapest(remedies, self.situation, facts, self.rules, self.predictor)
-                if found is not None:
-                    return found
-        ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
-        if judged.finding.rule.symptom == "out_of_memory" and not self.start.config_known:
-            # whether the others would be enough cannot be told either, so the training stays what it was
-            ordered = [remedy for remedy in ordered if remedy.effect != "changes_training"]
-        return search.next_remedy(ordered, self.situation, facts, self.rules)
+        if not full_gpu or self.strategy == "guide":
+            ordered = remedies if self.strategy == "guide" else search.direct_first(remedies)
+            return search.next_remedy(ordered, self.situation, facts, self.rules)
+        direct = search.next_remedy([one for one in remedies if search.is_direct(one)], self.situation, facts, self.rules)
+        if direct is not None:
+            return direct
+        if search_for_it and self.predictor is not None:
+            found = search.same_training_first(remedies, self.situation, facts, self.rules, self.predictor)
+            if found is not None:
+                return found
+            self._note_what_is_in_vain(judged, remedies, facts, self.predictor)
+        return search.next_remedy(self._unpredicted(remedies, facts), self.situation, facts, self.rules)
+
+    def _note_what_is_in_vain(self, judged: RankedFinding, remedies: list[Remedy], facts: Mapping[str, Any], predictor: Predictor) -> None:
+        """Where even all remedies together are predicted not to fit, the report says how much is missing."""
+        best = search.cheapest(remedies, self.situation, facts, self.rules, predictor)
+        after = best.after if best else self.situation
+        if self._too_large(after):
+            self.too_large[id(judged.finding)] = predictor.memory(after)
+
+    def _unpredicted(self, remedies: list[Remedy], facts: Mapping[str, Any]) -> list[Remedy]:
+        """What may be tried against a full GPU though no set of remedies was found sufficient: first what keeps the training.
+
+        Whether that is enough cannot be told. So what changes the scope comes only where nothing else applies, and not at all where it
+        would free nothing, where something else fills the GPU, where no configuration was read, or full tuning would end.
+        """
+        if not self.start.config_known:
+            return [remedy for remedy in remedies if remedy.effect != "changes_training"]
+        same = [remedy for remedy in remedies if not search.changes_scope(remedy)]
+        if self.predictor or filled_by_something_else(self.situation, facts, self.gpu_memory_gib):
+            return same
+        return [*same, *(remedy for remedy in remedies if search.changes_scope(remedy) and not search.changes_method(remedy))]
 
     def conflicting_rule(self, remedy: Remedy, rule: Rule, facts: Mapping[str, Any]) -> Rule | None:
         """The rule that has set one of this remedy's keys to something else."""

@@ -21,12 +21,15 @@ though the estimate, for samples as long as cutoff_len, may say more."""
 
 
 class Predictor:
-    """Predicted peaks of one GPU, GiB. `before` is what the failed run needed: at least what it held plus what it asked for."""
+    """Predicted peaks of one GPU, GiB. `before` is what the failed run needed: at least what it held plus what it asked for.
 
-    def __init__(self, situation: Situation, facts: Mapping[str, Any], base: Estimate, enough: float) -> None:
+    A peak up to `enough` fits, one up to `tight` may fit.
+    """
+
+    def __init__(self, situation: Situation, facts: Mapping[str, Any], base: Estimate, limits: tuple[float, float]) -> None:
         self.facts = dict(facts)
         self.base = base
-        self.enough = enough
+        self.enough, self.tight = limits
         self.capacity = base.capacity_gib or 0.0
         expected = base.allocated_gib if not situation.run_shape.get("last_step") else min(base.allocated_gib, TRAINED * self.capacity)
         self.before = max(expected, _measured(facts) or self.capacity)
@@ -35,7 +38,7 @@ class Predictor:
     @classmethod
     def for_run(cls, situation: Situation, facts: Mapping[str, Any], gpu_memory_gib: float | None) -> Predictor | None:
         """None if nothing can be predicted: model or GPU of unknown size, or a run that held far more than the estimate explains."""
-        from doctor.memory.estimate import FITS
+        from doctor.memory.estimate import FITS, TIGHT
 
         known = {**situation.facts, **facts}
         capacity = gpu_memory_gib or known.get("gpu.total_gib") or facts.get("total_gib")
@@ -45,7 +48,7 @@ class Predictor:
             return None
         if base.allocated_gib < EXPLAINED * (_measured(facts) or base.capacity_gib):
             return None
-        return cls(situation, known, base, FITS * base.capacity_gib)
+        return cls(situation, known, base, (FITS * base.capacity_gib, TIGHT * base.capacity_gib))
 
     def after(self, situation: Situation) -> float | None:
         """The predicted peak after a change: the larger of two readings, the same difference in GiB or the same ratio."""
@@ -72,6 +75,16 @@ class Predictor:
         low, high = estimate.low_gib * share, estimate.high_gib * share
         before, after, low, high, capacity = (round(figure, 1) for figure in (self.before, after, low, high, self.capacity))
         return Memory(before, after, low, high, capacity, (_parts(self.base, self.before), _parts(estimate, after)))
+
+
+def filled_by_something_else(situation: Situation, facts: Mapping[str, Any], gpu_memory_gib: float | None) -> bool:
+    """Whether model and GPU are known and the run held far more than the estimate explains: what would free the GPU is not known."""
+    known = {**situation.facts, **facts}
+    capacity = gpu_memory_gib or known.get("gpu.total_gib") or facts.get("total_gib")
+    base = _estimate(situation, known)
+    if base is None or not isinstance(capacity, int | float) or _sharded_over_unknown(situation, known):
+        return False
+    return base.allocated_gib < EXPLAINED * (_measured(facts) or float(capacity))
 
 
 _WORLD = ("world_size", "n_gpus", "gpu.count")

@@ -43,9 +43,41 @@ def next_remedy(remedies: Sequence[Remedy], situation: Situation, facts: Mapping
     return None
 
 
+def is_direct(remedy: Remedy) -> bool:
+    """Whether a remedy removes the cause itself, whatever the estimate of the whole run says."""
+    return remedy.price is not None and remedy.price < PRICE["neutral"]
+
+
 def direct_first(remedies: Sequence[Remedy]) -> list[Remedy]:
     """The given order, with remedies that remove the cause itself first."""
-    return sorted(remedies, key=lambda remedy: remedy.price is None or remedy.price >= PRICE["neutral"])
+    return sorted(remedies, key=lambda remedy: not is_direct(remedy))
+
+
+def changes_scope(remedy: Remedy) -> bool:
+    """Whether something else is trained, or from something else: 4-bit weights, shorter text, a smaller rank, an adapter."""
+    return remedy.effect == "changes_training" and _price(remedy) >= PRICE["changes_training"]
+
+
+def changes_method(remedy: Remedy) -> bool:
+    """Whether another model comes out: an adapter instead of the trained weights."""
+    return remedy.effect == "changes_training" and _price(remedy) > PRICE["changes_training"]
+
+
+def same_training_first(
+    remedies: Sequence[Remedy], situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule], predictor: Predictor
+) -> Chosen | None:
+    """`cheapest`, but what changes the scope only where it is predicted to fit, and no end of full tuning where the rest fits tightly."""
+    rules = tuple(rules)
+    found = cheapest(remedies, situation, facts, rules, predictor)
+    if found is None or not any(changes_scope(remedy) for remedy, _ in found.steps):
+        return found
+    same = cheapest([remedy for remedy in remedies if not changes_scope(remedy)], situation, facts, rules, predictor)
+    if not found.enough:
+        return same
+    ends_full_tuning = any(changes_method(remedy) for remedy, _ in found.steps)
+    if ends_full_tuning and same is not None and _need(same, predictor) <= predictor.tight:
+        return msgspec.structs.replace(same, enough=True)
+    return found
 
 
 def cheapest(

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from doctor.config.options import drop_facts_about, effective, table
-from doctor.config.patch import Change, Unknown, apply, changes_of
+from doctor.config.patch import Change, Unknown, apply, changes_of, fill
 from doctor.config.versions import versions_of
 from doctor.core.run import Run
 from doctor.planner.types import Advice, PreviousAttempt
@@ -49,7 +49,7 @@ class Situation(msgspec.Struct, frozen=True):
         known = {**self.facts, **facts}
         values = effective(self.config, known)
         plan = {"output_dir": next_name(values.get("output_dir") or "saves/run")}
-        return {"config": values, "fact": known, "run": self.run_shape, "plan": plan}
+        return {"config": values, "written": self.config, "fact": known, "run": self.run_shape, "plan": plan}
 
     def after(self, changes: Iterable[Change]) -> Situation:
         """The situation after these changes."""
@@ -108,7 +108,7 @@ def next_name(path: str) -> str:
 def config_errors(rules: Iterable[Rule], config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Rule]:
     """The config rules of severity error that match this config, by id: what LLaMA-Factory would refuse or fail on."""
     known = {name: value for name, value in facts.items() if not name.startswith("run.") and name not in _OF_THE_OLD_RUN}
-    scope: Scope = {"config": effective(config, facts), "fact": known, "run": FRESH}
+    scope: Scope = {"config": effective(config, facts), "written": config, "fact": known, "run": FRESH}
     return {rule.id: rule for rule in rules if rule.severity == "error" and holds(_condition(rule), scope) and holds(rule.where, scope)}
 
 
@@ -126,9 +126,10 @@ def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules
     if remedy.harmful_if is not None and holds(remedy.harmful_if, scope):
         return Advice(remedy, "not_applicable", reasons.get("harmful", catalogue.text("planner.harmful")))
     done = remedy.done_if is not None and holds(remedy.done_if, scope)
+    helps = holds(remedy.only_if, scope)
     if not situation.config_known and (done or _scales_unknown(remedy, situation)):
-        return Advice(remedy, "not_applicable", catalogue.text("planner.not_known_set"))
-    if not holds(remedy.only_if, scope):
+        return _of_an_unread_config(remedy, scope, helps=helps, done=done)
+    if not helps:
         if done and "not_applicable" not in reasons:
             return Advice(remedy, "done", reasons.get("done", catalogue.text("planner.done")))
         return Advice(remedy, "not_applicable", reasons.get("not_applicable", catalogue.text("planner.not_here")))
@@ -141,11 +142,25 @@ def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules
     if remedy.effect == "manual" or (not remedy.patch and not remedy.keep):
         return Advice(remedy, "manual", catalogue.text("planner.by_hand"), changes)
     if not changes:
-        return _nothing_to_change(remedy)
+        return _nothing_to_change(remedy) if situation.config_known else _of_an_unread_config(remedy, scope, helps=helps, done=True)
     if not situation.checkpoint_seen and any(change.key == "resume_from_checkpoint" and change.new for change in changes):
         return Advice(remedy, "not_applicable", catalogue.text("planner.no_checkpoint"))
     refused = _refused(situation, changes, facts, rules)
     return Advice(remedy, "rejected", refused, changes) if refused else Advice(remedy, "apply", catalogue.text("planner.possible"), changes)
+
+
+def _of_an_unread_config(remedy: Remedy, scope: Scope, *, helps: bool, done: bool) -> Advice:
+    """A remedy whose options were not read: left to the user, unless LLaMA-Factory's default is what a change of the training would set."""
+    sets, scales = any(op.set for op in remedy.patch), any(op.scale for op in remedy.patch)
+    if helps and (sets or (scales and (remedy.effect == "neutral" or not done))):
+        return Advice(remedy, "manual", catalogue.text("planner.unless_set"), _written(remedy, scope))
+    return Advice(remedy, "not_applicable", catalogue.text("planner.not_known_set"))
+
+
+def _written(remedy: Remedy, scope: Scope) -> tuple[Change, ...]:
+    """The values that a remedy sets, whatever they are now; those that depend on an unread value are left out."""
+    sets = [op for op in remedy.patch if op.set and holds(op.only_if, scope)]
+    return tuple(Change(op.target, "set", key, None, fill(value, scope)) for op in sets for key, value in (op.set or {}).items())
 
 
 def _scales_unknown(remedy: Remedy, situation: Situation) -> bool:

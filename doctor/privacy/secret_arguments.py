@@ -21,7 +21,8 @@ ARGUMENTS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
         (("curl",), r"(\bcurl\b[^\n|;]{0,200}?\s(?:-u|--user)[ =](?:\\*[\"'])?[^\s:\"']{1,80}:)[^\s\"']+"),
         (
             ("--",),
-            r"(--(?:[a-z0-9]{1,20}-){0,3}(?:passw(?:or)?d|passphrase|secret|(?:api|secret|access)-?key)[ =](?:\\*[\"'])?)(?!-)[^\s\"']{3,}",
+            r"(--(?:[a-z0-9]{1,20}-){0,3}(?:pass(?:w(?:or)?d|phrase)?|pwd|secret|(?:api|secret|access)-?key)"
+            r"(?:[ =]|\\*[\"']\s*,\s*)(?:\\*[\"'])?)(?!-|\d+\b)[^\s\"']{3,}",
         ),
         (("7z",), r"(\b7z[arz]?\s[^\n|;]{0,120}?\s-p)[^\s\"']+"),
         (

@@ -26,8 +26,8 @@ TOKENS = re.compile(
     | (?P<vault>hv[sbr]\.)[A-Za-z0-9_-]{20,}                     # HashiCorp Vault
     | (?P<age>AGE-SECRET-KEY-1)[A-Z0-9]{40,}
     | (?P<serverchan>SCT)\d{2,8}T[A-Za-z0-9]{16,}
-    | (?P<prefixed>esecret_|gsk_|r8_|xai-|fw_|tk_|nvapi-|glsa_|glc_|ntn_|figd_|shpat_|rubygems_|sq0[a-z]{3}-|lin_api_|xkeysib-|HRKU-|NRAK-
-        |PMAK-|PDU|pul-|nfp_|fo1_|sbp_|rpa_|tvly-|jina_|pcsk_|e2b_|lsv2_(?:pt|sk)_|dp\.(?:pt|st|ct|sa)\.|tskey-[a-z]{1,10}-|pscale_tkn_|d[or]o_v1_|ops_
+    | (?P<prefixed>esecret_|gsk_|r8_|xai-|fw_|tk_|nvapi-|glsa_|glc_|ntn_|figd_|shpat_|rubygems_|sq0[a-z]{3}-|lin_api_|xkeysib-|HRKU-
+        |NR(?:AK|JS|II)-|PMAK-|PDU|pul-|nfp_|fo1_|sbp_|rpa_|tvly-|jina_|pcsk_|e2b_|lsv2_(?:pt|sk)_|dp\.(?:pt|st|ct|sa)\.|tskey-[a-z]{1,10}-|pscale_tkn_|d[or]o_v1_|ops_
         |ATATT3x|ATBB|GOCSPX-|CCIPAT_|pn[ub]_|sl\.|duffel_(?:live|test)_|AT_|bb_live_|BSA|aio_|cmVmdGtu|CLOJARS_
         |oy2(?=[a-z0-9]{43})|CFPAT-|fio-u-|rdme_|csk-|llx-|pa-|nk-|AQVN|API-[A-Z0-9](?=[A-Z0-9]{20})|ico-|whsec_|sntry[su]_|secret_|sdp_
       )(?=[\w-]{0,40}\d)[A-Za-z0-9_-]{18,}                         # Groq, Replicate, xAI, NVIDIA, Grafana, Heroku, ...
@@ -43,7 +43,11 @@ TOKENS = re.compile(
     | (?P<twitter>A{18,})[A-Za-z0-9%_-]{60,}
     | (?P<segmind>SG_)[0-9a-f]{16}\b
     | (?P<uuid>(?:[a-z0-9]{2,12}-){0,2}(?:pat|sdk|api|access|token|secret|key|sk)-(?:[a-z0-9]{2,12}-){0,2})
-      [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b
+      [0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b
+    | (?P<uuidlike>)(?=[a-z-]*\d)(?=[0-9a-f-]*[g-z])[0-9a-z]{8}(?:-[0-9a-z]{4}){3}-[0-9a-z]{12}\b    # a UUID has no letter beyond f
+    | (?P<groups>)(?=(?:[A-Z-]*\d){4})(?=(?:[0-9-]*[A-Z]){4})(?:[A-Z0-9]{2}-)?[A-Z0-9]{5,11}(?:-[A-Z0-9]{5,11}){3,}\b  # licences
+    | (?P<mode>[A-Z]{2,10}_(?:TEST|LIVE|PROD)[-_])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}\b    # keys for tests and for real
+    | (?P<fly>fm\d{1,12}_)[A-Za-z0-9+/=_,-]{60,}                   # Fly.io
     | (?P<maxmind>)[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk\b
     | (?P<terraform>)[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,}
     | (?P<twilio>SK|AC)[0-9a-f]{32}\b
@@ -56,9 +60,12 @@ TOKENS = re.compile(
 """Tokens with a shape of their own; the group that matched is the part that stays."""
 
 PREFIXED_HEX = re.compile(
-    r"(?<![\w/+.=%$@-])((?!sha\d|md5|blake|commit|rev|etag|build|layer|kernel|triton|graph)[A-Za-z]{2,12}[-_](?:[a-z0-9]{1,8}[-_]){0,2})[0-9a-f]{32,128}\b"
+    r"(?<![\w/+.=%$@-])((?!sha\d|md5|blake|commit|rev|etag|build|layer|kernel|triton|graph)[A-Za-z]{2,12}[-_](?:[a-z0-9]{1,8}[-_]){0,2})[0-9a-f]{28,128}\b"
 )
 """A provider's prefix before a long hexadecimal number; digests are written with the name of their hash instead."""
+
+PREFIXED_RANDOM = re.compile(r"(?<![\w/+.=%$@-])([a-z]{2,10}[_-](?:[a-z]{2,6}[_-])?)([A-Za-z0-9]{16,22})(?![\w/+.=-])")
+"""A provider's prefix before letters and digits too few for RANDOM; `secrets.is_keylike` and the words in it decide."""
 
 PRIVATE_KEY = re.compile(
     r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----).*?(?:(?=-----END )|\Z)"
@@ -95,37 +102,39 @@ _WORDS = (
 )
 NAMED = re.compile(
     rf"""(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS}|pg(?:password|pass)|_auth|(?<=["'])auth(?=\\*["'])|(?<=_)[sa]k))
-        (?P<between>(?:\\*["'])?(?:\s*[:=]\s*|\s+)(?:\\*["'])?)
+        (?P<between>(?:\\*["']){{0,5}}(?:\s*[:=]\s*|\s+)(?:\\*["']){{0,5}})
         (?P<value>[^\s"',;&|<>{{}}()\[\]]{{8,}})""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""API_KEY=..., "token": "...", secret_key: ..."""
+"""API_KEY=..., "token": "...", secret_key: ...; five quotes are those with which a shell quotes one (`'"'"'`)."""
 
 LOOSELY_NAMED = re.compile(
-    r"""(?P<name>(?<![A-Za-z0-9])(?:key|token|secret|pass|auth|bearer|credentials?|pat|login)(?:[_-][A-Za-z0-9]{1,40}){0,3})
-        (?P<between>(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?)
-        (?P<value>[A-Za-z0-9+/_:.~-]{16,512}={0,2})""",
+    r"""(?P<name>(?:(?<![A-Za-z0-9])(?:key|token|secret|pass|auth|bearer|credentials?|pat|login)|(?-i:(?<=[a-z0-9])(?:Key|Token|Secret|Auth)))
+            (?:[_-][A-Za-z0-9]{1,40}){0,3})
+        (?P<between>(?:\\*["']){0,5}(?:\s*[:=]\s*|(?:\ (?:is|was))?\ |(?<=["'])\s*,\s*(?=\\*["']))(?:\\*["']){0,5})
+        (?P<value>[A-Za-z0-9+/_:.~%|=$!#^*@-]{12,512})""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""ALGOLIA_ADMIN_KEY=..., secret_key_base: ..., "routing_key": "...": the value decides (`secrets.is_keylike`)."""
+"""ALGOLIA_ADMIN_KEY=..., "accessToken": "...", invalid key ...: the value decides (`secrets.is_keylike`)."""
 
 NO_SECRET_NAME = re.compile(
-    r"(?i)(?:^|[^a-z0-9])(?:cache|hash|sort|primary|foreign|group|partition|public|index|dict|column|state|data|dataset|sample|row|file|run|past)[_-]key"
-    r"|(?:^|[^a-z0-9])(?:pad|eos|bos|unk|sep|cls|mask|image|video|audio|special|stop)[_-]token"
+    r"(?i)(?:^|[^a-z0-9])(?:cache|hash|sort|primary|foreign|group|partition|public|index|dict|column|state|data|dataset|sample|row|file"
+    r"|run|past)[ _-]key"
+    r"|(?:^|[^a-z0-9])(?:pad|eos|bos|unk|sep|cls|mask|image|video|audio|special|stop)[ _-]token"
 )
 """Names like those of secrets whose values are digests, columns or words."""
 
 CAMEL_NAMED = re.compile(
     r"""(?P<name>(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]{0,40}?(?:Secret|SecretKey|ApiKey|APIKey|AccessKey|Password|Passwd|PrivateKey|Credential))
-        (?P<between>(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?)(?P<value>[^\s"',;&|<>{}()\[\]]{8,})""",
+        (?P<between>(?:\\*["']){0,5}\s*[:=]\s*(?:\\*["']){0,5})(?P<value>[^\s"',;&|<>{}()\[\]]{8,})""",
     re.VERBOSE,
 )
 """clientSecret, accessKeySecret and the like of JSON and Java configs."""
 
 PASSWORD = re.compile(
-    r"""((?<![A-Za-z0-9])(?:[A-Za-z0-9]{1,40}[_-]){0,6}(?:\w{0,12}passw(?:or)?d|passphrase)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?
-        |(?<![A-Za-z0-9])(?:[A-Z0-9]{1,40}_){1,6}(?:PASS|PWD|PSWD|PW)(?:\\*["'])?\s*[:=]\s*(?:\\*["'])?
-        |(?<![A-Za-z0-9_])(?:[a-z0-9]{1,40}_){0,6}(?:pass|pwd)=(?:\\*["'])?(?![/~.]))
+    r"""((?<![A-Za-z0-9])(?:[A-Za-z0-9]{1,40}[_-]){0,6}(?:\w{0,12}passw(?:or)?d|passphrase)(?:\\*["']){0,5}\s*[:=]\s*(?:\\*["']){0,5}
+        |(?<![A-Za-z0-9])(?:[A-Z0-9]{1,40}_){1,6}(?:PASS|PWD|PSWD|PW)(?:\\*["']){0,5}\s*[:=]\s*(?:\\*["']){0,5}
+        |(?<![A-Za-z0-9_])(?:[a-z0-9]{1,40}_){0,6}(?:pass|pwd)=(?:\\*["']){0,5}(?![/~.]))
         (?!(?:true|false|none|null|\*+|\$)\b)(?P<value>[^\s"',;&|<>{}()\[\]]{3,})""",
     re.VERBOSE | re.IGNORECASE,
 )

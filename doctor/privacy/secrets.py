@@ -62,6 +62,7 @@ def mask(text: str) -> str:
     text = kinds.FOREIGN_LABEL.sub(rf"\1{MASK}", text)
     text = kinds.LABELLED.sub(rf"\1{MASK}", kinds.PASSWORD.sub(rf"\1{MASK}", text))
     text = kinds.PREFIXED_HEX.sub(rf"\1{MASK}", kinds.WANDB_HEX.sub(rf"\1{MASK}", text))
+    text = kinds.PREFIXED_RANDOM.sub(_mask_prefixed, text)
     return kinds.RANDOM.sub(_mask_random, _mask_bare_hex(text))
 
 
@@ -76,6 +77,12 @@ def _mask_random(found: re.Match[str]) -> str:
     return MASK if is_random(found[0]) else found[0]
 
 
+def _mask_prefixed(found: re.Match[str]) -> str:
+    tail = found[2]
+    wordless = _is_unpronounceable(tail) or not re.search(r"[A-Z][a-z]{2}", tail)  # `model_Qwen2VLForCausalLM` has words
+    return f"{found[1]}{MASK}" if _mixed(tail, digits=1) and _is_disordered(tail) and wordless else found[0]
+
+
 def _mask_named(found: re.Match[str]) -> str:
     """A value after a secret's name. After `token` or a blank it must look like a key (a digit, no dotted words): logs hold many tokens."""
     name, between, value = found["name"].lower(), found["between"], found["value"]
@@ -84,20 +91,27 @@ def _mask_named(found: re.Match[str]) -> str:
     loose = name.endswith("token") or not re.search(r"[:=]", between)
     if loose and (kinds.MODEL_TOKEN.search(name) or not (re.search(r"\d", value) and re.search(r"[A-Za-z]", value))):
         return found[0]
-    if loose and len(value) < (8 if len(name) > 5 and name.endswith("token") else 16):
+    if loose and len(value) < (8 if len(name) > 5 and name.endswith("token") else 16) and not is_keylike(value):
         return found[0]
     return f"{found['name']}{between}{MASK}"
 
 
 def _mask_keylike(found: re.Match[str]) -> str:
-    name = found.string[max(0, found.start() - 20) : found.end("name")]
-    if kinds.NO_SECRET_NAME.search(name) or not is_keylike(found["value"]):
+    """The value of something called a key. Without a sign between them, hexadecimal digits on a line about digests are one."""
+    before = found.string[max(0, found.start() - 80) : found.end("name")]
+    value = found["value"]
+    if kinds.NO_SECRET_NAME.search(before[-20 - len(found["name"]) :]) or not is_keylike(value):
         return found[0]
+    if not re.search(r"[:=]", found["between"]):
+        digest = re.fullmatch(r"[0-9a-f-]+", value) and kinds.DIGEST_LINE.search(before)
+        if digest or (len(value) >= 40 and _disorder(value) < 0.3 and not _is_one_piece(value)):  # names of parameters are long
+            return found[0]
     return f"{found['name']}{found['between']}{MASK}"
 
 
 _HEX = re.compile(r"[0-9a-fA-F]{32,}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?::\w{2,64})?")
+_NO_WORD = re.compile(r"[BCDFGHJKLMNPQRSTVWXZ]{5}")
 
 
 def is_keylike(text: str) -> bool:
@@ -105,9 +119,37 @@ def is_keylike(text: str) -> bool:
     text = text.rstrip("=")
     if _HEX.fullmatch(text) or _UUID.fullmatch(text):
         return True
-    if len(re.findall(r"\d", text)) < 2:
-        return len(text) >= 32 and not text.islower() and _disorder(text) >= 0.35
-    return len(text) >= 16 and not text.isdecimal() and _disorder(text) >= (0.3 if len(text) < 40 else 0.08)
+    digits = len(re.findall(r"\d", text))
+    if digits < 2 and text.isupper():
+        return text.isalnum() and bool(_NO_WORD.search(text))
+    if digits < 2:
+        enough = 0.4 if len(text) < 16 else 0.25
+        return len(text) >= 12 and _mixed(text, digits=0) and _disorder(text) >= enough and _is_unpronounceable(text)
+    if len(text) < 16:
+        return _is_short_key(text)
+    return not text.isdecimal() and (_disorder(text) >= (0.3 if len(text) < 40 else 0.08) or _is_one_piece(text))
+
+
+def _is_short_key(text: str) -> bool:
+    """Of 12 to 15 letters and digits: capitals with digits in two places, or digits in so many that no word is left between them."""
+    places = len(re.findall(r"\d+", text))
+    if len(text) >= 12 and text.isupper() and text.isalnum():
+        return places >= 2 or bool(_NO_WORD.search(text))
+    return len(text) >= 12 and places >= 3 and _disorder(text) >= 0.4
+
+
+def _is_unpronounceable(text: str) -> bool:
+    """Words have a vowel in three letters, letters by chance one in five."""
+    letters = [letter for letter in text.lower() if letter.isalpha()]
+    return sum(letter in "aeiou" for letter in letters) <= 0.25 * len(letters)
+
+
+def _is_one_piece(text: str) -> bool:
+    """Whether 16 and more of many letters, with digits in two places at least, follow each other without a separator."""
+    piece = max(re.split(r"[-_.:/+~%|]", text), key=len)
+    places = len(re.findall(r"\d+", piece))
+    many = len(piece) >= max(16, 0.6 * len(text)) and len({letter for letter in piece if letter.isalpha()}) >= 8
+    return many and (places >= 2 or bool(_NO_WORD.search(piece.upper())))
 
 
 def _disorder(text: str) -> float:
@@ -138,13 +180,19 @@ def _is_disordered(text: str) -> bool:
 
 
 def _is_random_of_one_case(piece: str) -> bool:
-    """Of capitals (or small letters) and digits alone: 24 and more, of many letters, also of those that hexadecimal digits lack."""
+    """Of capitals (or small letters) and digits alone: 24 and more, of many letters, also of those that hexadecimal digits lack.
+
+    Names of classes are of both cases: `WhisperForConditionalGeneration` changes between them often.
+    """
+    piece = re.sub(r"^[A-Z]{2,5}(?=[a-z\d]+$)", "", piece)  # a provider's prefix
+    if not (piece.islower() or piece.isupper()) or len(re.findall(r"\d", piece)) < 2:
+        return False
     letters = {letter for letter in piece.lower() if letter.isalpha()}
     return len(piece) >= 24 and len(letters) >= 10 and len(letters - set("abcdef")) >= 5 and _disorder(piece) >= 0.22
 
 
-def _mixed(text: str) -> bool:
-    return bool(re.search(r"[a-z]", text) and re.search(r"[A-Z]", text) and len(re.findall(r"\d", text)) >= 2)
+def _mixed(text: str, digits: int = 2) -> bool:
+    return bool(re.search(r"[a-z]", text) and re.search(r"[A-Z]", text) and len(re.findall(r"\d", text)) >= digits)
 
 
 def plain(value: Any, name: str = "") -> Any:

@@ -19,6 +19,7 @@ from doctor.readers.console.reader import Console
 from doctor.readers.file import HEAD, File, IteratorStream, Progress, Source, unpacked_head, utf16
 from doctor.readers.formats.compression import compression
 from doctor.readers.walk import Reason, Skipped, natural_sort_key, walk
+from doctor.support.files import file_size
 from doctor.support.optional import pip_install
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -156,7 +157,7 @@ class FoundFiles:
         self._seen.add(path.absolute())
         head = unpacked_head(path)
         shown = str(path) if shown is None else shown
-        source = Source(shown, "", _size(path))
+        source = Source(shown, "", file_size(path))
         reader = next((reader for reader in self._readers if reader.claims(path, head)), None)
         if not explicit and path.suffix == ".json" and _OWN_REPORT.search(head):
             self.skipped.note(OWN, shown)
@@ -206,13 +207,6 @@ def _console_if_text(head: bytes, source: Source) -> Reader | None:
 def _is_own_patch(path: Path) -> bool:
     """Whether the file is the patch that `lfdoctor run` wrote after the run: a proposal, not what was trained with."""
     return PATCHED.fullmatch(path.name) is not None and any((path.parent / name).exists() for name in _OWN_JOURNALS)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _same_file(a: Path, b: Path) -> bool:

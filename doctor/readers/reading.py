@@ -8,7 +8,7 @@ from pathlib import Path
 
 from doctor.config.files import regular_size
 from doctor.core.events import MAX_INTEGER, MAX_STEP, ConfigSeen, Event, Fact, Sample, Step
-from doctor.errors import BAD_USAGE, NOTHING_TO_READ, DoctorError
+from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.readers import checkpoints, journal, merge
 from doctor.readers.base import Context, Reader
 from doctor.readers.config_choice import choose_config
@@ -17,6 +17,7 @@ from doctor.readers.file import File, Progress, Source
 from doctor.readers.found_files import FoundFiles
 from doctor.readers.registry import READERS
 from doctor.support.literal_search import LinePatterns
+from doctor.words import catalogue
 
 BATCH = 1024
 """Steps in one list of `Reading.batches` at most."""
@@ -73,7 +74,7 @@ class Reading:
         try:
             path.open("rb").close()
         except OSError as error:
-            raise DoctorError(f"{path}: cannot read this configuration: {error.strerror or error}", BAD_USAGE) from error
+            raise DoctorError(catalogue.text("errors.cannot_read", path=path, reason=error.strerror or error)) from error
         source = Source(str(path), ConfigYaml.kind, size)
         self._given = File(path, str(path), source, progress=self._progress)
         self._found.replace(path, source)
@@ -96,8 +97,8 @@ class Reading:
             raise DoctorError(f"{self.root}: found nothing that a training run leaves behind{reasons}", NOTHING_TO_READ)
         chosen = choose_config(self._found.files, self._given)
         if self._given is not None and not any(event.where.file == self._given.name for event in chosen.events):
-            problem = "; ".join(self._given.source.problems) or "no LLaMA-Factory options in it"
-            raise DoctorError(f"{self._given.name}: not a training configuration: {problem}", BAD_USAGE)
+            problem = "; ".join(self._given.source.problems) or catalogue.text("errors.no_options")
+            raise DoctorError(catalogue.text("errors.no_config", path=self._given.name, reason=problem))
         self._before_run, self.config_source = list(filter(_is_plausible, chosen.events)), chosen.yaml
         for event in self._before_run:
             if isinstance(event, ConfigSeen):

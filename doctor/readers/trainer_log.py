@@ -59,6 +59,9 @@ class TrainerLog(ReaderBase):
         log = _Log(file)
         for block in _blocks(file):
             yield from log.events(_records(block))
+            if log.useless > _MAX_USELESS:
+                file.source.problem(f"more than {_MAX_USELESS} lines name no step: the rest is not read")
+                break
         if log.reached is not None:
             yield [log.reached]
         if log.damaged > 1:
@@ -127,6 +130,8 @@ class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _decoder = json_decoder(_Row)
+_MAX_USELESS = 1_000_000
+"""Lines without a step, after which a file is left: some seconds' work. A bomb of 2 MB holds a hundred million."""
 _BLANK = object()
 """Stands for a line without content."""
 
@@ -166,7 +171,7 @@ class _Log:
         self._file, self._name = file, file.name
         self._line = 0
         self._last = -1
-        self.damaged = 0
+        self.damaged = self.useless = 0
         self.planned: int | None = None
         self.complete = False
         self.reached: Step | None = None
@@ -179,6 +184,7 @@ class _Log:
             self._line += 1
             row = record if type(record) is _Row else self._row(record)
             if row is None or not 0 <= (number := row.current_steps) < MAX_STEP:
+                self.useless += 1
                 continue
             self._file.source.records += 1
             total, seconds = row.total_steps, _elapsed_seconds(row.elapsed_time)

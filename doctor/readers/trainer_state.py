@@ -14,18 +14,12 @@ from doctor.core.events import ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.file import File, decode
 from doctor.readers.origins import stage_of
-from doctor.readers.values import number, numbers
+from doctor.readers.values import SUMMARY_FACTS, number, numbers
 
 _HEAD = 16 << 10
 """Bytes that hold the first records of the log history."""
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _NOT_METRICS = frozenset({"step", "total_flos"})
-_SUMMARY = {
-    "train_runtime": "train.runtime_seconds",
-    "train_samples_per_second": "train.samples_per_second",
-    "train_steps_per_second": "train.steps_per_second",
-    "train_loss": "train.loss",
-}
 
 
 class TrainerState(ReaderBase):
@@ -122,7 +116,7 @@ def _in_checkpoint(path: Path) -> bool:
 
 
 def _summary(entry: dict[str, Any], file: File) -> Iterator[Event]:
-    for name, fact in _SUMMARY.items():
+    for name, fact in SUMMARY_FACTS.items():
         if (value := number(entry.get(name))) is not None:
             yield Fact(where=file.where(step=entry["step"]), name=fact, value=value)
 
@@ -143,6 +137,8 @@ def _salvage(text: str) -> dict[str, Any]:
     """The intact `{...}` records of a damaged file, and max_steps."""
     history = []
     for found in re.finditer(r"\{[^{}]*\}", text):
+        if '"step"' not in found[0]:
+            continue
         try:
             history.append(json.loads(found[0]))
         except (ValueError, RecursionError):

@@ -12,6 +12,13 @@ _DURATION = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.\d+)?")
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "+inf": float("inf")}
 _MAX_INTEGER = 1 << 1000
 """Larger integers do not fit a float."""
+SUMMARY_FACTS = {
+    "train_runtime": "train.runtime_seconds",
+    "train_samples_per_second": "train.samples_per_second",
+    "train_steps_per_second": "train.steps_per_second",
+    "train_loss": "train.loss",
+}
+"""Metric of the Trainer's last record -> fact."""
 
 
 def duration_seconds(text: Any) -> float | None:

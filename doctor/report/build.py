@@ -33,6 +33,7 @@ from doctor.report.model import (
     RemedyView,
     Report,
     SaysView,
+    SeriesView,
     SimilarView,
     SkippedView,
     SourceView,
@@ -222,6 +223,7 @@ class ReportWriter:
             text=self._fill(f"{place}.text", remedy.text, scope),
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
+            primary=advice.status == "manual" and (remedy.effect != "manual" or (remedy.price or 1) < 1),
             changes=_changes(advice.changes),
             command=self._command(remedy, scope),
             correction=self.texts.put(f"{place}.correction", step.correction) if step and step.correction else None,
@@ -273,14 +275,13 @@ def _sayable(name: str, value: Any, words: Words) -> Any:
     return private(value, raised=True) if isinstance(value, str) else value
 
 
-def _series(run: Run, finding: Finding) -> dict[str, Any] | None:
+def _series(run: Run, finding: Finding) -> SeriesView | None:
     """The series that shows the finding, thinned, with the steps concerned as marks."""
     metric = finding.first.facts.get("metric") or finding.rule.params.get("metric") or _METRIC_OF.get(finding.rule.symptom)
-    series = run.series.get(metric) if isinstance(metric, str) else None
-    if series is None or len(series) < 4 or finding.steps is None:
+    if not isinstance(metric, str) or (series := run.series.get(metric)) is None or len(series) < 4 or finding.steps is None:
         return None
     steps, values = downsample(series.steps, series.values, SERIES_POINTS)
-    return {"metric": metric, "steps": steps, "values": finite_or_none(values), "marks": list(finding.steps)}
+    return SeriesView(metric, steps, finite_or_none(values), list(finding.steps))
 
 
 def _changes(changes: Sequence[Any]) -> list[ChangeView]:

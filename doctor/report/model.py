@@ -119,7 +119,7 @@ class ChangeView(msgspec.Struct, frozen=True):
 
 
 class RemedyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A remedy, its status in this run, and the reason for it."""
+    """A remedy, its status in this run, and the reason for it. `primary`: done by hand, and it comes before all that the patch changes."""
 
     id: str
     guide: GuideView | None
@@ -128,6 +128,7 @@ class RemedyView(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     cost: str
     effect: str
+    primary: bool = False
     changes: list[ChangeView] = []
     command: str | None = None
     correction: str | None = None
@@ -160,6 +161,19 @@ class CandidateView(msgspec.Struct, frozen=True):
     check: str
 
 
+class SeriesView(msgspec.Struct, frozen=True):
+    """What was logged of a metric, thinned: `values` at `steps` (null: not finite), and the first and last step of `marks` concerned."""
+
+    metric: str
+    steps: list[int]
+    values: list[float | None]
+    marks: list[int]
+
+    def __post_init__(self) -> None:
+        if not (len(self.steps) == len(self.values) > 0 and self.marks):
+            raise ValueError("a series has as many values as steps, and marks")
+
+
 class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     """One finding, in one language."""
 
@@ -179,7 +193,7 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     remedies: list[RemedyView] = []
     similar: list[SimilarView] = []
     count: int = 1
-    series: dict[str, Any] | None = None
+    series: SeriesView | None = None
     phase: str | None = None
     says: list[SaysView] = []
     candidates: list[CandidateView] = []

@@ -18,6 +18,8 @@ _STOP_SIGNALS = (2, 15)
 """SIGINT and SIGTERM: somebody asked the run to stop."""
 _STOP_CODES = (-2, -15, 130, 143)
 """Exit codes that stand for those signals (negative: subprocess; 128 + n: the shell)."""
+_ECHOES = {"KeyboardInterrupt", "SystemExit", "SignalException", "ChildFailedError", "CalledProcessError"}
+"""Exceptions of a run that was stopped, and of the launcher that stopped with it."""
 _EPOCHS_DONE = 0.99
 """Share of the planned epochs that counts as all of them: the epoch is logged with two digits, and the last batch may be short."""
 
@@ -36,8 +38,11 @@ def run_status(run: Run, ranked: Sequence[RankedFinding], *, exact_steps: bool =
         for ranked_finding in fatal
         if ranked_finding.rule.symptom != "killed" and ranked_finding.first.facts.get("exception") != "KeyboardInterrupt"
     ]
+    interrupted = interrupted or _cancelled(run, ranked)
     planned = planned_steps(run)
     if run.completed and not ends:
+        if _closed_after_the_end(run):
+            return "unknown"
         return "ended_early" if _ended_early(run, exact_steps) else "completed"
     if interrupted and not others:
         return "interrupted"
@@ -88,6 +93,21 @@ def _logging_interval(run: Run) -> int:
     steps = series.steps if series else []
     gaps = [later - earlier for earlier, later in pairwise(steps) if later > earlier]
     return max([given or 1, steps[0] if len(steps) == 1 else 1, *gaps])
+
+
+def _closed_after_the_end(run: Run) -> bool:
+    """Whether torchrun ended its processes after the training: it does so only where one of them failed, say in the evaluation."""
+    closed, completed = (run.fact_where.get(name) for name in ("launcher.closed_workers", "run.completed"))
+    if closed is None or completed is None or closed.file != completed.file:
+        return False
+    return (closed.line or 0) > (completed.line or 0)
+
+
+def _cancelled(run: Run, ranked: Sequence[RankedFinding]) -> bool:
+    """Whether the scheduler, a user or a closed terminal ended a run that had not failed. A node that failed is a failure."""
+    stops = [one.finding.first.facts for one in ranked if one.finding.rule.cause == "stopped_from_outside" and one.role == "root"]
+    raised = {name.rpartition(".")[2] for name in run.exceptions}
+    return bool(stops) and raised <= _ECHOES and not any("node" in str(facts.get("reason")).lower() for facts in stops)
 
 
 def _asked_to_stop(end: ProcessEnd) -> bool:

@@ -122,16 +122,22 @@ def _lies_in(file: str, folder: str) -> bool:
 
 
 def todo(report: Report) -> list[RemedyView]:
-    """What to do about the root causes: what is in the patch (a change once), else what applies, else what is manual."""
+    """What to do about the root causes: what is in the patch (a change once), else what applies, else what is manual.
+
+    Before it the first remedy that only a person can apply and that acts on the cause itself, or that only an unread configuration
+    keeps out of the patch.
+    """
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
+    undecided = [remedy for remedy in remedies if remedy.primary][:1]
     if report.patch is None:
-        return [remedy for remedy in remedies if remedy.status == "apply"] or [remedy for remedy in remedies if remedy.status == "manual"]
+        applying = [remedy for remedy in remedies if remedy.status == "apply"]
+        return [*undecided, *applying] if applying else [remedy for remedy in remedies if remedy.status == "manual"]
     chosen: list[RemedyView] = []
     for remedy in remedies:
         told = [change for other in chosen for change in other.changes]
         if standing(remedy, report) == "apply" and any(change not in told for change in remedy.changes):
             chosen.append(remedy)
-    return chosen or [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
+    return [*undecided, *chosen] if chosen else [remedy for remedy in remedies if standing(remedy, report) in ("manual", "apply")]
 
 
 def launch_lines(patch: PatchView, words: Words) -> tuple[str, str]:

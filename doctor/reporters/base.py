@@ -7,13 +7,13 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import isfinite
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from doctor.core.series import BLOCKS, downsample
 from doctor.core.series import sparkline as draw
-from doctor.report.model import BlindView, EvidenceView, FindingView, Report
+from doctor.report.model import BlindView, EvidenceView, FindingView, Report, SeriesView
 from doctor.words.catalogue import Words
 
 
@@ -215,16 +215,16 @@ def other_run_lines(report: Report, words: Words) -> list[str]:
     return [words("other_runs_scan", path=report.run.path, folder=shlex.quote(folder)), *known]
 
 
-def sparkline(series: dict[str, Any], width: int, words: Words, *, unicode: bool = True) -> list[str]:
+def sparkline(series: SeriesView, width: int, words: Words, *, unicode: bool = True) -> list[str]:
     """A finding's series in text: title, blocks (x = not finite), carets under the affected steps."""
-    values = [float("nan") if value is None else float(value) for value in series["values"]]
-    steps, shown = downsample(series["steps"], values, width)
+    values = [float("nan") if value is None else float(value) for value in series.values]
+    steps, shown = downsample(series.steps, values, width)
     finite = [value for value in shown if isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     (blocks,) = draw(shown, low, high, blocks=BLOCKS if unicode else "_.-:=+*#")
-    first, last = series["marks"][0], series["marks"][-1]
+    first, last = series.marks[0], series.marks[-1]
     inside = [i for i, step in enumerate(steps) if first <= step <= last] or [min(range(len(steps)), key=lambda i: abs(steps[i] - first))]
     marks = "".join("^" if i in inside else " " for i in range(len(steps))).rstrip()
     broken = len(shown) - len(finite)
-    title = words("series", metric=series["metric"], first=steps[0], last=steps[-1], low=f"{low:.4g}", high=f"{high:.4g}")
+    title = words("series", metric=series.metric, first=steps[0], last=steps[-1], low=f"{low:.4g}", high=f"{high:.4g}")
     return [title + (words("series_broken", count=broken) if broken else ""), blocks, marks]

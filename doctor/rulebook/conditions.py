@@ -1,7 +1,8 @@
 """The condition language of rules, over config, facts and run.
 
 - A mapping holds if all its entries hold; a list of mappings if any holds. `not:`, `any:` and `all:` nest.
-- A path starts with `config.` (effective value: the given value or LLaMA-Factory's default), `fact.` or `run.`.
+- A path starts with `config.` (effective value: the given value or LLaMA-Factory's default), `written.` (the given value alone; missing if
+  the option is left at its default), `fact.` or `run.`.
 - A wanted value is a scalar (equal), a list (equal to any), or a mapping of the operators lt, le, gt, ge, ne, in, set, matches
   (regular expression, searched in the value as text), before (an older version than this one: 0.8.10 is before 0.9).
 """
@@ -18,7 +19,7 @@ Scope = Mapping[str, Mapping[str, Any]]
 MISSING: Any = object()
 """Result of `look_up` for a path without a value."""
 
-ROOTS = ("config", "fact", "run")
+ROOTS = ("config", "written", "fact", "run")
 """First parts of a path."""
 
 _NESTING = ("not", "any", "all")
@@ -37,7 +38,7 @@ OPERATORS = (*_ORDER, "ne", "in", "set", "matches", "before")
 
 
 def holds(condition: Condition, scope: Scope) -> bool:
-    """Whether `condition` is true in `scope` ({"config": {...}, "fact": {...}, "run": {...}}). An empty mapping is true."""
+    """Whether `condition` is true in `scope`: {"config": {...}, "written": {...}, "fact": {...}, "run": {...}}; an empty one is true."""
     if isinstance(condition, list):
         return any(holds(part, scope) for part in condition)
     return all(_line_holds(key, wanted, scope) for key, wanted in condition.items())
@@ -57,21 +58,32 @@ def problems(condition: Any) -> Iterator[str]:
 
 def paths(condition: Any) -> Iterator[str]:
     """Every path (`config.lora_rank`) in a condition."""
+    for path, _ in comparisons(condition):
+        yield path
+
+
+def comparisons(condition: Any) -> Iterator[tuple[str, Any]]:
+    """Every path in a condition with the value that it is compared with, at any depth."""
     if isinstance(condition, list):
         for part in condition:
-            yield from paths(part)
+            yield from comparisons(part)
     elif isinstance(condition, Mapping):
         for key, wanted in condition.items():
             if key in _NESTING:
-                yield from paths(wanted)
+                yield from comparisons(wanted)
             else:
-                yield key
+                yield key, wanted
 
 
 def look_up(path: str, scope: Scope) -> Any:
-    """The value at `config.x`, `fact.a.b` or `run.y`, else MISSING. Dots after the first belong to the name."""
+    """The value at `config.x`, `written.x`, `fact.a.b` or `run.y`, else MISSING. Dots after the first belong to the name."""
     root, _, name = path.partition(".")
     return scope.get(root, {}).get(name, MISSING)
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Equality of YAML values: true is not 1."""
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 def _line_holds(key: str, wanted: Any, scope: Scope) -> bool:
@@ -90,10 +102,10 @@ def _line_holds(key: str, wanted: Any, scope: Scope) -> bool:
 
 
 def _equal(value: Any, wanted: Any) -> bool:
-    """Equality for YAML values: a missing option equals null; true does not equal 1."""
+    """Whether a value is the wanted one; a missing option equals null."""
     if wanted is None:
         return value is MISSING or value is None
-    return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
+    return same_value(value, wanted)
 
 
 def _compare(value: Any, operator: str, argument: Any) -> bool:
@@ -126,7 +138,7 @@ def _line_problems(key: str, wanted: Any) -> Iterator[str]:
     if key in _NESTING:
         yield from problems(wanted)
     elif key.partition(".")[0] not in ROOTS or "." not in key:
-        yield f"a path begins with config., fact. or run., not {key!r}"
+        yield f"a path begins with config., written., fact. or run., not {key!r}"
     elif isinstance(wanted, Mapping):
         for operator, argument in wanted.items():
             if operator not in OPERATORS:

@@ -16,8 +16,6 @@ Symptom = Literal[
     "slow", "stall", "killed", "crash", "config", "data", "environment",
 ]  # fmt: skip
 
-FAMILIES = ("memory", "stability", "speed", "distributed", "device", "precision", "config", "data", "environment", "export")
-
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Multiply a number by `by` (0.5, or a `{fact.name}`) within `at_least` and `at_most`; integers stay integers (rounded down)."""
@@ -130,6 +128,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     - `when`: the detector and its parameters, by default those of the first rule in `refines`.
     - `where`: a condition on the config and on facts of the run and the match.
+    - `proves`: options that a match proves to be set (`fp16: true`), for its remedies where no configuration was read.
     - `note_if`: if it holds for all matches when the findings are asked for, the finding is only a note.
     - `fallback`: reported only for tracebacks that no other rule reports.
     - `witness`: where this failure was really seen: `lab: fixtures/NAME`, `parser: MESSAGE` (LLaMA-Factory's own check),
@@ -144,6 +143,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Text
     body: list[Body]
     where: Any = {}
+    proves: dict[str, Any] = {}
     note_if: Any = None
     witness: list[str] = []
     status: Literal["stable", "trial"] = "stable"

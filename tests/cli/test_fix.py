@@ -130,3 +130,16 @@ def test_without_a_cure_in_the_config_nothing_is_written(here: Path, capsys: pyt
     assert main(["fix", "run"]) == 1
     assert "dataset_info.json" in capsys.readouterr().out
     assert [path.name for path in here.iterdir() if path.suffix == ".yaml"] == []
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_start_needs_the_packages_in_the_python_of_the_training(here: Path, capsys: pytest.CaptureFixture[str], installed: bool) -> None:
+    """The patch needs liger-kernel: started if the Python beside llamafactory-cli has it, else told to install it."""
+    (here / "run" / "train.yaml").write_text(TRAIN.replace("per_device_train_batch_size: 8", "per_device_train_batch_size: 1"))
+    python = here / "bin" / "python"
+    python.write_text(f"#!/bin/sh\nexit {0 if installed else 1}\n")
+    python.chmod(0o755)
+    code = main(["fix", "run", "--start", "--yes"])
+    assert (here / "started").exists() is installed
+    assert code == (7 if installed else 2)
+    assert ("pip install liger-kernel" in capsys.readouterr().err) is not installed

@@ -50,13 +50,15 @@ def test_a_key_whose_meaning_is_set_already_is_left():
     text = text_of({**BASE, "cutoff_len": 1024, "max_seq_length": 512})
     found = fix(text, load(text))
     assert (found.text, found.done) == (text, ())
-    assert found.left == ("Unknown option `max_seq_length`: it means `cutoff_len`, which this file sets as well",)
+    assert tuple(line.en for line in found.left) == (
+        "Unknown option `max_seq_length`: it means `cutoff_len`, which this file sets as well",
+    )
 
 
 def test_a_slip_is_told_with_the_nearest_option():
     """Spelling only suggests."""
-    assert unknown("stagee") == "Unknown option `stagee`; did you mean `stage`?"
-    assert unknown("placement_strategy") == "`placement_strategy` is gone after LLaMA-Factory 0.9.4"
+    assert unknown("stagee").en == "Unknown option `stagee`; did you mean `stage`?"
+    assert unknown("placement_strategy").en == "`placement_strategy` is gone after LLaMA-Factory 0.9.4"
 
 
 def test_trl_recipes_keep_their_names():

@@ -108,4 +108,5 @@ def test_rules_can_ask_for_config_facts_and_shape():
     run.apply(Fact(where=HERE, name="world_size", value=2))
     condition = {"config.lora_alpha": 8, "config.finetuning_type": "lora", "fact.world_size": {"ge": 2}, "run.last_step": None}
     assert holds(condition, options.scope_of(run, {}))
+    assert holds({"written.lora_rank": 4, "written.finetuning_type": None}, options.scope_of(run, {}))
     assert not holds({"config.lora_alpha": 16}, options.scope_of(run, {}))

@@ -82,3 +82,22 @@ def test_after_the_warmup_means_near_its_peak_and_not_long_after(warmup, at, rat
     found = diagnose(steps(loss=rising(140, at=at, factor=3.0, ramp=6), learning_rate=rates), config={"finetuning_type": "lora"})
     (finding,) = [one for one in found.values() if one.rule.symptom == "divergence"]
     assert finding.first.facts["after_warmup"] is expected
+
+
+def test_a_loss_that_is_on_its_way_back_to_its_first_record_has_not_diverged():
+    """A first record that was low by chance, a rise, and a steady fall to below it: nothing stayed high."""
+    losses = [0.94, 1.79, 1.70, 1.67, 1.43, 1.41, 1.40, 1.41, 1.27, 1.19, 1.23, 1.23, 1.14, 1.05, 1.07, 1.08, 1.04, 0.92, 0.94, 0.95]
+    assert "stability/divergence" not in diagnose(steps(loss=losses))
+    stayed = diagnose(steps(loss=[*losses[:3], *(1.65 + 0.01 * (at % 3) for at in range(17))]))
+    assert stayed["stability/divergence"].first.facts["from_start"] is True
+
+
+@pytest.mark.parametrize(("level", "told"), [(0.0, False), (0.05, True)])
+def test_the_lowest_of_many_noisy_evaluations_is_no_level_to_rise_from(level, told):
+    """One lucky evaluation among eighty is 5 % below the rest; a rise of the level itself is overfitting as before."""
+    number = 80
+    evals = [0.300 + 0.008 * (at * 7 % 5 - 2) / 2 + (level if at >= 50 else 0.0) for at in range(number)]
+    evals[48] = 0.272
+    train = [0.32 - 0.0008 * at + 0.03 * (at * 3 % 7 - 3) / 3 for at in range(number)]
+    found = diagnose(steps(loss=train, eval_loss=evals))
+    assert ("stability/overfitting" in found) is told

@@ -82,3 +82,12 @@ def test_a_record_must_exceed_the_largest_usual_rise_by_half(usual, factor, is_s
     losses = [2.0 * (usual if i > 20 and i % 20 == 0 else 1.0) * (1 + 0.01 * math.sin(7 * i)) for i in range(150)]
     losses[130] = 2.0 * factor
     assert (SPIKE in diagnose(steps(loss=losses))) is is_spike
+
+
+def test_a_spike_that_came_back_says_whether_a_later_one_did() -> None:
+    """Two spikes: "nothing to do" is true only once the second has come back too."""
+    losses = falling(60)
+    losses[40], losses[58] = 4.9, 9.8
+    assert diagnose(steps(loss=losses[:59]))[SPIKE].first.facts["later_open"] is True
+    over = diagnose(steps(loss=[*losses, *[1.1] * 6]))[SPIKE].first.facts
+    assert (over["recovered"], over["later_open"]) == (True, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from doctor.core.events import Step, Where
 from tests.detectors.samples import NAN, diagnose, steps
 
 GOOD = [1.8, 1.7, 1.7, 1.6, 1.6]
@@ -69,3 +70,38 @@ def test_a_nan_run_says_where_it_was_last_sound():
     """The finding names the first bad step and the last good loss before it."""
     (found,) = diagnose(steps(loss=[1.5, 1.4, NAN, NAN, NAN])).values()
     assert (found.first.facts["step"], found.first.facts["last_good"], found.first.facts["last_good_step"]) == (3, 1.4, 2)
+
+
+def test_a_first_gradient_that_is_nan_is_not_blamed_on_the_rate() -> None:
+    """The loss of step 1 is sound and its gradient is not: no weight has moved yet, so the rate is no step of the advice."""
+    found = diagnose(steps(loss=[1.04, 0.0, 0.0, 0.0], grad_norm=[NAN] * 4, learning_rate=[1.5e-8, 3e-8, 4.5e-8, 6e-8]), config=BF16)
+    assert list(found) == ["stability/nonfinite-first-backward"]
+    advice = {remedy.id: remedy for remedy in found["stability/nonfinite-first-backward"].rule.remedies}
+    assert advice["lower-learning-rate"].excluded is not None
+    assert advice["overlap-comm-or-zero3"].excluded is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "step", "batch"),
+    [(1e-5, 3, True), (1e-4, 3, False), (1e-5, 4, False)],
+    ids=["same step, other rate", "same step, same rate", "other step"],
+)
+def test_nan_at_the_same_step_with_another_rate_is_that_batch(rate: float, step: int, batch: bool) -> None:
+    """Two attempts with one seed; only where the rate differs and the step does not, the samples of that step are named."""
+    broken = [step_of(number, 1.5 if number < 3 else NAN, 1e-4, attempt=0) for number in range(1, 6)]
+    again = [step_of(number, 1.5 if number < step else NAN, rate, attempt=1) for number in range(1, 7)]
+    found = diagnose([*broken, *again], config=BF16)
+    assert ("stability/nonfinite-same-step" in found) is batch
+
+
+def step_of(number: int, loss: float, rate: float, *, attempt: int) -> Step:
+    """One logged step of an attempt."""
+    return Step(where=Where("a.log", number), step=number, metrics={"loss": loss, "learning_rate": rate}, attempt=attempt)
+
+
+def test_no_labels_are_blamed_only_where_labels_can_be_masked() -> None:
+    """Pre-training masks nothing and a preference loss without labels is ln 2, so a zero loss is another matter there."""
+    series = {"loss": [0.0] * 8, "grad_norm": [0.0] * 8}
+    assert "stability/zero-loss-no-labels" in diagnose(steps(**series), config={"stage": "sft"})
+    for stage in ("pt", "dpo", "kto"):
+        assert "stability/zero-loss-no-labels" not in diagnose(steps(**series), config={"stage": stage})

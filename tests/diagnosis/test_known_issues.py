@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 import doctor
 from doctor.core.events import Where
 from doctor.diagnosis import known_issues, pipeline
+from doctor.diagnosis.unlisted import learned
 from doctor.reporters import base
 from doctor.reporters.registry import REPORTERS
 from doctor.rulebook import loader
+from doctor.rulebook.findings import Candidate
 from doctor.support.texts import Text
 from tests.reporters.samples import judged, rule
 
@@ -121,8 +123,9 @@ def test_weights_and_ranking_are_those_of_scikit_learn():
         assert [1 - distance for distance in row if distance < 1 - 1e-9] == pytest.approx(scores, abs=1e-9)
 
 
-def test_a_failure_that_no_rule_knows_is_told_its_nearest_issue(tmp_path):
+def test_a_failure_that_no_rule_knows_is_told_its_nearest_issue(tmp_path, monkeypatch):
     """Without a cause the report still names the public issue with the same error, in the report's language."""
+    monkeypatch.setattr(learned, "opinions_on", lambda *_: [])
     known = next(known for known in KNOWN if known.issue == "huggingface/transformers#21482")
     plain = report_of(tmp_path, UNKNOWN.format(message=known.signature))
     assert plain.cause is None
@@ -254,3 +257,35 @@ def test_three_issues_at_most_and_two_of_one_fix():
     """More say nothing new."""
     assert alike("template_missing", 0.9, 0.8, 0.7, 0.6) == [0.9, 0.8, 0.7]
     assert alike("template_missing", 0.9, 0.8, 0.7, fix="the same") == [0.9, 0.8]
+
+
+SIGNATURE = "the value head of the reward model could not be merged into the quantized base"
+
+
+@pytest.mark.parametrize(("stage", "shown"), [("sft", ["a/b#2"]), ("rm", ["a/b#1", "a/b#2"]), (None, ["a/b#1", "a/b#2"])])
+def test_an_issue_whose_cause_the_stage_cannot_have_is_hidden(stage, shown):
+    """A reward model's trouble is none of supervised tuning; without a known stage nothing is hidden."""
+    entries = index(("a/b#1", "reward_model_problem", SIGNATURE), ("a/b#2", "disk_full", f"{SIGNATURE} today"))
+    found = judged(rule("environment/unknown-exception", "x", "x", cause="unknown"), "root", SIGNATURE, Where("log", 1))
+    issues = known_issues.similar_issues([found], lambda: entries, stage=stage)[0]
+    assert sorted(one.issue for one in issues) == shown
+
+
+def test_an_issue_of_none_of_the_possible_causes_is_hidden():
+    """The report names candidates: an issue of another cause beside them would contradict them."""
+    entries = index(("a/b#1", "port_in_use", SIGNATURE), ("a/b#2", "disk_full", f"{SIGNATURE} today"))
+    found = judged(rule("environment/unknown-exception", "x", "x", cause="unknown"), "root", SIGNATURE, Where("log", 1))
+    note = Text(en="x", ko="x", zh="x")
+    finding = msgspec.structs.replace(
+        found.finding, candidates=(Candidate(cause="disk_full", probability=0.6, reasons=(), title=note, check=note),)
+    )
+    ranked = msgspec.structs.replace(found, finding=finding)
+    assert [one.issue for one in known_issues.similar_issues([ranked], lambda: entries)[0]] == ["a/b#2"]
+
+
+@pytest.mark.parametrize(
+    ("config", "stage"), [({"stage": "dpo"}, "dpo"), ({"stage": "sft", "export_dir": "merged"}, "export"), ({"lr": 1}, None)]
+)
+def test_the_stage_of_a_config(config, stage):
+    """An export has no stage of its own; without either it is not known."""
+    assert known_issues.stage_of(config) == stage

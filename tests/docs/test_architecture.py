@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MAX_MODULES, MAX_UNITS = 8, 24
 """Bounds of the tree: modules directly in doctor/, modules and packages together."""
+MAX_LINES, MAX_LINES_OF_MOST = 350, 25
+"""Lines of a file, and of nine functions in ten."""
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in ROOT.glob("doctor/**/*.py")}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 
 def test_every_file_it_names_exists():
@@ -34,3 +41,37 @@ def test_the_tree_stays_small_at_the_top():
     packages = [path for path in (ROOT / "doctor").iterdir() if (path / "__init__.py").exists()]
     assert len(modules) <= MAX_MODULES
     assert len(modules) + len(packages) <= MAX_UNITS
+
+
+def test_files_and_functions_are_short():
+    """No file beyond the bound, and nine functions in ten within theirs."""
+    assert len(MODULES) > 300
+    assert [name for name, path in MODULES.items() if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES] == []
+    functions = [node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    lengths = sorted(node.end_lineno - node.lineno + 1 for node in functions if node.end_lineno)
+    assert lengths[len(lengths) * 9 // 10] <= MAX_LINES_OF_MOST
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """The modules of doctor that a module imports, at any depth but under TYPE_CHECKING."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.ImportFrom) and child.module in MODULES:
+            yield from (full if (full := f"{child.module}.{alias.name}") in MODULES else child.module for alias in child.names)
+        elif isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names if alias.name in MODULES)
+        yield from imports(child)
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    """Not even inside functions."""
+    graph = {name: set(imports(tree)) - {name} for name, tree in TREES.items()}
+    assert sum(map(len, graph.values())) > 1000
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+def test_packages_hold_no_logic():
+    """An `__init__.py` hands names on; doctor's own loads the public ones when they are used first."""
+    holding = [node.name for name, tree in TREES.items() if MODULES[name].stem == "__init__" for node in tree.body if hasattr(node, "name")]
+    assert holding == ["__getattr__", "__dir__"]

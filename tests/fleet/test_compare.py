@@ -10,7 +10,8 @@ from doctor.cli.main import main
 from doctor.errors import DoctorError
 from doctor.fleet.attribution.compare import compare
 from doctor.fleet.attribution.curves import LossCurve, blocks, picture
-from doctor.fleet.scan.coordinator import Options, scan
+from doctor.fleet.scan.coordinator import scan
+from doctor.fleet.scan.options import Options
 
 
 def test_two_runs_are_told_apart_but_nothing_is_called_guilty(runs):

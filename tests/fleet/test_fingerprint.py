@@ -63,3 +63,16 @@ def test_one_failure_on_two_machines_is_one(runs, tmp_path):
 
 def test_a_sound_run_has_none(runs):
     assert fingerprint.fingerprint([one for one in pipeline.run_analysis([runs / "healthy-sft"]).judged if one.role == "root"]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Segfault somewhere", ["segfault", "somewhere"]),
+        ("  KeyError: prompt", ["keyerror", "prompt"]),
+        ("RuntimeError:\n  quota exceeded", ["runtimeerror", "quota", "exceeded"]),
+    ],
+)
+def test_a_signature_begins_with_the_first_letter(text: str, words: list[str]) -> None:
+    """A line without an exception's name is taken from its start, one with a name from behind it."""
+    assert fingerprint.signature(text) == words

@@ -12,7 +12,8 @@ import doctor
 from doctor.cli.main import main
 from doctor.diagnosis.pipeline import run_analysis
 from doctor.fleet.attribution.history import attempts, job_name, previous_attempts
-from doctor.fleet.scan.coordinator import Options, scan
+from doctor.fleet.scan.coordinator import scan
+from doctor.fleet.scan.options import Options
 from doctor.fleet.scan.records import FindingRecord, RunRecord
 from doctor.planner.plan import PreviousAttempt
 

@@ -18,7 +18,8 @@ import pytest
 from doctor.cli.main import main
 from doctor.fleet.output.tables import FINDINGS, RUNS
 from doctor.fleet.scan import engines, records, worker
-from doctor.fleet.scan.coordinator import Options, report_name, scan
+from doctor.fleet.scan.coordinator import scan
+from doctor.fleet.scan.options import Options, report_name
 
 from .conftest import SOME, copy
 
@@ -356,6 +357,7 @@ def test_the_command_prints_failures_and_says_so_by_its_exit_code(runs, tmp_path
     said = capsys.readouterr().out
     assert "dataset_not_registered-name" in said
     assert "healthy-sft" not in said
+    assert re.search(r"^\s*\d+  dataset_not_registered +The dataset name is not registered", said, re.MULTILINE), said
     assert main(["scan", str(runs), "-o", out, "--fail-on", "never", "--lang", "ko"]) == 0
     assert "실패" in capsys.readouterr().out
     assert main(["scan", str(tmp_path / "nowhere"), "-o", out]) == 3

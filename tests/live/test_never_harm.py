@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import stat
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from doctor.errors import DoctorError
 from doctor.live.supervisor import console_copy
 from doctor.live.supervisor.console_copy import ConsoleCopy
 from doctor.live.supervisor.heal import hung_after
-from doctor.live.supervisor.run_folder import RunFolder
+from doctor.live.supervisor.run_folder import LOCK, RunFolder
 from doctor.live.trainer import owner
 from doctor.live.trainer.rank_work import RankWorkTimer
 from tests.live.test_callback import Trainer
@@ -406,3 +407,14 @@ def test_an_error_when_the_folder_cannot_be_made(tmp_path):
     (tmp_path / "d").write_text("")
     with pytest.raises(DoctorError, match="cannot write"), RunFolder(tmp_path / "d"):
         pass
+
+
+def test_the_next_attempt_can_take_the_lock(tmp_path):
+    """Its file is the user's to read and write, and nobody's to run: a run without root's rights must open it again."""
+    before = os.umask(0o022)
+    try:
+        with RunFolder(tmp_path / "d"):
+            pass
+    finally:
+        os.umask(before)
+    assert oct(stat.S_IMODE((tmp_path / "d" / LOCK).stat().st_mode)) == "0o644"

@@ -36,6 +36,25 @@ def test_the_table_says_whether_it_fits(config, capsys):
     assert "cutoff_len" in out
 
 
+@pytest.mark.parametrize(
+    ("lang", "told"),
+    [
+        ("ko", ["들어갑니다. 사용 가능 23.8 GiB, 여유 +", "가정한 길이: 2048 토큰", "지금 설정 그대로 들어갑니다.", "참고: 페이지드"]),
+        ("zh", ["放得下；可用 23.8 GiB，余量 +", "假定长度：2048 个 token", "现在的配置就放得下", "注意：未计入分页优化器状态"]),
+    ],
+)
+def test_the_table_is_in_the_chosen_language(config, capsys, lang, told):
+    """Verdict, assumptions, notes and the search; JSON stays English."""
+    config.write_text(config.read_text() + "optim: paged_adamw_8bit\n")
+    assert main(["estimate", str(config), "--gpu-memory", "24", "--fit", "--lang", lang]) == 0
+    out = capsys.readouterr().out
+    assert [line for line in told if line not in out] == []
+    assert main(["estimate", str(config), "--gpu-memory", "24", "--format", "json", "--lang", lang]) == 0
+    raw = json.loads(capsys.readouterr().out)
+    assert raw["notes"][0].startswith("paged optimizer states are not counted")
+    assert raw["assumed"]["length_source"] == "cutoff_len, an upper bound: most samples are shorter"
+
+
 def test_json_holds_the_estimate_and_the_search(config, capsys):
     """--format json is one JSON object; --fit adds what would fit."""
     assert main(["estimate", str(config), "--gpu-memory", "24", "--num-gpus", "2", "--length", "512", "--format", "json", "--fit"]) == 0

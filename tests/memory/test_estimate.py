@@ -141,7 +141,7 @@ def test_liger_removes_logits_only_where_llama_factory_uses_it():
     assert terms({**QLORA, **liger, "stage": "dpo"})["logits"] > 7
     baichuan = {**QLORA, **liger, "model_name_or_path": "baichuan-inc/Baichuan2-7B-Chat"}
     assert terms(baichuan)["logits"] > 5
-    assert any("Liger" in note for note in estimate(baichuan).notes)
+    assert any("Liger" in note.en for note in estimate(baichuan).notes)
 
 
 def test_preference_training_doubles_the_batch_and_runs_a_reference():
@@ -160,7 +160,7 @@ def test_evaluation_can_be_the_peak():
     one = estimate({**QLORA, "eval_strategy": "steps", "val_size": 0.1})
     assert one.peak_phase == "evaluation"
     assert one.eval_gib == pytest.approx(one.allocated_gib)
-    assert any("per_device_eval_batch_size" in note for note in one.notes)
+    assert any("per_device_eval_batch_size" in note.en for note in one.notes)
     assert estimate({**QLORA, "eval_strategy": "steps", "val_size": 0.1, "per_device_eval_batch_size": 1}).peak_phase == "loss"
     assert estimate({**QLORA, "eval_strategy": "steps"}).eval_gib is None
 
@@ -230,7 +230,7 @@ def test_packed_experts_are_neither_quantised_nor_adapted():
     old, new = (estimate(moe, facts={"versions.transformers": version}) for version in ("4.57.1", "5.6.0"))
     assert old.terms["weights"] < 20 < 50 < new.terms["weights"]
     assert new.trained_params < old.trained_params / 10
-    assert any("experts" in note for note in new.notes)
+    assert any("experts" in note.en for note in new.notes)
 
 
 def test_vision_towers_weigh_and_work():
@@ -239,8 +239,8 @@ def test_vision_towers_weigh_and_work():
     assert one.terms["weights"] == pytest.approx(2 * 8.292e9 / GIB, rel=0.01)
     assert one.terms["vision_tower"] > 0
     assert one.high_gib / one.low_gib > 1.4
-    assert any("image" in note for note in one.notes)
-    assert not any("image" in note for note in estimate(LORA).notes)
+    assert any("image" in note.en for note in one.notes)
+    assert not any("image" in note.en for note in estimate(LORA).notes)
 
 
 @pytest.mark.parametrize(("gib", "verdict"), [(8, "no"), (14, "tight"), (16, "fits"), (24, "fits"), (None, "unknown")])
@@ -257,7 +257,7 @@ def test_a_known_length_replaces_cutoff_len():
     one = estimate({**QLORA, "cutoff_len": 8192}, facts={"length": 1001})
     assert one.assumed["length"] == 1008
     assert one.allocated_gib < peak({**QLORA, "cutoff_len": 8192}) / 2
-    assert "cutoff_len" in estimate(QLORA).assumed["length_source"]
+    assert "cutoff_len" in estimate(QLORA).assumed["length_source"].en
 
 
 def test_anchoring_predicts_only_the_change():

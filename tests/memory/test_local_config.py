@@ -106,7 +106,7 @@ def test_a_nested_text_config_of_a_new_hybrid_is_used(tmp_path):
     folder = put(tmp_path / "own", {"model_type": "qwen3_5", "text_config": text})
     found = estimate({"model_name_or_path": str(folder), "stage": "sft", "finetuning_type": "lora", "bf16": True})
     assert found.regime == "hybrid layers"
-    assert any("flash-linear-attention" in note for note in found.notes)
+    assert any("flash-linear-attention" in note.en for note in found.notes)
 
 
 def test_check_uses_it(tmp_path):

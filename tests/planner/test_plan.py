@@ -489,3 +489,99 @@ def test_any_config_and_any_text_get_a_plan(config, text):
     every = [*guide("memory", 1, 2, 3, 4, 5), *guide("instability", 1, 2, 3, 4, 5), *guide("speed", 1, 2, 3, 4)]
     plan = planner.plan([found(rule(remedies=every), total_gib=24.0)], run, BOOK, config_text=ConfigText("c.yaml", text))
     assert len(plan.advice[0]) == 14
+
+
+def unread(*judged: RankedFinding, **facts: Any) -> Plan:
+    """The plan of a run of which only a console was read."""
+    run = Run()
+    for name, value in facts.items():
+        run.apply(Fact(where=HERE, name=name.replace("__", "."), value=value))
+    return planner.plan(judged, run, BOOK)
+
+
+def test_an_unread_configuration_hides_no_cure() -> None:
+    """What may be set or not is told by hand, with the value where the remedy names one, and with the condition as its reason."""
+    advice = by_id(unread(found(BOOK["speed/map-worker-died"])).advice[0])
+    fewer = advice["fewer-preprocessing-workers"]
+    assert fewer.status == "manual"
+    assert "No configuration was read" in fewer.reason.en
+    target = by_id(unread(found(BOOK["config/lora-target-error"])).advice[0])["all-linear-layers"]
+    assert (target.status, [(change.key, change.new) for change in target.changes]) == ("manual", [("lora_target", "all")])
+
+
+def test_an_unread_configuration_gives_no_advice_that_a_default_follows_already() -> None:
+    """LLaMA-Factory's rank is 8 and its gradient checkpointing on unless somebody changed them: neither is worth a try unseen."""
+    advice = by_id(unread(found(BOOK["memory/gpu-oom"], device="cuda")).advice[0])
+    assert {name: advice[name].status for name in ("smaller-batch", "gradient-checkpointing", "smaller-rank")} == {
+        "smaller-batch": "manual",
+        "gradient-checkpointing": "not_applicable",
+        "smaller-rank": "not_applicable",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("stability/fp16-scale-at-minimum", {("bf16", True), ("fp16", None)}),
+        ("device/gpu-without-bf16", {("fp16", True), ("bf16", None)}),
+    ],
+)
+def test_what_a_failure_proves_to_be_set_is_changed_though_nothing_was_read(name: str, changes: set[tuple[str, Any]]) -> None:
+    """A loss scale at its minimum is one of fp16; so bf16 replaces it, in the patch."""
+    patch = unread(found(BOOK[name])).patch
+    assert patch is not None
+    assert {(change.key, change.new) for change in patch.patch.changes} == changes
+
+
+def test_what_a_failure_proves_does_not_overrule_the_configuration() -> None:
+    """The YAML says bf16: then fp16 was not what overflowed, and nothing is changed from it."""
+    plan = planned(LORA + "bf16: true\n", found(BOOK["stability/fp16-scale-at-minimum"]))
+    assert by_id(plan.advice[0])["bf16-instead-of-fp16"].status == "not_applicable"
+    assert plan.patch is None or not {"bf16", "fp16"} & {change.key for change in plan.patch.patch.changes}
+
+
+LLAMA = "model_name_or_path: meta-llama/Meta-Llama-3-8B-Instruct\nstage: sft\ntemplate: llama3\noutput_dir: saves/a\nbf16: true\n"
+FULL_CARD = {"device": "cuda", "total_gib": 23.65, "allocated_gib": 22.8, "wanted_gib": 0.27, "phase": "train", "place": "optimizer"}
+
+
+def test_no_patch_is_predicted_to_fail_again() -> None:
+    """128k tokens on 24 GB: no set of options is predicted to fit, so nothing is patched and the report says that more memory is needed."""
+    text = LLAMA + "finetuning_type: lora\ncutoff_len: 131072\nper_device_train_batch_size: 1\n"
+    plan = planned(text, found(BOOK["memory/gpu-oom-optimizer-states"], **FULL_CARD), run=run_of(text, None, world_size=1))
+    assert plan.patch is None
+    assert plan.advice[0][0].remedy.id == "more-memory"
+
+
+def test_what_fills_the_gpu_besides_the_model_is_not_answered_with_another_training() -> None:
+    """An 8B adapter explains a fifth of the 79 GiB that were held: 4-bit weights would cure nothing that is known."""
+    text = LLAMA + "finetuning_type: lora\nper_device_train_batch_size: 1\n"
+    held = {**FULL_CARD, "total_gib": 79.15, "allocated_gib": 78.2, "phase": "load"}
+    plan = planned(text, found(BOOK["memory/gpu-oom-model-too-large"], **held), run=run_of(text, None, world_size=1))
+    assert plan.patch is None
+
+
+def test_a_learning_rate_next_to_zero_is_not_lowered() -> None:
+    """Below 5e-7 nothing moves: such a rate is no cause of a rising loss."""
+    text = LORA + "learning_rate: 4.0e-07\n"
+    advice = by_id(planned(text, found(BOOK["stability/divergence"], step=5, baseline=1.0, value=2.0, ratio=2.0)).advice[0])
+    assert advice["lower-learning-rate"].status == "done"
+
+
+def test_what_removes_the_cause_itself_is_taken_whatever_the_estimate_says() -> None:
+    """The evaluation asked for 4.6 GiB with 4 samples: one at a time is the cure, not 4-bit weights that the estimate can measure."""
+    text = LLAMA + "finetuning_type: lora\nper_device_train_batch_size: 1\nper_device_eval_batch_size: 4\n"
+    asked = {**FULL_CARD, "wanted_gib": 4.64, "phase": "eval", "place": "eval"}
+    patch = planned(text, found(BOOK["memory/gpu-oom-evaluation"], **asked), run=run_of(text, 3, world_size=1)).patch
+    assert patch is not None
+    assert {change.key: change.new for change in patch.patch.changes if change.key != "output_dir"} == {"per_device_eval_batch_size": 1}
+
+
+def test_full_tuning_goes_on_without_galore() -> None:
+    """39.8 GiB on a card of 24: host memory takes the states, and no adapter takes the place of full tuning."""
+    text = LLAMA.replace("bf16: true", "pure_bf16: true") + "finetuning_type: full\nuse_galore: true\nper_device_train_batch_size: 1\n"
+    plan = planned(text, found(BOOK["memory/gpu-oom-optimizer-states"], **FULL_CARD), run=run_of(text, None, world_size=1))
+    assert plan.patch is not None
+    changed = {change.key: change.new for change in plan.patch.patch.changes}
+    assert "finetuning_type" not in changed
+    assert changed["use_galore"] is None
+    assert changed["deepspeed"]["zero_optimization"]["offload_optimizer"]["device"] == "cpu"

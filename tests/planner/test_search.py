@@ -18,10 +18,11 @@ QWEN = {"model_name_or_path": "Qwen/Qwen2.5-7B-Instruct", "stage": "sft", "finet
 
 
 class Savings:
-    """A predictor: each key of the config saves its GiB from a peak of `before`; up to `enough` fits."""
+    """A predictor: each key of the config saves its GiB from a peak of `before`; up to `enough` fits, up to a GiB more fits tightly."""
 
     def __init__(self, before: float, enough: float, saved: Mapping[str, float]) -> None:
         self.before, self.enough, self.saved = before, enough, saved
+        self.tight = enough + 1.0
 
     def after(self, situation: Situation) -> float:
         return self.before - sum(gib for key, gib in self.saved.items() if key in situation.config)
@@ -164,3 +165,21 @@ def test_what_trained_before_it_failed_needs_less_than_the_longest_samples_would
     assert fresh.before > 80.0
     assert trained.before == pytest.approx(1.5 * trained.capacity)
     assert trained.capacity == pytest.approx(40.0, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("saved", "scope", "taken"),
+    [
+        ({"neutral": 4.5, "lora": 9.0}, 15.0, ["neutral"]),
+        ({"neutral": 3.0, "lora": 9.0}, 15.0, ["lora"]),
+        ({"neutral": 4.5, "lora": 9.0}, 10.0, ["lora"]),
+        ({"neutral": 3.0, "lora": 1.5}, 10.0, ["neutral"]),
+        ({"lora": 1.5}, 10.0, []),
+    ],
+    ids=["tight, full tuning stays", "not even tight", "tight, but only 4 bits", "not enough: no change of scope", "only a change in vain"],
+)
+def test_the_scope_changes_only_where_that_is_predicted_to_fit(saved: Mapping[str, float], scope: float, taken: list[str]) -> None:
+    """5 GiB must go. Full tuning does not end while the same training fits tightly; nothing is cut for a patch that would not do."""
+    remedies = [remedy(key, "changes_training", price=scope) if key == "lora" else remedy(key) for key in saved]
+    found = search.same_training_first(remedies, Situation({}, {}, {}), {}, (), Savings(20.0, 15.0, saved))  # type: ignore[arg-type]
+    assert ([step.id for step, _ in found.steps] if found else []) == taken

@@ -33,5 +33,6 @@ def test_a_stage_that_frames_show_is_no_configuration(tmp_path: Path):
     path.write_text(OTHER_OPTIMIZER)
     report = analyze([path])
     assert report.run.stage == "sft"
-    assert report.patch is not None and report.patch.predicted.effective_batch is None
+    assert report.patch is not None
+    assert report.patch.predicted.effective_batch is None
     assert {"config/adapter-without-lora"} <= {gap.rule for gap in report.could_not_look}

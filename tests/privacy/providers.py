@@ -12,6 +12,7 @@ import string
 from collections.abc import Callable
 
 from tests.privacy.further_kinds import FURTHER
+from tests.privacy.sampled_kinds import SAMPLED
 from tests.secrets import HEX, KEYS, LETTERS, _of, _uuid, _with
 
 Maker = Callable[[random.Random], str]
@@ -229,6 +230,6 @@ PROVIDERS: dict[str, tuple[Maker, str]] = {
 
 ALL_KINDS: dict[str, tuple[Maker, list[str]]] = {
     **KEYS,
-    **{kind: (make, [line]) for kind, (make, line) in {**FURTHER, **PROVIDERS}.items()},
+    **{kind: (make, [line]) for kind, (make, line) in {**FURTHER, **PROVIDERS, **SAMPLED}.items()},
 }
 """Every kind that is tested, with the lines that hold one."""

@@ -61,6 +61,14 @@ def test_a_wandb_file_gives_its_rows_and_the_configuration(tmp_path: Path):
     assert seen.problems == []
 
 
+def test_a_wandb_row_without_a_step_of_its_own_has_that_of_its_message(tmp_path: Path):
+    """HistoryRecord.step.num of wandb_internal.proto; another field of that message is no step."""
+    rows = (field(2, wandb_items({"train/loss": 3.0 - step}) + field(2, field(3, 99) + field(1, step))) for step in (5, 7))
+    path = tmp_path / "run-abc.wandb"
+    path.write_bytes(wandb_file(field(1, 1), *rows))
+    assert Seen(path).series("loss") == [(5, -2.0), (7, -4.0)]
+
+
 @pytest.mark.parametrize("place", [0.5, 0.99])
 def test_a_damaged_wandb_file_costs_the_damaged_rows(tmp_path: Path, place: float):
     """A flipped byte costs one row; a torn end costs what is torn."""

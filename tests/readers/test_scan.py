@@ -185,3 +185,14 @@ def test_a_traceback_inside_glued_bars_is_found(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "train.log"
     path.write_bytes(bar * 30_000 + b'Traceback (most recent call last):\n  File "a.py", line 1, in f\nValueError: glued\n')
     assert sum("message='glued'" in event for event in told(path, 0 if engine else 1 << 60, monkeypatch)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [(b"x" * 3000 + b"\rCUDA error", b"CUDA error"), (b"CUDA error\r" + b"x" * 3000 + b"\r\r", b"CUDA error\r" + b"x" * 3000)],
+)
+def test_of_a_long_line_what_was_found_is_kept(line: bytes, kept: bytes):
+    """Also where it ends with the line; a find of the next line is left to it."""
+    end = line.index(b"error") + 5
+    data = line + b"\nCUDA error"
+    assert scan.relevant_part(data, 0, len(line), [end, len(data)], 0) == kept

@@ -128,10 +128,10 @@ def test_a_finding_carries_the_series_it_speaks_of() -> None:
     """Not finite values are null, the steps concerned are marked."""
     series = samples.diverged().findings[0].series
     assert series is not None
-    assert series["metric"] == "loss"
-    assert None in series["values"]
-    assert series["marks"] == [420, 480]
-    assert len(series["steps"]) == len(series["values"]) <= SERIES_POINTS
+    assert series.metric == "loss"
+    assert None in series.values
+    assert series.marks == [420, 480]
+    assert len(series.steps) == len(series.values) <= SERIES_POINTS
 
 
 def test_an_unknown_language_is_a_plain_error() -> None:

@@ -91,6 +91,7 @@ ALLOCATOR = remedy(
     "expandable-segments",
     "Let the allocator grow its segments: `PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True`.",
     "할당자가 세그먼트를 늘려 쓰게 합니다: `PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True`.",
+    effect="manual",
 )
 ZERO = remedy("zero-3", "Shard the model over the GPUs (ZeRO-3).", "모델을 여러 GPU에 나눕니다(ZeRO-3).")
 

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from doctor.config.patch import Change, Patch
 from doctor.core.events import Where
 from doctor.planner.plan import Plan, PlannedPatch
-from doctor.report.model import Report
+from doctor.report.model import Report, SeriesView
 from doctor.reporters.advice import next_commands
 from doctor.reporters.base import Screen, sparkline
 from doctor.reporters.json import parse
@@ -189,7 +189,7 @@ def test_a_sparkline_shows_the_spike_above_its_mark() -> None:
     """The highest block stands where the caret is, also after thinning."""
     values = [1.0] * 500
     values[400] = 9.0
-    series = {"metric": "loss", "steps": list(range(500)), "values": values, "marks": [400, 400]}
+    series = SeriesView("loss", list(range(500)), values, [400, 400])
     _, blocks, marks = sparkline(series, 60, load("en"))
     assert len(blocks) == 60
     assert blocks.index("█") == marks.index("^")
@@ -198,5 +198,5 @@ def test_a_sparkline_shows_the_spike_above_its_mark() -> None:
 @pytest.mark.parametrize("values", [[None, None, None, None], [2.0, 2.0, 2.0, 2.0]])
 def test_a_sparkline_of_nothing_or_of_a_constant_is_drawn(values: list[float | None]) -> None:
     """No division by zero, no missing line."""
-    series = {"metric": "loss", "steps": [1, 2, 3, 4], "values": values, "marks": [2, 3]}
+    series = SeriesView("loss", [1, 2, 3, 4], values, [2, 3])
     assert len(sparkline(series, 60, load("ko"))[1]) == 4

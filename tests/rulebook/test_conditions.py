@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from doctor.rulebook.conditions import holds, paths, problems
 
-SCOPE = {"config": {"lora_rank": 16, "bf16": True, "stage": "sft", "quantization_bit": None}, "fact": {"gpu.total_gib": 24.0}, "run": {}}
+SCOPE = {
+    "config": {"lora_rank": 16, "bf16": True, "stage": "sft", "quantization_bit": None},
+    "written": {"lora_rank": 16},
+    "fact": {"gpu.total_gib": 24.0},
+    "run": {},
+}
 
 
 @pytest.mark.parametrize(
@@ -19,6 +24,8 @@ SCOPE = {"config": {"lora_rank": 16, "bf16": True, "stage": "sft", "quantization
         ({"config.lora_rank": 16, "config.stage": "dpo"}, False),
         ({"config.stage": ["dpo", "sft"]}, True),
         ({"config.lora_rank": {"gt": 8, "le": 16}}, True),
+        ({"written.lora_rank": {"set": True}, "written.stage": None}, True),
+        ({"written.stage": {"set": True}}, False),
         ({"config.absent": {"lt": 8}}, False),
         ({"config.absent": {"ne": 8}}, True),
         ({"config.absent": None}, True),

@@ -104,6 +104,14 @@ TWO = ["a needle (?P<size>\\d+)", "a needle of (?:gold|tin) (?P<size>\\d+)"]
         ({"remedies": [remedy(patch=[{"set": {"output_dir": "{plan.folder}"}}])]}, "`plan` has no 'folder'"),
         ({"remedies": [remedy(cost={"en": "Slower by {number}.", "ko": "x"})]}, "fact 'number'"),
         ({"body": [{"en": "Found {size} of {run.epochs}.", "ko": "x"}]}, "`run` has no 'epochs'"),
+        ({"where": {"config.stage": {"set": True}}}, "the default is 'sft'"),
+        ({"where": {"any": [{"not": {"config.video_maxlen": None}}]}}, "the default is 128"),
+        ({"where": {"config.report_to": {"set": True}}}, "ask `written.report_to`"),
+        ({"where": {"config.report_to": {"set": False, "ne": "none"}}}, "ask `written.report_to`"),
+        ({"remedies": [remedy(done_if={"config.dpo_beta": [None]})]}, "ask `written.dpo_beta`"),
+        ({"remedies": [remedy(patch=[{"unset": ["split"], "only_if": {"config.split": {"set": True}}}])]}, "ask `written.split`"),
+        ({"when": {"config": {"all": {"config.flash_attn": {"set": True}}}}}, "the default is 'auto'"),
+        ({"when": {"config": {"any": [{"config.flash_attn": None}]}}}, "the default is 'auto'"),
         ({"witness": []}, "no witness"),
         ({"witness": ["seen by a friend"]}, "'seen by a friend'"),
         ({"title": {"en": "A " + "very_" * 40, "ko": "바늘"}}, "characters (at most 160)"),
@@ -120,6 +128,8 @@ def test_a_mistake_is_seen(tmp_path: Path, changes: dict[str, Any], problem: str
         {"body": [*SOUND["body"], PLAIN]},
         {"body": [{**PLAIN, "where": {"config.stage": "sft"}}, *SOUND["body"]]},
         {"where": {"fact.versions.torch": {"set": True}, "fact.size": "3"}},
+        {"where": {"written.stage": {"set": True}, "config.stage": [None, "sft"], "config.report_to": {"set": True, "ne": "none"}}},
+        {"where": {"config.quantization_bit": {"set": True}, "config.deepspeed": None}},
         {"remedies": [remedy(text={"en": "Set {size}.", "ko": "{fact.size}"}, command="look {versions.torch}")]},
         {"remedies": [remedy(patch=[{"set": {"output_dir": "{plan.output_dir}-{config.lora_rank}-{fact.size}"}}])]},
         {"witness": [], "status": "trial"},
@@ -130,6 +140,7 @@ def test_a_mistake_is_seen(tmp_path: Path, changes: dict[str, Any], problem: str
 def test_what_is_right_passes(tmp_path: Path, changes: dict[str, Any]) -> None:
     """A plain body in the last place, a conditional one anywhere, registered facts, a trial, every form of witness, a list of names.
 
-    In remedies: facts, options, and the new folder.
+    In remedies: facts, options, and the new folder. Presence is asked of what the user wrote, of options without a default, or together
+    with another value than the default.
     """
     assert linted(tmp_path, **changes) == []

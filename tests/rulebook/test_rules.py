@@ -23,7 +23,7 @@ from doctor.diagnosis.rule_examples import check_rule, findings, forms
 from doctor.readers import reading
 from doctor.rulebook import loader
 from doctor.rulebook.conditions import holds, paths
-from doctor.rulebook.model import FAMILIES, Remedy, Rule
+from doctor.rulebook.model import Remedy, Rule
 from doctor.rulebook.parsing import rule_files
 from doctor.support.package_files import rules_folder
 from doctor.support.texts import Text
@@ -75,7 +75,6 @@ def test_a_rule_shows_what_it_means_and_what_not(rule: Rule) -> None:
 def test_names_are_the_folders_and_causes_snake_case(rule: Rule) -> None:
     """The id says where the file is; the cause is one word of lower case."""
     assert (rules_folder() / f"{rule.id}.yaml").is_file()
-    assert rule.family in FAMILIES
     assert re.fullmatch(r"[a-z][a-z0-9_]+", rule.cause)
 
 
@@ -103,7 +102,7 @@ def test_options_exist(rule: Rule) -> None:
     """Conditions and patches name options that LLaMA-Factory has or had, or values derived from them; what is unset may be anything."""
     known = {*options.table(), *options.effective({}), *MAIN_BRANCH}
     asked = [rule.where, *(c for one in rule.remedies for c in (one.only_if, one.done_if, one.harmful_if) if c is not None)]
-    named = {path.partition(".")[2] for condition in asked for path in paths(condition) if path.startswith("config.")}
+    named = {path.partition(".")[2] for condition in asked for path in paths(condition) if path.startswith(("config.", "written."))}
     for remedy in rule.remedies:
         for op in (one for one in remedy.patch if one.target == "config"):
             named |= {name for name in (*(op.set or {}), *(op.scale or {})) if "{" not in name}

@@ -28,12 +28,12 @@ RULE = "environment/unknown-exception"
 """The rule under which failures are reported of which nothing but the exception is known."""
 _CONFIDENCE = 0.05
 """As in that rule's file: the failure is certain, its cause is not."""
-_WEAK = 0.5
+WEAK = 0.5
 """An explanation below this confidence gives way to a conclusion from the exception."""
 _HARMLESS = ("KeyboardInterrupt", "SystemExit", "BrokenPipeError", "ChildFailedError", "CalledProcessError", "SignalException")
 """Exceptions that say nothing of their own: a stop that was asked for, and echoes of launchers."""
-_WITHOUT_A_WORD = "process_exited_unexplained"
-"""The cause that says that no message of the process was read."""
+_WITHOUT_A_WORD = ("process_exited_unexplained", "stopped_from_outside")
+"""Causes that say that no message of the process was read, or that something outside ended it."""
 _OF_OTHERS = "distributed"
 """The family of failures of which every process speaks, also those that only waited for the one that failed."""
 _QUOTED = 2000
@@ -58,7 +58,7 @@ def with_unknown_failure(
     """
     ranked, files = list(ranked), list(consoles)
     known = max((one.finding.confidence for one in ranked if explains(one)), default=0.0)
-    if status == "failed" and known < _WEAK:
+    if status == "failed" and known < WEAK:
         found = _first_conclusion(raised(run, seen), victims=False) if known else concluded(run, seen, files)
         if found is not None and found.confidence > known:
             return _first(found, ranked)
@@ -74,7 +74,7 @@ def with_unknown_failure(
 
 def _has_own_exception(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> bool:
     """Whether the only explanation is that a process ended without a word, while an exception that is nobody's echo was printed."""
-    silent = all(one.finding.rule.cause == _WITHOUT_A_WORD for one in ranked if explains(one))
+    silent = all(one.finding.rule.cause in _WITHOUT_A_WORD for one in ranked if explains(one))
     crash = _earliest(seen)
     return silent and crash is not None and not _is_harmless(crash) and conclude(features_of(crash, run)) is None
 
@@ -104,12 +104,15 @@ def concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | Non
 def _first_conclusion(candidates: Iterable[Seen], *, victims: bool = True) -> Finding | None:
     """The conclusion from the first candidate that has one.
 
-    What a process says of others (a lost connection, a timeout) explains nothing that was said before it, nor, without `victims`, at all.
+    What a process says of others (a lost connection, a timeout) explains no exception that was named before it, nor, without `victims`,
+    any at all.
     """
-    for place, one in enumerate(candidates):
+    earlier = False
+    for one in candidates:
         conclusion = conclude(one.features)
-        if conclusion is not None and (conclusion.row.family != _OF_OTHERS or (victims and not place)):
+        if conclusion is not None and (conclusion.row.family != _OF_OTHERS or (victims and not earlier)):
             return _of_row(conclusion, one)
+        earlier = earlier or conclusion is not None or bool(one.features.exception or one.crash)
     return None
 
 
@@ -154,13 +157,21 @@ def _failure(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding:
         return _unknown(features_of(crash, run), evidence, crash.rank)
     end = next((end for end in run.ends if end.signal or end.code), ProcessEnd(where=Where("")))
     quoted = _last_lines([end.where.file, *files]) or (Evidence(end.where, ""),)
-    title = (
-        catalogue.text("report.say.failed_signal", signal=end.signal)
-        if end.signal
-        else catalogue.text("report.say.failed_exit", code=end.code or 1)
-    )
-    facts = {"signal": end.signal} if end.signal else {"code": end.code}
-    return _finding(_rule(title, "error", catalogue.text("report.say.failed_text", steps="")), quoted, facts)
+    title, text = _told_by_end(end, cut_off=any(not crash.exception for chain in seen.tracebacks for crash in chain))
+    facts = {"signal": end.signal} if end.signal else {"code": end.code} if end.code else {}
+    return _finding(_rule(title, "error", text), quoted, facts)
+
+
+def _told_by_end(end: ProcessEnd, *, cut_off: bool) -> tuple[Text, Text]:
+    """Title and text of a failure without an exception: its signal, its exit code, or that the log breaks off."""
+    text = catalogue.text("report.say.failed_text", steps="")
+    if end.signal:
+        return catalogue.text("report.say.failed_signal", signal=end.signal), text
+    if end.code:
+        return catalogue.text("report.say.failed_exit", code=end.code), text
+    if cut_off:
+        return catalogue.text("report.say.failed_cut"), catalogue.text("report.say.failed_cut_text")
+    return catalogue.text("report.say.failed_unsaid"), text
 
 
 def _earliest(seen: LastEvents) -> Crash | None:
@@ -178,6 +189,12 @@ def _unknown(features: ExceptionFeatures, evidence: tuple[Evidence, ...], rank: 
     rule = msgspec.structs.replace(rule, remedies=[*asked, *telling.next_steps(features)])
     facts = {name: value for name, value in telling.facts_of(features).items() if name != "message" or features.message}
     return _finding(rule, evidence, facts, says, rank)
+
+
+def unknown_of(finding: Finding, run: Run, seen: LastEvents) -> Finding | None:
+    """The failure of a conclusion without the conclusion; None where the finding is of no exception."""
+    told = next((one for one in raised(run, seen) if one.where == finding.first.where and one.crash is not None), None)
+    return _unknown(told.features, finding.evidence, finding.first.rank) if told is not None and told.features.exception else None
 
 
 def _late(crash: Crash) -> Finding:

@@ -11,6 +11,7 @@ from doctor.diagnosis.unlisted.classifier import Opinion, opinions
 from doctor.diagnosis.unlisted.features import ExceptionFeatures, config_features
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.tokens import telling_lines
+from doctor.support.files import end_of_file
 
 _BYTES = 96 << 10
 """Bytes from the end of a log that are read: a few hundred lines."""
@@ -31,9 +32,7 @@ def end_of_log(files: Iterable[str]) -> list[str]:
     """The telling lines of the first log that can be read as text."""
     for file in dict.fromkeys(filter(None, files)):
         try:
-            with Path(file).open("rb") as log:
-                log.seek(max(0, Path(file).stat().st_size - _BYTES))
-                data = log.read(_BYTES)
+            data = end_of_file(Path(file), _BYTES)
         except OSError:
             continue
         if b"\0" not in data:

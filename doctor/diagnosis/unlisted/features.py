@@ -140,6 +140,8 @@ def features_of(crash: Crash, run: Run | None = None, later: Sequence[Crash] = (
     message = "\n".join(map(restored, crash.message[:MAX_MESSAGE].splitlines()))
     name = _ABNORMAL.get(crash.exception.rpartition(".")[2], crash.exception.rpartition(".")[2])
     found = places(crash.frames)
+    if name == "AssertionError" and not message.strip() and found and found[-1].code.startswith("assert "):
+        message = found[-1].code  # an assertion without a message says what it asked for by its source line
     facts: Mapping[str, Any] = run.facts if run is not None else {}
     return ExceptionFeatures(
         exception=name,

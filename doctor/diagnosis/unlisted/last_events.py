@@ -19,6 +19,9 @@ class LastEvents:
         self.last: list[list[Crash]] = []
         self.after_end: list[Crash] = []
         self.exact_steps = False
+        self.checkpoint_written = False
+        """Whether the training went on after the log told of a checkpoint: one that was only begun may be incomplete."""
+        self._saved: Where | None = None
         self._last_step = -1
         self._completed: Where | None = None
 
@@ -30,6 +33,10 @@ class LastEvents:
     def see(self, event: Event | list[Step]) -> None:
         """One event, or a batch of steps."""
         steps = event if isinstance(event, list) else [event] if isinstance(event, Step) else []
+        if isinstance(event, Fact) and event.name == "checkpoint.saved":
+            self._saved = self._saved or event.where
+        elif steps and self._saved is not None:  # steps are read in batches, which may come after what was printed after them
+            self.checkpoint_written |= _is_after(steps[-1].where, self._saved)
         if steps and steps[-1].step >= self._last_step:
             self._last_step, self.exact_steps = steps[-1].step, steps[-1].exact
             self._went_on(steps[-1].where)
@@ -63,3 +70,8 @@ class LastEvents:
 
 def _is_before(place: Where, step: Where) -> bool:
     return place.file == step.file and place.line is not None and step.line is not None and place.line < step.line
+
+
+def _is_after(where: Where, other: Where) -> bool:
+    """Whether a line stands below another one of the same file."""
+    return where.file == other.file and where.line is not None and other.line is not None and where.line > other.line

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from doctor.core.events import Where
 from doctor.readers.console.line_head import level
+from doctor.support.files import end_of_file, file_size
 from doctor.support.pasted_text import restored
 
 _BYTES = 96 << 10
@@ -18,7 +19,8 @@ _LONGEST = 2_000
 _ERROR = re.compile(
     r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|"
     r"exceeded|not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|"
-    r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped",
+    r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped|No module named|"
+    r"StopIteration|unexpected keyword|died|no longer|must (?:match|be)|ran into|mismatch|No such file",
     re.IGNORECASE,
 )
 """Words of which one stands in nearly every line that states an error."""
@@ -31,6 +33,12 @@ _TOLD = re.compile(
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
+_COMMAND = re.compile(
+    r"(?:\b(?:python[\d.]*|torchrun|deepspeed|accelerate|llamafactory-cli|swift|axolotl)\b|\.py\b)[^-:]*(?P<options>(?<=\W)--?[A-Za-z])"
+)
+"""A command that a line repeats (a launcher's echo, a shell's line on a killed program): its options state nothing."""
+
+
 def statements(files: Iterable[str]) -> Iterator[tuple[Where, str]]:
     """The lines near the end of each file that state an error, in their order; DEBUG, INFO and WARNING lines do not."""
     for file in dict.fromkeys(filter(None, files)):
@@ -39,11 +47,8 @@ def statements(files: Iterable[str]) -> Iterator[tuple[Where, str]]:
 
 def _of_file(path: Path) -> Iterator[tuple[Where, str]]:
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            file.seek(max(0, size - _BYTES))
-            data = file.read(_BYTES)
-            number = _lines_before(path, size - _BYTES)
+        data = end_of_file(path, _BYTES)
+        number = _lines_before(path, file_size(path) - _BYTES)
     except OSError:
         return
     if b"\0" in data[:4096]:
@@ -53,7 +58,13 @@ def _of_file(path: Path) -> Iterator[tuple[Where, str]]:
         text = restored(_ANSI.sub("", raw.rsplit(b"\r", 1)[-1][:_LONGEST].decode("utf-8", "replace"))).strip()
         if found < _MOST and _ERROR.search(text) and level(text) in (None, "ERROR", "CRITICAL", "FATAL") and not _TOLD.search(text):
             found += 1
-            yield Where(str(path), number + offset + 1 if number is not None else None), text
+            yield Where(str(path), number + offset + 1 if number is not None else None), _without_command(text)
+
+
+def _without_command(text: str) -> str:
+    """The line up to the options of a command that it repeats."""
+    found = _COMMAND.search(text)
+    return text[: found.start("options")] if found else text
 
 
 def _lines_before(path: Path, end: int) -> int | None:

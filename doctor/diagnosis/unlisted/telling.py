@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
 from doctor.diagnosis.unlisted import messages
-from doctor.diagnosis.unlisted.features import ExceptionFeatures
+from doctor.diagnosis.unlisted.features import ExceptionFeatures, bases_of
 from doctor.diagnosis.unlisted.places import REMOTE_CODE, SCRIPT
 from doctor.rulebook.model import Remedy
 from doctor.support.texts import Text
@@ -27,11 +28,34 @@ _SEARCHED = 120
 """Characters of a message that a search takes."""
 
 
+_NAMED = re.compile(
+    r"(?:^|[\s(])(?P<full>(?:\w+\.)*(?P<name>[A-Z]\w*(?:Error|Exception)|StopIteration|Exception))(?::\s+(?P<message>\S.*)|\s*$)"
+)
+"""An exception that a line names at its end: a traceback whose line breaks were lost in the paste, a logger's message."""
+_OF_TRACEBACK = re.compile(r"Traceback \(most|,\s?line \d+\s?,|\braise [A-Z]\w*\(")
+_BEGINNING = re.compile(r"(?>[\[(<|][^\])>|]{0,60}[\])>|]\s*+|[\d:.,/ -]++|(?:ERROR|CRITICAL|FATAL|E)\b[:\s]*+)*+\W{0,3}")
+"""What may stand before an exception that a line is about: ranks, times, levels. After a sentence it is one that the program caught."""
+_OWN_WORDS = (
+    (re.compile(r"No module named '?\w"), "ModuleNotFoundError"),
+    (re.compile(r"cannot import name '\w"), "ImportError"),
+    (re.compile(r"(?:'\w+' object|module '[\w.]+'|type object '\w+') has no attribute '\w"), "AttributeError"),
+    (re.compile(r"[\w.]+\(\) got an unexpected keyword argument '"), "TypeError"),
+)
+"""Messages of Python itself -> the class that has them, for a line that was pasted without it and begins with them."""
+
+
 def features_of_line(text: str, config: Mapping[str, str]) -> ExceptionFeatures:
-    """A line that is no part of a traceback, as a message without exception."""
+    """A line that is no part of a traceback, with the exception that it names or that has its words; else a message alone."""
+    named = next(iter([*_NAMED.finditer(text)][-1:]), None)
+    if named is not None and not (_OF_TRACEBACK.search(text) or _BEGINNING.fullmatch(text[: named.start("full")])):
+        named = None
+    name = named["name"] if named else next((one for words, one in _OWN_WORDS if words.match(text)), "")
     return ExceptionFeatures(
-        message=text,
-        errno=messages.error_number("", text),
+        exception=name,
+        full_name=named["full"] if named else name,
+        bases=bases_of(name) if name else (),
+        message=(named["message"] or text[: named.start()].strip()) if named else text,
+        errno=messages.error_number(name, text),
         options=messages.options(text),
         variables=messages.variables(text),
         packages=messages.packages(text),
@@ -46,7 +70,7 @@ def facts_of(features: ExceptionFeatures) -> dict[str, Any]:
     innermost = features.place or (features.scripts[0] if features.scripts else features.raised)
     facts = {
         "exception": features.full_name or None,
-        "message": features.message.strip().partition("\n")[0][:300] or _instead_of_message(features),
+        "message": _sentence(features.message)[:300] or _instead_of_message(features),
         "function": innermost.function if innermost else None,
         "package": (innermost.package if innermost else None) or None,
         "module": innermost.module if innermost else None,
@@ -55,6 +79,13 @@ def facts_of(features: ExceptionFeatures) -> dict[str, Any]:
         "signal": features.signal,
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _sentence(message: str) -> str:
+    """The first line of a message; of pydantic's list of errors the first error too: its option and what it asks for."""
+    lines = [line.strip() for line in message.strip().splitlines()] or [""]
+    listed = re.match(r"\d+ validation errors? for \w+$", lines[0])
+    return f"{lines[1]}: {lines[2].partition(' [type=')[0]}" if listed and len(lines) > 2 else lines[0]
 
 
 def _instead_of_message(features: ExceptionFeatures) -> str:

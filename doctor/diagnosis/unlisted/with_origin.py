@@ -12,12 +12,13 @@ from doctor.diagnosis.unlisted.answer import RULE, raised
 from doctor.diagnosis.unlisted.features import ExceptionFeatures
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import is_open
+from doctor.diagnosis.unlisted.noted_cause import with_noted_cause
 from doctor.diagnosis.unlisted.origin_text import sentence
 from doctor.diagnosis.unlisted.origins import Origin, find
 from doctor.rulebook.cause_notes import cause_notes
 from doctor.rulebook.exceptions import LIKELY, POSSIBLE
 from doctor.rulebook.findings import Finding, RankedFinding
-from doctor.rulebook.model import Body, Remedy
+from doctor.rulebook.model import Body
 from doctor.words import catalogue
 
 NAME = "origin"
@@ -36,14 +37,15 @@ def with_origin(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> 
     if first is None or first.role != "root" or not is_open(first.finding):
         return ranked
     features = next((one.features for one in raised(run, seen) if one.where == first.finding.first.where), None)
-    origin = _origin(features) if features is not None else None
+    origin = origin_of(features) if features is not None else None
     if features is None or origin is None:
         return ranked
     finding = _caused(first.finding, features, origin) or _placed(first.finding, origin)
     return [msgspec.structs.replace(first, finding=finding), *ranked[1:]]
 
 
-def _origin(features: ExceptionFeatures) -> Origin | None:
+def origin_of(features: ExceptionFeatures) -> Origin | None:
+    """Where the exception's message is raised, by its text and its innermost frame; None if nothing sure enough is known."""
     place = features.raised
     return find(features.exception, features.message, place.package if place else None, place.function if place else None)
 
@@ -57,20 +59,9 @@ def _placed(finding: Finding, origin: Origin) -> Finding:
 
 def _caused(finding: Finding, features: ExceptionFeatures, origin: Origin) -> Finding | None:
     """The finding with the cause of the message's place; None if nobody gave it one or the origin is not sure enough."""
-    note = cause_notes().get(origin.cause or "")
-    if note is None or origin.cause is None or origin.elsewhere or origin.confidence < SURE:
+    if origin.cause is None or origin.cause not in cause_notes() or origin.elsewhere or origin.confidence < SURE:
         return None
     if not origin.reviewed and finding.rule.id != RULE:
         return None
     opening = catalogue.text("report.say.by_origin", opening=telling.opening(features), origin=sentence(origin))
-    rule = msgspec.structs.replace(
-        finding.rule,
-        id=f"{note.family}/{NAME}",
-        cause=origin.cause,
-        title=note.title,
-        body=[Body(opening.en, opening.ko, opening.zh)],
-        confidence=LIKELY if origin.reviewed else POSSIBLE,
-        remedies=[Remedy(id="confirm", text=note.check, effect="manual"), *finding.rule.remedies],
-        fallback=False,
-    )
-    return msgspec.structs.replace(finding, rule=rule)
+    return with_noted_cause(finding, origin.cause, NAME, opening, LIKELY if origin.reviewed else POSSIBLE)

@@ -1,4 +1,4 @@
-"""Drafts a rule from a cluster of unknown failures: the common text becomes the pattern, the lines become examples."""
+"""Drafts a rule from a cluster of unknown failures, or from one report: the common text becomes the pattern, the lines become examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from doctor.detectors.registry import DETECTORS
 from doctor.diagnosis.rule_examples import check_rule
 from doctor.errors import DoctorError
 from doctor.fleet.output.clusters import Cluster
+from doctor.report.model import Report, SaysView
 from doctor.rulebook.parsing import parse_rule
+from doctor.support.decoding import from_json
 
 FAMILY = "environment"
 """Family of a draft until somebody moves it: most failures that no rule knows come from the environment."""
@@ -35,7 +37,40 @@ class Draft(msgspec.Struct, frozen=True):
     text: str
 
 
-def draft(cluster: Cluster, others: Sequence[Cluster]) -> Draft:
+def of_report(path: Path) -> Draft:
+    """The draft of a rule for the failure that a JSON report could not explain. Raises DoctorError if it explains it, or is no report.
+
+    What the message itself advises becomes the remedies.
+    """
+    try:
+        report = from_json(path.read_bytes(), Report)
+    except (OSError, msgspec.DecodeError) as error:
+        raise DoctorError(f"{path}: no JSON report of lfdoctor (lfdoctor analyze RUN --format json -o FILE): {error}") from error
+    finding = next((one for one in report.findings if one.role == "root"), None)
+    if finding is None or not (finding.cause is None or finding.rule.endswith(CONCLUDED)):
+        known = f": {finding.rule} explains it" if finding else ""
+        raise DoctorError(f"{path}: no failure without a rule in this report{known}")
+    quoted = [line.strip() for piece in finding.evidence for line in piece.text.splitlines()]
+    named = [line for line in quoted if _EXCEPTION.match(line)]
+    line = next(iter([*named, finding.title, *quoted[-1:]]), "")
+    if not named and _EXCEPTION.match(finding.title) is None and quoted:
+        line = quoted[-1]
+    cluster = Cluster(id="", line=line, count=1, lines=[line], fingerprints=[], runs=[])
+    return draft(cluster, [], [_remedy(place, says) for place, says in enumerate(finding.says, 1)])
+
+
+CONCLUDED = ("/origin", "/learned")
+"""Last parts of ids under which causes are told that no rule lists."""
+
+
+def _remedy(place: int, says: SaysView) -> str:
+    """A remedy of the rule in YAML: the sentence of the message, and its command."""
+    command = f"\n    command: {_quote(says.command)}" if says.command else ""
+    text = _quote(says.text.replace("{", "{{").replace("}", "}}"))
+    return f"  - id: as-the-message-says-{place}\n    effect: manual{command}\n    text: {{en: {text}, ko: {text}, zh: {text}}}"
+
+
+def draft(cluster: Cluster, others: Sequence[Cluster], remedies: Sequence[str] = ()) -> Draft:
     """The rule's file. `others` are clusters whose lines it must not match. Raises DoctorError if the lines have nothing in common."""
     lines = list(dict.fromkeys(_one_line(line) for line in cluster.lines if _one_line(line)))
     parts = _common(lines)
@@ -46,7 +81,8 @@ def draft(cluster: Cluster, others: Sequence[Cluster]) -> Draft:
     strangers = [line for other in others if other.id != cluster.id for line in map(_one_line, other.lines[:1]) if line]
     unlike = [line for line in dict.fromkeys(strangers) if not re.search(pattern, line)][:3]
     name = _name(cluster.line)
-    return Draft(f"{FAMILY}/{name}", _text(cluster, name, (literal, pattern), lines, [*unlike, *_HARMLESS][: max(2, len(unlike))]))
+    text = _text(cluster, name, (literal, pattern), lines, [*unlike, *_HARMLESS][: max(2, len(unlike))], remedies)
+    return Draft(f"{FAMILY}/{name}", text)
 
 
 _HARMLESS = ("***** Running training *****", "{'loss': 1.234, 'grad_norm': 0.5, 'learning_rate': 5e-05, 'epoch': 0.1}")
@@ -102,15 +138,17 @@ def _name(line: str) -> str:
     return "-".join(words[:5]) or "unknown-failure"
 
 
-def _text(cluster: Cluster, name: str, how: tuple[str, str], lines: Sequence[str], unlike: Sequence[str]) -> str:
+def _text(cluster: Cluster, name: str, how: tuple[str, str], lines: Sequence[str], unlike: Sequence[str], remedies: Sequence[str]) -> str:
     literal, pattern = how
+    made_of = f"{cluster.count} runs that failed alike (cluster {cluster.id})" if cluster.id else "a report"
+    helps = "remedies:\n" + "\n".join(remedies) if remedies else "remedies: []"
     found = _EXCEPTION.match(_one_line(cluster.line))
     title = found["name"] if found else _one_line(cluster.line)[:60]
     match = "\n".join(f"    - {{line: {_quote(line)}}}" for line in (lines if len(lines) > 1 else [*lines, f"[rank1]: {lines[0]}"]))
     no_match = "\n".join(f"    - {{line: {_quote(line)}}}" for line in unlike)
     return f"""\
-# A draft made of {cluster.count} runs that failed alike (cluster {cluster.id}). Say what it means and what helps, move it to the folder of
-# its family, take out `status: trial`, and run: lfdoctor rules test FOLDER
+# A draft made of {made_of}. Say what it means and what helps, name where the message comes from (`witness`),
+# move it to the folder of its family, take out `status: trial`, and run: lfdoctor rules test FOLDER
 id: {FAMILY}/{name}
 cause: {name.replace("-", "_")}
 symptom: crash
@@ -122,11 +160,15 @@ when:
     contains: [{_quote(literal)}]
     any_of:
       - {_quote(pattern)}
-title: {{en: {_quote(f"Not understood yet: {title}")}, ko: {_quote(f"아직 알려지지 않은 실패: {title}")}}}
+title:
+  en: {_quote(f"Not understood yet: {title}")}
+  ko: {_quote(f"아직 알려지지 않은 실패: {title}")}
+  zh: {_quote(f"尚未弄清的失败：{title}")}
 body:
   - en: "The run ended with this error. What it means is not written yet."
     ko: "이 오류로 실행이 끝났습니다. 의미는 아직 작성되지 않았습니다."
-remedies: []
+    zh: "运行因这个错误而结束，其含义尚未写明。"
+{helps}
 examples:
   match:
 {match}

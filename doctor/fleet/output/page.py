@@ -6,17 +6,15 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from doctor.errors import DoctorError
 from doctor.fleet.output import explanations
 from doctor.fleet.output.summary import Summary
+from doctor.fleet.scan.options import Options, report_name
 from doctor.fleet.scan.records import RunRecord
 from doctor.fleet.scan.store import Store
 from doctor.words import catalogue
-
-if TYPE_CHECKING:
-    from doctor.fleet.scan.coordinator import Options
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_ROWS = 5_000
@@ -61,8 +59,6 @@ def write(store: Store, summary: Summary, options: Options) -> None:
 
 def _rows(store: Store, summary: Summary, options: Options) -> Iterator[list[Any]]:
     """The rows, failed runs first; SQLite sorts paths only, records are loaded one at a time."""
-    from doctor.fleet.scan.coordinator import report_name
-
     cluster_of = {name: cluster.id for cluster in summary.clusters for name in cluster.fingerprints}
     query = f"SELECT path FROM runs WHERE here = 1 AND done = 1 AND state != '' ORDER BY {_ORDER} LIMIT ?"  # noqa: S608 (no word of a user)
     for (path,) in store.rows(query, (MAX_ROWS,)):

@@ -16,11 +16,12 @@ import msgspec
 from doctor import plugins
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.fleet.attribution import history
-from doctor.fleet.output import summary, tables
+from doctor.fleet.output import page, summary, tables
 from doctor.fleet.output.summary import Summary
 from doctor.fleet.scan import engines, worker
 from doctor.fleet.scan.discovery import FoundRun, discover
-from doctor.fleet.scan.records import Limits, RunRecord, ScanTask
+from doctor.fleet.scan.options import Options, report_name
+from doctor.fleet.scan.records import RunRecord, ScanTask
 from doctor.fleet.scan.store import Store
 from doctor.planner.plan import PreviousAttempt
 from doctor.rulebook import loader
@@ -34,25 +35,6 @@ MAX_BREAKDOWNS = 6
 """Breakdowns of an engine in a row without a finished run between them."""
 RECORD_FORMAT = 2
 """Version of the cached records; another one invalidates the cache."""
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to scan. `output` is the table of runs; all other files go next to it under the same stem.
-
-    `report` names the renderer of a run's report (`module:mapping:key`; None: no reports), `suffix` the ending of its file.
-    """
-
-    roots: list[str]
-    output: Path
-    engine: engines.Choice = engines.Choice()
-    limits: Limits = Limits()
-    lang: str = "en"
-    report: str | None = None
-    suffix: str = ".txt"
-
-    def sibling(self, ending: str) -> Path:
-        """A file or folder with the stem of the output."""
-        return self.output.with_name(self.output.name.removesuffix(".parquet") + ending)
 
 
 class Progress(Protocol):
@@ -224,12 +206,6 @@ def _to_plan(store: Store) -> Iterator[tuple[FoundRun, list[PreviousAttempt], st
             yield store.found_of(latest.path), previous_attempts, digest
 
 
-def report_name(path: str, suffix: str) -> str:
-    """Path of a run's report in the folder of reports."""
-    digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-    return f"{digest[:2]}/{digest[2:]}{suffix}"
-
-
 def _write_report(options: Options, path: str, record: RunRecord) -> None:
     if record.page is None:
         return
@@ -240,8 +216,6 @@ def _write_report(options: Options, path: str, record: RunRecord) -> None:
 
 def _write(options: Options, store: Store) -> Summary:
     """Write tables, summary and page; if neither the runs nor these files have changed since, they stay."""
-    from doctor.fleet.output import page
-
     summary_file = options.sibling(".summary.json")
     files = (options.output, options.sibling(".findings.parquet"), summary_file, options.sibling(".html"))
     state = store.digest(repr((store.about("version"), options.roots, options.limits, options.suffix)))

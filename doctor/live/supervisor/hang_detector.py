@@ -23,6 +23,7 @@ from doctor.readers.file import File, Source
 from doctor.readers.stacks import Stacks
 from doctor.readers.walk import natural_sort_key
 from doctor.support.decoding import json_decoder
+from doctor.support.files import end_of_file
 from doctor.support.process_tree import descendants, end_group, kill_tree
 from doctor.words import catalogue
 
@@ -219,7 +220,7 @@ def _is_time(event: dict[str, Any]) -> bool:
 def _has_ended(folder: Path) -> bool:
     """Whether the training has reached its end; saving or uploading the model afterwards may be silent."""
     with contextlib.suppress(OSError):
-        return b'"name":"run.completed"' in _tail(folder / "lfdoctor.jsonl")
+        return b'"name":"run.completed"' in end_of_file(folder / "lfdoctor.jsonl", _TAIL)
     return False
 
 
@@ -234,12 +235,6 @@ _decode = json_decoder(dict[str, Any]).decode
 def _last_events(path: Path, kinds: tuple[bytes, ...]) -> list[dict[str, Any]]:
     """The last event of these kinds in a journal's newest bytes, or nothing."""
     with contextlib.suppress(OSError, ValueError):
-        lines = [line for line in _tail(path).split(b"\n") if line.startswith(kinds) and line.endswith(b"}")]
+        lines = [line for line in end_of_file(path, _TAIL).split(b"\n") if line.startswith(kinds) and line.endswith(b"}")]
         return [_decode(lines[-1])] if lines else []
     return []
-
-
-def _tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        return file.read()

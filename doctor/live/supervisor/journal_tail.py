@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from doctor.live.trainer.monitor import Monitor
+from doctor.support.files import file_size
 
 PERIOD_SECONDS = 0.5
 """Between two looks; the recorder writes as often."""
@@ -34,7 +35,7 @@ class JournalTail:
         self._listeners = listeners
         self.warned: list[str] = []
         self._monitor = Monitor(self.tell, str(path))
-        self._path, self._offset, self._rest = path, _size(path), b""
+        self._path, self._offset, self._rest = path, file_size(path), b""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="lfdoctor-tail", daemon=True)
 
@@ -62,7 +63,7 @@ class JournalTail:
             self.tell(f"no more warnings: {type(error).__name__}: {error}")
 
     def _read(self) -> None:
-        size = _size(self._path)
+        size = file_size(self._path)
         if size < self._offset:  # rotated
             self._offset, self._rest = 0, b""
         if size == self._offset:
@@ -76,10 +77,3 @@ class JournalTail:
             self._monitor.line(line)
             for listener in self._listeners.lines:
                 listener(line)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -77,6 +77,8 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("for faster training", r"Using (FlashAttention-2|torch SDPA) for faster", _attention),
         ("vanilla attention", r"Using (vanilla) attention implementation", _attention),
         ("Resuming training from", r"Resuming training from (\S+?)\.?(?:\s|$)", _one("resumed_from")),
+        ("Saving model checkpoint to", r"Saving model checkpoint to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),
+        ("closing signal SIGTERM", r"Sending process \d+ (closing signal) SIGTERM", _one("launcher.closed_workers", bool)),
         ("num_proc=", r"\(num_proc=(\d+)\)", _one("preprocessing.workers", int)),
         ("Num examples", r"Num examples\s*[=:]\s*([\d,]+)", _one("examples.num", _whole)),
         ("Num Epochs", r"Num Epochs\s*[=:]\s*([\d,]+)", _one("epochs.planned", lambda text: float(_whole(text)))),

@@ -18,6 +18,7 @@ from doctor.readers.console.records import MetricRecord, printed
 from doctor.readers.console.step_inference import StepInference
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks
 from doctor.readers.file import File
+from doctor.readers.values import SUMMARY_FACTS
 from doctor.support.pasted_text import restored
 
 _HEADER_PREFIXES = ("Original", "Group", "─", "traceback :", "|", "+")
@@ -28,13 +29,6 @@ _MESSAGE_SILENCE = 8
 """Lines of other lanes after which an exception's message counts as complete."""
 _MAX_FACT_LINE = 2000
 """Characters; longer lines have no facts and no process ends."""
-_SUMMARY = {
-    "train_runtime": "train.runtime_seconds",
-    "train_samples_per_second": "train.samples_per_second",
-    "train_steps_per_second": "train.steps_per_second",
-    "train_loss": "train.loss",
-}
-"""Metric of the Trainer's last record -> fact."""
 _TRAINING_RESUMES: tuple[Phase | None, ...] = (None, "start", "load", "tokenise", "save", "eval")
 """Phases that end with a record of the training."""
 
@@ -198,7 +192,7 @@ class Interpreter:
         return time
 
     def _summary(self, record: MetricRecord) -> Iterator[Event]:
-        for name, fact in _SUMMARY.items():
+        for name, fact in SUMMARY_FACTS.items():
             if name in record.metrics:
                 yield self.fact(fact, record.metrics[name])
         if "train_loss" in record.metrics:

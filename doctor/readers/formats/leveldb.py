@@ -38,6 +38,8 @@ def records(chunks: Iterable[bytes], problem: Callable[[str], None]) -> Iterator
             if kind in (1, 2):
                 parts.clear()
                 size = 0
+            elif not parts:  # the rest of a record whose beginning was left out
+                continue
             parts.append(data)
             size += length
             if kind in (1, 4):

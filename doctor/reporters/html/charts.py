@@ -64,7 +64,7 @@ def marks(report: Report) -> dict[str, list[int]]:
     for finding in report.findings:
         if finding.steps is None or finding.severity == "note":
             continue
-        metric = finding.series["metric"] if finding.series else "loss"
+        metric = finding.series.metric if finding.series else "loss"
         quoted = {piece.step for piece in finding.evidence if piece.step is not None}
         out.setdefault(str(metric), set()).update(quoted or {finding.steps[0]})
     return {metric: sorted(steps) for metric, steps in out.items()}

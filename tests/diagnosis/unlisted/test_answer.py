@@ -117,3 +117,26 @@ def test_a_run_that_completed_is_left_in_peace(tmp_path: Path) -> None:
         "{'train_runtime': 10.0, 'train_loss': 1.2, 'epoch': 1.0}\n***** train metrics *****"
     )
     assert [one.rule for one in analysed(text, tmp_path).findings if one.severity != "note"] == []
+
+
+def test_a_log_that_breaks_off_inside_a_traceback_says_so(tmp_path: Path) -> None:
+    """No exception and no exit code were seen, so none is told."""
+    text = f'***** Running training *****\n{HEAD}{SITE}somelib/teapot.py", line 90, in pour\n    lid.lift()'
+    found = first(text, tmp_path)
+    assert (found.cause, found.title) == (None, "The log breaks off inside a traceback: its exception is missing.")
+    assert "exit code" not in found.text
+
+
+def test_the_options_of_a_command_that_a_launcher_repeats_state_nothing(tmp_path: Path) -> None:
+    """DeepSpeed's launcher prints the command of a worker that was killed: its `--deepspeed` file was not refused."""
+    line = "[2024-05-15 00:12] [ERROR] [launch.py:184:sigkill_handler] ['/usr/bin/python3', 'run.py', '--deepspeed', 'ds_bad.json']"
+    assert [one.cause for one in analysed(line, tmp_path).findings if one.cause == "deepspeed_config_conflict"] == []
+
+
+def test_a_timeout_is_told_after_lines_that_name_no_exception(tmp_path: Path) -> None:
+    """Lines of the same block come before it; after another exception it is but a consequence, and nothing is concluded from it."""
+    line = "EE9999  task execute failed, dev_id=5, err_type=13[hccl fftsplus timeout]"
+    assert first(f"EH9999: Inner Error!\n{line}", tmp_path).cause == "nccl_timeout_rank_desync"
+    raised = f'{HEAD}{SITE}somelib/a.py", line 9, in pour\nTeapotError: short\n\n[INFO] closing'
+    causes = [one.cause for one in analysed(f"{raised}\n{line}", tmp_path).findings]
+    assert "nccl_timeout_rank_desync" not in causes

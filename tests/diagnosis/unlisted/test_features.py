@@ -11,6 +11,7 @@ from doctor.core.run import Run
 from doctor.diagnosis.unlisted import messages
 from doctor.diagnosis.unlisted.features import bases_of, features_of
 from doctor.diagnosis.unlisted.places import package_of, places, telling
+from doctor.diagnosis.unlisted.telling import features_of_line
 from tests.diagnosis.unlisted.helpers import read_console
 
 FILES = [
@@ -127,3 +128,37 @@ def test_a_traceback_that_was_cut_off(tmp_path: Path) -> None:
     assert features.text == ""
     assert features.place is not None
     assert features.place.package == "peft"
+
+
+def test_an_assertion_without_a_message_is_told_by_its_source_line(tmp_path: Path) -> None:
+    """The traceback prints what was asserted; an assertion with a message keeps it."""
+    head = 'Traceback (most recent call last):\n  File "/opt/venv/lib/python3.11/site-packages/trl/trainer/utils.py", line 9, in check\n'
+    bare, _ = read_console(f"{head}    assert args.num_workers > 1\nAssertionError\n", tmp_path)
+    assert features_of(bare[-1]).message == "assert args.num_workers > 1"
+    said, _ = read_console(f"{head}    assert args.num_workers > 1, text\nAssertionError: too few\n", tmp_path)
+    assert features_of(said[-1]).message == "too few"
+
+
+LINES = [
+    ("x.py, line 3, in f raise KeyError( ValueError: no such pot", "ValueError", "no such pot"),
+    ("[rank0] torch.distributed.DistBackendError: NCCL failed", "DistBackendError", "NCCL failed"),
+    ("No module named 'triton.common'", "ModuleNotFoundError", "No module named 'triton.common'"),
+    ("a.py, line 4, in f next(iter(dataset)) StopIteration", "StopIteration", "a.py, line 4, in f next(iter(dataset))"),
+    ("2025-01-02 03:04:05,678 [ERROR] pip.TeapotError: short", "TeapotError", "short"),
+    (
+        "Failed to load the CPU kernel: No module named 'kernels'. It is optional.",
+        "",
+        "Failed to load the CPU kernel: No module named 'kernels'. It is optional.",
+    ),
+    ("data = self.fetcher.fetch(index)  # may raise StopIteration", "", "data = self.fetcher.fetch(index)  # may raise StopIteration"),
+    ("Skipping the optional part: ImportError: no teapot", "", "Skipping the optional part: ImportError: no teapot"),
+    ("TypeErrors are listed in errors.md", "", "TypeErrors are listed in errors.md"),
+    ("an Error: nothing of Python's", "", "an Error: nothing of Python's"),
+]
+
+
+@pytest.mark.parametrize(("line", "name", "message"), LINES)
+def test_a_line_names_its_exception(line: str, name: str, message: str) -> None:
+    """A traceback whose line breaks were lost, or Python's own words without the class; no class is seen in prose."""
+    found = features_of_line(line, {})
+    assert (found.exception, found.message) == (name, message)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from doctor.diagnosis.pipeline import analyze
+from doctor.diagnosis.unlisted import learned
+from doctor.diagnosis.unlisted.classifier import Opinion
 from doctor.report.model import FindingView
 
 FRAMES = """\
@@ -31,11 +35,13 @@ def test_a_message_of_one_place_is_told_with_package_and_function(tmp_path: Path
     assert "`add_adapter` in transformers/integrations/peft.py" in found.text
 
 
-def test_a_message_that_a_person_gave_a_cause_is_told_as_likely(tmp_path: Path) -> None:
+def test_a_message_that_a_person_gave_a_cause_is_told_as_likely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sentence names the place; what would confirm the cause comes first among the remedies."""
+    monkeypatch.setattr(learned, "opinions_on", lambda *_: [Opinion("streaming_needs", 0.6)])
     message = "All datasets must be streaming or non-streaming."
     found = told(tmp_path, "llamafactory/v1/core/data_engine.py", "_load_dataset", message)
-    assert (found.rule, found.cause, found.confidence) == ("config/origin", "streaming_needs", 0.75)
+    assert (found.rule, found.cause) == ("config/origin", "streaming_needs")
+    assert 0.7 <= found.confidence < 0.9
     assert "In the source it stands for this cause." in found.text
     assert found.remedies[0].id == "confirm"
 

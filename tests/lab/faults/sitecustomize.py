@@ -2,6 +2,7 @@
 
 {"at": POINT, "do": ACTION, "step": from which optimizer step on, "rank": only this rank, ...}: see POINTS and `strike`.
 "once" names a file: the fault strikes one process only, the restarted training is spared. "quota" is a disk that holds so many bytes.
+"rows" is a card that holds so many samples at once; "unless" an expression: where config, overrides or variables have it, nothing fails.
 LFDOCTOR_LAB_CLOCK=30 makes the wall clock run 30 times too fast: hours of slowness in minutes.
 Also names the host `node0`, so that fixtures name no machine, and hides two slow packages from trainings that use neither. Frames of this
 file are taken out of consoles by harvest.py.
@@ -22,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lab_spared import spared, told
+
 FAULT: dict[str, Any] = json.loads(os.environ.get("LFDOCTOR_LAB_FAULT", "{}"))
 CLOCK = float(os.environ.get("LFDOCTOR_LAB_CLOCK", "1"))
 TRUTH = os.environ.get("LFDOCTOR_LAB_TRUTH")
@@ -41,23 +44,22 @@ socket.getfqdn = lambda name="": "node0"
 
 def hide_what_is_not_used() -> None:
     """bitsandbytes and DeepSpeed cost every start two seconds: as if not installed, unless the config or its overrides name them."""
-    config = next((Path(word) for word in sys.orig_argv if word.endswith(".yaml")), None)
-    if config is not None and config.is_file():
-        told = config.read_text(encoding="utf-8", errors="replace") + " ".join(sys.orig_argv)
-        if not re.search(r"quant|[48]bit|bnb|deepspeed", told):
-            sys.modules.update({"bitsandbytes": None, "deepspeed": None})
+    if (text := told()) and not re.search(r"quant|[48]bit|bnb|deepspeed", text):
+        sys.modules.update({"bitsandbytes": None, "deepspeed": None})
 
 
 hide_what_is_not_used()
 
 
-def due(phase: str) -> bool:
-    """Whether the fault is to strike now: right rank, right phase, step reached; `times` limits how often."""
+def due(phase: str, args: tuple[Any, ...] = ()) -> bool:
+    """Whether the fault is to strike now: right rank, right phase, step reached, not `spared`; `times` limits how often."""
     if FAULT.get("rank") is not None and str(FAULT["rank"]) != os.environ.get("RANK", "0"):
         return False
     if STATE["phase"] != phase or STATE["step"] < FAULT.get("step", 0):
         return False
     if FAULT.get("once") and Path(FAULT["once"]).exists():  # it struck an earlier process
+        return False
+    if spared(FAULT, args):
         return False
     STATE["calls"] += 1
     skip = FAULT.get("skip", 0)
@@ -114,7 +116,7 @@ def before(function: Callable[..., Any], phase: str) -> Callable[..., Any]:
     """`function`, preceded by the fault when it is due."""
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if due(phase):
+        if due(phase, args):
             strike()
         return function(*args, **kwargs)
 
