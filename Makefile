@@ -48,6 +48,7 @@ proof: $(VENV)/.installed-dev  ## every patch of the grid (make lab: every fourt
 	$(BIN)/python tests/lab/parser_proof.py agreement
 	$(BIN)/python tests/lab/parser_proof.py patches
 	$(BIN)/python tests/lab/memory_oracle.py
+	$(BIN)/python tests/lab/dataset_proof.py
 
 expected: $(VENV)/.installed-dev  ## rewrite fixtures/*/expected.yaml; the diff is what one reviews
 	$(BIN)/python -m tests.expected

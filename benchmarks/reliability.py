@@ -97,7 +97,7 @@ def write(found: Reliability) -> None:
     """The file that the reports read."""
     lines = [
         "# Written by benchmarks/reliability.py --write: how often each kind of answer on an unlisted failure, and each row of the table,",
-        "# named a cause that a person gave or accepted. Every rule was off; most of these failures were known when the rows were written.",
+        "# named a cause that a person gave or accepted. Every rule was off; the failures must be newer than the rows.",
         f"failures: {found.failures}",
         f"repositories: {found.repositories}",
         "kinds:",

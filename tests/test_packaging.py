@@ -23,8 +23,8 @@ HEAVY = ("torch", "transformers", "sklearn", "plotly", "pandas", "numpy", "tenso
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CORE = {"jinja2", "msgspec", "pyyaml", "rich", "typer"}
 OPTIONAL = {
-    "apprise", "distributed", "fsspec", "google_crc32c", "hyperscan", "joblib", "numpy", "pandas", "plotly", "prometheus_client", "psutil",
-    "pyarrow", "pynvml", "ray", "scipy", "sklearn", "zstandard",
+    "apprise", "datasketch", "distributed", "fsspec", "google_crc32c", "hyperscan", "joblib", "numpy", "pandas", "plotly",
+    "prometheus_client", "psutil", "pyarrow", "pynvml", "ray", "scipy", "sklearn", "tokenizers", "zstandard",
 }  # fmt: skip
 """Import names of the libraries that doctor/ may ask doctor/support/optional.py for."""
 DISTRIBUTIONS = {
@@ -33,6 +33,8 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 """Import name -> distribution, where they differ."""
 TYPES_ONLY = {("doctor/core/run.py", "pandas")}
+ASKED = {("doctor/dataset/oracle.py", "llamafactory")}
+"""Runs only in a child process of `lfdoctor data --ask`, where the user has LLaMA-Factory."""
 DOOR = ("need", "optional", "package_folder")
 
 
@@ -53,7 +55,8 @@ def test_the_wheel_is_pure_and_carries_every_rule_and_word(wheel):
     assert rules
     assert words
     page = {f"doctor/reporters/html/{name}" for name in ("page.html", "page.js", "style.css")}
-    assert rules | words | page | {"doctor/py.typed", "doctor/diagnosis/unlisted/origins.msgpack"} <= names
+    tables = {"doctor/dataset/templates.yaml", "doctor/dataset/tool_prompts.yaml"}
+    assert rules | words | page | tables | {"doctor/py.typed", "doctor/diagnosis/unlisted/origins.msgpack"} <= names
     assert not any(name.startswith(("tests/", "fixtures/")) for name in names)
 
 
@@ -97,7 +100,7 @@ def test_import_statements_name_core_dependencies_only():
             if isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 names = [node.module]
             found |= {(path, name.partition(".")[0]) for name in names}
-    foreign = {(path, name) for path, name in found if name not in sys.stdlib_module_names and name != "doctor"} - TYPES_ONLY
+    foreign = {(path, name) for path, name in found if name not in sys.stdlib_module_names and name != "doctor"} - TYPES_ONLY - ASKED
     assert {DISTRIBUTIONS.get(name, name) for _, name in foreign} == CORE
 
 

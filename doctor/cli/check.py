@@ -21,6 +21,7 @@ from doctor.cli.common import (
     emit,
     one_language,
     one_of,
+    screen,
     write_file,
     write_out,
 )
@@ -50,6 +51,9 @@ def check(
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
     llamafactory_version: LlamaFactoryVersion = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Also look into the data sets (the first 20,000 rows of each; all: lfdoctor data).")
+    ] = False,
     lang: Lang = "en",
     fail_on: FailOn = "error",
     quiet: Quiet = False,
@@ -64,10 +68,15 @@ def check(
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
         raise DoctorError(_text("errors.several_reports", formats=", ".join(JOINED)))
+    if data and (kind != "terminal" or output is not None):
+        raise DoctorError(_text("errors.data_terminal"))
+    from doctor.readers.command import is_script
+
     about = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
     about["llamafactory_version"] = llamafactory_version or installed_version("llamafactory")
     work = _Work(fix, diff, unsafe_fixes, about)
     reports: list[Report] = []
+    pages: list[str] = []
     code = 0
     for path in configs:
         try:
@@ -78,9 +87,29 @@ def check(
             continue
         code = max(code, int(differs or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
+        if data and not is_script(path):
+            page, worst = _data(path, folder, lang, num_gpus or 1, detail=verbose - quiet)
+            pages.append(page)
+            code = max(code, int(bool(worst & set(severities))))
     if not diff:
         _emit_all(reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose)
+    for page in pages:
+        write_out(f"\n{page}", encoding=None)
     return code
+
+
+DATA_ROWS = 20_000
+"""Rows of each data set that `--data` looks at: a few seconds."""
+
+
+def _data(path: Path, folder: Path, lang: str, gpus: int, *, detail: int) -> tuple[str, set[str]]:
+    """What `lfdoctor data` says of the file, and the severities of its findings."""
+    from doctor.dataset.inspect import Look, inspect
+    from doctor.dataset.output import to_terminal
+
+    report = inspect(_load(path)[1], folder, Look(rows=DATA_ROWS, near=False, gpus=gpus), name=str(path))
+    page = to_terminal(report, lang, folder, unicode=screen().unicode, detail=detail)
+    return page, {finding.severity for finding in report.findings}
 
 
 def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: bool, quiet: bool, verbose: bool) -> None:

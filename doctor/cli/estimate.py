@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,10 @@ def estimate(
         typer.Option("--model-config", help="The model's config.json, if the model is not a known one.", metavar="FILE"),
     ] = None,
     kind: Annotated[str, typer.Option("--format", "-f", help="terminal or json.", metavar="FORMAT")] = "terminal",
+    data: Annotated[
+        bool, typer.Option("--data", help="Take the length of the longest sample from the data sets, where it is known.")
+    ] = False,
+    folder: Annotated[Path, typer.Option("--folder", help="With --data: the folder in which the training will be started.")] = Path(),
     fit: Annotated[bool, typer.Option("--fit", help="Also search for the longest cutoff_len and the largest batch that fit.")] = False,
     lang: Lang = "en",
 ) -> int:
@@ -43,6 +47,8 @@ def estimate(
     given = {"gpu.total_gib": gpu_memory, "world_size": num_gpus, "length": length}
     facts.update({name: value for name, value in given.items() if value is not None})
     values = read_config(config)
+    if data and length is None and (longest := _longest(values, folder, lang)) is not None:
+        facts["length"] = longest
     if model_config is not None:
         facts["model.config"] = read_json(model_config)
         from_config(facts["model.config"])  # raises if sizes are missing
@@ -52,6 +58,19 @@ def estimate(
         _json(predicted, found) if kind == "json" else _table(predicted, found, lang), encoding=None if kind == "terminal" else "utf-8"
     )
     return 0
+
+
+def _longest(values: Mapping[str, Any], folder: Path, lang: str) -> int | None:
+    """Tokens of the longest training sequence; None, said on stderr, where not every length is known."""
+    from doctor.dataset.inspect import Look, inspect
+    from doctor.words.catalogue import say
+
+    report = inspect(values, folder, Look(near=False))
+    longest = report.longest_sequence
+    if longest is None:
+        reason = report.unknown or next(iter(report.numbers.unknown if report.numbers else ()), "no_samples")
+        typer.echo(f"lfdoctor: {say('data.say.lengths_unknown', lang, reason=say(f'data.unknown.{reason}', lang))}", err=True)
+    return longest
 
 
 def _json(estimate: Estimate, found: Fit | None) -> str:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import typer
 
-from doctor.cli import analyze, bundle, check, compare, estimate, explain, fix, rules, run, scan, schema, show, watch
+from doctor.cli import analyze, bundle, check, compare, data, estimate, explain, fix, rules, run, scan, schema, show, watch
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("analyze", short_help="Find the root cause of a failed run and patch its config.")(analyze.analyze)
 app.command("fix", short_help="Write the patched config of a failed run, and print or start its command.")(fix.fix)
 app.command("check", short_help="Check training configs before the run.")(check.check)
+app.command("data", short_help="Look at the data sets: what is broken, left out, cut or double.")(data.data)
 app.command("estimate", short_help="Predict the peak GPU memory of a config, term by term.")(estimate.estimate)
 app.command("run", short_help="Run a training, warn early, analyze it when it ends.", context_settings={"allow_interspersed_args": False})(
     run.run

@@ -153,6 +153,8 @@ class Interpreter:
 
     def _traceback(self, lane: str, rank: int | None, text: str, structure: bool) -> tuple[bool, list[Raised]]:
         """Whether the line is part of a traceback, and the exceptions that it completes."""
+        if not lane and (owner := self._without_prefix(text)) is not None:
+            lane, rank = owner, self._ranks.get(owner)
         parser = self._tracebacks.get(lane)
         if parser is None:
             if len(self._tracebacks) >= _MAX_LANES:
@@ -169,6 +171,11 @@ class Interpreter:
         else:
             self._open_lanes.discard(lane)
         return consumed, raised
+
+    def _without_prefix(self, text: str) -> str | None:
+        """The lane whose traceback this line ends, although its prefix was lost; None if several could be meant."""
+        lanes = [lane for lane in self._open_lanes if lane and self._tracebacks[lane].lacks(text)] if self._open_lanes else []
+        return lanes[0] if len(lanes) == 1 and "" not in self._open_lanes else None
 
     def _crash(self, raised: Raised, rank: int | None) -> Crash:
         self._failed = True

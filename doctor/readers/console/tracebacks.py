@@ -27,6 +27,12 @@ _BARE = lazy_compile(
     r"\s*((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Invalid|Exit)|StopIteration)(?:\([\w.]{1,100}\))?(?::\s(.*))?$", re.S
 )
 """The same without a traceback before it (an excerpt): only names that are exceptions for certain."""
+_BEHIND_CODE = lazy_compile(
+    r"(?:if|for|while|return|with|self\b|\w+ ?=|\w+\().*\S ((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)):\s(\S.*)$"
+)
+"""An exception behind its source line: line ends were lost when the text was pasted."""
+_RAISES = lazy_compile(r"raise ((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)?)\([rfRF]?(?P<quote>[\"'])(.+?)(?P=quote)")
+"""A source line that raises with a text of its own: it names the exception where the traceback was cut off behind it."""
 _NO_EXCEPTION = frozenset(
     {"Killed", "Terminated", "Aborted", "Hangup", "Traceback", "Note", "Warning", "True", "None", "Message", "Arguments", "Command"}
 )
@@ -107,6 +113,10 @@ class Tracebacks:
     def active(self) -> bool:
         """Whether the next line may belong to a traceback whatever it looks like."""
         return self._open is not None or self._remote
+
+    def lacks(self, text: str) -> bool:
+        """Whether a traceback is open whose exception is missing, and this line (without newline and prefix) names one."""
+        return self._open is not None and not self._open.exception and bool(self._open.frames) and _BARE.match(text) is not None
 
     def feed(self, text: str, line: int) -> tuple[bool, list[Raised]]:
         """Add a line (without newline and rank prefix)."""
@@ -217,6 +227,10 @@ class Tracebacks:
             open_.exception, open_.line = raised[1], line
             self._add_message(open_, raised[2] or "")
             return True, []
+        if (behind := _BEHIND_CODE.match(stripped)) is not None:
+            open_.exception, open_.line = behind[1], line
+            self._add_message(open_, behind[2])
+            return True, []
         if open_.expects_code and open_.flat:
             return self._code(open_, stripped), []
         open_.foreign += 1
@@ -300,5 +314,7 @@ class Tracebacks:
         if self._ignores:
             self._ignores = False
             return []
+        if not open_.exception and (raises := _RAISES.match(open_.frames[-1].code)) is not None:
+            open_.exception, open_.message = raises[1], [raises[3]]
         chain, self._chain = self._chain, self._chain + 1
         return [Raised(open_.exception, "\n".join(open_.message).strip(), tuple(open_.frames), chain, open_.line)]

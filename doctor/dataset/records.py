@@ -1,0 +1,25 @@
+"""One row of a data set, and how large it may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+MAX_ROW_BYTES = 32 << 20
+"""A longer line or element is not decoded. A row of this size has some eight million tokens: no training reads it whole."""
+
+
+class Row(msgspec.Struct, gc=False):
+    """One row. `line` counts from 1 (`index`, the row's number, stands for it where a file has no lines: parquet, arrow).
+
+    `value` is None for a row that cannot be read; `problem` then names why (words/data.yaml, group kind) and `detail` says it.
+    """
+
+    file: Path
+    line: int
+    index: int
+    value: dict[str, Any] | None = None
+    problem: str = ""
+    detail: str = ""

@@ -1,0 +1,46 @@
+"""Rows of a data set's files, one at a time, each with its line: memory is bounded by the longest row, whatever the file's size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from doctor.dataset import json_rows, table_rows
+from doctor.dataset.records import Row
+
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstandard", b"\xfd7zXZ": "xz"}
+
+Reader = Callable[[Path], Iterator[Row]]
+
+
+def read_rows(files: tuple[Path, ...], kind: str) -> Iterator[Row]:
+    """All rows of the files, in order. A file that cannot be read any further gives one row with a problem and ends there."""
+    for file in files:
+        packed = _packing(file)
+        if packed:
+            yield Row(file, 1, 0, None, "compressed", packed)
+            continue
+        try:
+            yield from _reader(kind)(file)
+        except (OSError, UnicodeError, MemoryError) as error:
+            yield Row(file, 0, 0, None, "unreadable_file", str(error)[:200])
+
+
+def _packing(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(6)
+    except OSError:
+        return ""
+    return next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+
+
+def _reader(kind: str) -> Reader:
+    readers: dict[str, Reader] = {
+        "json": json_rows.read,
+        "csv": table_rows.read_csv,
+        "text": table_rows.read_text,
+        "parquet": table_rows.read_parquet,
+        "arrow": table_rows.read_arrow,
+    }
+    return readers[kind]

@@ -1,0 +1,129 @@
+"""Rows of csv, txt, parquet and arrow files, typed as `datasets` types them (pandas for csv, Arrow for the others)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doctor.dataset import records
+from doctor.dataset.records import Row
+from doctor.support.optional import need
+
+NO_VALUE = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN",
+     "None", "n/a", "nan", "null")
+)  # fmt: skip
+"""What pandas reads as a missing value (pandas.read_csv, na_values): an answer `None` or `NA` is lost."""
+_BATCH = 256
+_MAX_GROUP_BYTES = 8 << 30
+"""A parquet row group larger than this is a bomb or a mistake: it is one piece in memory when it is read."""
+
+
+def read_csv(file: Path) -> Iterator[Row]:
+    """Rows of a csv file with a header. A column whose every value is a number becomes a column of numbers, as in pandas."""
+    numeric = _numeric_columns(file)
+    for line, index, value in _csv_rows(file):
+        if None in value or any(len(part) > records.MAX_ROW_BYTES for part in value.values() if part):
+            yield Row(file, line, index, None, "csv_fields" if None in value else "row_too_long", "")
+            continue
+        yield Row(file, line, index, {name: _typed(text, name in numeric) for name, text in value.items()})
+
+
+def _typed(text: str | None, numeric: bool) -> Any:
+    if text is None or text in NO_VALUE:
+        return None
+    return float(text) if numeric else text
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, int, dict[Any, Any]]]:
+    """(line on which the row begins, index, values by column; under None what no column takes)."""
+    csv.field_size_limit(records.MAX_ROW_BYTES)
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(_short_lines(stream))
+        index, line = 0, reader.line_num + 1
+        _ = reader.fieldnames
+        line = reader.line_num + 1
+        for value in reader:
+            yield line, index, value
+            index, line = index + 1, reader.line_num + 1
+
+
+def _short_lines(stream: Any) -> Iterator[str]:
+    while line := stream.readline(records.MAX_ROW_BYTES):
+        yield line
+
+
+def _numeric_columns(file: Path) -> set[str]:
+    """Columns in which every value that is there is a number."""
+    numbers: dict[str, bool] = {}
+    for _, _, value in _csv_rows(file):
+        for name, text in value.items():
+            if name is not None and text is not None and text not in NO_VALUE and numbers.get(name, True):
+                numbers[name] = _is_number(text)
+    return {name for name, numeric in numbers.items() if numeric}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def read_text(file: Path) -> Iterator[Row]:
+    """Each line of a text file is a row with the one column `text`."""
+    with file.open("rb") as stream:
+        index = number = 0
+        while line := stream.readline(records.MAX_ROW_BYTES + 1):
+            number += 1
+            try:
+                pieces = line.decode("utf-8").splitlines()
+            except UnicodeDecodeError as error:
+                yield Row(file, number, index, None, "not_utf8", f"0x{error.object[error.start]:02x}")
+                index += 1
+                continue
+            for piece in pieces:
+                yield Row(file, number, index, {"text": piece})
+                index += 1
+
+
+def read_parquet(file: Path) -> Iterator[Row]:
+    """Rows of a parquet file, a batch at a time. Raises MissingPackage without pyarrow."""
+    parquet = need("pyarrow.parquet", "data", "reading parquet")
+    try:
+        table = parquet.ParquetFile(file)
+        meta = table.metadata
+        if any(meta.row_group(number).total_byte_size > _MAX_GROUP_BYTES for number in range(meta.num_row_groups)):
+            yield Row(file, 0, 0, None, "unreadable_file", f"a row group > {_MAX_GROUP_BYTES >> 30} GiB")
+            return
+        yield from _batches(file, table.iter_batches(batch_size=_BATCH))
+    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        yield Row(file, 0, 0, None, "unreadable_file", str(error)[:200])
+
+
+def read_arrow(file: Path) -> Iterator[Row]:
+    """Rows of an arrow file: the stream format, which `datasets` writes, or the file format."""
+    arrow = need("pyarrow", "data", "reading arrow files")
+    ipc = need("pyarrow.ipc", "data", "reading arrow files")
+    try:
+        with arrow.memory_map(str(file)) as source:
+            try:
+                batches: Iterator[Any] = iter(ipc.open_stream(source))
+            except ValueError:
+                opened = ipc.open_file(source)
+                batches = (opened.get_batch(number) for number in range(opened.num_record_batches))
+            yield from _batches(file, batches)
+    except (ValueError, OSError) as error:
+        yield Row(file, 0, 0, None, "unreadable_file", str(error)[:200])
+
+
+def _batches(file: Path, batches: Iterator[Any]) -> Iterator[Row]:
+    index = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH):
+            for value in batch.slice(start, _BATCH).to_pylist():
+                yield Row(file, 0, index, value)
+                index += 1
