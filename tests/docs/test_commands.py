@@ -42,6 +42,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 256}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}), encoding="utf-8")
     shutil.copy(FIXTURE / "console.log", tmp_path / "console.log")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps({"sft": {"file_name": "sft.json"}}), encoding="utf-8")
+    (tmp_path / "data" / "sft.json").write_text(json.dumps([{"instruction": "Say hi", "output": "Hi"}]), encoding="utf-8")
     tool = tmp_path / "bin" / "llamafactory-cli"
     tool.parent.mkdir()
     tool.write_text(f"#!{sys.executable}\nprint('training')\n", encoding="utf-8")
