@@ -13,8 +13,8 @@ import pytest
 from doctor.core import facts
 from doctor.live.trainer import snapshot
 from doctor.readers import command, model_card, results
-from doctor.readers.values import SUMMARY_FACTS
 from doctor.readers.console import facts as console
+from doctor.readers.values import SUMMARY_FACTS
 
 PACKAGE = Path(facts.__file__).parents[1]
 VERSIONS = [f"versions.{name}" for name in (*model_card._VERSIONS.values(), *snapshot._PACKAGES.values())]
