@@ -44,12 +44,22 @@ _OWN_WORDS = (
 """Messages of Python itself -> the class that has them, for a line that was pasted without it and begins with them."""
 
 
+_LABEL = re.compile(r"[A-Za-z ]{0,24}\berror:\s", re.IGNORECASE)
+"""A program's own word before the message of an exception that it caught and ended with: `import error: `."""
+
+
+def _label(text: str) -> int:
+    """Where the message begins."""
+    found = _LABEL.match(text)
+    return found.end() if found else 0
+
+
 def features_of_line(text: str, config: Mapping[str, str]) -> ExceptionFeatures:
     """A line that is no part of a traceback, with the exception that it names or that has its words; else a message alone."""
     named = next(iter([*_NAMED.finditer(text)][-1:]), None)
     if named is not None and not (_OF_TRACEBACK.search(text) or _BEGINNING.fullmatch(text[: named.start("full")])):
         named = None
-    name = named["name"] if named else next((one for words, one in _OWN_WORDS if words.match(text)), "")
+    name = named["name"] if named else next((one for words, one in _OWN_WORDS if words.match(text, _label(text))), "")
     return ExceptionFeatures(
         exception=name,
         full_name=named["full"] if named else name,
