@@ -14,14 +14,16 @@ import msgspec
 
 from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, dataset_names
+from doctor.errors import DoctorError
 from doctor.support.optional import need, of_the_training
+from doctor.words.catalogue import text
 
 VERSIONS = {"llamafactory": "0.9.5", "transformers": "5.6.0", "accelerate": "1.11.0", "datasets": "4.0.0"}
 """The releases whose order is proven."""
 STAGES = ("pt", "sft", "rm", "dpo", "kto")
 _UNPROVEN = (
-    "streaming", "tokenized_path", "deepspeed", "fsdp", "full_determinism", "auto_find_batch_size", "accelerator_config", "ignore_data_skip",
-    "group_by_length", "parallelism_config", "use_mca", "use_ray", "use_unsloth", "use_hyper_parallel", "use_kt",
+    "streaming", "tokenized_path", "deepspeed", "fsdp", "full_determinism", "auto_find_batch_size", "accelerator_config",
+    "ignore_data_skip", "group_by_length", "parallelism_config", "use_mca", "use_ray", "use_unsloth", "use_hyper_parallel", "use_kt",
 )  # fmt: skip
 """Options that change the order, or with which it was not compared."""
 
@@ -131,8 +133,10 @@ def train_rows(rows: int, schedule: Schedule) -> Sequence[int]:
 
 
 def permutation(count: int, seed: int) -> list[int]:
-    """The order in which torch's RandomSampler draws `count` samples with this seed. Raises MissingPackage without torch."""
-    torch = of_the_training("torch", "The order of the samples")
+    """The order in which torch's RandomSampler draws `count` samples with this seed. Raises DoctorError without torch."""
+    torch = of_the_training("torch")
+    if torch is None:
+        raise DoctorError(text("errors.needs_torch"))
     generator = torch.Generator()
     generator.manual_seed(seed)
     return list(map(int, torch.randperm(count, generator=generator).tolist()))
@@ -158,17 +162,20 @@ def total_steps(samples: int, schedule: Schedule) -> int:
     return math.ceil(schedule.epochs * steps_per_epoch(samples, schedule))
 
 
-def batches_of(step: int, samples: int, schedule: Schedule, resumed_at: int | None = None) -> list[Batch]:
+def batches_of(step: int, samples: int, schedule: Schedule) -> list[Batch]:
     """The batches of optimizer step `step` (from 1, as it is logged) of a training on `samples` samples.
 
-    `resumed_at`: the step of the checkpoint that the training was resumed from. Raises Unknown for a step that the training does not have.
+    A training that was resumed from a checkpoint skips to the same place of the same order. Raises Unknown for a step that it does not have.
     """
     each = steps_per_epoch(samples, schedule)
     last = total_steps(samples, schedule)
-    if not 1 <= step <= last or not batches_per_epoch(samples, schedule):
+    if not batches_per_epoch(samples, schedule):
+        raise Unknown("empty")
+    if not 1 <= step <= last:
         raise Unknown("no_step", str(last))
     epoch, within = divmod(step - 1, each)
-    order = _padded(_order(samples, epoch, schedule, resumed_at, each), schedule)
+    drawn = permutation(samples, schedule.shuffle_seed + epoch) if schedule.shuffled else range(samples)
+    order = _padded(drawn, schedule)
     begin = within * schedule.accumulation
     end = min(begin + schedule.accumulation, batches_per_epoch(samples, schedule))
     size = schedule.batch
@@ -177,12 +184,6 @@ def batches_of(step: int, samples: int, schedule: Schedule, resumed_at: int | No
         for number in range(begin, end)
         for rank in range(schedule.world)
     ]
-
-
-def _order(samples: int, epoch: int, schedule: Schedule, resumed_at: int | None, each: int) -> Sequence[int]:
-    if not schedule.shuffled:
-        return range(samples)
-    return permutation(samples, schedule.shuffle_seed + epoch)
 
 
 def _padded(order: Sequence[int], schedule: Schedule) -> Sequence[int]:

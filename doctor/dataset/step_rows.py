@@ -21,16 +21,17 @@ from doctor.dataset.templates import template_of
 from doctor.dataset.tokenizer import local_tokenizer
 from doctor.dataset.tools import LengthUnknown, NotEncodable
 
+MAX_STEPS = 100
+"""Steps of one question."""
 _DROPPED, _USED = 0, 1
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Optimizer steps `first` to `last` on `world` processes; `resumed_at`: the checkpoint's step, where the run was resumed."""
+    """Optimizer steps `first` to `last` on `world` processes."""
 
     first: int
     last: int
     world: int = 1
-    resumed_at: int | None = None
 
 
 class StepRow(msgspec.Struct):
@@ -62,7 +63,9 @@ class StepReport(msgspec.Struct):
     format: int = 1
 
 
-def rows_of_steps(config: Mapping[str, Any], folder: Path, asked: Asked, name: str = "", installed: Mapping[str, str | None] | None = None) -> StepReport:
+def rows_of_steps(
+    config: Mapping[str, Any], folder: Path, asked: Asked, name: str = "", installed: Mapping[str, str | None] | None = None
+) -> StepReport:
     """The rows of the steps. `installed`: releases of the training's packages, by default those of this environment.
 
     Raises Unknown where the order cannot be known, MissingPackage without torch.
@@ -72,7 +75,7 @@ def rows_of_steps(config: Mapping[str, Any], folder: Path, asked: Asked, name: s
     schedule = schedule_of(config, asked.world)
     fates = _fates(config, sources)
     kept = array("Q", (row for row in train_rows(len(fates), schedule) if fates[row] == _USED))
-    batches = [one for step in range(asked.first, asked.last + 1) for one in batches_of(step, len(kept), schedule, asked.resumed_at)]
+    batches = [one for step in range(asked.first, asked.last + 1) for one in batches_of(step, len(kept), schedule)]
     wanted = {kept[sample] for batch in batches for sample in batch.samples}
     found = {number: (row, source) for number, row, source in _rows(config, sources) if number in wanted}
     lengths, unknown = _lengths(config, folder, {number: _sample(row, source, config) for number, (row, source) in found.items()})

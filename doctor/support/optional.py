@@ -44,12 +44,12 @@ def package_folder(module: str, extra: str) -> Path | None:  # noqa: ARG001 (rea
     return Path(found.origin).parent if found and found.origin else None
 
 
-def of_the_training(module: str, what: str) -> Any:
-    """A library that every training's environment has and no extra brings. Raises MissingPackage where it cannot be imported."""
+def of_the_training(module: str) -> Any:
+    """A library that every training's environment has and no extra brings; None where it cannot be imported."""
     try:
         return import_module(module)
-    except ImportError as error:
-        raise MissingPackage(f"{what} needs the package {module}: run lfdoctor in the environment of the training") from error
+    except ImportError:
+        return None
 
 
 def pip_install(extra: str) -> str:

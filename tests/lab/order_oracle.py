@@ -1,7 +1,7 @@
 """Trains with the real LLaMA-Factory and notes which rows each step consumed: run by the lab's Python, one fork a job and rank.
 
-Reads a list of jobs as JSON from the file argv[1]: {"work": folder, "config": {...}, "ranks": 2}. Every rank writes seen-RANK.jsonl into the
-folder: [step, [row, ...]] for each call of training_step; a row is known by the mark `#123#` in its text.
+Reads a list of jobs as JSON from the file argv[1]: {"work": folder, "config": {...}, "ranks": 2}. Every rank writes seen-RANK.jsonl into
+the folder: [step, [row, ...]] for each call of training_step; a row is known by the mark `#123#` in its text.
 """
 
 from __future__ import annotations
@@ -37,6 +37,18 @@ def record(tokenizer: Any, rank: int) -> None:
     Trainer.training_step = recording
 
 
+def load_on_cpu() -> None:
+    """Resuming several ranks without a GPU: transformers asks torch for the device cpu:0, which torch 2.13 does not restore to."""
+    import torch
+
+    load = torch.load
+
+    def loading(*arguments: Any, **more: Any) -> Any:
+        return load(*arguments, **more | {"map_location": "cpu"})
+
+    torch.load = loading
+
+
 def child(job: dict[str, Any], rank: int, port: int) -> int:
     """One rank, in the fork."""
     os.chdir(job["work"])
@@ -51,6 +63,7 @@ def child(job: dict[str, Any], rank: int, port: int) -> int:
         from llamafactory.train.tuner import run_exp
         from transformers import AutoTokenizer
 
+        load_on_cpu()
         record(AutoTokenizer.from_pretrained(job["config"]["model_name_or_path"]), rank)
         run_exp(job["config"], callbacks=[])
     except BaseException:
@@ -70,7 +83,8 @@ def train(job: dict[str, Any]) -> bool:
             atexit._run_exitfuncs()
             os._exit(code)
         ranks.append(pid)
-    return all([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0 for pid in ranks])
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks]
+    return not any(codes)
 
 
 def main() -> None:

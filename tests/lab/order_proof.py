@@ -30,7 +30,7 @@ BASE: dict[str, Any] = {
     "model_name_or_path": "models/tiny-llama", "stage": "sft", "do_train": True, "finetuning_type": "lora", "lora_rank": 4,
     "lora_target": "q_proj", "dataset": "a", "dataset_dir": "data", "template": "llama3", "cutoff_len": 64, "output_dir": "out",
     "logging_steps": 1, "save_strategy": "no", "report_to": "none", "per_device_train_batch_size": 2, "learning_rate": 1e-5,
-    "num_train_epochs": 2.0, "overwrite_cache": True, "use_cpu": True,
+    "num_train_epochs": 2.0, "overwrite_cache": True,
 }  # fmt: skip
 RESUME = {"save_strategy": "steps", "save_only_model": False}
 JOBS: dict[str, tuple[dict[str, Any], int]] = {
@@ -113,7 +113,13 @@ def train(jobs: list[dict[str, Any]], base: Path) -> None:
     """All jobs in the lab's Python; their logs say why one failed."""
     (base / "jobs.json").write_text(json.dumps(jobs))
     environment = {key: value for key, value in os.environ.items() if key in ("LANG", "TMPDIR", "PATH", "LD_LIBRARY_PATH")}
-    environment |= {"HOME": str(base), "HF_HOME": str(base / ".cache"), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment |= {
+        "HOME": str(base),
+        "HF_HOME": str(base / ".cache"),
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [str(lab_bin() / "python"), str(HERE / "order_oracle.py"), str(base / "jobs.json")]
     ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     for job, line in zip(jobs, ended.stdout.splitlines(), strict=True):
@@ -137,7 +143,7 @@ from pathlib import Path
 from doctor.dataset.step_rows import Asked, rows_of_steps
 for line in sys.stdin:
     job = json.loads(line)
-    report = rows_of_steps(job["config"], Path(job["work"]), Asked(job["first"], job["last"], job["ranks"], job["resumed_at"]))
+    report = rows_of_steps(job["config"], Path(job["work"]), Asked(job["first"], job["last"], job["ranks"]))
     rows = [(row.step, row.rank, row.batch, row.place.file, row.place.line, row.place.row, row.tokens) for row in report.rows]
     print(json.dumps([report.total_steps, rows]), flush=True)
 """
@@ -163,7 +169,7 @@ def row_number(file: str, line: int) -> int:
 
 
 def difference(job: Mapping[str, Any], seen: Mapping[tuple[int, int], list[list[int]]], said: Any) -> str:
-    """"" where every batch holds the same rows."""
+    """ "" where every batch holds the same rows."""
     total, rows = said
     last = max(step for step, _ in seen)
     if total != last:
@@ -187,7 +193,7 @@ def resume(job: dict[str, Any]) -> dict[str, Any]:
         log.rename(log.with_suffix(".first"))
     shutil.move(first, work / first.name)
     config = {**job["config"], "resume_from_checkpoint": first.name, "output_dir": "again"}
-    return {**job, "config": config, "resumed_at": int(first.name.partition("-")[2])}
+    return {**job, "config": config}
 
 
 def main() -> int:
@@ -204,7 +210,7 @@ def main() -> int:
         again = [resume(job) for job in jobs if "resume-" in job["work"]]
         train(again, base)
         by_work = {job["work"]: job for job in again}
-        asked = [{"resumed_at": None, **by_work.get(job["work"], job)} for job in jobs]
+        asked = [dict(by_work.get(job["work"], job)) for job in jobs]
         seen = [trained(job) for job in asked]
         for job, steps in zip(asked, seen, strict=True):
             job |= {"first": min(step for step, _ in steps), "last": max(step for step, _ in steps)}
