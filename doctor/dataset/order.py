@@ -165,7 +165,8 @@ def total_steps(samples: int, schedule: Schedule) -> int:
 def batches_of(step: int, samples: int, schedule: Schedule) -> list[Batch]:
     """The batches of optimizer step `step` (from 1, as it is logged) of a training on `samples` samples.
 
-    A training that was resumed from a checkpoint skips to the same place of the same order. Raises Unknown for a step that it does not have.
+    A training that was resumed from a checkpoint skips to the same place of the same order. Raises Unknown for a step that the training
+    does not have.
     """
     each = steps_per_epoch(samples, schedule)
     last = total_steps(samples, schedule)
