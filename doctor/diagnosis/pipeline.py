@@ -15,6 +15,7 @@ from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
+from doctor.diagnosis.failed_step import failed_step
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, launch_of
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
@@ -96,6 +97,10 @@ def run_analysis(
     seen = LastEvents()
     feed(engine, reading.batches(), seen)
     feed(engine, derived(paths, engine.run))
+    if reading.config_source:
+        engine.run.facts["config.file"] = reading.config_source[0]
+    if (step := failed_step(engine.run, seen)) is not None:
+        engine.run.facts["failed_step"] = step
     judged = causes.assign_roles(engine.findings())
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
