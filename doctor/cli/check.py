@@ -10,15 +10,32 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit, one_language, one_of, screen, write_file, write_out
+from doctor.cli.common import (
+    ExitZero,
+    FailOn,
+    Format,
+    Lang,
+    Output,
+    Quiet,
+    Translations,
+    Verbose,
+    emit,
+    one_language,
+    one_of,
+    say_written,
+    screen,
+    write_file,
+    write_out,
+)
 from doctor.errors import BAD_USAGE, DoctorError
+from doctor.reporters import registry
 
 if TYPE_CHECKING:
     from doctor.planner.config_fixes import FixedConfig
     from doctor.report.model import PatchView, Report
     from doctor.support.texts import Text
 
-JOINED = ("json", "sarif")
+JOINED = ("json", "sarif", "concise", "github")
 """Formats in which the reports of several files become one document."""
 
 
@@ -40,15 +57,18 @@ def check(
     ] = False,
     lang: Lang = "en",
     fail_on: FailOn = "error",
+    exit_zero: ExitZero = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    translations: Translations = False,
 ) -> int:
     """Check training configs before the run: what LLaMA-Factory would refuse or fail on, what is wrong on disk, whether it fits in memory.
 
     A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
+    one_of(kind, registry.NAMES, "--format")
     one_language(lang)
-    severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
+    severities = () if exit_zero else FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
         raise DoctorError(_text("errors.several_reports", formats=", ".join(JOINED)))
     if data and (kind != "terminal" or output is not None):
@@ -65,14 +85,16 @@ def check(
             if not (skip_foreign and isinstance(error, _Foreign)):
                 code = _report(error, lang, alone=len(configs) == 1)
             continue
-        code = max(code, int(slips or any(finding.severity in severities for finding in report.findings)))
+        code = max(code, int((slips and not exit_zero) or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
         if data:
             page, worst = _data(path, folder, lang, num_gpus or 1, detail=verbose - quiet)
             pages.append(page)
             code = max(code, int(bool(worst & set(severities))))
     if not diff:
-        _emit_all(reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose)
+        _emit_all(
+            reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose, translations=translations
+        )
     for page in pages:
         write_out(f"\n{page}", encoding=None)
     return code
@@ -92,13 +114,17 @@ def _data(path: Path, folder: Path, lang: str, gpus: int, *, detail: int) -> tup
     return page, {finding.severity for finding in report.findings}
 
 
-def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: bool, quiet: bool, verbose: bool) -> None:
-    if joined:
-        text = _joined(reports, kind)
-        write_out(text) if output is None else write_file(output, text)
+def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: bool, **shown: bool) -> None:
+    if not joined:
+        for report in reports:
+            emit(report, kind, output, pager=False, **shown)
         return
-    for report in reports:
-        emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
+    text = _joined(reports, kind, translations=shown["translations"])
+    if output is None:
+        write_out(text)
+    else:
+        write_file(output, text)
+        say_written(output)
 
 
 class _Work(NamedTuple):
@@ -218,12 +244,16 @@ def _text(name: str, /, **values: object) -> Text:
     return catalogue.text(name, **values)
 
 
-def _joined(reports: list[Report], kind: str) -> str:
-    """The reports of several files as one document: a JSON array, or one SARIF run."""
-    from doctor.reporters import registry
+def _joined(reports: list[Report], kind: str, *, translations: bool) -> str:
+    """The reports of several files as one document: a JSON array, one SARIF run, or line after line."""
+    import msgspec
+
     from doctor.reporters.json import settled
 
-    texts = [registry.REPORTERS[kind](settled(report)) for report in reports]
+    kept = [report if translations else msgspec.structs.replace(report, translations={}) for report in reports]
+    texts = [registry.REPORTERS[kind](settled(report)) for report in kept]
+    if kind in ("concise", "github"):
+        return "".join(texts)
     if kind == "json":
         return "[\n" + ",\n".join(text.rstrip("\n") for text in texts) + "\n]\n"
     return json.dumps(_one_run([json.loads(text) for text in texts]), ensure_ascii=False, indent=2) + "\n"

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from doctor.cli.common import Lang, screen, write_out
-from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from doctor.rulebook.model import LineExample, Remedy, Rule, Rulebook
+    from doctor.rulebook.model import LineExample, Remedy, Rule
     from doctor.words.catalogue import Words
 
 
@@ -24,30 +23,13 @@ def explain(
     """Show what a rule means, how it is detected, and what helps."""
     from doctor.cli.rules import load_rules
     from doctor.reporters.terminal.canvas import to_text
+    from doctor.rulebook.lookup import find
     from doctor.words import catalogue
 
     shown = screen()
     said = catalogue.load(lang)
     pages = [to_text(Explanation(rule, said).blocks(), shown) for rule in find(load_rules()[0], name)]
     write_out("\n".join(pages), encoding=None)
-
-
-def find(book: Rulebook, name: str) -> list[Rule]:
-    """The rule with this id, else all with this name or cause. Raises DoctorError with similar names."""
-    from doctor.rulebook.exceptions import rows
-    from doctor.words import catalogue
-
-    exact = [rule for rule in book.rules if rule.id == name]
-    found = exact or [rule for rule in book.rules if name in (rule.id.partition("/")[2], rule.cause)]
-    opening = catalogue.text("report.say.unlisted_bare")
-    found = found or [row.rule(opening) for row in rows() if name in (row.id, row.cause, f"{row.family}/{row.id}")]
-    if found:
-        return found
-    import difflib
-
-    names = {rule.id.partition("/")[2]: rule.id for rule in book.rules} | {rule.id: rule.id for rule in book.rules}
-    near = dict.fromkeys(names[match] for match in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
-    raise DoctorError(f"no rule {name!r}" + (f"; similar: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
 
 
 class Explanation:

@@ -46,7 +46,7 @@ def fix(
     chosen = STRATEGIES[one_of(strategy, STRATEGIES, "--strategy")]
     from doctor.diagnosis.pipeline import analyze as diagnose
     from doctor.reporters.json import settled
-    from doctor.reporters.terminal.page import render_fix
+    from doctor.reporters.terminal.rendering import render_fix
 
     report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
     patch = report.patch

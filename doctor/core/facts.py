@@ -89,6 +89,7 @@ FACTS: dict[str, FactInfo] = {
     "best.step": FactInfo("int", "optimizer steps", "trainer_state: its step"),
     "best.metric": FactInfo("float", "unit of metric_for_best_model", "trainer_state"),
     "best.is_last": FactInfo("bool", "", "trainer_state: whether the last evaluation was the best"),
+    "checkpoint.last": FactInfo("str", "", "checkpoint folders: the one of the highest step that the run reached"),
     "best_saved.folder": FactInfo("str", "", "checkpoint folders: the saved one with the lowest eval loss"),
     "best_saved.value": FactInfo("float", "nats per token", "checkpoint folders: its eval loss"),
     "train.runtime_seconds": FactInfo("float", "s", "results, trainer_state"),

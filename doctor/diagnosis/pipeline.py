@@ -16,7 +16,7 @@ from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.failed_step import failed_step
-from doctor.diagnosis.origin import best_saved, checkpoint_seen, launch_of
+from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
@@ -68,6 +68,14 @@ def analyze(
     config or rule.
     """
     return run_analysis(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, progress=progress).report
+
+
+def read(path: str | Path | Sequence[str | Path] = ".", *, config: str | Path | None = None) -> Run:
+    """Everything known of one run, without a diagnosis: config, facts, series; `read(path).frame()` is the table of its metrics.
+
+    The arguments are those of `analyze`. Raises DoctorError: exit code 3 if there is nothing to read.
+    """
+    return run_analysis(path, config=config).run
 
 
 def run_analysis(
@@ -212,6 +220,7 @@ def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
     if stage is not None and run.config.get("stage") is None:
         yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="inferred")
     yield from best_saved(paths, run)
+    yield from last_saved(paths, run)
 
 
 def forecast(run: Run, where: Where, folder: Path) -> tuple[list[Fact], str | None]:

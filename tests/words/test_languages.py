@@ -73,7 +73,7 @@ def catalogue_texts() -> Iterator[tuple[str, dict[str, str]]]:
 
 EVERY = dict(catalogue_texts())
 NEUTRAL = re.compile(
-    r"report\.say\.(?:written_by|similar_issue|attempt|source|comma|semicolon|gap|at_steps|memory_before|memory_interval)|live\.alert_at_\w+"
+    r"report\.say\.(?:written_by|label|similar_issue|attempt|source|comma|semicolon|gap|at_steps|memory_before|memory_interval)|live\.alert_at_\w+"
 )
 """Texts of placeholders and punctuation only: they have no script."""
 UNTRANSLATED = {"zh": {"report.say.rank", "report.say.ranks"}}
