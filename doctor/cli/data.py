@@ -12,7 +12,6 @@ import typer
 from doctor.cli.analyze import FAIL_ON
 from doctor.cli.common import FailOn, Lang, Output, Quiet, Verbose, one_language, one_of, screen, write_file, write_out
 from doctor.errors import DoctorError
-from doctor.words.catalogue import say, text
 
 if TYPE_CHECKING:
     from doctor.dataset.inspect import Look
@@ -74,6 +73,7 @@ def data(
 def _clean(values: Mapping[str, Any], folder: Path, out: Path, look: Look, lang: str) -> None:
     """Write the copy and say on stderr what it holds."""
     from doctor.dataset.cleaning import clean_copy
+    from doctor.words.catalogue import say
 
     made = clean_copy(values, folder, out, look)
     typer.echo(say("data.say.wrote", lang, folder=made.folder, kept=made.kept, dropped=made.dropped), err=True)
@@ -84,6 +84,7 @@ def _steps(values: Mapping[str, Any], folder: Path, step: str, world: int, name:
     from doctor.dataset import step_output
     from doctor.dataset.order import Unknown
     from doctor.dataset.step_rows import rows_of_steps
+    from doctor.words.catalogue import text
 
     try:
         report = rows_of_steps(values, folder, _asked(step, world), name)
@@ -100,6 +101,7 @@ def _steps(values: Mapping[str, Any], folder: Path, step: str, world: int, name:
 def _asked(step: str, world: int) -> Asked:
     """What --step asks for. Raises DoctorError."""
     from doctor.dataset.step_rows import MAX_STEPS, Asked
+    from doctor.words.catalogue import text
 
     found = re.fullmatch(r"([0-9]{1,12})(?:-([0-9]{1,12}))?", step)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
