@@ -16,6 +16,7 @@ from doctor.cli.common import (
     Format,
     GpuMemory,
     Lang,
+    LlamaFactoryVersion,
     Output,
     Pager,
     Quiet,
@@ -54,6 +55,7 @@ def analyze(
     patch: Annotated[Path | None, typer.Option("--patch", help="Write the patched training YAML to this new file.", metavar="FILE")] = None,
     strategy: ChosenStrategy = "least-change",
     gpu_memory: GpuMemory = None,
+    llamafactory_version: LlamaFactoryVersion = None,
     history: Annotated[
         Path | None,
         typer.Option("--history", help="The table of a scan: what already failed for this job is left out.", metavar="FILE"),
@@ -69,6 +71,7 @@ def analyze(
     """Find what went wrong in a run: the cause, the evidence, what helps in which order, and a patched config."""
     return post_mortem(
         paths or ["."], config=config, kind=kind, output=output, patch=patch, strategy=strategy, gpu_memory=gpu_memory, history=history,
+        llamafactory_version=llamafactory_version,
         lang=lang, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet, verbose=verbose, translations=translations, pager=pager,
     )  # fmt: skip
 
@@ -85,6 +88,7 @@ def post_mortem(
     patch: Path | None = None,
     strategy: str = "least-change",
     gpu_memory: float | None = None,
+    llamafactory_version: str | None = None,
     history: Path | None = None,
     **shown: bool,
 ) -> int:
@@ -97,10 +101,11 @@ def post_mortem(
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
     from doctor.diagnosis.pipeline import analyze as diagnose
 
+    given: dict[str, Any] = {"config": config, "gpu_memory_gib": gpu_memory, "llamafactory_version": llamafactory_version}
     with shown_progress() as progress:
-        report = diagnose(paths, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang, progress=progress)
+        report = diagnose(paths, strategy=chosen, lang=lang, progress=progress, **given)
     if history is not None and report.patch is not None:
-        report = _without_earlier_attempts(history, paths, report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+        report = _without_earlier_attempts(history, paths, report, strategy=chosen, lang=lang, **given)
     if patch is not None:
         report = write_patch(report, patch)
     emit(report, kind, output, **shown)

@@ -35,6 +35,10 @@ Pager = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="The training YAML, if it is not in the run's folder.")]
 GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", min=0.1, help="Memory of one GPU in GiB, if the log does not say it.")]
+LlamaFactoryVersion = Annotated[
+    str | None,
+    typer.Option("--llamafactory-version", help="The LLaMA-Factory meant: a release such as 0.9.4, or main.", metavar="VERSION"),
+]
 ChosenStrategy = Annotated[
     str,
     typer.Option("--strategy", help="least-change: the smallest change that is predicted to be enough; guide: the guide's order."),

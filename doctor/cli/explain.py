@@ -1,4 +1,4 @@
-"""lfdoctor explain: one rule as a page: meaning, detection, remedies."""
+"""lfdoctor explain: one rule as a page (meaning, detection, remedies), or one option of LLaMA-Factory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ if TYPE_CHECKING:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(metavar="RULE", help="A rule (memory/gpu-oom), its name alone, or a cause.")], lang: Lang = "en"
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A rule (memory/gpu-oom), its name, a cause, or an option (lora_rank).")],
+    lang: Lang = "en",
 ) -> None:
-    """Show what a rule means, how it is detected, and what helps."""
+    """Show what a rule means, how it is detected and what helps; or what an option does, in which versions, and what the guide advises."""
+    from doctor.cli.explain_option import OptionPage, is_option
     from doctor.cli.rules import load_rules
+    from doctor.config.option_facts import names
     from doctor.reporters.terminal.canvas import to_text
     from doctor.rulebook.lookup import find
     from doctor.words import catalogue
 
     shown = screen()
     said = catalogue.load(lang)
-    pages = [to_text(Explanation(rule, said).blocks(), shown) for rule in find(load_rules()[0], name)]
+    if is_option(name):
+        write_out(to_text(OptionPage(name, load_rules()[0], said).blocks(), shown), encoding=None)
+        return
+    pages = [to_text(Explanation(rule, said).blocks(), shown) for rule in find(load_rules()[0], name, also=names())]
     write_out("\n".join(pages), encoding=None)
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import typer
 
-from doctor.cli import agents, analyze, bundle, check, compare, data, estimate, explain, fix, last, rules, run, scan, show, watch
+from doctor.cli import agents, analyze, bundle, check, compare, data, estimate, explain, fix, last, rules, run, scan, schema, show, watch
 from doctor.cli.examples import epilog
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
@@ -42,7 +42,8 @@ app.command(
 app.command("scan", epilog=epilog("scan"), short_help="Analyze many runs: which failed, why, what repeats.")(scan.scan)
 app.command("compare", epilog=epilog("compare"), short_help="Find the difference that explains why some runs failed.")(compare.compare)
 app.command("watch", epilog=epilog("watch"), short_help="Follow a run live: curves, step time, memory, warnings.")(watch.watch)
-app.command("explain", epilog=epilog("explain"), short_help="Show what a rule means, how it matches and what helps.")(explain.explain)
+app.command("explain", epilog=epilog("explain"), short_help="Show what a rule or an option means, and what helps.")(explain.explain)
+app.command("schema", epilog=epilog("schema"), short_help="Print the JSON Schema of the training YAML, for editors.")(schema.schema)
 app.command("show", epilog=epilog("show"), short_help="Render a saved JSON report in another format or language.")(show.show)
 app.command("bundle", epilog=epilog("bundle"), short_help="Zip a run for a bug report, with secrets masked.")(bundle.bundle)
 app.command("mcp", epilog=epilog("mcp"), short_help="Serve all this to coding agents (Model Context Protocol).")(agents.mcp)

@@ -57,7 +57,11 @@ FACTS: dict[str, FactInfo] = {
     "accelerate.distributed_type": FactInfo("str", "", "accelerate"),
     "deepspeed.config": FactInfo("dict", "", "deepspeed, config"),
     "deepspeed.stage": FactInfo("int", "", "deepspeed, accelerate, console"),
+    "llamafactory.parser_line": FactInfo(
+        "int", "", "console: the line of hparams/parser.py that wrote Process rank: ...; tells the release"
+    ),
     "llamafactory.trainer": FactInfo("str", "", "config: v1 where it is a config of the v1 trainer"),
+    "v1.config": FactInfo("dict", "", "config of the v1 trainer: values, and the lines of its keys"),
     # model
     "framework": FactInfo("str", "", "console, live"),
     "model.type": FactInfo("str", "", "console, config.json, live"),

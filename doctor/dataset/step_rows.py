@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from doctor.dataset.sources import Source, find_sources
 from doctor.dataset.templates import template_of
 from doctor.dataset.tokenizer import local_tokenizer
 from doctor.dataset.tools import LengthUnknown, NotEncodable
+from doctor.support.optional import installed_version
 
 MAX_STEPS = 100
 """Steps of one question."""
@@ -92,14 +92,7 @@ def rows_of_steps(
 
 def releases() -> dict[str, str | None]:
     """The releases of this environment; None for what is not installed."""
-    return {package: _release(package) for package in VERSIONS}
-
-
-def _release(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return {package: installed_version(package) for package in VERSIONS}
 
 
 def _rows(config: Mapping[str, Any], sources: list[Source]) -> Iterator[tuple[int, Row, Source]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 from doctor.errors import DoctorError
 from doctor.rulebook.exceptions import rows
@@ -10,8 +11,8 @@ from doctor.rulebook.model import Rule, Rulebook
 from doctor.words import catalogue
 
 
-def find(book: Rulebook, name: str) -> list[Rule]:
-    """The rule with this id, else all with this name or cause. Raises DoctorError with similar names."""
+def find(book: Rulebook, name: str, *, also: Iterable[str] = ()) -> list[Rule]:
+    """The rule with this id, else all with this name or cause. Raises DoctorError with similar names, also of the options in `also`."""
     exact = [rule for rule in book.rules if rule.id == name]
     found = exact or [rule for rule in book.rules if name in (rule.id.partition("/")[2], rule.cause)]
     opening = catalogue.text("report.say.unlisted_bare")
@@ -20,4 +21,7 @@ def find(book: Rulebook, name: str) -> list[Rule]:
         return found
     names = {rule.id.partition("/")[2]: rule.id for rule in book.rules} | {rule.id: rule.id for rule in book.rules}
     near = dict.fromkeys(names[match] for match in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
-    raise DoctorError(f"no rule {name!r}" + (f"; similar: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
+    near |= dict.fromkeys(difflib.get_close_matches(name, list(also), n=3, cutoff=0.7))
+    if near:
+        raise DoctorError(catalogue.text("errors.nothing_named", name=repr(name), near=", ".join(near)))
+    raise DoctorError(catalogue.text("errors.nothing_named_list", name=repr(name)))

@@ -6,6 +6,7 @@ declares the library.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +51,14 @@ def of_the_training(module: str) -> Any:
         return import_module(module)
     except ImportError:
         return None
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, None if it is not installed. importlib.metadata costs 20 ms, this a directory listing."""
+    for folder in sys.path:
+        for found in Path(folder or ".").glob(f"{distribution}-*.dist-info"):
+            return found.name.removesuffix(".dist-info").partition("-")[2]
+    return None
 
 
 def pip_install(extra: str) -> str:

@@ -38,9 +38,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "configs").mkdir()
     for name in ("train.yaml", "cfg.yaml", "configs/train.yaml"):
         (tmp_path / name).write_text(config, encoding="utf-8")
+    (tmp_path / "job.slurm").write_text("srun llamafactory-cli train train.yaml learning_rate=1e-5\n", encoding="utf-8")
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 256}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}), encoding="utf-8")
     shutil.copy(FIXTURE / "console.log", tmp_path / "console.log")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps({"sft": {"file_name": "sft.json"}}), encoding="utf-8")
+    (tmp_path / "data" / "sft.json").write_text(json.dumps([{"instruction": "Say hi", "output": "Hi"}]), encoding="utf-8")
     tool = tmp_path / "bin" / "llamafactory-cli"
     tool.parent.mkdir()
     tool.write_text(f"#!{sys.executable}\nprint('training')\n", encoding="utf-8")
