@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +11,11 @@ import typer
 
 from doctor.cli.analyze import FAIL_ON
 from doctor.cli.common import FailOn, Lang, Output, Quiet, Verbose, one_language, one_of, screen, write_file, write_out
+from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
     from doctor.dataset.inspect import Look
+    from doctor.dataset.step_rows import Asked
 
 FORMATS = ("terminal", "json", "markdown")
 
@@ -30,6 +33,10 @@ def data(
     fix_data: Annotated[
         Path | None, typer.Option("--fix-data", help="Write a cleaned copy to this new folder; nothing is changed in place.", metavar="OUT")
     ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", help="Print the samples of this optimizer step (or steps: 111-120) instead.", metavar="N")
+    ] = None,
+    world_size: Annotated[int, typer.Option("--world-size", help="Number of training processes, for --step.", min=1, metavar="W")] = 1,
     lang: Lang = "en",
     fail_on: FailOn = "error",
     quiet: Quiet = False,
@@ -44,18 +51,20 @@ def data(
     one_language(lang)
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     values = read_values(config)
+    if step is not None:
+        return _steps(values, folder, step, world_size, str(config), kind, output, lang)
     look = Look(rows=rows, near=near, lengths=lengths, gpus=num_gpus, ask=ask)
     report = inspect(values, folder, look, name=str(config))
     if kind == "json":
-        text = written.to_json(report, lang)
+        page = written.to_json(report, lang)
     elif kind == "markdown":
-        text = written.to_markdown(report, lang, folder)
+        page = written.to_markdown(report, lang, folder)
     else:
-        text = written.to_terminal(report, lang, folder, unicode=output is not None or screen().unicode, detail=verbose - quiet)
+        page = written.to_terminal(report, lang, folder, unicode=output is not None or screen().unicode, detail=verbose - quiet)
     if output is not None:
-        write_file(output, text)
+        write_file(output, page)
     else:
-        write_out(text, encoding=None if kind == "terminal" else "utf-8")
+        write_out(page, encoding=None if kind == "terminal" else "utf-8")
     if fix_data is not None:
         _clean(values, folder, fix_data, look, lang)
     return int(any(finding.severity in severities for finding in report.findings))
@@ -68,3 +77,34 @@ def _clean(values: Mapping[str, Any], folder: Path, out: Path, look: Look, lang:
 
     made = clean_copy(values, folder, out, look)
     typer.echo(say("data.say.wrote", lang, folder=made.folder, kept=made.kept, dropped=made.dropped), err=True)
+
+
+def _steps(values: Mapping[str, Any], folder: Path, step: str, world: int, name: str, kind: str, output: Path | None, lang: str) -> int:
+    """Print the samples of optimizer steps."""
+    from doctor.dataset import step_output
+    from doctor.dataset.order import Unknown
+    from doctor.dataset.step_rows import rows_of_steps
+    from doctor.words.catalogue import text
+
+    try:
+        report = rows_of_steps(values, folder, _asked(step, world), name)
+    except Unknown as error:
+        raise DoctorError(text(f"data.order.{error.reason}", detail=error.detail)) from None
+    written = step_output.to_json(report) if kind == "json" else step_output.to_text(report, lang, folder, markdown=kind == "markdown")
+    if output is not None:
+        write_file(output, written)
+    else:
+        write_out(written, encoding=None if kind == "terminal" else "utf-8")
+    return 0
+
+
+def _asked(step: str, world: int) -> Asked:
+    """What --step asks for. Raises DoctorError."""
+    from doctor.dataset.step_rows import MAX_STEPS, Asked
+    from doctor.words.catalogue import text
+
+    found = re.fullmatch(r"([0-9]{1,12})(?:-([0-9]{1,12}))?", step)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not found or not first <= last < first + MAX_STEPS:
+        raise DoctorError(text("errors.step_range", most=MAX_STEPS, given=repr(step)))
+    return Asked(first, last, world)

@@ -49,6 +49,8 @@ FACTS: dict[str, FactInfo] = {
     "master_port": FactInfo("int", "", "command"),
     "rdzv_endpoint": FactInfo("str", "", "command"),
     "command": FactInfo("str", "", "journal"),
+    "config.file": FactInfo("str", "", "analysis: the YAML that was read"),
+    "failed_step": FactInfo("int", "optimizer steps", "analysis: the step that an exception ended, where the log leaves no doubt"),
     "config.named": FactInfo("str", "", "command: the YAML or JSON file that it names"),
     "config.folder": FactInfo("str", "", "estimate: folder of the config, for relative paths in it"),
     "accelerate.config": FactInfo("dict", "", "accelerate; command holds the path of the file"),

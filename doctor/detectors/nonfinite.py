@@ -28,6 +28,8 @@ class Nonfinite(DetectorBase):
     - `at_start`: no finite loss before.
     - `backward_first`: the run's first record has a sound loss and a gradient norm that is not: the backward pass broke, not the weights.
     - `other_rate`: the learning rate of an earlier attempt that broke at the same step with another one: then it is that batch.
+    - `bad_steps`: the steps one of which met the first such value, "120" or "111-120" (that of the record and those since the record before
+      it), where the log says them exactly and they are ten at most; else None.
     - `one_sided`: KTO with a finite grad_norm, and NaN in the rewards of a class: the batch had no sample of that class.
 
     Parameter `skips`: records in a row that `grad` needs, as single ones are normal in fp16. Twice as many at the start of a run, when
@@ -39,7 +41,7 @@ class Nonfinite(DetectorBase):
     facts: tuple[str, ...] = (
         "kind", "metric", "step", "records", "at_start", "last_good", "last_good_step", "grad_norm", "grad_finite", "learning_rate",
         "lr_frozen", "lr_moving", "one_sided", "value",
-        "backward_first", "other_rate",
+        "backward_first", "other_rate", "bad_steps",
     )  # fmt: skip
 
     def __init__(self, *, skips: int) -> None:
@@ -155,6 +157,7 @@ class Nonfinite(DetectorBase):
             "kind": self.kind, "metric": metric, "step": first.step, "records": self.records, "at_start": not self.trained,
             "lr_frozen": self.frozen >= 2, "lr_moving": self.moving >= 2, "one_sided": _one_sided(event.metrics),
             "backward_first": self.good is None and self._kind(shown) == "grad" and shown.get("loss") != 0.0,
+            "bad_steps": _between(self.good, first) if self.kind in ("loss", "hidden") else None,
             "grad_finite": math.isfinite(event.metrics.get("grad_norm", math.nan)),
         }  # fmt: skip
         for name, value in (("grad_norm", shown.get("grad_norm")), ("learning_rate", shown.get("learning_rate"))):
@@ -169,6 +172,17 @@ class Nonfinite(DetectorBase):
         evidence = (Evidence(first.where, words),)
         key = "grad" if self.kind == "grad" else ""
         return Match(evidence=evidence, facts=facts, steps=steps, attempt=self.attempt, rank=event.rank, time=event.time, key=key)
+
+
+_FEW_STEPS = 10
+"""The samples of more steps are too many to look through."""
+
+
+def _between(good: Step | None, first: Step) -> str | None:
+    """The steps after the last good record up to the first bad one, where both are exact."""
+    if good is None or not (good.exact and first.exact) or not 0 < first.step - good.step <= _FEW_STEPS:
+        return None
+    return str(first.step) if first.step == good.step + 1 else f"{good.step + 1}-{first.step}"
 
 
 def _rate_differs(one: float | None, other: float | None) -> bool:

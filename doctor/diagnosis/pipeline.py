@@ -17,6 +17,7 @@ from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
+from doctor.diagnosis.failed_step import failed_step
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
@@ -112,6 +113,10 @@ def run_analysis(
     seen = LastEvents()
     feed(engine, reading.batches(), seen)
     feed(engine, derived(paths, engine.run))
+    if reading.config_source:
+        engine.run.facts["config.file"] = reading.config_source[0]
+    if (step := failed_step(engine.run, seen)) is not None:
+        engine.run.facts["failed_step"] = step
     feed(engine, given_version(llamafactory_version))
     judged = causes.assign_roles(engine.findings())
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)

@@ -38,6 +38,7 @@ class Remedies:
             values = advice.new_values(remedy, self.words)
             lines.append(canvas.indented(canvas.text(remedy.text), 4))
             lines += [canvas.indented(Text(values, "green"), 6)] if values else []
+            lines += [canvas.command(remedy.command, 6)] if remedy.command and remedy.primary else []
         heading = canvas.indented(Text(self.words("do_next"), "bold green"))
         return [Text(), heading, *lines, *(canvas.command(command, 4) for command in commands)]
 
