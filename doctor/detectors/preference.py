@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar
 
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
-from doctor.core.series import SortedWindow
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
@@ -20,6 +20,10 @@ GUESSING = math.log(2)
 
 WORSE, WORSE_LOGS = 1.5, 20
 """A run of at least so many logs whose loss in the second half is so many times that of guessing has lost what it had."""
+
+OVERCONFIDENT = 4.0
+"""The same where most pairs are told apart: a few wrong ones with a large margin raise the mean (pref_beta 0.5 and more), the model has
+learnt all the same. Runs of the lab with a learning rate of 1, or pref_beta 100, were right in 90 % of the pairs at 10 and 23 times."""
 
 WINDOW = 50
 """Logs kept at each end of a metric."""
@@ -34,7 +38,7 @@ class MetricEnds:
         self.count = 0
         self.first: Step | None = None
         self.early: list[float] = []
-        self.late = SortedWindow(WINDOW)
+        self.late: deque[float] = deque(maxlen=WINDOW)
 
     def add(self, event: Step, value: float) -> None:
         """Add a finite value."""
@@ -42,12 +46,17 @@ class MetricEnds:
         self.first = self.first or event
         if len(self.early) < WINDOW:
             self.early.append(value)
-        self.late.add(value)
+        self.late.append(value)
 
     @property
     def late_mean(self) -> float:
         """Mean of the last logs."""
-        return sum(self.late.values) / len(self.late)
+        return _mean(self.late)
+
+    @property
+    def second_half(self) -> list[float]:
+        """The second half of all logs, at most the last `WINDOW`."""
+        return list(self.late)[-max(self.count // 2, 1) :]
 
 
 class Preference(DetectorBase):
@@ -95,14 +104,16 @@ class Preference(DetectorBase):
             return "collapse"
         if name == "reward" and enough and ends.late_mean < min(ends.early[: WINDOW // 2]):
             return "reward_falls"
-        if name == "eval_accuracy" and run.config.get("stage") == "rm" and ends.late.values[-1] <= 0.5 + self.band:
+        if name == "eval_accuracy" and run.config.get("stage") == "rm" and ends.late[-1] <= 0.5 + self.band:
             return "weak_reward_model"
         return None
 
     def _is_worse_than_guessing(self, ends: MetricEnds, run: Run) -> bool:
         pairs = run.config.get("stage") == "rm" or "rewards/accuracies" in self.metrics
-        half = ends.late.values[-(ends.count // 2) :]
-        return pairs and abs(ends.early[0] / GUESSING - 1) <= 0.15 and _mean(half) > WORSE * GUESSING
+        accuracies = self.metrics.get("rewards/accuracies")
+        learnt = accuracies is not None and _mean(accuracies.second_half) > 0.5 + self.band
+        limit = (OVERCONFIDENT if learnt else WORSE) * GUESSING
+        return pairs and abs(ends.early[0] / GUESSING - 1) <= 0.15 and _mean(ends.second_half) > limit
 
     def _match(self, kind: str, name: str, ends: MetricEnds, first: Step, last: Step) -> Match:
         before, now = _mean(ends.early[: WINDOW // 5]), ends.late_mean
@@ -113,5 +124,5 @@ class Preference(DetectorBase):
         return Match(evidence=evidence, facts=facts, steps=(first.step, last.step), attempt=last.attempt, time=last.time, key=kind)
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Collection[float]) -> float:
     return sum(values) / len(values)
