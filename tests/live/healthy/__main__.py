@@ -1,6 +1,6 @@
 """Feed healthy but nasty training curves to everything that may stop or restart a run; prints what was harmed.
 
-python -m tests.live.healthy [--set first]
+python -m tests.live.healthy [--set second]
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import random
 
 from tests.live.healthy.first import FIRST
 from tests.live.healthy.harm import harm
+from tests.live.healthy.second import SECOND
 
-SETS = {"first": FIRST}
+SETS = {"first": FIRST, "second": SECOND}
 
 
 def main() -> None:
