@@ -23,9 +23,11 @@ ORDERED_DATA = ("disable_shuffling", "streaming")
 ORDERED_SAMPLING = ("sequential", "group_by_length")
 """Values of transformers' `train_sampling_strategy` with the same effect."""
 WINDOW = 11
-"""Logs whose level decides, and the fewest after a jump; `hold` of the divergence rules."""
+"""Logs whose level decides; `hold` of the divergence rules."""
+LEAST = 2 * WINDOW
+"""Logs after a jump before it may stop a run: over 22 a fall of 1 % a log is significant with noise of 8 %; over 11 every second one is missed."""
 TREND_WINDOW = 3 * WINDOW
-"""Logs whose trend decides, where the jump is that long ago: with usual noise (5 %) a fall of 1 % a log is significant over 22 logs."""
+"""Logs whose trend decides, where the jump is that long ago."""
 TREND_Z = 1.645
 """One-sided 5 % of the Mann-Kendall trend test."""
 MIN_FALL = 0.05
@@ -102,7 +104,7 @@ class StopJudge:
         base = _level(pending.baseline)
         above, rise = median(levels[-WINDOW:]) - base, _level(pending.highest) - base
         self._pending = pending if above >= CLOSED else None
-        if len(levels) < WINDOW or above < max(CLOSED, RECOVERED_SHARE * rise):
+        if len(levels) < LEAST or above < max(CLOSED, RECOVERED_SHARE * rise):
             return None
         after_peak = levels[levels.index(max(levels)) :]
         falls = any(is_falling(part, MIN_FALL * rise) for part in (levels, after_peak))
