@@ -26,9 +26,6 @@ GAIN = math.log(1 / 0.85)
 """A loss that exploded at the start and ends less than 15 % below it has gained nothing: sane runs of the lab on the same data gained 35 to
 55 %, with learning rates and scales 1,000 times the usual ones -6 to 8 %."""
 
-RETURNED = 1.5
-"""A swing of the data is followed by higher ones: in growing swings of the tests each crest was up to 1.3 times the one before."""
-
 MEDIAN_ERROR = 1.2533
 """sqrt(pi / 2): the standard error of a median of n normal values is 1.2533 sigma / sqrt(n)."""
 
@@ -40,8 +37,7 @@ class Divergence(DetectorBase):
 
     - the factor `ratio`,
     - `z` standard errors of the level; sigma comes from the differences of the last `noise` records, so trends do not count,
-    - `lift` times the 90th percentile of earlier rises between levels (slow swings of the data), and RETURNED times the highest rise that
-      came back before it was a match.
+    - `lift` times the 90th percentile of earlier rises between levels (slow swings of the data).
 
     Runs of fewer than 12 records are judged at the end: the last third must be above `short_ratio` times the first records. So is a run
     that rose within its first 12 records and never came back to the first one (fact `from_start`), or whose level was `ratio` times the
@@ -94,7 +90,6 @@ class Divergence(DetectorBase):
         self.first_rate: float | None = None
         self.history_step: int | None = None
         self.top = self.highest = -math.inf
-        self.crest = self.returned = 0.0
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
@@ -171,17 +166,14 @@ class Divergence(DetectorBase):
             self.below += 1
             if self.below >= 2:
                 self.since = None
-                self.returned, self.crest = max(self.returned, self.crest), 0.0
             return []
         self.below = 0
         self.since = self.since or event
         now = median(self.level)
         rise = now - best
-        if rise <= self.rise or rise <= max(self._noise(), RETURNED * self.returned):
-            self.crest = max(self.crest, rise)
+        if rise <= self.rise or rise <= self._noise():
             return []
         self.open = self.matched = True
-        self.crest = 0.0
         self.top = now
         return [self._match(event, now, best, self.since)]
 

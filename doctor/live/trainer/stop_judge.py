@@ -36,6 +36,9 @@ RECOVERED_SHARE = 0.5
 """A level that has lost half of the rise is no divergence: new data often keep a somewhat higher loss."""
 CLOSED = math.log(1.3) / 2
 """Half of the divergence rules' `ratio`: below, their detector closes the episode."""
+LOST = math.log(1.5)
+"""A level that is less above the best one may be a swing of the data: the report tells it, but no run is stopped for it. `short_ratio` of
+the divergence rules."""
 JUMP_TOLERANCE = 2
 """Logs between the jumps of two attempts that count as the same step."""
 JUMPS_VARIABLE = "LFDOCTOR_KNOWN_JUMPS"
@@ -104,7 +107,7 @@ class StopJudge:
         base = _level(pending.baseline)
         above, rise = median(levels[-WINDOW:]) - base, _level(pending.highest) - base
         self._pending = pending if above >= CLOSED else None
-        if len(levels) < LEAST or above < max(CLOSED, RECOVERED_SHARE * rise):
+        if len(levels) < LEAST or above < max(LOST, RECOVERED_SHARE * rise):
             return None
         after_peak = levels[levels.index(max(levels)) :]
         falls = any(is_falling(part, MIN_FALL * rise) for part in (levels, after_peak))
