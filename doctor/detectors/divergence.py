@@ -51,7 +51,19 @@ class Divergence(DetectorBase):
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
     needs: tuple[str, ...] = ("metrics.loss",)
-    facts: tuple[str, ...] = ("metric", "step", "value", "baseline", "ratio", "learning_rate", "lr_peak", "after_warmup", "from_start", "back_at_start", "recovered")
+    facts: tuple[str, ...] = (
+        "metric",
+        "step",
+        "value",
+        "baseline",
+        "ratio",
+        "learning_rate",
+        "lr_peak",
+        "after_warmup",
+        "from_start",
+        "back_at_start",
+        "recovered",
+    )
 
     def __init__(
         self,
@@ -239,6 +251,4 @@ class Divergence(DetectorBase):
         text = f"loss about {value:.4g} up to step {event.step}; its best level was {best:.4g}"
         evidence = (Evidence(since.where, text),)
         steps = (since.step, event.step)
-        return Match(
-            evidence=evidence, facts=facts, steps=steps, rank=event.rank, attempt=self.attempt, time=event.time, closes=recovered
-        )
+        return Match(evidence=evidence, facts=facts, steps=steps, rank=event.rank, attempt=self.attempt, time=event.time, closes=recovered)

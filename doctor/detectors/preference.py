@@ -26,7 +26,8 @@ OVERCONFIDENT = 4.0
 learnt all the same. Runs of the lab with a learning rate of 1, or pref_beta 100, were right in 90 % of the pairs at 10 and 23 times."""
 
 REVERSED, REVERSED_LOGS = 0.9, 10
-"""Share of at least so many margins that are negative. A training pulls margins up; of 10 that are guessed 9 are negative in 1 % of runs."""
+"""Share of at least so many margins that are negative. A training pulls margins up; of 10 guessed ones 9 are negative in 1 % of
+runs."""
 
 WINDOW = 50
 """Logs kept at each end of a metric."""

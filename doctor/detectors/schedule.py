@@ -12,7 +12,6 @@ from doctor.core.series import median
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
-
 TOO_FEW = 10
 """Fewer logs say nothing about a schedule."""
 

@@ -25,7 +25,8 @@ ORDERED_SAMPLING = ("sequential", "group_by_length")
 WINDOW = 11
 """Logs whose level decides; `hold` of the divergence rules."""
 LEAST = 2 * WINDOW
-"""Logs after a jump before it may stop a run: over 22 a fall of 1 % a log is significant with noise of 8 %; over 11 every second one is missed."""
+"""Logs after a jump before it may stop a run: over 22 a fall of 1 % a log is significant with noise of 8 %; over 11 every second
+one is missed."""
 TREND_WINDOW = 3 * WINDOW
 """Logs whose trend decides, where the jump is that long ago."""
 TREND_Z = 1.645
