@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from doctor.report import outputs
 from doctor.version import __version__
 
-__all__ = ["DoctorCallback", "Estimate", "Report", "__version__", "analyze", "check", "estimate"]
+__all__ = ["DoctorCallback", "DoctorError", "Estimate", "Report", "Run", "__version__", "analyze", "check", "estimate", "read"]
 
 if TYPE_CHECKING:
-    from doctor.diagnosis.pipeline import analyze, check
+    from doctor.core.run import Run
+    from doctor.diagnosis.pipeline import analyze, check, read
+    from doctor.errors import DoctorError
     from doctor.live.trainer.callback import DoctorCallback
     from doctor.memory.estimate import Estimate, estimate
     from doctor.report.model import Report
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: `import doctor` inside a training run must cost nothing."""
-    if name in ("analyze", "check"):
+    if name in ("analyze", "check", "read"):
         from doctor.diagnosis import pipeline
 
         return getattr(pipeline, name)
@@ -25,6 +28,18 @@ def __getattr__(name: str) -> Any:
         from doctor.report.model import Report
 
         return Report
+    if name == "REPORTERS":
+        from doctor.reporters.registry import REPORTERS
+
+        return REPORTERS
+    if name == "Run":
+        from doctor.core.run import Run
+
+        return Run
+    if name == "DoctorError":
+        from doctor.errors import DoctorError
+
+        return DoctorError
     if name == "DoctorCallback":
         from doctor.live.trainer.callback import DoctorCallback
 
@@ -38,4 +53,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
+
+
+outputs.find = lambda: __getattr__("REPORTERS")

@@ -23,7 +23,7 @@ HEAVY = ("torch", "transformers", "sklearn", "plotly", "pandas", "numpy", "tenso
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CORE = {"jinja2", "msgspec", "pyyaml", "rich", "typer"}
 OPTIONAL = {
-    "apprise", "datasketch", "distributed", "fsspec", "google_crc32c", "hyperscan", "joblib", "numpy", "pandas", "plotly",
+    "apprise", "datasketch", "distributed", "fsspec", "google_crc32c", "hyperscan", "joblib", "mcp", "numpy", "pandas", "plotly",
     "prometheus_client", "psutil", "pyarrow", "pynvml", "ray", "scipy", "sklearn", "tokenizers", "zstandard",
 }  # fmt: skip
 """Import names of the libraries that doctor/ may ask doctor/support/optional.py for."""

@@ -11,13 +11,16 @@ import typer
 from doctor.cli.common import (
     ChosenStrategy,
     Config,
+    ExitZero,
     FailOn,
     Format,
     GpuMemory,
     Lang,
+    LlamaFactoryVersion,
     Output,
     Pager,
     Quiet,
+    Translations,
     Verbose,
     emit,
     one_language,
@@ -52,34 +55,60 @@ def analyze(
     patch: Annotated[Path | None, typer.Option("--patch", help="Write the patched training YAML to this new file.", metavar="FILE")] = None,
     strategy: ChosenStrategy = "least-change",
     gpu_memory: GpuMemory = None,
+    llamafactory_version: LlamaFactoryVersion = None,
     history: Annotated[
         Path | None,
         typer.Option("--history", help="The table of a scan: what already failed for this job is left out.", metavar="FILE"),
     ] = None,
     lang: Lang = "en",
     fail_on: FailOn = "error",
+    exit_zero: ExitZero = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    translations: Translations = False,
     pager: Pager = True,
 ) -> int:
     """Find what went wrong in a run: the cause, the evidence, what helps in which order, and a patched config."""
+    return post_mortem(
+        paths or ["."], config=config, kind=kind, output=output, patch=patch, strategy=strategy, gpu_memory=gpu_memory, history=history,
+        llamafactory_version=llamafactory_version,
+        lang=lang, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet, verbose=verbose, translations=translations, pager=pager,
+    )  # fmt: skip
+
+
+def post_mortem(
+    paths: list[str],
+    *,
+    kind: str,
+    output: Path | None,
+    lang: str,
+    fail_on: str,
+    exit_zero: bool,
+    config: Path | None = None,
+    patch: Path | None = None,
+    strategy: str = "least-change",
+    gpu_memory: float | None = None,
+    llamafactory_version: str | None = None,
+    history: Path | None = None,
+    **shown: bool,
+) -> int:
+    """Analyze, write the patch and the report, return the exit code. `shown` are further arguments of `emit`. Raises DoctorError."""
     one_of(kind, registry.NAMES, "--format")
     one_language(lang)
     chosen = STRATEGIES[one_of(strategy, STRATEGIES, "--strategy")]
-    severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
+    severities = () if exit_zero else FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if patch is not None and patch.exists():
         raise DoctorError(f"--patch {patch}: this file exists already; name a new one")
     from doctor.diagnosis.pipeline import analyze as diagnose
 
+    given: dict[str, Any] = {"config": config, "gpu_memory_gib": gpu_memory, "llamafactory_version": llamafactory_version}
     with shown_progress() as progress:
-        report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang, progress=progress)
+        report = diagnose(paths, strategy=chosen, lang=lang, progress=progress, **given)
     if history is not None and report.patch is not None:
-        report = _without_earlier_attempts(
-            history, paths or ["."], report, config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang
-        )
+        report = _without_earlier_attempts(history, paths, report, strategy=chosen, lang=lang, **given)
     if patch is not None:
         report = write_patch(report, patch)
-    emit(report, kind, output, quiet=quiet, verbose=verbose, pager=pager)
+    emit(report, kind, output, **shown)
     return exit_code(report, severities)
 
 

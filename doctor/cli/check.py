@@ -10,20 +10,39 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doctor.cli.analyze import FAIL_ON
-from doctor.cli.common import FailOn, Format, Lang, Output, Quiet, Verbose, emit, one_language, one_of, screen, write_file, write_out
+from doctor.cli.common import (
+    ExitZero,
+    FailOn,
+    Format,
+    Lang,
+    LlamaFactoryVersion,
+    Output,
+    Quiet,
+    Translations,
+    Verbose,
+    emit,
+    one_language,
+    one_of,
+    say_written,
+    screen,
+    write_file,
+    write_out,
+)
 from doctor.errors import BAD_USAGE, DoctorError
+from doctor.reporters import registry
+from doctor.support.optional import installed_version
 
 if TYPE_CHECKING:
     from doctor.planner.config_fixes import FixedConfig
     from doctor.report.model import PatchView, Report
     from doctor.support.texts import Text
 
-JOINED = ("json", "sarif")
+JOINED = ("json", "sarif", "concise", "github")
 """Formats in which the reports of several files become one document."""
 
 
 def check(
-    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Training YAML files.")],
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="Training YAML files, or launch scripts.")],
     kind: Format = "terminal",
     output: Output = None,
     fix: Annotated[bool, typer.Option("--fix", help="Correct what is certain, in place; the original is kept as CONFIG.orig.")] = False,
@@ -35,44 +54,54 @@ def check(
     folder: Annotated[Path, typer.Option("--folder", help="The folder in which the training will be started.")] = Path(),
     gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", help="Memory of one GPU in GiB.")] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", help="Number of GPUs.")] = None,
+    llamafactory_version: LlamaFactoryVersion = None,
     data: Annotated[
         bool, typer.Option("--data", help="Also look into the data sets (the first 20,000 rows of each; all: lfdoctor data).")
     ] = False,
     lang: Lang = "en",
     fail_on: FailOn = "error",
+    exit_zero: ExitZero = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    translations: Translations = False,
 ) -> int:
     """Check training configs before the run: what LLaMA-Factory would refuse or fail on, what is wrong on disk, whether it fits in memory.
 
-    A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
+    Errors are what the LLaMA-Factory meant refuses: that of --llamafactory-version, else the installed one, else every one of the last
+    year. A file that is not a LLaMA-Factory configuration is refused with exit code 2 and never changed.
     """
+    one_of(kind, registry.NAMES, "--format")
     one_language(lang)
-    severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
+    severities = () if exit_zero else FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     if output is not None and len(configs) > 1 and kind not in JOINED:
         raise DoctorError(_text("errors.several_reports", formats=", ".join(JOINED)))
     if data and (kind != "terminal" or output is not None):
         raise DoctorError(_text("errors.data_terminal"))
+    from doctor.readers.command import is_script
+
     about = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
+    about["llamafactory_version"] = llamafactory_version or installed_version("llamafactory")
     work = _Work(fix, diff, unsafe_fixes, about)
     reports: list[Report] = []
     pages: list[str] = []
     code = 0
     for path in configs:
         try:
-            report, slips = work.check(path)
+            report, differs = work.check(path)
         except DoctorError as error:
             if not (skip_foreign and isinstance(error, _Foreign)):
                 code = _report(error, lang, alone=len(configs) == 1)
             continue
-        code = max(code, int(slips or any(finding.severity in severities for finding in report.findings)))
+        code = max(code, int((differs and not exit_zero) or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
-        if data:
+        if data and not is_script(path):
             page, worst = _data(path, folder, lang, num_gpus or 1, detail=verbose - quiet)
             pages.append(page)
             code = max(code, int(bool(worst & set(severities))))
     if not diff:
-        _emit_all(reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose)
+        _emit_all(
+            reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose, translations=translations
+        )
     for page in pages:
         write_out(f"\n{page}", encoding=None)
     return code
@@ -92,13 +121,17 @@ def _data(path: Path, folder: Path, lang: str, gpus: int, *, detail: int) -> tup
     return page, {finding.severity for finding in report.findings}
 
 
-def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: bool, quiet: bool, verbose: bool) -> None:
-    if joined:
-        text = _joined(reports, kind)
-        write_out(text) if output is None else write_file(output, text)
+def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: bool, **shown: bool) -> None:
+    if not joined:
+        for report in reports:
+            emit(report, kind, output, pager=False, **shown)
         return
-    for report in reports:
-        emit(report, kind, output, quiet=quiet, verbose=verbose, pager=False)
+    text = _joined(reports, kind, translations=shown["translations"])
+    if output is None:
+        write_out(text)
+    else:
+        write_file(output, text)
+        say_written(output)
 
 
 class _Work(NamedTuple):
@@ -110,23 +143,26 @@ class _Work(NamedTuple):
     about: dict[str, Any]
 
     def check(self, path: Path) -> tuple[Report, bool]:
-        """The report of a file (after --fix, of the fixed file), and whether the exit code is 1 whatever the report says."""
+        """The report of a file (after --fix, of the fixed file), and whether --diff showed a change."""
         from doctor.diagnosis.pipeline import check as run_analysis
+        from doctor.readers.command import is_script
 
-        text, values = _load(path)
+        text, values = _load(path) if not is_script(path) else ("", {})
         report = run_analysis(path, **self.about)
-        slips = _v1_slips(path, values, self.about["lang"])
-        if not (self.fix or self.diff):
-            return report, slips
-        made = _fixed(path, text, values, report.patch if self.unsafe_fixes else None)
+        if is_script(path) and not any(source.records for source in report.run.sources):
+            raise _Foreign(_text("errors.no_training_command", path=str(path)))
+        if not (self.fix or self.diff) or is_script(path):
+            return report, False
+        differs = False
+        made = _fixed(path, text, values, report.patch if self.unsafe_fixes else None, self.about["llamafactory_version"])
         if self.diff:
             write_out(_diff(path, text, made.text), encoding=None)
-            slips = slips or made.text != text
+            differs = made.text != text
         elif made.text != text:
             _write(path, made.text)
             report = run_analysis(path, **self.about)
         _summarise(path, report, made, self.about["lang"], written=not self.diff)
-        return report, slips
+        return report, differs
 
 
 class _Foreign(DoctorError):
@@ -139,22 +175,6 @@ def _report(error: DoctorError, lang: str, *, alone: bool) -> int:
         raise error
     typer.echo(f"lfdoctor: {' '.join(error.in_language(lang).split())}", err=True)
     return BAD_USAGE
-
-
-def _v1_slips(path: Path, values: Mapping[str, Any], lang: str) -> bool:
-    """Names the unknown keys of a v1 config on stderr; whether there are any."""
-    from difflib import get_close_matches
-
-    from doctor.config.option_names import newer_names
-    from doctor.config.recognise import shape_of
-
-    known = newer_names()["v1"]
-    unknown = [key for key in values if key not in known] if shape_of(values) == "v1" else []
-    for key in unknown:
-        near = get_close_matches(key, known, n=1, cutoff=0.7)
-        said = _text("check.unknown_v1_near", key=key, near=near[0]) if near else _text("check.unknown_v1", key=key)
-        typer.echo(f"lfdoctor: {path}: {said.get(lang)}", err=True)
-    return bool(unknown)
 
 
 def _load(path: Path) -> tuple[str, dict[str, Any]]:
@@ -171,7 +191,7 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
     return text, values
 
 
-def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | None) -> FixedConfig:
+def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | None, version: str | None) -> FixedConfig:
     """The file after its safe fixes, with a patch also after what of it can be written here."""
     from doctor.config.patch import Change
     from doctor.planner.config_fixes import fixed
@@ -179,7 +199,7 @@ def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | 
 
     views = patch.changes if patch else []
     changes = [Change(view.target, view.op, view.key, view.old, view.new) for view in views]  # type: ignore[arg-type]
-    return fixed(ConfigText(str(path), text), values, changes, patch.because if patch else {})
+    return fixed(ConfigText(str(path), text), values, changes, patch.because if patch else {}, {"versions.llamafactory": version})
 
 
 def _write(path: Path, text: str) -> None:
@@ -218,12 +238,16 @@ def _text(name: str, /, **values: object) -> Text:
     return catalogue.text(name, **values)
 
 
-def _joined(reports: list[Report], kind: str) -> str:
-    """The reports of several files as one document: a JSON array, or one SARIF run."""
-    from doctor.reporters import registry
+def _joined(reports: list[Report], kind: str, *, translations: bool) -> str:
+    """The reports of several files as one document: a JSON array, one SARIF run, or line after line."""
+    import msgspec
+
     from doctor.reporters.json import settled
 
-    texts = [registry.REPORTERS[kind](settled(report)) for report in reports]
+    kept = [report if translations else msgspec.structs.replace(report, translations={}) for report in reports]
+    texts = [registry.REPORTERS[kind](settled(report)) for report in kept]
+    if kind in ("concise", "github"):
+        return "".join(texts)
     if kind == "json":
         return "[\n" + ",\n".join(text.rstrip("\n") for text in texts) + "\n]\n"
     return json.dumps(_one_run([json.loads(text) for text in texts]), ensure_ascii=False, indent=2) + "\n"

@@ -28,11 +28,17 @@ Lang = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict and what to do next.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="All evidence with the surrounding lines, and the environment.")]
 FailOn = Annotated[str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")]
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 whatever was found (3 if there was nothing to judge).")]
+Translations = Annotated[bool, typer.Option("--translations", help="With --format json: also the texts in the other languages.")]
 Pager = Annotated[
     bool, typer.Option("--pager/--no-pager", help="Use a pager for output longer than the terminal ($LFDOCTOR_PAGER, $PAGER, less).")
 ]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="The training YAML, if it is not in the run's folder.")]
 GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", min=0.1, help="Memory of one GPU in GiB, if the log does not say it.")]
+LlamaFactoryVersion = Annotated[
+    str | None,
+    typer.Option("--llamafactory-version", help="The LLaMA-Factory meant: a release such as 0.9.4, or main.", metavar="VERSION"),
+]
 ChosenStrategy = Annotated[
     str,
     typer.Option("--strategy", help="least-change: the smallest change that is predicted to be enough; guide: the guide's order."),
@@ -42,9 +48,13 @@ ChosenStrategy = Annotated[
 def one_of(value: str, allowed: Any, option: str) -> str:
     """Return `value` if allowed. Raises DoctorError with the allowed values."""
     if value not in allowed:
+        from difflib import get_close_matches
+
         from doctor.words import catalogue
 
-        raise DoctorError(catalogue.text("errors.one_of", option=option, allowed=", ".join(allowed), given=repr(value)))
+        near = get_close_matches(value, list(allowed), n=1)
+        name = "errors.one_of_near" if near else "errors.one_of"
+        raise DoctorError(catalogue.text(name, option=option, allowed=", ".join(allowed), given=repr(value), near="".join(near)))
     return value
 
 
@@ -53,17 +63,37 @@ def one_language(lang: str) -> str:
     return one_of(lang, LANGUAGES, "--lang")
 
 
-def emit(report: Report, kind: str, output: Path | None, *, quiet: bool = False, verbose: bool = False, pager: bool = True) -> None:
-    """Render the report to the file (UTF-8) or to standard output, there with a pager if it is longer than the terminal."""
+def emit(
+    report: Report,
+    kind: str,
+    output: Path | None,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    pager: bool = True,
+    translations: bool = False,
+) -> None:
+    """Render the report to the file (UTF-8) or to standard output, there with a pager if it is longer than the terminal.
+
+    JSON holds the report's own language alone unless `translations`. Raises DoctorError for an unknown format, and for a web page on a
+    terminal.
+    """
     import msgspec
 
     from doctor.reporters.base import Screen
     from doctor.reporters.json import settled
 
     render = registry.REPORTERS[one_of(kind, registry.NAMES, "--format")]
+    if kind == "html" and output is None and sys.stdout.isatty():
+        from doctor.words import catalogue
+
+        raise DoctorError(catalogue.text("errors.page_on_terminal"))
     report = settled(report)
+    if kind == "json" and not translations:
+        report = msgspec.structs.replace(report, translations={})
     if output is not None:
         write_file(output, render(report, Screen(width=100, detail=verbose - quiet)))
+        say_written(output)
     elif kind == "terminal":
         text = render(report, msgspec.structs.replace(screen(), detail=verbose - quiet))
         if not (pager and paged(text)):
@@ -117,6 +147,11 @@ def write_out(text: str, encoding: str | None = "utf-8") -> None:
     else:
         stream.write(data)
     sys.stdout.flush()
+
+
+def say_written(path: Path) -> None:
+    """Tell on standard error which file a report went to."""
+    typer.echo(f"lfdoctor: report written to {path}", err=True)
 
 
 def write_file(path: Path, text: str) -> None:

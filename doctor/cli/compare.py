@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from doctor.cli.common import Lang, Output, one_language, one_of, screen, write_file, write_out
+from doctor.cli.common import Lang, Output, one_language, one_of, say_written, screen, write_file, write_out
 
 if TYPE_CHECKING:
     from doctor.fleet.attribution.compare import Compared
@@ -33,6 +33,7 @@ def compare(
     text = _json(compared) if kind == "json" else (_html if kind == "html" else _terminal)(compared, lang)
     if output is not None:
         write_file(output, text)
+        say_written(output)
     else:
         write_out(text, encoding=None if kind == "terminal" else "utf-8")
 

@@ -1,4 +1,4 @@
-"""lfdoctor explain: one rule as a page: meaning, detection, remedies."""
+"""lfdoctor explain: one rule as a page (meaning, detection, remedies), or one option of LLaMA-Factory."""
 
 from __future__ import annotations
 
@@ -9,45 +9,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from doctor.cli.common import Lang, screen, write_out
-from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from doctor.rulebook.model import LineExample, Remedy, Rule, Rulebook
+    from doctor.rulebook.model import LineExample, Remedy, Rule
     from doctor.words.catalogue import Words
 
 
 def explain(
-    name: Annotated[str, typer.Argument(metavar="RULE", help="A rule (memory/gpu-oom), its name alone, or a cause.")], lang: Lang = "en"
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A rule (memory/gpu-oom), its name, a cause, or an option (lora_rank).")],
+    lang: Lang = "en",
 ) -> None:
-    """Show what a rule means, how it is detected, and what helps."""
+    """Show what a rule means, how it is detected and what helps; or what an option does, in which versions, and what the guide advises."""
+    from doctor.cli.explain_option import OptionPage, is_option
     from doctor.cli.rules import load_rules
+    from doctor.config.option_facts import names
     from doctor.reporters.terminal.canvas import to_text
+    from doctor.rulebook.lookup import find
     from doctor.words import catalogue
 
     shown = screen()
     said = catalogue.load(lang)
-    pages = [to_text(Explanation(rule, said).blocks(), shown) for rule in find(load_rules()[0], name)]
+    if is_option(name):
+        write_out(to_text(OptionPage(name, load_rules()[0], said).blocks(), shown), encoding=None)
+        return
+    pages = [to_text(Explanation(rule, said).blocks(), shown) for rule in find(load_rules()[0], name, also=names())]
     write_out("\n".join(pages), encoding=None)
-
-
-def find(book: Rulebook, name: str) -> list[Rule]:
-    """The rule with this id, else all with this name or cause. Raises DoctorError with similar names."""
-    from doctor.rulebook.exceptions import rows
-    from doctor.words import catalogue
-
-    exact = [rule for rule in book.rules if rule.id == name]
-    found = exact or [rule for rule in book.rules if name in (rule.id.partition("/")[2], rule.cause)]
-    opening = catalogue.text("report.say.unlisted_bare")
-    found = found or [row.rule(opening) for row in rows() if name in (row.id, row.cause, f"{row.family}/{row.id}")]
-    if found:
-        return found
-    import difflib
-
-    names = {rule.id.partition("/")[2]: rule.id for rule in book.rules} | {rule.id: rule.id for rule in book.rules}
-    near = dict.fromkeys(names[match] for match in difflib.get_close_matches(name, names, n=4, cutoff=0.5))
-    raise DoctorError(f"no rule {name!r}" + (f"; similar: {', '.join(near)}" if near else "; lfdoctor rules list shows all"))
 
 
 class Explanation:

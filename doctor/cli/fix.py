@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from doctor.cli.analyze import STRATEGIES, exit_code, write_patch
-from doctor.cli.common import ChosenStrategy, Config, GpuMemory, Lang, one_language, one_of, screen, write_out
+from doctor.cli.common import ChosenStrategy, Config, GpuMemory, Lang, LlamaFactoryVersion, one_language, one_of, screen, write_out
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def fix(
     ] = None,
     strategy: ChosenStrategy = "least-change",
     gpu_memory: GpuMemory = None,
+    llamafactory_version: LlamaFactoryVersion = None,
     start: Annotated[bool, typer.Option("--start", help="Start the training with the patched config, after asking.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --start: do not ask.")] = False,
     lang: Lang = "en",
@@ -46,9 +47,10 @@ def fix(
     chosen = STRATEGIES[one_of(strategy, STRATEGIES, "--strategy")]
     from doctor.diagnosis.pipeline import analyze as diagnose
     from doctor.reporters.json import settled
-    from doctor.reporters.terminal.page import render_fix
+    from doctor.reporters.terminal.rendering import render_fix
 
-    report = diagnose(paths or ["."], config=config, gpu_memory_gib=gpu_memory, strategy=chosen, lang=lang)
+    given: dict[str, Any] = {"gpu_memory_gib": gpu_memory, "llamafactory_version": llamafactory_version}
+    report = diagnose(paths or ["."], config=config, strategy=chosen, lang=lang, **given)
     patch = report.patch
     if patch is not None and patch.yaml is not None:
         target = output or _free_name(Path(patch.file or "train-patched.yaml"))

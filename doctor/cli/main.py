@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import typer
 
-from doctor.cli import analyze, bundle, check, compare, data, estimate, explain, fix, rules, run, scan, show, watch
+from doctor.cli import agents, analyze, bundle, check, compare, data, estimate, explain, fix, last, rules, run, scan, schema, show, watch
+from doctor.cli.examples import epilog
 from doctor.cli.light import without_pydantic
 from doctor.errors import BAD_USAGE, DoctorError
 
@@ -22,25 +23,31 @@ app = typer.Typer(
     name="lfdoctor",
     help="The doctor for LLaMA-Factory training runs: root cause, evidence, ordered remedies, and a patched config.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain help: typer's panels import rich.markdown, which triples the time of --help
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("analyze", short_help="Find the root cause of a failed run and patch its config.")(analyze.analyze)
-app.command("fix", short_help="Write the patched config of a failed run, and print or start its command.")(fix.fix)
-app.command("check", short_help="Check training configs before the run.")(check.check)
-app.command("data", short_help="Look at the data sets: what is broken, left out, cut or double.")(data.data)
-app.command("estimate", short_help="Predict the peak GPU memory of a config, term by term.")(estimate.estimate)
-app.command("run", short_help="Run a training, warn early, analyze it when it ends.", context_settings={"allow_interspersed_args": False})(
-    run.run
-)
-app.command("scan", short_help="Analyze many runs: which failed, why, what repeats.")(scan.scan)
-app.command("compare", short_help="Find the difference that explains why some runs failed.")(compare.compare)
-app.command("watch", short_help="Follow a run live: curves, step time, memory, warnings.")(watch.watch)
-app.command("explain", short_help="Show what a rule means, how it matches and what helps.")(explain.explain)
-app.command("show", short_help="Render a saved JSON report in another format or language.")(show.show)
-app.command("bundle", short_help="Zip a run for a bug report, with secrets masked.")(bundle.bundle)
+app.command("analyze", epilog=epilog("analyze"), short_help="Find the root cause of a failed run and patch its config.")(analyze.analyze)
+app.command("last", epilog=epilog("last"), short_help="The same for the newest run below a folder.")(last.last)
+app.command("fix", epilog=epilog("fix"), short_help="Write the patched config of a failed run, and print or start its command.")(fix.fix)
+app.command("check", epilog=epilog("check"), short_help="Check training configs before the run.")(check.check)
+app.command("data", epilog=epilog("data"), short_help="Look at the data sets: what is broken, left out, cut or double.")(data.data)
+app.command("estimate", epilog=epilog("estimate"), short_help="Predict the peak GPU memory of a config, term by term.")(estimate.estimate)
+app.command(
+    "run",
+    epilog=epilog("run"),
+    short_help="Run a training, warn early, analyze it when it ends.",
+    context_settings={"allow_interspersed_args": False},
+)(run.run)
+app.command("scan", epilog=epilog("scan"), short_help="Analyze many runs: which failed, why, what repeats.")(scan.scan)
+app.command("compare", epilog=epilog("compare"), short_help="Find the difference that explains why some runs failed.")(compare.compare)
+app.command("watch", epilog=epilog("watch"), short_help="Follow a run live: curves, step time, memory, warnings.")(watch.watch)
+app.command("explain", epilog=epilog("explain"), short_help="Show what a rule or an option means, and what helps.")(explain.explain)
+app.command("schema", epilog=epilog("schema"), short_help="Print the JSON Schema of the training YAML, for editors.")(schema.schema)
+app.command("show", epilog=epilog("show"), short_help="Render a saved JSON report in another format or language.")(show.show)
+app.command("bundle", epilog=epilog("bundle"), short_help="Zip a run for a bug report, with secrets masked.")(bundle.bundle)
+app.command("mcp", epilog=epilog("mcp"), short_help="Serve all this to coding agents (Model Context Protocol).")(agents.mcp)
+app.add_typer(agents.skill, name="skill", epilog=epilog("skill"), short_help="Install the skill for coding agents.")
 app.add_typer(rules.app, name="rules", short_help="List the rules, test a folder of them, print their schema.")
 
 

@@ -40,7 +40,10 @@ def list_rules(
 ) -> None:
     """List all rules: id, severity, cause, title."""
     one_language(lang)
-    rules = [rule for rule in load_rules()[0].rules if family in ("", rule.family)]
+    known = load_rules()[0].rules
+    if family:
+        one_of(family, sorted({rule.family for rule in known}), "--family")
+    rules = [rule for rule in known if family in ("", rule.family)]
     if one_of(kind, ("table", "json"), "--format") == "json":
         keys = ("id", "cause", "symptom", "severity", "status", "confidence")
         rows = [{**{key: getattr(rule, key) for key in keys}, "title": rule.title.get(lang)} for rule in rules]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Verbose, emit, one_language, write_out
+from doctor.cli.common import Format, Lang, Output, Pager, Quiet, Translations, Verbose, emit, one_language, write_out
 from doctor.errors import NOTHING_TO_READ, DoctorError
 
 
@@ -18,6 +18,7 @@ def show(
     lang: Lang = "",
     quiet: Quiet = False,
     verbose: Verbose = False,
+    translations: Translations = False,
     pager: Pager = True,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such reports and exit.")] = False,
 ) -> None:
@@ -45,4 +46,7 @@ def show(
         raise DoctorError(f"{report}: not an lfdoctor report: {error}") from error
     if saved.format > FORMAT:
         raise DoctorError(f"{report}: format {saved.format} is newer than this lfdoctor, which reads {FORMAT}")
-    emit(translated(saved, lang) if lang else saved, kind, output, quiet=quiet, verbose=verbose, pager=pager)
+    if lang not in ("", saved.lang) and saved.findings and lang not in saved.translations:
+        typer.echo(f"lfdoctor: {report}: holds its texts in {saved.lang} only; write it with --format json --translations", err=True)
+        lang = saved.lang
+    emit(translated(saved, lang) if lang else saved, kind, output, quiet=quiet, verbose=verbose, pager=pager, translations=translations)

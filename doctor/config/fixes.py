@@ -10,7 +10,7 @@ import msgspec
 
 from doctor.config import yaml_edit
 from doctor.config.corrections import correction, from_text
-from doctor.config.option_names import Synonym, lacks, synonyms
+from doctor.config.option_names import Synonym, standing, synonyms
 from doctor.config.options import Option, suggestion, table
 from doctor.config.recognise import shape_of, written_for_llamafactory
 from doctor.config.versions import NEWEST
@@ -40,14 +40,17 @@ class Fixes(msgspec.Struct, frozen=True):
     left: tuple[Text, ...] = ()
 
 
-def fix(text: str, values: Mapping[str, Any], *, json: bool = False) -> Fixes:
-    """The safe fixes of a config with this text and these values; a text of another program comes back as it is."""
+def fix(text: str, values: Mapping[str, Any], *, json: bool = False, facts: Mapping[str, Any] | None = None) -> Fixes:
+    """The safe fixes of a config with this text and these values; a text of another program comes back as it is.
+
+    `facts` tell the versions (`versions.llamafactory`), where they are known.
+    """
     if shape_of(values) != "v0" or "task" in values:
         return Fixes(text)
     done: list[Fix] = []
     left: list[Text] = []
     edit = yaml_edit.edit_json if json else yaml_edit.edit
-    for found in _proposals(values):
+    for found in _proposals(values, facts or {}):
         if isinstance(found, Text):
             left.append(found)
             continue
@@ -61,17 +64,21 @@ def fix(text: str, values: Mapping[str, Any], *, json: bool = False) -> Fixes:
     return Fixes(text, tuple(done), tuple(left))
 
 
-def _proposals(values: Mapping[str, Any]) -> Iterator[Fix | Text]:
-    """A fix for every key that needs one, or what to say about it; in the order of the file."""
+def _proposals(values: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Fix | Text]:
+    """A fix for every key that needs one, or what to say about it; in the order of the file.
+
+    An older name that some possible version still takes is renamed as well: every supported version knows its successor.
+    """
     own = written_for_llamafactory(values)
     taken = set(values)
     for key, value in values.items():
-        synonym = synonyms().get(key)
-        if synonym is not None and synonym.use != key and lacks(key, {}, values):
+        synonym, found_there = synonyms().get(key), standing(key, facts, values)
+        gone = found_there.kind == "unknown" or found_there.until is not None
+        if synonym is not None and synonym.use != key and gone:
             for found in _renamed(key, value, synonym, own, taken):
                 taken |= {found.new_key} if isinstance(found, Fix) else set()
                 yield found
-        elif lacks(key, {}, values):
+        elif found_there.kind == "unknown":
             yield unknown(key)
         else:
             for corrected in _corrected(key, value, taken):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from doctor.config import versions
-from doctor.config.options import suggestion, table
+from doctor.config import knowledge, versions
+from doctor.config.options import Option, suggestion, table
 from doctor.config.versions import Version
 from doctor.support import cache
 from doctor.support.decoding import convert
@@ -21,19 +21,21 @@ LOWEST_SUPPORTED: dict[str, Version] = {"llamafactory": (0, 8, 3), "transformers
 """A successor that exists from here on is safe to write: older releases are no longer in use (they are of July and September 2024)."""
 
 
-MEGATRON = ("mcore_adapter", "megatron_bridge")
-"""Groups of options_newer.yaml that exist under USE_MCA=1 or USE_MEGATRON_BRIDGE=1."""
-
 _MEGATRON_NAME = re.compile(r"parallel|^(?:moe|recompute|overlap|pipeline)_|_fusion$|distributed_optimizer|sequence_packing|_seq_lengths$")
 """Names that only Megatron uses, unlike `optimizer` or `micro_batch_size`."""
 
 
-class NewerNames(msgspec.Struct, frozen=True):
-    """One list of rules/options_newer.yaml: names, the first release that has them, and where they were read."""
+class Standing(msgspec.Struct, frozen=True):
+    """What an option is to the versions that a run may have.
 
-    since: str
-    source: str
-    names: str
+    `known`: the version that is assumed has it. `elsewhere`: another possible version has it (`since`, `until`: the first and last that
+    do, as a reader knows them), or the trainer that `switch` starts. `unknown`: all of them refuse it.
+    """
+
+    kind: Literal["known", "elsewhere", "unknown"]
+    since: str | None = None
+    until: str | None = None
+    switch: str | None = None
 
 
 class Synonym(msgspec.Struct, frozen=True):
@@ -62,15 +64,8 @@ class Synonym(msgspec.Struct, frozen=True):
         return ",".join(map(str, value)) if self.plain and isinstance(value, list) else value
 
 
-@functools.cache
-def newer_names() -> Mapping[str, frozenset[str]]:
-    """Names that options.yaml lacks: main, megatron_bridge, mcore_adapter, v1, evaluation."""
-    return {group: frozenset(entry.names.split()) for group, entry in _newer().items()}
-
-
-@functools.cache
-def _newer() -> Mapping[str, NewerNames]:
-    return convert(cache.load_yaml(rules_folder() / "options_newer.yaml"), dict[str, NewerNames])
+TRAINERS = ("megatron_bridge", "mcore_adapter", "v1", "eval", "infer")
+"""What else LLaMA-Factory runs than its v0 trainer; each has options of its own (doctor/config/knowledge.py)."""
 
 
 @functools.cache
@@ -87,22 +82,43 @@ def synonyms() -> Mapping[str, Synonym]:
 
 def known_somewhere(name: str) -> bool:
     """Whether any release, main or another trainer of LLaMA-Factory has this option."""
-    return name in table() or any(name in names for names in newer_names().values())
+    return name in table() or any(name in knowledge.options_of(trainer) for trainer in TRAINERS)
 
 
 def lacks(name: str, facts: Mapping[str, Any], config: Collection[str] = ()) -> bool:
-    """Whether `llamafactory-cli train` does not have this option in the run's release, for a config with these keys.
+    """Whether every LLaMA-Factory that the run may have refuses this option, for a config with these keys."""
+    return standing(name, facts, config).kind == "unknown"
 
-    Names of main count as lacking only if the run reports a release without them. Megatron's names (USE_MCA=1,
-    USE_MEGATRON_BRIDGE=1) are options only where the config is written for Megatron.
+
+def standing(name: str, facts: Mapping[str, Any], config: Collection[str] = ()) -> Standing:
+    """What an option is to `llamafactory-cli train` of the run's version, for a config with these keys.
+
+    Megatron's names are options only where the config is written for Megatron.
     """
-    installed = versions.versions_of(facts)
     option = table().get(name)
-    if option is not None and option.exists_in(installed):
-        return False
-    groups = ("main", *(MEGATRON if is_megatron(config) else ()))
-    first = [versions.parse(_newer()[group].since) for group in groups if name in newer_names()[group]]
-    return not first or (bool(versions.reported(facts, "llamafactory")) and min(first) > installed["llamafactory"])
+    if option is not None and option.exists_in(versions.versions_of(facts)):
+        return Standing("known")
+    may = versions.possible(facts)
+    if option is not None and any(option.exists_in(_packages(version, facts)) for version in may):
+        return Standing("elsewhere", *_lifetime(option))
+    for trainer, switch in knowledge.MEGATRON.items() if is_megatron(config) else ():
+        if any(knowledge.at(knowledge.options_of(trainer).get(name, ()), version) is not None for version in may):
+            on = str(facts.get(f"env.{switch.partition('=')[0]}", "")).lower() in ("1", "true", "y")
+            return Standing("known") if on else Standing("elsewhere", switch=switch)
+    late = knowledge.having(knowledge.options_of("infer").get(name, ()))  # kt_config: of inference, and of KTransformers' own packages
+    return Standing("elsewhere", since=knowledge.shown(late[0])) if set(late) & set(may) else Standing("unknown")
+
+
+def _packages(version: str, facts: Mapping[str, Any]) -> Mapping[str, Version]:
+    """The packages of one possible version."""
+    return versions.versions_of({**facts, "versions.llamafactory": version})
+
+
+def _lifetime(option: Option) -> tuple[str | None, str | None]:
+    """The first and the last LLaMA-Factory with an option that the newest release lacks."""
+    names = {".".join(map(str, number)): name for name, number in versions.UNRELEASED.items()}
+    since = names.get(option.since or "", option.since)
+    return (knowledge.shown(since) if since else None), option.until
 
 
 def is_megatron(config: Collection[str]) -> bool:
@@ -111,7 +127,20 @@ def is_megatron(config: Collection[str]) -> bool:
 
 
 def _is_megatron_name(name: str) -> bool:
-    return _MEGATRON_NAME.search(name) is not None and any(name in newer_names()[group] for group in MEGATRON)
+    return _MEGATRON_NAME.search(name) is not None and any(name in knowledge.options_of(trainer) for trainer in knowledge.MEGATRON)
+
+
+@functools.cache
+def written_out(name: str) -> tuple[str, bool]:
+    """The option that a command line means, and whether it is negated: argparse takes every beginning that only one option has, and
+    HfArgumentParser `--no_X` for a flag X that is on by default."""
+    if known_somewhere(name):
+        return name, False
+    flag = table().get(name.removeprefix("no_"))
+    if name.startswith("no_") and flag is not None and flag.type == "bool":
+        return name.removeprefix("no_"), True
+    meant = [other for other, option in table().items() if other.startswith(name) and option.exists_in(versions.NEWEST)]
+    return (meant[0], False) if len(meant) == 1 else (name, False)
 
 
 def successor(name: str, value: Any) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from doctor.config import deepspeed, versions
+from doctor.config import deepspeed, knowledge, versions
 from doctor.config.values import OLDER_NAMES, as_float
 from doctor.config.versions import Version, versions_of
 from doctor.core.run import Run
@@ -21,8 +21,22 @@ MIN_SIMILARITY = 0.7
 """difflib ratio of a misspelt option: learning_rte 0.96, lora_ranks 0.95; unrelated options of equal length are below 0.65."""
 
 
+class Lifetime(msgspec.Struct, frozen=True):
+    """Versions of the package in `of` that have an option: `since` and `until` are the first and the last, None for no bound."""
+
+    of: Literal["llamafactory", "transformers"]
+    since: str | None = None
+    until: str | None = None
+
+    def holds(self, packages: Mapping[str, Version]) -> bool:
+        """Whether the installed version is one of them; `packages` as from `versions_of`."""
+        installed = packages[self.of]
+        return not (self.since and installed < versions.parse(self.since)) and not (self.until and installed > versions.parse(self.until))
+
+
 class Option(msgspec.Struct, frozen=True):
     """One option. `since` and `until` are versions of the package in `of`; `was` maps the last version with another default to it.
+    `also` are the versions of the other package that have it too.
 
     `type` is one or more of bool, int, float, str, list, dict, null, joined by `|`. `group` is the dataclass that holds it, or `gone`
     for an option that the newest version lacks; `use` then names its successor.
@@ -37,16 +51,17 @@ class Option(msgspec.Struct, frozen=True):
     until: str | None = None
     was: dict[str, Any] = {}
     use: str | None = None
+    also: Lifetime | None = None
 
     def exists_in(self, packages: Mapping[str, Version]) -> bool:
         """Whether the installed packages know it; `packages` as from `versions_of`."""
-        installed = packages[self.of]
-        return not (self.since and installed < versions.parse(self.since)) and not (self.until and installed > versions.parse(self.until))
+        lifetimes = (Lifetime(self.of, self.since, self.until), self.also)
+        return any(lifetime.holds(packages) for lifetime in lifetimes if lifetime)
 
 
 @functools.cache
 def table() -> Mapping[str, Option]:
-    """Every option of LLaMA-Factory 0.7 to 0.9.5, by name (about 400; rules/options.yaml, which is JSON: 1 ms)."""
+    """Every option of LLaMA-Factory 0.7 to main, by name (about 400; rules/options.yaml, which is JSON: 1 ms)."""
     raw = msgspec.json.decode((rules_folder() / "options.yaml").read_bytes())
     del raw["_about"]
     return convert(raw, dict[str, Option])
@@ -87,6 +102,15 @@ def effective(config: Mapping[str, Any], facts: Mapping[str, Any] | None = None)
     alpha, rank = as_float(values.get("lora_alpha"), 0.0), as_float(values.get("lora_rank"), 0.0)
     values["lora_alpha_over_rank"] = alpha / rank if alpha and rank else None
     return values
+
+
+def choices_of(name: str, packages: Mapping[str, Version]) -> list[Any] | None:
+    """The values that an option of the table takes in the installed versions; None for no such list."""
+    option = table()[name]
+    if packages[option.of] == versions.NEWEST[option.of] or not option.choices:
+        return option.choices
+    entry = versions.value_at(knowledge.option_history(option.of, name), packages[option.of])
+    return (entry.get("choices") if isinstance(entry, dict) else None) or option.choices
 
 
 def effective_batch_size(config: Mapping[str, Any], world_size: int = 1) -> int | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from doctor.config.option_names import known_somewhere, newer_names
+from doctor.config import knowledge
+from doctor.config.option_names import known_somewhere
 from doctor.config.options import table
 
 Shape = Literal["v0", "v1", "web ui"]
@@ -86,7 +87,7 @@ def shape_by_names(names: Collection[str]) -> Shape | None:
         return None
     if sum(name.startswith(("top.", "train.")) for name in keys) > len(keys) / 2:
         return "web ui"
-    v1 = newer_names()["v1"]
+    v1 = knowledge.options_of("v1").keys()
     if "model" in keys and "model_name_or_path" not in keys and len(keys & v1) > MIN_KNOWN_SHARE * len(keys) and keys & V1_ONLY:
         return "v1"
     known = sum(map(known_somewhere, keys))

@@ -55,7 +55,11 @@ FACTS: dict[str, FactInfo] = {
     "accelerate.distributed_type": FactInfo("str", "", "accelerate"),
     "deepspeed.config": FactInfo("dict", "", "deepspeed, config"),
     "deepspeed.stage": FactInfo("int", "", "deepspeed, accelerate, console"),
+    "llamafactory.parser_line": FactInfo(
+        "int", "", "console: the line of hparams/parser.py that wrote Process rank: ...; tells the release"
+    ),
     "llamafactory.trainer": FactInfo("str", "", "config: v1 where it is a config of the v1 trainer"),
+    "v1.config": FactInfo("dict", "", "config of the v1 trainer: values, and the lines of its keys"),
     # model
     "framework": FactInfo("str", "", "console, live"),
     "model.type": FactInfo("str", "", "console, config.json, live"),
@@ -87,6 +91,7 @@ FACTS: dict[str, FactInfo] = {
     "best.step": FactInfo("int", "optimizer steps", "trainer_state: its step"),
     "best.metric": FactInfo("float", "unit of metric_for_best_model", "trainer_state"),
     "best.is_last": FactInfo("bool", "", "trainer_state: whether the last evaluation was the best"),
+    "checkpoint.last": FactInfo("str", "", "checkpoint folders: the one of the highest step that the run reached"),
     "best_saved.folder": FactInfo("str", "", "checkpoint folders: the saved one with the lowest eval loss"),
     "best_saved.value": FactInfo("float", "nats per token", "checkpoint folders: its eval loss"),
     "train.runtime_seconds": FactInfo("float", "s", "results, trainer_state"),

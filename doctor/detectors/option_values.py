@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+from doctor.config import knowledge
 from doctor.config.corrections import correction
-from doctor.config.option_names import known_somewhere, lacks, similar, successor
-from doctor.config.options import Option, table
+from doctor.config.option_names import known_somewhere, lacks, similar, standing, successor
+from doctor.config.options import Option, choices_of, table
 from doctor.config.values import as_number
-from doctor.config.versions import Version, reported, versions_of
+from doctor.config.versions import Version, assumed, parse, possible, reported, shown, versions_of
 from doctor.core.events import ConfigSeen, Crash, Event, LogLine
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
@@ -28,6 +29,10 @@ MAX_REFUSED_KEYS = 1000
 """Bound on keys remembered from the parser's messages."""
 
 
+_CHECKED_ELSEWHERE = ("quantization_method", "rope_scaling", "fsdp", "template")
+"""Options with choices whose other values rules of their own judge."""
+
+
 class OptionValues(DetectorBase):
     """Parameter `problem`:
 
@@ -37,6 +42,10 @@ class OptionValues(DetectorBase):
       the console; its list then decides for every key).
     - `choice`: a value that is not allowed. `of`: training (transformers rejects it at once) or other (fails later). Facts: key, given,
       suggested (the same value in LLaMA-Factory's words, from tables), similar (the nearest spelling, if nothing is suggested), legal.
+    - `template`: no version that the run may have has this template. Facts: key, given, similar.
+    - `elsewhere`: an option or a template that the version lacks, or the newest one where nothing tells the version, and that another
+      possible version or trainer has. Facts: key, given; since, until (the first and last version with it, None for no bound), switch
+      (the environment variable that starts the trainer with it); template (true for a template); package (what lacks it).
     - `number_as_text`: a number in quotes, or in a form older YAML loaders read as text. Facts: key, given, number.
     - `none_as_text`: the text None instead of null. Facts: key, given.
     """
@@ -44,12 +53,15 @@ class OptionValues(DetectorBase):
     reads: ClassVar[tuple[type[Event], ...]] = (ConfigSeen, LogLine, Crash)
     needs: tuple[str, ...] = ("config",)
     literals: tuple[str, ...] = ("not used by the HfArgumentParser",)
-    facts: tuple[str, ...] = ("key", "given", "suggested", "similar", "newer", "older", "legal", "number", "package", "confirmed")
+    facts: tuple[str, ...] = ("key", "given", "suggested", "similar", "newer", "older", "legal", "number", "package", "confirmed",
+                              "since", "until", "switch", "template")  # fmt: skip
 
     def __init__(self, problem: str, of: str | None = None) -> None:
         looks: dict[str, Callable[[str, Any, Run], Facts | None]] = {
             "unknown": self._unknown,
             "choice": self._choice,
+            "template": self._template,
+            "elsewhere": self._elsewhere,
             "number_as_text": self._number_as_text,
             "none_as_text": self._none_as_text,
         }
@@ -101,17 +113,41 @@ class OptionValues(DetectorBase):
             "older": (option is not None and not self._refused and not reported(run.facts, option.of)) or None,
         }
 
+    def _template(self, key: str, given: Any, run: Run) -> Facts | None:
+        if key != "template" or not isinstance(given, str) or _templates_with(given, run):
+            return None
+        return {"similar": _close(given, sorted({name for version in possible(run.facts) for name in _templates(version)}))}
+
+    def _elsewhere(self, key: str, given: Any, run: Run) -> Facts | None:
+        installed = versions_of(run.facts)
+        if key == "template" and isinstance(given, str):
+            having = _templates_with(given, run)
+            if not having or assumed(run.facts) in having or self._refused:
+                return None
+            package = shown("llamafactory", installed["llamafactory"])
+            first, last = (knowledge.having(knowledge.history("templates", given))[place] for place in (0, -1))
+            gone = parse(last) < installed["llamafactory"]
+            return {"until": last, "template": True, "package": package} if gone else {
+                "since": knowledge.shown(first), "template": True, "package": package,
+            }  # fmt: skip
+        found = standing(key, run.facts, run.config)
+        if found.kind != "elsewhere" or self._refused:
+            return None
+        package = _package(table().get(key), installed) or shown("llamafactory", installed["llamafactory"])
+        return {"since": found.since, "until": found.until, "switch": found.switch, "package": package}
+
     def _choice(self, key: str, given: Any, run: Run) -> Facts | None:
         option = table().get(key)
         if option is None or not option.choices or given is None or (option.group == "training") is not (self.of == "training"):
             return None
-        if not isinstance(given, str | bool) or _legal(given, option) or key in ("quantization_method", "rope_scaling", "fsdp"):
+        legal = choices_of(key, versions_of(run.facts)) or []
+        if not isinstance(given, str | bool) or _legal(given, legal, option) or key in _CHECKED_ELSEWHERE:
             return None
         meant = correction(key, given)
         return {
             "suggested": meant.value if meant and not meant.also else None,
-            "similar": None if meant else _close(given, [str(choice) for choice in option.choices]),
-            "legal": ", ".join(map(str, option.choices)),
+            "similar": None if meant else _close(given, [str(choice) for choice in legal]),
+            "legal": ", ".join(map(str, legal)),
         }
 
     def _number_as_text(self, key: str, given: Any, run: Run) -> Facts | None:
@@ -130,13 +166,22 @@ class OptionValues(DetectorBase):
         return {} if option and meant and given != option.default and given not in (option.choices or ()) else None
 
 
+def _templates(version: str) -> frozenset[str]:
+    return knowledge.names_at("templates", version)
+
+
+def _templates_with(name: str, run: Run) -> list[str]:
+    """The versions that the run may have and that know this template, oldest first."""
+    return [version for version in possible(run.facts) if name in _templates(version)]
+
+
 def is_other_command(config: dict[str, Any]) -> bool:
     """Whether this config is for the v1 trainer (`model:`) or the benchmark command (`task:`), which have other keys."""
     return "task" in config or ("model" in config and "model_name_or_path" not in config)
 
 
-def _legal(given: str | bool, option: Option) -> bool:
-    return any(type(given) is type(choice) and given == choice for choice in option.choices or ()) or (
+def _legal(given: str | bool, legal: list[Any], option: Option) -> bool:
+    return any(type(given) is type(choice) and given == choice for choice in legal) or (
         option.type.startswith("bool") and isinstance(given, bool)
     )
 
@@ -150,7 +195,4 @@ def _close(given: Any, legal: list[str]) -> str | None:
 
 def _package(option: Option | None, installed: dict[str, Version]) -> str | None:
     """`transformers 5.6.0` if that installed version lacks a key other versions have."""
-    if option is None:
-        return None
-    name = {"llamafactory": "LLaMA-Factory"}.get(option.of, option.of)
-    return f"{name} {'.'.join(map(str, installed[option.of]))}"
+    return shown(option.of, installed[option.of]) if option else None

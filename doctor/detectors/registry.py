@@ -28,6 +28,7 @@ from doctor.detectors.stops_after import StopsAfter
 from doctor.detectors.traceback_place import TracebackPlace
 from doctor.detectors.uncaught_exception import UncaughtException
 from doctor.detectors.utilisation import Utilisation
+from doctor.detectors.v1_config import V1Config
 from doctor.detectors.zero_loss import ZeroLoss
 
 DETECTORS: dict[str, type[Detector]] = {
@@ -45,6 +46,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "loss_spike": LossSpike,
     "nonfinite": Nonfinite,
     "options": OptionValues,
+    "v1_config": V1Config,
     "overfitting": Overfitting,
     "plateau": Plateau,
     "preference": Preference,

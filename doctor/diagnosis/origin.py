@@ -56,6 +56,15 @@ def best_saved(paths: Sequence[str | Path], run: Run) -> Iterator[Fact]:
         yield Fact(where=where, name="best_saved.value", value=losses[best])
 
 
+def last_saved(paths: Sequence[str | Path], run: Run) -> Iterator[Fact]:
+    """The fact on the checkpoint folder under the paths of the highest step that the run reached."""
+    saved = {int(folder.name[11:]): folder for root in map(Path, paths) for folder in _checkpoints(root, _DEPTH)}
+    reached = [step for step in saved if run.last_step is not None and step <= run.last_step]
+    if reached:
+        folder = saved[max(reached)]
+        yield Fact(where=Where(str(folder), step=max(reached)), name="checkpoint.last", value=folder.name)
+
+
 def _checkpoints(folder: Path, depth: int) -> Iterator[Path]:
     if _CHECKPOINT.fullmatch(folder.name):
         yield folder

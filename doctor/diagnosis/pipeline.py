@@ -8,26 +8,30 @@ from typing import Any
 
 import msgspec
 
+from doctor.config import knowledge
 from doctor.config.options import effective
 from doctor.config.preflight import facts_about
 from doctor.config.values import bounded
+from doctor.config.versions import parse
 from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.origin import best_saved, checkpoint_seen, launch_of
+from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import with_candidates
 from doctor.diagnosis.unlisted.with_origin import with_origin
 from doctor.diagnosis.verdict import verdict
+from doctor.errors import DoctorError
 from doctor.planner import plan
 from doctor.planner.config_fixes import fixed_by
 from doctor.planner.launching import is_llamafactory
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.readers import reading as readers
 from doctor.readers.base import Reader
+from doctor.readers.command import is_script, named_config
 from doctor.readers.discovery import ChosenRun, choose_run
 from doctor.readers.file import Progress
 from doctor.readers.origins import stage_of_folder, stage_of_metrics
@@ -38,6 +42,7 @@ from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView, S
 from doctor.report.status import run_status
 from doctor.rulebook.findings import RankedFinding, UncheckedRule
 from doctor.rulebook.model import Rule
+from doctor.words import catalogue
 
 _QUOTES_WITH_CONTEXT = 3
 """Pieces of evidence per finding that are shown with the lines around them."""
@@ -56,6 +61,7 @@ def analyze(
     *,
     config: str | Path | None = None,
     gpu_memory_gib: float | None = None,
+    llamafactory_version: str | None = None,
     strategy: Strategy = "least-change",
     lang: str = "en",
     progress: Progress | None = None,
@@ -63,10 +69,19 @@ def analyze(
     """The post-mortem of one run: its folder, a log file, a trainer_*.json(l), an event file, several of these, or `-` (standard input).
 
     `config` is the training YAML if it is not in the run's folder, `gpu_memory_gib` the memory of one GPU in GiB if the log does not
-    say it. `progress` is called for every chunk read. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable
-    config or rule.
+    say it, `llamafactory_version` a release of LLaMA-Factory or `main`, if the run does not tell. `progress` is
+    called for every chunk read. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable config or rule.
     """
-    return run_analysis(path, config=config, gpu_memory_gib=gpu_memory_gib, strategy=strategy, lang=lang, progress=progress).report
+    given: dict[str, Any] = {"gpu_memory_gib": gpu_memory_gib, "llamafactory_version": llamafactory_version, "strategy": strategy}
+    return run_analysis(path, config=config, lang=lang, progress=progress, **given).report
+
+
+def read(path: str | Path | Sequence[str | Path] = ".", *, config: str | Path | None = None) -> Run:
+    """Everything known of one run, without a diagnosis: config, facts, series; `read(path).frame()` is the table of its metrics.
+
+    The arguments are those of `analyze`. Raises DoctorError: exit code 3 if there is nothing to read.
+    """
+    return run_analysis(path, config=config).run
 
 
 def run_analysis(
@@ -74,6 +89,7 @@ def run_analysis(
     *,
     config: str | Path | None = None,
     gpu_memory_gib: float | None = None,
+    llamafactory_version: str | None = None,
     strategy: Strategy = "least-change",
     lang: str = "en",
     previous_attempts: Sequence[PreviousAttempt] = (),
@@ -96,6 +112,7 @@ def run_analysis(
     seen = LastEvents()
     feed(engine, reading.batches(), seen)
     feed(engine, derived(paths, engine.run))
+    feed(engine, given_version(llamafactory_version))
     judged = causes.assign_roles(engine.findings())
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
@@ -149,14 +166,19 @@ def check(
     folder: str | Path = ".",
     gpu_memory_gib: float | None = None,
     num_gpus: int | None = None,
+    llamafactory_version: str | None = None,
     lang: str = "en",
 ) -> Report:
     """A training configuration before it is run: what LLaMA-Factory will refuse or fail on, what is in its way on disk, whether it fits.
 
-    `folder` is where the training will be started (paths in the config are relative to it). Raises DoctorError (2) for an unreadable file.
+    `config` may be a launch script (.sh, Slurm, Makefile): then the YAML that it names is checked with what the command overrides.
+    `folder` is where the training will be started (paths in the config are relative to it). `llamafactory_version` is a release of
+    LLaMA-Factory or `main`; without it an error is what every version of the last year refuses. Raises DoctorError (2) for a file that
+    cannot be read.
     """
     tools = Tools.load()
     engine = Engine((rule for rule in tools.book.rules if _asks_config_only(tools.detectors[rule.detector])), tools.detectors)
+    feed(engine, given_version(llamafactory_version))
     sources: list[SourceView] = []
     text = None
     if isinstance(config, Mapping):
@@ -164,7 +186,9 @@ def check(
         engine.feed(ConfigSeen(where=where, values=bounded(dict(config))))
     else:
         where = Where(str(config))
-        reading = readers.read([], config=Path(config))
+        path = Path(config)
+        script = is_script(path)
+        reading = readers.read([path] if script else [], config=named_config(path, Path(folder)) if script else path)
         feed(engine, reading.batches())
         text = ConfigText(*reading.config_source) if reading.config_source else None
         sources = _sources(reading)
@@ -187,9 +211,20 @@ def check(
         contexts=context.around(evidence_places(ranked)),
         problems=[*tools.added.problems, *engine.problems],
         rules=len(engine.rules),
-        fixed_by=fixed_by(text, planned.patch.patch) if text and planned.patch and planned.patch.yaml is not None else None,
+        fixed_by=fixed_by(text, planned.patch.patch, engine.run.facts)
+        if text and planned.patch and planned.patch.yaml is not None
+        else None,
     )
     return build(diagnosis, tools.book, lang)
+
+
+def given_version(version: str | None) -> Iterator[Fact]:
+    """LLaMA-Factory's version as the user names it. Raises DoctorError (2) for what is none."""
+    if version is None:
+        return
+    if not parse(version):
+        raise DoctorError(catalogue.text("errors.no_version", version=repr(version), newest=knowledge.newest()))
+    yield Fact(where=Where("--llamafactory-version"), name="versions.llamafactory", value=version)
 
 
 def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
@@ -207,6 +242,7 @@ def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
     if stage is not None and run.config.get("stage") is None:
         yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="inferred")
     yield from best_saved(paths, run)
+    yield from last_saved(paths, run)
 
 
 def forecast(run: Run, where: Where, folder: Path) -> tuple[list[Fact], str | None]:

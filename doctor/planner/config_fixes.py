@@ -13,6 +13,7 @@ from doctor.config import files, fixes
 from doctor.config.option_names import known_somewhere
 from doctor.config.options import table
 from doctor.config.patch import Change, Patch
+from doctor.config.versions import NEWEST, parse
 from doctor.config.yaml_edit import edit, edit_json
 from doctor.errors import DoctorError
 from doctor.planner.types import ConfigText, FixedBy
@@ -29,14 +30,19 @@ class FixedConfig(msgspec.Struct, frozen=True):
 
 
 def fixed(
-    source: ConfigText, values: Mapping[str, Any], patch: Sequence[Change] = (), because: Mapping[str, str] = MappingProxyType({})
+    source: ConfigText,
+    values: Mapping[str, Any],
+    patch: Sequence[Change] = (),
+    because: Mapping[str, str] = MappingProxyType({}),
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> FixedConfig:
     """The config after its safe fixes and, if a patch is given, after what of it can be written here.
 
-    An option of main or of another trainer is not removed. Raises DoctorError if the fixed text cannot be read.
+    An option of main or of another trainer is not removed. `facts` tell the versions, where they are known.
+    Raises DoctorError if the fixed text cannot be read.
     """
     is_json = Path(source.path).suffix.lower() == ".json"
-    safe = fixes.fix(source.text, values, json=is_json)
+    safe = fixes.fix(source.text, values, json=is_json, facts=facts)
     now = files.parse(Path(source.path), safe.text)
     changes = [change for change in patch if change.target == "config" and not _made(change, now) and not _of_another_release(change)]
     wanted = edits(changes, because, safe.text)
@@ -44,14 +50,14 @@ def fixed(
     return FixedConfig(safe.text if text is None else text, len(safe.done) + (0 if text is None else len(wanted)), safe.left)
 
 
-def fixed_by(source: ConfigText, patch: Patch) -> FixedBy | None:
+def fixed_by(source: ConfigText, patch: Patch, facts: Mapping[str, Any] = MappingProxyType({})) -> FixedBy | None:
     """What `lfdoctor check` can write of this patch; None if it changes nothing in the config."""
     changes, path = [change for change in patch.changes if change.target == "config"], Path(source.path)
     if not changes:
         return None
     try:
         values = files.parse(path, source.text)
-        results = [fixed(source, values), fixed(source, values, changes)]
+        results = [fixed(source, values, facts=facts), fixed(source, values, changes, facts=facts)]
         safe, unsafe = (all(_made(change, files.parse(path, result.text)) for change in changes) for result in results)
     except DoctorError:
         return "nothing"
@@ -65,5 +71,7 @@ def _made(change: Change, values: Mapping[str, Any]) -> bool:
 
 
 def _of_another_release(change: Change) -> bool:
-    """Whether the change removes an option of main or of another trainer (rules/options_newer.yaml): it may be right for this file."""
-    return change.op == "unset" and change.key not in table() and known_somewhere(change.key)
+    """Whether the change removes an option of main or of another trainer (rules/versions.yaml): it may be right for this file."""
+    option = table().get(change.key)
+    newer = option is not None and option.of == "llamafactory" and parse(option.since or "") > NEWEST["llamafactory"]
+    return change.op == "unset" and (option is None or newer) and known_somewhere(change.key)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from doctor.config.option_names import written_out
 from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import ReaderBase
-from doctor.readers.file import File
+from doctor.readers.file import File, Source
 from doctor.readers.values import option_value
 from doctor.support.lazy_regex import lazy_compile
 
@@ -43,8 +44,19 @@ _LAUNCH_OPTIONS = {
 }  # fmt: skip
 """Launcher option (torchrun, deepspeed, accelerate) -> fact. These are not training options."""
 
-_ASSIGNED = lazy_compile(r"([A-Z][A-Z0-9_]{2,})=(.*)", re.S)
-"""An environment variable set before a command."""
+_ASSIGNED = lazy_compile(r"([A-Za-z_]\w*)=(.*)", re.S)
+"""A variable set before a command; one in capitals is taken for an environment variable."""
+
+_ENVIRONMENT = lazy_compile(r"[A-Z][A-Z0-9_]{2,}")
+
+_MAKE_VARIABLE = lazy_compile(r"^([A-Za-z_]\w*)[ ]*[:?]?=[ ]*(.*?)[ ]*$", re.M)
+"""A variable of a Makefile."""
+
+_OVERRIDE = lazy_compile(r"[a-z_]\w*(?:\.\w+)*=.*", re.S)
+"""`learning_rate=1e-5` or `kt_config.kt_mode=a` after the name of a YAML (OmegaConf.from_cli in hparams/parser.py)."""
+
+SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch", ".cmd", ".bat", ".mk")
+"""Suffixes of launch scripts."""
 
 _OPTION = lazy_compile(r"--([A-Za-z][\w-]*)(?:=(.*))?", re.S)
 """An option of a command."""
@@ -68,7 +80,7 @@ class Command(ReaderBase):
     kind = "command"
 
     def claims(self, path: Path, head: bytes) -> bool:
-        return path.suffix.lower() in (".sh", ".bash", ".slurm", ".sbatch", ".cmd", ".bat") and (
+        return is_script(path) and (
             path.name == "command.sh"
             or any(word.encode() in head for word in _TRAINERS)
             or _KNOWN.search(head.decode("utf-8", "replace")) is not None
@@ -80,6 +92,9 @@ class Command(ReaderBase):
         if not script and "--" not in text and "llamafactory-cli" not in text:
             return
         variables: dict[str, str] = {}
+        if script and _is_makefile(file.path):
+            variables |= dict(_MAKE_VARIABLE.findall(text))
+            text = "\n".join(line.lstrip("\t@-") if line.startswith("\t") else "" for line in text.split("\n"))
         for number, line in _logical_lines(text):
             yield from self._line(line, number, file, variables, script)
         if script and not file.source.records:
@@ -91,7 +106,7 @@ class Command(ReaderBase):
         line = _PROMPT.sub("", line)
         if line.lstrip().startswith(("#", "[INFO", "[WARN", "Traceback", "usage:")):
             return
-        words = _words(line)
+        words = _without_shells(_words(line))
         where = file.where(number)
         environment, words = _environment(words, variables)
         is_training = script or any(any(trainer in word for trainer in _TRAINERS) for word in words) or len(_KNOWN.findall(line)) >= 2
@@ -151,7 +166,9 @@ def _environment(words: list[str], variables: dict[str, str]) -> tuple[dict[str,
         word = words[place].rstrip(";")
         assigned = _ASSIGNED.fullmatch(word)
         if assigned:
-            found[assigned[1]] = variables[assigned[1]] = _expand(assigned[2], variables)
+            variables[assigned[1]] = _expand(assigned[2], variables)
+            if _ENVIRONMENT.fullmatch(assigned[1]):
+                found[assigned[1]] = variables[assigned[1]]
         elif word not in ("export", "env", "nohup", "sudo", "time", "&&", "exec", "srun", "set"):
             break
         place += 1
@@ -159,8 +176,33 @@ def _environment(words: list[str], variables: dict[str, str]) -> tuple[dict[str,
 
 
 def _expand(text: str, variables: dict[str, str]) -> str:
-    """Replace `$NAME` by its value; unknown names stay."""
-    return re.sub(r"\$\{?([A-Za-z_]\w*)\}?", lambda found: variables.get(found[1], found[0]), text) if "$" in text else text
+    """Replace `$NAME`, `${NAME}` and a Makefile's `$(NAME)` by its value; unknown names stay."""
+    return re.sub(r"\$[{(]?([A-Za-z_]\w*)[})]?", lambda found: variables.get(found[1], found[0]), text) if "$" in text else text
+
+
+def _without_shells(words: list[str]) -> list[str]:
+    """The words of `bash -c "..."` in place of its text."""
+    for place in range(len(words) - 2):
+        if words[place].rpartition("/")[2] in ("bash", "sh") and words[place + 1] in ("-c", "-lc"):
+            return [*words[:place], *_words(words[place + 2]), *words[place + 3 :]]
+    return words
+
+
+def is_script(path: Path) -> bool:
+    """Whether a file of this name can be a launch script: a shell's, Slurm's or make's."""
+    return path.suffix.lower() in SCRIPTS or _is_makefile(path)
+
+
+def named_config(path: Path, folder: Path) -> Path | None:
+    """The training YAML that a launch script names, if it lies in `folder` or beside or above the script."""
+    file = File(path, str(path), Source(str(path), Command.kind, 0))
+    names = [str(event.value) for event in Command().configs(file) if isinstance(event, Fact) and event.name == "config.named"]
+    places = (folder, *path.absolute().parents)
+    return next((place / name for name in names for place in places if (place / name).is_file()), None)
+
+
+def _is_makefile(path: Path) -> bool:
+    return path.name.lower() in ("makefile", "gnumakefile") or path.suffix.lower() == ".mk"
 
 
 def _split(words: list[str], variables: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -168,12 +210,16 @@ def _split(words: list[str], variables: dict[str, str]) -> tuple[dict[str, Any],
     values: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     name: str | None = None
+    words = [_expand(word, variables) for word in words]
+    script = next((place for place, word in enumerate(words) if _is_trainer(word)), None)
     launching = True
-    for word in (_expand(word, variables) for word in words):
+    for place, word in enumerate(words):
+        wrapping = script is not None and place < script  # docker, ray and srun have options of their own
         option = _OPTION.fullmatch(word)
         if option is not None:
-            name = option[1]
-            _set(values, facts, name, True if option[2] is None else option_value(option[2]), launching)
+            name = option[1] if option[1] in _LAUNCH_OPTIONS or not wrapping else None
+            if name is not None:
+                _set(values, facts, name, True if option[2] is None else option_value(option[2]), launching)
             name = name if option[2] is None else None
             continue
         if word in ("&", "&&", "|", ";", ">", "2>&1", "\\") or word.startswith((">", "2>", "(")):
@@ -185,14 +231,27 @@ def _split(words: list[str], variables: dict[str, str]) -> tuple[dict[str, Any],
             facts["launcher"] = Path(word).name if "python" not in word else "python"
         elif word in ("torch.distributed.run", "torch.distributed.launch"):
             facts["launcher"] = "torchrun"
-        elif any(trainer.strip() in word for trainer in _TRAINERS):
+        elif _is_trainer(word):
             launching = False
         elif _YAML_ARGUMENT.fullmatch(word):
             facts["config.named"] = word
-        elif "=" in word and re.fullmatch(r"[a-z_][\w.]*=.*", word) and facts.get("launcher") == "llamafactory-cli":
-            key, _, value = word.partition("=")
-            values[key] = option_value(value)
+        elif (not launching or facts.get("launcher") == "llamafactory-cli") and _OVERRIDE.fullmatch(word):
+            path, _, value = word.partition("=")
+            _set_nested(values, path.split("."), option_value(value))
     return values, facts
+
+
+def _is_trainer(word: str) -> bool:
+    return word == "lmf" or (not word.startswith("--") and any(trainer.strip() in word for trainer in _TRAINERS if trainer != "lmf "))
+
+
+def _set_nested(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """`kt_config.kt_mode=a` is {"kt_config": {"kt_mode": "a"}}."""
+    for key in path[:-1]:
+        inner = values.get(key)
+        values[key] = inner if isinstance(inner, dict) else {}
+        values = values[key]
+    values[path[-1]] = value
 
 
 def _set(values: dict[str, Any], facts: dict[str, Any], name: str, value: Any, launching: bool) -> None:
@@ -200,4 +259,5 @@ def _set(values: dict[str, Any], facts: dict[str, Any], name: str, value: Any, l
     if fact is not None:
         facts[fact] = value
     else:
-        values[name.replace("-", "_")] = value
+        key, negated = written_out(name.replace("-", "_"))
+        values[key] = False if negated and value is True else value

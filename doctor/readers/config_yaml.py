@@ -55,6 +55,7 @@ class ConfigYaml(ReaderBase):
         file.source.records = len(values)
         if shape_by_names(values.keys()) == "v1":
             yield Fact(where=file.where(), name="llamafactory.trainer", value="v1")
+            yield Fact(where=file.where(), name="v1.config", value={"values": values, "lines": key_lines(text)})
             return
         for key, line in yaml_edit.duplicate_keys(text).items():
             yield Fact(where=file.where(line), name="config_duplicate_key", value=key)

@@ -48,6 +48,10 @@ def read(
     return reading
 
 
+WANTED = "Give the run's output_dir, its console log, trainer_log.jsonl or event file, or - for standard input"
+"""What a user can name instead of something without a run."""
+
+
 class Reading:
     """One pass over a run's files. `sources` fill while `events()` or `batches()` is consumed."""
 
@@ -94,7 +98,7 @@ class Reading:
             reasons = "".join(
                 f"\n  {source.path}: {'; '.join(source.problems)}" for source in self.sources[:_SHOWN_PROBLEMS] if source.problems
             )
-            raise DoctorError(f"{self.root}: found nothing that a training run leaves behind{reasons}", NOTHING_TO_READ)
+            raise DoctorError(f"{self.root}: found nothing that a training run leaves behind{reasons}. {WANTED}", NOTHING_TO_READ)
         chosen = choose_config(self._found.files, self._given)
         if self._given is not None and not any(event.where.file == self._given.name for event in chosen.events):
             problem = "; ".join(self._given.source.problems) or catalogue.text("errors.no_options")

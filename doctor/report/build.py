@@ -132,6 +132,7 @@ class ReportWriter:
         self.contexts = diagnosis.contexts
         self.llamafactory = diagnosis.llamafactory
         self.config_path = shlex.quote(clean(diagnosis.config_path)) if diagnosis.config_path else "your-config.yaml"
+        self.patched = diagnosis.plan.patch.patch.changes if diagnosis.plan.patch else ()
         self.texts = TextWriter(lang)
         steps = book.guide.steps if book.guide else ()
         self.guide: dict[tuple[str, int], GuideStep] = {(step.section, step.step): step for step in steps}
@@ -223,6 +224,7 @@ class ReportWriter:
             text=self._fill(f"{place}.text", remedy.text, scope),
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
+            in_patch=advice.status == "apply" and bool(advice.changes) and all(change in self.patched for change in advice.changes),
             primary=advice.status == "manual" and (remedy.effect != "manual" or (remedy.price or 1) < 1),
             changes=_changes(advice.changes),
             command=self._command(remedy, scope),

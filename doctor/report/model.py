@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from doctor.privacy import secrets
+from doctor.report import outputs
 from doctor.report.curves import Curve
 
 FORMAT = 1
@@ -55,6 +57,23 @@ class StepsView(msgspec.Struct, frozen=True):
     planned: int | None = None
 
 
+class VitalsView(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of a run that logged a loss; None: not read.
+
+    `loss_points` hold the course of the loss, thinned to one line, null where it was not finite; `seconds_per_step` is the median;
+    `tokens_per_second` is the last that was logged; `peak_gib` is the most that one GPU had in use.
+    """
+
+    loss_first: float | None = None
+    loss_last: float | None = None
+    loss_points: list[float | None] = []
+    seconds_per_step: float | None = None
+    tokens_per_second: float | None = None
+    peak_gib: float | None = None
+    duration_seconds: float | None = None
+    checkpoint: str | None = None
+
+
 class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """What ran: the fields that a report and a row of `lfdoctor scan` share. `version` is the framework's."""
 
@@ -77,6 +96,7 @@ class RunView(RunIdentity, frozen=True, kw_only=True):
     environment: dict[str, Any] = {}
     status: Status = "unknown"
     steps: StepsView = StepsView()
+    vitals: VitalsView | None = None
     sources: list[SourceView] = []
     skipped: list[SkippedView] = []
 
@@ -119,11 +139,16 @@ class ChangeView(msgspec.Struct, frozen=True):
 
 
 class RemedyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A remedy, its status in this run, and the reason for it. `primary`: done by hand, and it comes before all that the patch changes."""
+    """A remedy, its status in this run, and the reason for it.
+
+    `apply` says that it would help; `in_patch`, that the patch does it. One that applies and is not in the patch is for the case that the
+    patch is not enough. `primary`: done by hand, and it comes before all that the patch changes.
+    """
 
     id: str
     guide: GuideView | None
     status: Literal["apply", "done", "not_applicable", "conflict", "rejected", "manual"]
+    in_patch: bool = False
     reason: str
     text: str
     cost: str
@@ -304,6 +329,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.patch and self.patch.yaml:
             data["patch"]["yaml"] = secrets.mask(self.patch.yaml)
         return data
+
+    def to_markdown(self) -> str:
+        """Markdown for an issue or a chat."""
+        return outputs.text(self, "markdown")
+
+    def to_html(self) -> str:
+        """One self-contained web page."""
+        return outputs.text(self, "html")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report to a file; its suffix decides: .html, .md, .json, .sarif or .txt. Returns the path. Raises DoctorError."""
+        return outputs.save(self, path)
 
     def _repr_html_(self) -> str:
         """HTML for notebooks."""

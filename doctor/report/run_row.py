@@ -12,6 +12,7 @@ from doctor.privacy.personal import private
 from doctor.privacy.secrets import clean, plain
 from doctor.report.model import RunView, SkippedView, SourceView, Status, StepsView
 from doctor.report.status import planned_steps, whole
+from doctor.report.vitals import vitals_of
 
 _ENVIRONMENT = (
     "framework", "versions.", "gpu.", "device", "attention", "model.params", "model.trainable_params", "env.", "batch.", "host.",
@@ -37,6 +38,7 @@ def run_view(run: Run, path: str, status: Status, sources: Sequence[SourceView],
         environment=dict(_environment(facts)),
         status=status,
         steps=StepsView(run.first_step, run.last_step, planned_steps(run)),
+        vitals=vitals_of(run),
         sources=[msgspec.structs.replace(item, path=clean(item.path), problems=list(map(clean, item.problems))) for item in sources],
         skipped=[msgspec.structs.replace(item, examples=list(map(clean, item.examples))) for item in skipped],
     )

@@ -107,7 +107,7 @@ def _cancelled(run: Run, ranked: Sequence[RankedFinding]) -> bool:
     """Whether the scheduler, a user or a closed terminal ended a run that had not failed. A node that failed is a failure."""
     stops = [one.finding.first.facts for one in ranked if one.finding.rule.cause == "stopped_from_outside" and one.role == "root"]
     raised = {name.rpartition(".")[2] for name in run.exceptions}
-    return bool(stops) and raised <= _ECHOES and not any("node" in str(facts.get("reason")).lower() for facts in stops)
+    return bool(stops) and raised <= _ECHOES and not any("node" in str(stop.get("reason")).lower() for stop in stops)
 
 
 def _asked_to_stop(end: ProcessEnd) -> bool:

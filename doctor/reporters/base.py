@@ -13,7 +13,7 @@ import msgspec
 
 from doctor.core.series import BLOCKS, downsample
 from doctor.core.series import sparkline as draw
-from doctor.report.model import BlindView, EvidenceView, FindingView, Report, SeriesView
+from doctor.report.model import BlindView, EvidenceView, FindingView, Report, SeriesView, VitalsView
 from doctor.words.catalogue import Words
 
 
@@ -31,6 +31,8 @@ class Screen(msgspec.Struct, frozen=True):
 
 
 PLAIN = Screen()
+ASCII_BLOCKS = "_.-:=+*#"
+"""Heights of a curve in text for screens without Unicode, lowest first."""
 
 
 class Reporter(Protocol):
@@ -59,7 +61,7 @@ def verdict(report: Report, words: Words) -> tuple[str, str, str]:
     where = reached(report, words)
     steps = words("at_steps", steps=where) if where else ""
     if report.kind == "check" and report.verdict == "healthy":
-        return "fine", words("healthy"), words.sentences(words("config_only"), *_memory_unchecked(report, words))
+        return "fine", words("healthy"), words.sentences(words("config_only"), *memory_unchecked(report, words))
     if report.verdict == "undecided" and report.run.steps.last is None:
         return "unknown", words("undecided"), _undecided(report, words)
     if report.run.status == "ended_early":
@@ -131,6 +133,38 @@ def run_row(report: Report, words: Words) -> list[str]:
     ]
 
 
+def vitals(report: Report, words: Words, *, unicode: bool = True) -> list[str]:
+    """The run's figures in pieces: loss, time per step, tokens, memory, duration, checkpoint; those that were not read are left out."""
+    found = report.run.vitals
+    if found is None:
+        return []
+    out = [_course(found, words, unicode=unicode)] if found.loss_first is not None else []
+    out += [words("vital_pace", seconds=f"{found.seconds_per_step:.3g}")] if found.seconds_per_step else []
+    out += [words("vital_tokens", count=f"{found.tokens_per_second:,.0f}")] if found.tokens_per_second else []
+    out += [words("vital_peak", gib=f"{found.peak_gib:.1f}")] if found.peak_gib else []
+    out += [words("vital_duration", time=_clock(found.duration_seconds, words))] if found.duration_seconds else []
+    return out + ([words("vital_checkpoint", name=found.checkpoint)] if found.checkpoint else [])
+
+
+def _course(found: VitalsView, words: Words, *, unicode: bool) -> str:
+    """`loss 2.64 ▇▅▃▁ 1.2`; blocks only for a course of several points."""
+    finite = [value for value in found.loss_points if value is not None]
+    points = [float("nan") if value is None else value for value in found.loss_points]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    (blocks,) = draw(points, low, high, blocks=BLOCKS if unicode else ASCII_BLOCKS) if len(points) > 1 else ("",)
+    last = words("vital_not_finite") if found.loss_last is None else f"{found.loss_last:.4g}"
+    return f"loss {found.loss_first:.4g} {blocks} {last}" if len(points) > 1 else f"loss {found.loss_first:.4g}"
+
+
+def _clock(seconds: float, words: Words) -> str:
+    """A duration as `38 s`, `12 min 4 s` or `3 h 12 min`."""
+    whole = max(1, round(seconds))
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return words("time_hours", hours=hours, minutes=minutes)
+    return words("time_minutes", minutes=minutes, seconds=whole % 60) if minutes else words("time_seconds", seconds=whole)
+
+
 def place(evidence: EvidenceView, words: Words) -> str:
     """`file:line`, or the file and its step."""
     if evidence.line is not None:
@@ -198,7 +232,8 @@ def _missing_for_memory(report: Report, words: Words) -> list[str]:
     return list(dict.fromkeys(words.what_missed(unchecked.missing) for unchecked in report.could_not_look if _of_memory(unchecked)))
 
 
-def _memory_unchecked(report: Report, words: Words) -> list[str]:
+def memory_unchecked(report: Report, words: Words) -> list[str]:
+    """Sentences on what `check` missed for its memory estimate."""
     return [words("memory_unchecked", missing=missing) for missing in _missing_for_memory(report, words)]
 
 
@@ -211,6 +246,7 @@ def other_run_lines(report: Report, words: Words) -> list[str]:
         folder = os.path.commonpath(paths)
     except ValueError:  # absolute and relative paths mixed, or other drives
         folder = report.run.path
+    folder = folder or "."
     known = (f"{other.path} ({words.run_status[other.status]})" if other.status != "unknown" else other.path for other in report.other_runs)
     return [words("other_runs_scan", path=report.run.path, folder=shlex.quote(folder)), *known]
 
@@ -221,7 +257,7 @@ def sparkline(series: SeriesView, width: int, words: Words, *, unicode: bool = T
     steps, shown = downsample(series.steps, values, width)
     finite = [value for value in shown if isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    (blocks,) = draw(shown, low, high, blocks=BLOCKS if unicode else "_.-:=+*#")
+    (blocks,) = draw(shown, low, high, blocks=BLOCKS if unicode else ASCII_BLOCKS)
     first, last = series.marks[0], series.marks[-1]
     inside = [i for i, step in enumerate(steps) if first <= step <= last] or [min(range(len(steps)), key=lambda i: abs(steps[i] - first))]
     marks = "".join("^" if i in inside else " " for i in range(len(steps))).rstrip()

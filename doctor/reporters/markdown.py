@@ -102,7 +102,9 @@ class Document:
         return [f"### {mark} {escaped(title)}", escaped(sentence), self.run_row()]
 
     def run_row(self) -> str:
-        return "<sub>" + " · ".join(map(escaped, filter(None, base.run_row(self.report, self.words)))) + "</sub>"
+        """Which run this is and how far it came; its figures."""
+        rows = (base.run_row(self.report, self.words), base.vitals(self.report, self.words))
+        return "<br>".join("<sub>" + " · ".join(map(escaped, filter(None, row))) + "</sub>" for row in rows if row)
 
     def finding(self, finding: FindingView, level: str) -> list[str]:
         """Title, sentence, confidence and place, quotes, series."""

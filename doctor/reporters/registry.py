@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from doctor.report.model import Report
     from doctor.reporters.base import Reporter, Screen
 
-NAMES = ("terminal", "markdown", "html", "json", "sarif")
+NAMES = ("terminal", "markdown", "html", "json", "sarif", "concise", "github")
 
 
 def _named(name: str) -> Reporter:

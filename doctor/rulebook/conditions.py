@@ -4,7 +4,7 @@
 - A path starts with `config.` (effective value: the given value or LLaMA-Factory's default), `written.` (the given value alone; missing if
   the option is left at its default), `fact.` or `run.`.
 - A wanted value is a scalar (equal), a list (equal to any), or a mapping of the operators lt, le, gt, ge, ne, in, set, matches
-  (regular expression, searched in the value as text).
+  (regular expression, searched in the value as text), before (an older version than this one: 0.8.10 is before 0.9).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 }
 """Operators that need a value; false if it is missing or not comparable."""
 
-OPERATORS = (*_ORDER, "ne", "in", "set", "matches")
+OPERATORS = (*_ORDER, "ne", "in", "set", "matches", "before")
 """All operators."""
 
 
@@ -120,10 +120,18 @@ def _compare(value: Any, operator: str, argument: Any) -> bool:
         return False
     if operator == "matches":
         return re.search(argument, str(value)) is not None
+    if operator == "before":
+        return bool(_version(value)) and _version(value) < _version(argument)
     try:
         return _ORDER[operator](value, argument)
     except TypeError:
         return False
+
+
+def _version(text: Any) -> tuple[int, ...]:
+    """The numbers at the beginning of a version; () for a name such as main."""
+    found = re.match(r"v?(\d{1,9}(?:\.\d{1,9})*)", str(text))
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
 def _line_problems(key: str, wanted: Any) -> Iterator[str]:

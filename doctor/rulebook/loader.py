@@ -62,7 +62,7 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir():
             yield from sorted((file for file in os.scandir(entry) if file.name.endswith(".yaml")), key=lambda file: file.name)
-        elif entry.name in ("guide.yaml", "remedies.yaml", "options.yaml", "lists.yaml"):
+        elif entry.name in ("guide.yaml", "remedies.yaml", "options.yaml", "lists.yaml", "versions.yaml"):
             yield entry
 
 

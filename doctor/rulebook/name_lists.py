@@ -2,6 +2,8 @@
 
 - `{options.newer}`: options that a LLaMA-Factory release after 0.7 brought (rules/options.yaml, `since`),
 - `{options.gone}`: options that the newest release lacks (rules/options.yaml, `group: gone`),
+- `{templates.newer}`: templates of LLaMA-Factory 0.6.3 and newer (rules/versions.yaml, and
+  `templates_of_0_7` in rules/lists.yaml),
 - `{lists.NAME}`: the names under NAME in rules/lists.yaml.
 """
 
@@ -17,11 +19,11 @@ import yaml
 from doctor.errors import DoctorError
 from doctor.support.package_files import rules_folder
 
-FILES = ("options.yaml", "lists.yaml")
+FILES = ("options.yaml", "lists.yaml", "versions.yaml")
 """Files of the rules folder that hold the lists."""
 _SHORTEST = 100
 """Characters; no expression with a list written out is shorter."""
-_PLACEHOLDER = re.compile(r"\{((?:options|lists)\.\w+)\}")
+_PLACEHOLDER = re.compile(r"\{((?:options|lists|templates)\.\w+)\}")
 
 
 def expand(value: Any) -> Any:
@@ -66,7 +68,11 @@ def name_lists() -> dict[str, tuple[str, ...]]:
     del options["_about"]
     own = {name: entry for name, entry in options.items() if entry["of"] == "llamafactory"}
     written = yaml.safe_load((rules_folder() / "lists.yaml").read_text(encoding="utf-8"))
+    history = msgspec.json.decode((rules_folder() / "versions.yaml").read_bytes())["products"]["llamafactory"]
+    oldest = history["versions"][0]
+    templates = history["sections"]["templates"]
     return {
+        "templates.newer": (*(name for name, changes in templates.items() if changes[0][0] != oldest), *written["templates_of_0_7"]),
         "options.newer": tuple(name for name, entry in own.items() if entry.get("since") and entry["group"] != "gone"),
         "options.gone": tuple(name for name, entry in options.items() if entry["group"] == "gone"),
         **{f"lists.{name}": tuple(map(str, names)) for name, names in written.items()},

@@ -87,11 +87,13 @@ def test_a_failed_run_gives_its_cause_and_exit_code_1(failed: Path, capsys: pyte
 
 
 def test_a_healthy_run_gives_exit_code_0(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Good news is short, and says what was looked at."""
+    """Good news is short; with -v it says what was looked at."""
     assert main(["analyze", str(healthy)]) == 0
     page = capsys.readouterr().out
     assert page.startswith("✓ ")
-    assert "console, 2 records" in page
+    assert page.count("\n") <= 12
+    assert main(["analyze", str(healthy), "-v"]) == 0
+    assert "console, 2 records" in capsys.readouterr().out
 
 
 def test_fail_on_decides_the_exit_code(failed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,9 +156,9 @@ def test_language_may_come_from_the_environment(failed: Path, monkeypatch: pytes
     """LFDOCTOR_LANG chooses, --lang wins over it."""
     monkeypatch.setenv("LFDOCTOR_LANG", "ko")
     main(["analyze", str(failed)])
-    assert "해결 방법" in capsys.readouterr().out
+    assert "다음에 할 일" in capsys.readouterr().out
     main(["analyze", str(failed), "--lang", "en"])
-    assert "What helps" in capsys.readouterr().out
+    assert "Do next" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_show_renders_a_saved_report(saved: Path) -> None:
     assert shown.returncode == 0
     assert "The GPU ran out of memory" not in shown.stdout
     assert samples.oom("ko").findings[0].title in shown.stdout
-    assert "해결 방법" in shown.stdout
+    assert "다음에 할 일" in shown.stdout
     assert lfdoctor("show", str(saved), "--format", "json").stdout == lfdoctor("show", str(saved), "-f", "json").stdout
     assert lfdoctor("show", str(saved), "--format", "markdown").stdout.startswith("### ")
 

@@ -76,7 +76,7 @@ def test_the_patched_yaml_is_written_whole_and_shown_masked(here: Path, capsys: 
 
 def test_analyze_prints_the_command_that_fix_repeats(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The printed command carries what the user said of the card, so it writes the patch that was shown."""
-    assert main(["analyze", "run", "--gpu-memory", "30", "--strategy", "guide"]) == 1
+    assert main(["analyze", "run", "--gpu-memory", "30", "--strategy", "guide", "-v"]) == 1
     page = capsys.readouterr().out.split("\n")
     line = next(line.strip() for line in page if line.strip().startswith("lfdoctor fix"))
     assert shlex.split(line)[1:] == ["fix", "run", "--gpu-memory", "30", "--strategy", "guide", "-o", "train-patched.yaml"]

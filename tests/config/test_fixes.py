@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from doctor.config import knowledge
 from doctor.config.fixes import fix, unknown
-from doctor.config.option_names import known_somewhere, newer_names, synonyms
+from doctor.config.option_names import known_somewhere, synonyms
 from doctor.config.options import table
 from doctor.config.yaml_edit import load
 
@@ -78,7 +79,7 @@ def test_every_synonym_leads_to_an_option_and_names_its_source():
         assert entry.use == name or name not in table() or table()[name].group == "gone", name
 
 
-@given(st.dictionaries(st.sampled_from(sorted({*table(), *newer_names()["main"], *newer_names()["mcore_adapter"]})), st.integers(1, 9)))
+@given(st.dictionaries(st.sampled_from(sorted({*table(), *knowledge.options_of("mcore_adapter")})), st.integers(1, 9)))
 def test_no_known_option_is_removed_or_renamed(values):
     """Whatever known options a config holds: afterwards every one is there, but for older names with a successor."""
     config = {**BASE, "tensor_model_parallel_size": 2, **values}

@@ -12,12 +12,13 @@ import pytest
 
 from doctor.core import facts
 from doctor.live.trainer import snapshot
-from doctor.readers import command, model_card, results, trainer_state
+from doctor.readers import command, model_card, results
 from doctor.readers.console import facts as console
+from doctor.readers.values import SUMMARY_FACTS
 
 PACKAGE = Path(facts.__file__).parents[1]
 VERSIONS = [f"versions.{name}" for name in (*model_card._VERSIONS.values(), *snapshot._PACKAGES.values())]
-TABLES = [*results._FACTS.values(), *trainer_state._SUMMARY.values(), *command._LAUNCH_OPTIONS.values(), *VERSIONS]
+TABLES = [*results._FACTS.values(), *SUMMARY_FACTS.values(), *command._LAUNCH_OPTIONS.values(), *VERSIONS]
 """Names that a reader or the callback takes from a table of its own."""
 ELSEWHERE = ["attention", "config.folder"]
 """Set by the console reader from the first letter of a word, and by `lfdoctor estimate` for the file that it was given."""

@@ -59,6 +59,7 @@ STACKS: list[tuple[str, Phase]] = [
     ("export_model load_model from_pretrained", "load"),
     ("export_model save_pretrained save_file", "export"),
     ("export_model push_to_hub", "export"),
+    ("get_dataset load_dataset download_and_prepare _prepare_split_single", "tokenise"),
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,9 +38,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "configs").mkdir()
     for name in ("train.yaml", "cfg.yaml", "configs/train.yaml"):
         (tmp_path / name).write_text(config, encoding="utf-8")
+    (tmp_path / "job.slurm").write_text("srun llamafactory-cli train train.yaml learning_rate=1e-5\n", encoding="utf-8")
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 256}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}), encoding="utf-8")
     shutil.copy(FIXTURE / "console.log", tmp_path / "console.log")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps({"sft": {"file_name": "sft.json"}}), encoding="utf-8")
+    (tmp_path / "data" / "sft.json").write_text(json.dumps([{"instruction": "Say hi", "output": "Hi"}]), encoding="utf-8")
     tool = tmp_path / "bin" / "llamafactory-cli"
     tool.parent.mkdir()
     tool.write_text(f"#!{sys.executable}\nprint('training')\n", encoding="utf-8")
@@ -50,6 +55,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def served(words: list[str]) -> int:
+    """The exit code of a server whose client is gone at once."""
+    return subprocess.run([sys.executable, "-m", "doctor", *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
 def test_every_command_of_a_page_runs(page: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 0, or 1 where findings are told; the file that -o or --patch names is there afterwards."""
@@ -57,7 +67,7 @@ def test_every_command_of_a_page_runs(page: Path, workplace: Path, capsys: pytes
         words = shlex.split(command)[1:]
         if "-o" in words and words[0] == "analyze":
             (workplace / words[words.index("-o") + 1]).unlink(missing_ok=True)
-        code = main(words)
+        code = served(words) if words[0] == "mcp" else main(words)
         told = capsys.readouterr()
         assert code in (0, 1), f"{command}: {told.err}"
         for option in ("-o", "--patch"):

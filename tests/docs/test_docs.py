@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -68,3 +70,28 @@ def test_the_detector_of_the_documentation_works():
     )
     assert engine.problems == []
     assert [(finding.first.facts, finding.steps) for finding in engine.findings()] == [({"value": 2.0}, (2, 2))]
+
+
+def test_the_readme_shows_what_make_demo_prints(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line for line, and the figures of the sentence above it are those of the report; the README stays short."""
+    from doctor.cli.main import main
+
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    demo = (ROOT / "fixtures" / "DEMO").read_text(encoding="utf-8").strip()
+    assert main(["analyze", f"fixtures/{demo}", "--fail-on", "never"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"```text\n(.*?)```", text, re.DOTALL)[1] == printed.rpartition("\n\n")[0] + "\n"  # without the number of rules
+    before, after = re.search(r"predicted to\s+need (\d+) GiB.*?to (\d+) GiB", text, re.DOTALL).groups()
+    told_before, told_after = re.search(r"([\d.]+) GiB → about ([\d.]+) GiB", printed).groups()
+    assert (round(float(told_before)), round(float(told_after))) == (int(before), int(after))
+    assert text.count("\n") <= 180
+
+
+def test_the_readme_counts_the_rules() -> None:
+    """What it says of their number is true, and not too modest."""
+    from doctor.rulebook.loader import load
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = int(re.search(r"Over (\d+) rules", text)[1])
+    assert told < len(load().rules) < told + 100

@@ -76,7 +76,11 @@ def names_of(releases: list[Path]) -> set[str]:
         for path in [*package.glob("hparams/*.py"), *package.glob("v1/config/*.py")]:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ClassDef):
-                    found |= {part.target.id for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)}
+                    found |= {
+                        part.target.id
+                        for part in node.body
+                        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and "init=False" not in ast.unparse(part)
+                    }
     code = "import transformers, dataclasses; print(*(f.name for f in dataclasses.fields(transformers.Seq2SeqTrainingArguments)))"
     told = subprocess.run([str(lab_bin() / "python"), "-c", code], capture_output=True, text=True, check=True).stdout
     return found | set(told.split())

@@ -91,7 +91,7 @@ def parse(config: dict[str, Any], bare: bool) -> str | None:
         import transformers.training_args
 
         parser.is_torch_bf16_gpu_available = transformers.training_args.is_torch_tf32_available = lambda: True
-    config = {**config, "use_cpu": config.get("use_cpu", True)}
+    config = {**config, "use_cpu": config.get("use_cpu", True) if bare else config.get("use_cpu") or True}  # no GPU here to be found
     if isinstance(config.get("deepspeed"), str):
         config["deepspeed"] = deepspeed_file(config["deepspeed"])
     if config.get("deepspeed"):

@@ -421,7 +421,7 @@ def test_the_patch_is_written_at_the_end(tmp_path):
     assert "per_device_train_batch_size: 4" in (tmp_path / "D" / "patched.yaml").read_text()
     report = json.loads((tmp_path / "D" / "report.json").read_text())
     assert report["patch"]["command"].endswith("llamafactory-cli train D/patched.yaml")
-    again = in_folder(tmp_path, env, "analyze", "D", "--patch", "p.yaml")
+    again = in_folder(tmp_path, env, "analyze", "D", "--patch", "p.yaml", "-v")
     assert b"unexpected" not in again.stderr
     assert (tmp_path / "p.yaml").read_text() == (tmp_path / "D" / "patched.yaml").read_text()
     assert b"what lfdoctor wrote itself: 2" in again.stdout

@@ -14,6 +14,7 @@ import pytest
 
 import doctor
 from doctor.cli.main import main
+from doctor.privacy.secrets import MASK
 from doctor.report.model import Report
 from doctor.reporters.json import parse, schema, settled
 from doctor.reporters.registry import NAMES, REPORTERS
@@ -65,11 +66,12 @@ def test_show_gives_what_analyze_gave(kind: str, tmp_path: Path) -> None:
     """Through the command line, in the language of the report and in the others."""
     fixture = ROOT / "fixtures" / "gpu_oom_activations-forward"
     saved = tmp_path / "report.json"
-    assert main(["analyze", str(fixture), "-f", "json", "-o", str(saved), "--fail-on", "never"]) == 0
+    assert main(["analyze", str(fixture), "-f", "json", "-o", str(saved), "--translations", "--exit-zero"]) == 0
+    more = ["--translations"] if kind == "json" else []
     for lang in LANGUAGES:
         first, second = tmp_path / f"{lang}-analyze", tmp_path / f"{lang}-show"
-        assert main(["analyze", str(fixture), "-f", kind, "-o", str(first), "--lang", lang, "--fail-on", "never"]) == 0
-        assert main(["show", str(saved), "-f", kind, "-o", str(second), "--lang", lang]) == 0
+        assert main(["analyze", str(fixture), "-f", kind, "-o", str(first), "--lang", lang, "--fail-on", "never", *more]) == 0
+        assert main(["show", str(saved), "-f", kind, "-o", str(second), "--lang", lang, *more]) == 0
         assert first.read_bytes() == second.read_bytes()
 
 
@@ -99,3 +101,36 @@ def test_a_schema_that_would_let_anything_pass_is_none() -> None:
     del data["healthy"]
     assert faults(published(), json.dumps(data)) != []
     assert isinstance(msgspec.convert(doctor.analyze(ROOT / "fixtures" / "healthy-sft").to_dict(), Report), Report)
+
+
+def applied(text: str, fixes: list[dict[str, Any]]) -> str:
+    """A file after the replacements of its fixes, as an editor makes them: from bottom to top, by line and column."""
+    lines = text.splitlines(keepends=True)
+    for one in reversed(fixes[0]["artifactChanges"][0]["replacements"]):
+        region = one["deletedRegion"]
+        assert (region["startColumn"], region["endColumn"]) == (1, 1)
+        lines[region["startLine"] - 1 : region["endLine"] - 1] = one["insertedContent"]["text"].splitlines(keepends=True)
+    return "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lr_too_high-lora", "gpu_oom_weights_replicated_per_rank-one-rank-load", "config-unknown-key", "gpu_oom_lm_head_logits-qwen2.5-7b"],
+)
+def test_the_fixes_of_sarif_make_the_patched_file(name: str) -> None:
+    """Only at the root cause, valid by the official schema; applied to the user's file they give the patch byte for byte."""
+    report = settled(doctor.analyze(ROOT / "fixtures" / name))
+    text = REPORTERS["sarif"](report)
+    assert faults(official(), text) == []
+    results = json.loads(text)["runs"][0]["results"]
+    assert [result["ruleId"] for result in results if "fixes" in result] == [report.findings[0].rule]
+    original = (ROOT / "fixtures" / name / "train.yaml").read_text(encoding="utf-8")
+    assert applied(original, results[0]["fixes"]) == report.patch.yaml
+    assert applied(original, results[0]["fixes"]) != original
+
+
+def test_sarif_offers_no_fix_where_a_secret_was_masked() -> None:
+    """The diff of a report is masked: written back it would destroy the user's key."""
+    report = settled(doctor.analyze(ROOT / "fixtures" / "lr_too_high-lora"))
+    masked = msgspec.structs.replace(report.patch, diff=report.patch.diff + f"+hf_hub_token: {MASK}\n")
+    assert '"fixes"' not in REPORTERS["sarif"](msgspec.structs.replace(report, patch=masked))

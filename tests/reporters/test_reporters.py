@@ -175,7 +175,7 @@ def test_the_remedies_come_in_the_plans_order(lang: str) -> None:
     ):
         root = msgspec.structs.replace(made.findings[0], remedies=order)
         report = msgspec.structs.replace(made, findings=[root, *made.findings[1:]])
-        text = REPORTERS["terminal"](report)
+        text = REPORTERS["terminal"](report, Screen(detail=1))
         table = text[text.index(words("helps")) :]
         places = [table.index(f"  {label}  ") for label in labels]
         assert places == sorted(places)

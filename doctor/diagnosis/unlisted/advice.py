@@ -52,6 +52,12 @@ _IMPERATIVE = re.compile(
     re.IGNORECASE,
 )
 """A sentence that asks the reader for something."""
+_REFUSES = re.compile(
+    r"\b(?:incompatible|not (?:\w+ )?(?:compatible|supported|allowed|possible|valid)|cannot|can't|can ?not|(?:does|do|did)(?: not|n't)|"
+    r"can only|only (?:be used|works?|supported)|unsupported|deprecated|removed|without|instead of|rather than|mutually exclusive)\b",
+    re.IGNORECASE,
+)
+"""Words by which a sentence speaks against the options that it names, or says when they are possible."""
 _ALIASES: dict[str, tuple[str, dict[Any, Any]]] = {
     "find_unused_parameters": ("ddp_find_unused_parameters", {}),
     "use_reentrant": ("use_reentrant_gc", {}),
@@ -102,7 +108,7 @@ def _of_sentence(text: str, quote: str) -> list[Says]:
 
 
 def _options(text: str, quote: str) -> Iterator[Says]:
-    if not (_WANTS.search(text) or _IMPERATIVE.search(text)):
+    if not (_WANTS.search(text) or _IMPERATIVE.search(text)) or _REFUSES.search(text):
         return
     for found in _ASSIGNED.finditer(text):
         name, words = _ALIASES.get(found["name"], (found["name"], {}))

@@ -35,7 +35,9 @@ def with_candidates(ranked: list[RankedFinding], run: Run, seen: LastEvents, con
     if first is None or first.role != "root" or not is_unlisted(first.finding):
         return ranked
     told = cause_notes()
-    opinions = [one for one in opinions_on(run, seen, consoles) if one.cause in told]
+    # the classifier reads the whole log: what is told as a consequence of this failure is not its cause
+    echoes = {one.finding.rule.cause for one in ranked if one.role == "consequence"}
+    opinions = [one for one in opinions_on(run, seen, consoles) if one.cause in told and one.cause not in echoes]
     if first.finding.rule.cause == UNKNOWN:
         finding = _named(first.finding, opinions, run, seen)
     else:

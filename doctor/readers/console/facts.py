@@ -21,6 +21,8 @@ def _one(name: str, convert: Callable[[str], Any] = str) -> _Make:
 
 def _process(found: re.Match[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {"device": found["device"].partition(":")[0]}
+    if found["line"]:
+        facts["llamafactory.parser_line"] = int(found["line"])
     if found["dtype"] is not None:  # the example scripts of transformers print the same line without it
         facts["framework"] = "llamafactory"
     if found["world"]:
@@ -64,7 +66,8 @@ CONSTANT: dict[str, dict[str, Any]] = {
 _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
     word: (re.compile(pattern), make)
     for word, pattern, make in (
-        ("Process rank:", r"Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"
+        ("Process rank:", r"(?:llamafactory\.hparams\.parser:(?P<line>\d{1,5}) >> )?"
+         r"Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"
          r"(?:, n_gpu: \d+)?(?:, distributed training: (?P<distributed>True|False))?(?:, compute dtype: (?P<dtype>[\w.]+))?", _process),
         ("distributed tasks at", r"Initializing (\d+) distributed tasks", _one("gpu.count", int)),
         ("Fine-tuning method:", r"Fine-tuning method: (\w+)", _one("finetuning_method", str.lower)),

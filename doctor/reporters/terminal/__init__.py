@@ -1,5 +1,5 @@
 """The report for a terminal."""
 
-from doctor.reporters.terminal.page import render
+from doctor.reporters.terminal.rendering import render
 
 __all__ = ["render"]

@@ -15,8 +15,18 @@ from doctor.reporters.base import Screen
 from doctor.support.wrapping import Flowing
 from doctor.words.catalogue import Words
 
-_SYMBOLS = {"error": "✗", "warning": "⚠", "note": "-", "fine": "✓", "unknown": "?", "then": "➜", "bar": "│", "dot": " · "}
-_ASCII = {"error": "[x]", "warning": "[!]", "note": "-", "fine": "[ok]", "unknown": "[?]", "then": "->", "bar": "|", "dot": " - "}
+_SYMBOLS = {"error": "✗", "warning": "⚠", "note": "-", "fine": "✓", "unknown": "?", "then": "➜", "bar": "│", "dot": " · ", "item": "•"}
+_ASCII = {
+    "error": "[x]",
+    "warning": "[!]",
+    "note": "-",
+    "fine": "[ok]",
+    "unknown": "[?]",
+    "then": "->",
+    "bar": "|",
+    "dot": " - ",
+    "item": "*",
+}
 _ADVICE = {"apply": "✔", "later": "▹", "done": "✓", "not_applicable": "-", "conflict": "⇄", "rejected": "✗", "manual": "✎"}
 _ADVICE_ASCII = {"apply": "*", "later": "+", "done": "=", "not_applicable": "-", "conflict": "!", "rejected": "x", "manual": ">"}
 COLOURS = {"error": "bright_red", "warning": "yellow", "note": "blue", "fine": "green", "unknown": "magenta"}
@@ -31,7 +41,7 @@ ADVICE_COLOURS = {
     "not_applicable": "dim",
 }
 _TO_ASCII = str.maketrans(
-    {"“": '"', "”": '"', "‘": "'", "’": "'", "→": "->", "×": "x", "–": "-", "—": "-", "…": "...", "·": "-", "≥": ">=", "≤": "<="}
+    {"“": '"', "”": '"', "‘": "'", "’": "'", "→": "->", "×": "x", "–": "-", "—": "-", "…": "...", "·": "-", "•": "*", "≥": ">=", "≤": "<="}
 )
 
 

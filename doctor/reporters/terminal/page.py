@@ -1,41 +1,25 @@
-"""The report for a terminal: verdict first, then evidence, what helps, the patch; 80 columns, with or without colour."""
+"""The whole report for a terminal (`-v`): verdict first, then evidence, what helps, the patch; with or without colour."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
 
-import msgspec
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.style import Style
 from rich.text import Text
 
 from doctor.report.model import EvidenceView, FindingView, Report
 from doctor.reporters import advice, base
-from doctor.reporters.base import PLAIN, Screen
-from doctor.reporters.terminal.canvas import COLOURS, Canvas, to_text
+from doctor.reporters.base import Screen
+from doctor.reporters.terminal.canvas import COLOURS, Canvas
 from doctor.reporters.terminal.remedies import Remedies
-from doctor.words import catalogue as wording
 from doctor.words.catalogue import Words
 
-EVIDENCE_SHOWN = 3
-"""Quotes shown of a finding; `--verbose` shows all."""
 FOLLOWED_SHOWN = 8
 """Consequences and notes shown."""
-SOURCES_SHOWN = 12
-"""Files and read errors listed."""
-
-
-def render(report: Report, screen: Screen = PLAIN) -> str:
-    """The page as text, 80 columns or as wide as the screen."""
-    return to_text(Page(report, screen, wording.load(report.lang)).blocks(), screen)
-
-
-def render_fix(report: Report, screen: Screen = PLAIN) -> str:
-    """Of the page only the verdict, what to do next and the patch: what `lfdoctor fix` prints."""
-    page = Page(report, msgspec.structs.replace(screen, detail=-1), wording.load(report.lang))
-    return to_text([*page.blocks(), *(page.remedies.patch(report.patch) if report.patch else [])], screen)
+TROUBLES_SHOWN = 12
+"""Read errors listed."""
 
 
 class Page:
@@ -54,11 +38,9 @@ class Page:
         if roots and roots[0].severity == "note":
             out += [*self.no_cause(), Text()]
         for place, root in enumerate(roots):
-            out += [*self.head(root), *(self.remedies.next() if place == 0 else []), *([] if self.screen.detail < 0 else self.proof(root))]
+            out += [*self.head(root), *(self.remedies.next() if place == 0 else []), *self.proof(root)]
         if not roots:
             out += [*self.no_cause(), *self.remedies.next()]
-        if self.screen.detail < 0:
-            return out
         if followed:
             out += [self.canvas.heading("then"), *(self.followed(finding) for finding in followed[:FOLLOWED_SHOWN])]
         for root in roots:
@@ -113,28 +95,26 @@ class Page:
             out.append(self.canvas.indented(self.canvas.text(finding.text)))
         out.append(self.canvas.indented(self.canvas.dotted(facts)))
         if finding.role == "root" and finding.severity != "note":
-            out.append(self.run_row())
+            out += self.run_rows()
         return out
 
-    def run_row(self) -> Padding:
-        """Which run this is and how far it came."""
-        return self.canvas.indented(self.canvas.dotted(base.run_row(self.report, self.words)))
+    def run_rows(self) -> list[RenderableType]:
+        """Which run this is and how far it came; its figures."""
+        figures = base.vitals(self.report, self.words, unicode=self.screen.unicode)
+        return [self.canvas.indented(self.canvas.dotted(row)) for row in (base.run_row(self.report, self.words), figures) if row]
 
     def evidence(self, finding: FindingView) -> list[RenderableType]:
         out: list[RenderableType] = []
-        shown = len(finding.evidence) if self.screen.detail > 0 else EVIDENCE_SHOWN
-        for piece in finding.evidence[:shown]:
+        for piece in finding.evidence:
             out += [Text(), self.canvas.indented(self.place(piece))]
-            around = self.screen.detail > 0
-            out += [self.canvas.indented(self.canvas.text(line, "dim"), 4) for line in (piece.before if around else [])]
+            out += [self.canvas.indented(self.canvas.text(line, "dim"), 4) for line in piece.before]
             width = max(20, self.screen.width - 6)
             console = Console(width=width, file=io.StringIO())
             quoted = [part for line in piece.text.split("\n") for part in Text(line).wrap(console, width)]
             for line in quoted:
                 out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), line)))
-            out += [self.canvas.indented(self.canvas.text(line, "dim"), 4) for line in (piece.after if around else [])]
-        more = len(finding.evidence) - shown
-        return [*out, self.canvas.indented(self.canvas.text(self.words("more_evidence", count=more), "dim"))] if more > 0 else out
+            out += [self.canvas.indented(self.canvas.text(line, "dim"), 4) for line in piece.after]
+        return out
 
     def place(self, piece: EvidenceView) -> Text:
         """File and line of a quote, as a link if the terminal takes links and the file exists."""
@@ -188,7 +168,7 @@ class Page:
         return [
             self.canvas.marked(Text(f"{self.symbols[kind]} ", f"bold {COLOURS[kind]}"), Text(title, "bold")),
             self.canvas.indented(self.canvas.text(sentence)),
-            self.run_row(),
+            *self.run_rows(),
         ]
 
     def known_failures(self) -> list[RenderableType]:
@@ -217,11 +197,9 @@ class Page:
             for source in sources
             if source.records or not source.problems
         ]
-        out += [
-            self.canvas.indented(self.canvas.text(line, "dim")) for line in (shown if self.screen.detail > 0 else shown[:SOURCES_SHOWN])
-        ]
+        out += [self.canvas.indented(self.canvas.text(line, "dim")) for line in shown]
         out += [self.canvas.indented(self.canvas.text(line, "dim")) for line in base.skipped_lines(self.report, self.words)]
-        environment = self.report.run.environment if self.screen.detail > 0 else {}
+        environment = self.report.run.environment
         if environment:
             out += [
                 self.canvas.heading("html_environment"),
@@ -231,6 +209,6 @@ class Page:
         if troubles:
             out += [
                 self.canvas.heading("problems"),
-                *(self.canvas.indented(self.canvas.text(line, "yellow")) for line in troubles[:SOURCES_SHOWN]),
+                *(self.canvas.indented(self.canvas.text(line, "yellow")) for line in troubles[:TROUBLES_SHOWN]),
             ]
         return out

@@ -17,7 +17,8 @@ NEXT_SHOWN = 3
 """Remedies named under "Do next"."""
 _GAP = 2
 """Blanks between the columns of the table of remedies."""
-_DIFF_COLOURS = {"+": "green", "-": "bright_red", "@": "cyan"}
+DIFF_COLOURS = {"+": "green", "-": "bright_red", "@": "cyan"}
+"""First character of a line of a diff -> colour."""
 
 
 class Remedies:
@@ -136,4 +137,4 @@ def _columns(widths: Sequence[int]) -> Table:
 
 def _diff(patch: PatchView) -> list[Text]:
     lines = [line for line in (patch.diff or "").splitlines() if not line.startswith(("--- ", "+++ "))]
-    return [Text(line, _DIFF_COLOURS.get(line[:1], "dim")) for line in lines]
+    return [Text(line, DIFF_COLOURS.get(line[:1], "dim")) for line in lines]

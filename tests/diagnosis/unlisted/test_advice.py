@@ -53,6 +53,20 @@ def test_an_option_with_a_legal_value_becomes_a_remedy(message: str, sets: dict[
     assert [op.set for op in remedy.patch] == [sets]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "`--fp16` can only be used on CUDA devices, set up one of them.",
+        "ZeRO-3 is not compatible with `low_cpu_mem_usage=True` or with passing a `device_map`.",
+        "You cannot use `trust_remote_code=True` here.",
+        "`group_by_length=True` is not supported with streaming.",
+    ],
+)
+def test_an_option_that_a_sentence_speaks_against(message: str) -> None:
+    """It is named, but to say that it does not go: no remedy sets it."""
+    assert all(remedy_of(says) is None for says in advice_in(message))
+
+
 def test_an_illegal_value_is_no_remedy() -> None:
     """A value that LLaMA-Factory's parser refuses is only quoted."""
     assert all(remedy_of(says) is None for says in advice_in("Please set `cutoff_len: many`."))

@@ -1,0 +1,74 @@
+"""Launch scripts as people write them: the options, the YAML and the overrides of each wrapper are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doctor.config.option_names import written_out
+from doctor.core.events import ConfigSeen, Fact
+from doctor.diagnosis.pipeline import check
+from doctor.readers.command import Command, is_script, named_config
+from doctor.readers.file import File, Source
+
+LAUNCHES: list[tuple[str, str, dict[str, Any], str | None]] = [
+    ("lower.sh", "m=Qwen/Qwen3-4B\nlr=1e-5\nllamafactory-cli train \\\n  --model_name_or_path $m --learning_rate ${lr}\n",
+     {"model_name_or_path": "Qwen/Qwen3-4B", "learning_rate": 1e-05}, None),
+    ("job.slurm", "#SBATCH -N 1\nsrun accelerate launch --config_file f.yaml --num_processes 8 src/train.py a.yaml learning_rate=1e-5\n",
+     {"learning_rate": 1e-05}, "a.yaml"),
+    ("nested.sh", "FORCE_TORCHRUN=1 lmf train x.yaml output_dir=y kt_config.kt_mode=a\n",
+     {"output_dir": "y", "kt_config": {"kt_mode": "a"}}, "x.yaml"),
+    ("shell.sh", 'srun bash -c "llamafactory-cli train x.yaml lr_scheduler_type=cosine"\n', {"lr_scheduler_type": "cosine"}, "x.yaml"),
+    ("ray.sh", "ray job submit --address http://a:1 -- llamafactory-cli train x.yaml seed=1\n", {"seed": 1}, "x.yaml"),
+    ("docker.sh", "docker run --gpus all img llamafactory-cli train x.yaml num_train_epochs=3\n", {"num_train_epochs": 3}, "x.yaml"),
+    ("torchrun.sh", "torchrun --nproc_per_node 8 $(pwd)/src/train.py --no_dataloader_pin_memory --stage dpo\n",
+     {"dataloader_pin_memory": False, "stage": "dpo"}, None),
+    ("deepspeed.sh", "deepspeed --num_gpus 8 --master_port=9901 src/train.py --deepspeed ds.json --stage sft\n",
+     {"deepspeed": "ds.json", "stage": "sft"}, None),
+    ("short.sh", "llamafactory-cli train --stage sft --lora_r 128 --per-device-train-batch-size 2\n",
+     {"stage": "sft", "lora_rank": 128, "per_device_train_batch_size": 2}, None),
+    ("Makefile", "LR := 1e-5\nrun:\n\t@USE_MCA=1 llamafactory-cli train x.yaml learning_rate=$(LR)\n", {"learning_rate": 1e-05}, "x.yaml"),
+]  # fmt: skip
+"""(file name, text, its options, the YAML that it names)."""
+
+
+@pytest.mark.parametrize(("name", "text", "options", "yaml"), LAUNCHES, ids=[case[0] for case in LAUNCHES])
+def test_a_launch_is_read(name: str, text: str, options: dict[str, Any], yaml: str | None, tmp_path: Path) -> None:
+    """Its own options only: those of docker, ray and the launchers are no training options."""
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    assert is_script(path)
+    events = list(Command().configs(File(path, name, Source(name, "command", len(text)))))
+    values: dict[str, Any] = {}
+    for event in events:
+        values |= event.values if isinstance(event, ConfigSeen) else {}
+    assert values == options
+    assert [event.value for event in events if isinstance(event, Fact) and event.name == "config.named"] == ([yaml] if yaml else [])
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("lora_r", ("lora_rank", False)),
+        ("lora_rank", ("lora_rank", False)),
+        ("lora", ("lora", False)),  # several options begin so: argparse calls it ambiguous
+        ("no_remove_unused_columns", ("remove_unused_columns", True)),
+        ("no_cuda", ("no_cuda", False)),
+    ],
+)
+def test_an_abbreviation_is_written_out(written: str, meant: tuple[str, bool]) -> None:
+    """As argparse does, and only where one option alone begins so."""
+    assert written_out(written) == meant
+
+
+def test_check_judges_the_yaml_and_what_the_command_overrides(tmp_path: Path) -> None:
+    """The misspelt override is refused; the YAML's own value that it replaces is not seen."""
+    (tmp_path / "train.yaml").write_text(
+        "model_name_or_path: m\nstage: sft\ndo_train: true\ndataset: a\ntemplate: qwen_3\n", encoding="utf-8"
+    )
+    (tmp_path / "run.sh").write_text("llamafactory-cli train train.yaml template=qwen3 lora_rnk=8\n", encoding="utf-8")
+    assert named_config(tmp_path / "run.sh", tmp_path) == tmp_path / "train.yaml"
+    found = check(tmp_path / "run.sh", folder=tmp_path).findings
+    assert [finding.rule for finding in found if finding.severity == "error"] == ["config/unknown-option"]
