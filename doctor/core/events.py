@@ -62,13 +62,14 @@ class Step(Event, frozen=True, kw_only=True, gc=False):
     `metrics` uses the names of `trainer_state.json` (loss, grad_norm, learning_rate, epoch, eval_loss, rewards/accuracies, ...),
     plus from trainer_log.jsonl: throughput, total_tokens, vram_allocated_gib, vram_reserved_gib. Non-finite values are kept.
     `seconds` is wall time since training began in this process, if known. `exact` is False if the source does not print the step and
-    the reader inferred it.
+    the reader inferred it. `history`: logged before the checkpoint that this process resumed from.
     """
 
     step: int
     metrics: dict[str, float]
     seconds: float | None = None
     exact: bool = True
+    history: bool = False
 
 
 class LogLine(Event, frozen=True, kw_only=True):

@@ -12,6 +12,9 @@ from doctor.core.series import median
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
+TOO_FEW = 10
+"""Fewer logs say nothing about a schedule."""
+
 
 class Schedule(DetectorBase):
     """Fact `kind`:
@@ -21,6 +24,9 @@ class Schedule(DetectorBase):
       planned steps. Shorter periods prove nothing, as consoles print few digits.
     - warmup: the run completed with its highest rate in the last log, after at least `rising` rises in 95 % of the logs.
 
+    - too_small: the run completed with its highest rate behind it, and its rates add up to at most `smallest` over all steps. An optimizer
+      of the Adam family moves no weight farther than about that sum.
+
     Fact `scheduler`: lr_scheduler_type from the config, never a default. Fact `loss_share`: the median of the last three losses over
     that of the first three.
     """
@@ -29,8 +35,9 @@ class Schedule(DetectorBase):
     needs: tuple[str, ...] = ("metrics.learning_rate",)
     facts: tuple[str, ...] = ("kind", "metric", "step", "value", "records", "share", "grad_zero", "scheduler", "loss_share")
 
-    def __init__(self, *, zeros: int, frozen: int, frozen_share: float, rising: int) -> None:
+    def __init__(self, *, zeros: int, frozen: int, frozen_share: float, rising: int, smallest: float = 0.0) -> None:
         self.wanted, self.frozen, self.frozen_share, self.rising_wanted = zeros, frozen, frozen_share, rising
+        self.smallest = smallest
         self._restart(0)
 
     def _restart(self, attempt: int) -> None:
@@ -40,7 +47,7 @@ class Schedule(DetectorBase):
         self.grads = 0.0
         self.rising = 0
         self.moved = 0
-        self.peak = 0.0
+        self.peak = self.moves = 0.0
         self.rate: float | None = None
         self.first: Step | None = None
         self.last: Step | None = None
@@ -60,6 +67,7 @@ class Schedule(DetectorBase):
         self.last_losses.append(event.metrics["loss"])
         if len(self.first_losses) < 3:
             self.first_losses.append(event.metrics["loss"])
+        self.moves += rate * (event.step - self.last.step if self.last is not None else max(event.step, 1))
         self.first = self.first or event
         self.last = event
         if rate == 0.0 and self.zeros == self.count - 1:
@@ -99,6 +107,13 @@ class Schedule(DetectorBase):
                 yield self._match("frozen", since, until, since.metrics["learning_rate"], records, run.config, share)
         if run.completed and self.rising >= self.rising_wanted and self.rising >= 0.95 * (self.count - 1) and self.rate == self.peak:
             yield self._match("warmup", self.first, self.last, self.peak, self.count, run.config)
+
+        if run.completed and self.count >= TOO_FEW and 0 < self.moves <= self.smallest and not self._is_rising():
+            yield self._match("too_small", self.first, self.last, self.peak, self.count, run.config)
+
+    def _is_rising(self) -> bool:
+        """Whether the highest rate may still be to come."""
+        return self.rate == self.peak and self.rising > 0
 
     def _match(
         self, kind: str, first: Step, last: Step, rate: float, records: int, config: Mapping[str, Any], share: float | None = None

@@ -131,10 +131,12 @@ class ZeroLoss(DetectorBase):
             self.grads = (min(self.grads[0], grad), max(self.grads[1], grad))
 
     def _report(self) -> list[Match]:
-        """The match; none for losses that were negative (GRPO) or decreased to zero."""
+        """The match; none for losses that decreased to zero, were negative (GRPO), or of a policy whose gradient moves."""
         if self.first is None or self.last is None or self.signed or (self.before is not None and self.before <= self.above):
             return []
         shown = self.last.metrics
+        if "reward" in shown and self._grad() == "moving":  # advantages cancel in the value of the loss, not in its gradient
+            return []
         margin = shown.get("rewards/margins")
         facts: dict[str, Any] = {
             "metric": "loss", "step": self.first.step, "value": 0.0, "records": self.count, "grad": self._grad(),

@@ -17,7 +17,7 @@ from doctor.core.run import Run
 from doctor.detectors.base import QUIET, Detector
 from doctor.detectors.registry import DETECTORS
 from doctor.diagnosis.causes import is_harmless
-from doctor.diagnosis.refinement import LANE_WIDTH, MatchGroup, merge, most_specific
+from doctor.diagnosis.refinement import LANE_WIDTH, MatchGroup, merge, most_specific, without_superseded
 from doctor.diagnosis.subscriptions import LiteralRouter, Subscription
 from doctor.rulebook.conditions import Condition, holds
 from doctor.rulebook.findings import Finding, Match, UncheckedRule
@@ -179,7 +179,7 @@ class Engine:
             matches, _ = groups.setdefault(match.key, ([], MatchGroup()))
             matches.append((order, match))
         for matches, group in groups.values():
-            kept = [(order, match) for order, match in matches if self._holds(rule, match)]
+            kept = [(order, match) for order, match in without_superseded(matches) if self._holds(rule, match)]
             if kept:
                 is_note = rule.note_if is not None and all(self._is_met(rule.note_if, match) for _, match in kept)
                 yield replace(merge(rule, kept, group, len(matches)), is_note=is_note)

@@ -38,6 +38,14 @@ class MatchGroup(msgspec.Struct):
         return True
 
 
+def without_superseded(matches: Sequence[tuple[int, Match]]) -> Sequence[tuple[int, Match]]:
+    """The matches without those of an episode whose end a later match tells (`closes`)."""
+    if not any(match.closes for _, match in matches):
+        return matches
+    last = {(match.attempt, match.steps[0]): order for order, match in matches if match.closes and match.steps}
+    return [(order, match) for order, match in matches if not match.steps or order >= last.get((match.attempt, match.steps[0]), order)]
+
+
 def merge(rule: Rule, kept: Sequence[tuple[int, Match]], group: MatchGroup, collected: int) -> Finding:
     """One finding of the matches that meet the rule's conditions.
 

@@ -131,7 +131,7 @@ class Parser:
         if self.rank or type(step) is not int or not 0 <= step < MAX_STEP:
             return
         place = Where(where.file, where.line, step)
-        yield Step(where=place, step=step, metrics=_figures(values), seconds=seconds, time=time)
+        yield Step(where=place, step=step, metrics=_figures(values), seconds=seconds, time=time, history=values.get("history") is True)
 
 
 _decode = json_decoder(Any).decode

@@ -45,17 +45,18 @@ class Row(msgspec.Struct, gc=False):
     seconds: float | None
     time: float | None
     exact: bool
+    history: bool
 
     @classmethod
     def of(cls, step: Step) -> Row:
         """A row with one source's values."""
-        return cls(step.step, step.attempt, step.metrics, step.where, step.seconds, step.time, step.exact)
+        return cls(step.step, step.attempt, step.metrics, step.where, step.seconds, step.time, step.exact, step.history)
 
     def event(self) -> Step:
         """The joined step."""
         return Step(
             where=self.where, attempt=self.attempt, time=self.time, step=self.step, metrics=self.metrics, seconds=self.seconds,
-            exact=self.exact,
+            exact=self.exact, history=self.history,
         )  # fmt: skip
 
 

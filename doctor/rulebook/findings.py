@@ -57,6 +57,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     - `steps`: the first and the last affected training step.
     - `key`: matches of a rule with equal keys are merged over ranks and time; usually empty.
     - `notice`: set by the engine for a line of level DEBUG, INFO or WARNING, or after the end of the training.
+    - `closes`: how an episode ended; in a report it replaces the earlier match of the same key, attempt and first step.
     """
 
     evidence: tuple[Evidence, ...]
@@ -68,6 +69,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     confidence: float | None = None
     notice: bool = False
+    closes: bool = False
 
     @property
     def where(self) -> Where:

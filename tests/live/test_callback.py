@@ -354,10 +354,10 @@ def test_stops_only_when_asked(tmp_path):
 
 @pytest.mark.parametrize("remembers", [True, False])
 def test_a_resumed_run_remembers_what_was_good(tmp_path, remembers):
-    """A training that goes on from a good checkpoint and has diverged ten steps later is stopped; only its past tells that."""
+    """A training that goes on from a good checkpoint and diverges two steps later is stopped; only its past tells that."""
     past = [{"loss": 2.5 - step / 12, "learning_rate": 1e-4, "epoch": 0.1, "step": step} for step in range(1, 13)]
     ours = DoctorCallback(warn=False, stop_on_divergence=True)
-    trainer = Trainer([ours], tmp_path, [5.6, *[3.9 + step % 3 / 10 for step in range(47)]])
+    trainer = Trainer([ours], tmp_path, [1.5, 1.5, 5.6, *[3.9 + step % 3 / 10 for step in range(45)]])
     trainer.state.global_step, trainer.state.max_steps = 12, 60
     trainer.state.log_history = past if remembers else []
     assert (trainer.train() < 60) is remembers

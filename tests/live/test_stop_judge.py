@@ -84,6 +84,16 @@ def test_the_same_jump_with_another_rate_is_the_data(monkeypatch, jumps, stopped
     assert (stops_at([*good(), *flat(9.0)]) is not None) is stopped
 
 
+@pytest.mark.parametrize(("own", "stopped"), [([9.0], False), ([1.2, 1.2, 9.0], True)])
+def test_a_jump_right_behind_the_checkpoint_is_the_data(own, stopped):
+    """No step was trained between the last log before a checkpoint and the first one behind it; a jump two logs later is another matter."""
+    judge, past = StopJudge(), good()
+    for step, loss in enumerate(past, 1):
+        judge.remember(step, {"loss": loss, "learning_rate": 1e-4})
+    losses = enumerate([*own, *flat(9.0)], len(past) + 1)
+    assert any(judge.step(step, {"loss": loss, "learning_rate": 1e-4}) for step, loss in losses) is stopped
+
+
 def test_history_stops_nothing():
     """Logs from before a resumed checkpoint set the level; that the loss was high there already does not stop the run."""
     judge = StopJudge()

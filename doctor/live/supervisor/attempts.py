@@ -13,7 +13,7 @@ from doctor.report.model import FindingView, Report
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
-LOST_SYMPTOMS = ("divergence", "nonfinite", "zero_loss")
+LOST_SYMPTOMS = ("divergence", "nonfinite", "zero_loss", "plateau")
 """Symptoms of a training that may reach its end and is lost all the same."""
 
 

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from doctor.core.events import Step, Where
 from doctor.core.series import median
@@ -20,10 +20,15 @@ STOPPING_SYMPTOMS = ("divergence", "nonfinite")
 """Symptoms of an error that no later step repairs."""
 ORDERED_DATA = ("disable_shuffling", "streaming")
 """Options of LLaMA-Factory under which the data arrive in the order of the files: the loss then jumps where the data change."""
-ORDERED_SAMPLING = ("sequential",)
+ORDERED_SAMPLING = ("sequential", "group_by_length")
 """Values of transformers' `train_sampling_strategy` with the same effect."""
 WINDOW = 11
-"""Logs whose trend and level decide; `hold` of the divergence rules."""
+"""Logs whose level decides; `hold` of the divergence rules."""
+LEAST = 2 * WINDOW
+"""Logs after a jump before it may stop a run: over 22 a fall of 1 % a log is significant with noise of 8 %; over 11 every second
+one is missed."""
+TREND_WINDOW = 3 * WINDOW
+"""Logs whose trend decides, where the jump is that long ago."""
 TREND_Z = 1.645
 """One-sided 5 % of the Mann-Kendall trend test."""
 MIN_FALL = 0.05
@@ -32,10 +37,22 @@ RECOVERED_SHARE = 0.5
 """A level that has lost half of the rise is no divergence: new data often keep a somewhat higher loss."""
 CLOSED = math.log(1.3) / 2
 """Half of the divergence rules' `ratio`: below, their detector closes the episode."""
+LOST = math.log(1.5)
+"""A level that is less above the best one may be a swing of the data: the report tells it, but no run is stopped for it. `short_ratio` of
+the divergence rules."""
 JUMP_TOLERANCE = 2
 """Logs between the jumps of two attempts that count as the same step."""
 JUMPS_VARIABLE = "LFDOCTOR_KNOWN_JUMPS"
 """Steps, separated by commas, at which earlier attempts with another learning rate diverged; set by the healer."""
+
+
+class Pending(NamedTuple):
+    """A divergence that has not stopped the run yet: its title, first step, the best loss before it, the highest in it."""
+
+    title: str
+    onset: int
+    baseline: float
+    highest: float
 
 
 class StopJudge:
@@ -54,42 +71,48 @@ class StopJudge:
         wanted = [rule for rule in known if rule.severity == "error" and rule.symptom in symptoms]
         self._rules = {rule.id: rule for rule in wanted}
         self._engine = Engine(wanted, tools.detectors) if tools is not None else Engine(wanted)
-        self._losses: deque[tuple[int, float]] = deque(maxlen=WINDOW)
-        self._pending: tuple[str, float, float] | None = None
-        """A divergence that has not stopped the run yet: its title, the best level before it, the highest loss in it."""
+        self._losses: deque[tuple[int, float]] = deque(maxlen=TREND_WINDOW)
+        self._pending: Pending | None = None
         self._known_jumps = [int(step) for step in os.environ.get(JUMPS_VARIABLE, "").split(",") if step.strip().isdigit()]
 
     def remember(self, step: int, metrics: dict[str, float]) -> None:
         """A log from before a resumed checkpoint: it sets the level but stops nothing."""
-        self.step(step, metrics)
+        self._look(step, metrics, history=True)
         self._pending = None
 
     def step(self, step: int, metrics: dict[str, float]) -> str | None:
         """The title of the rule that says this run is lost, or None."""
+        return self._look(step, metrics, history=False)
+
+    def _look(self, step: int, metrics: dict[str, float], *, history: bool) -> str | None:
         loss = metrics.get("loss")
         if loss is not None and math.isfinite(loss):
             self._losses.append((step, loss))
         # clock and memory differ between ranks
         shared = {name: value for name, value in metrics.items() if not name.endswith(("_seconds", "_gib")) and "alloc" not in name}
-        for name, match in self._engine.feed(Step(where=Where("the log", step=step), step=step, metrics=shared)):
+        event = Step(where=Where("the log", step=step), step=step, metrics=shared, history=history)
+        for name, match in self._engine.feed(event):
             rule = self._rules[name]
             if rule.symptom != "divergence":
                 return title(rule, match.facts)
-            if self._pending is None and not self._jumped_before(int(match.facts.get("step", step))):
-                baseline = float(match.facts.get("baseline", 0.0))
-                self._pending = (title(rule, match.facts), baseline, max(value for _, value in self._losses))
-        return self._decide(*self._pending) if self._pending is not None and loss is not None else None
+            onset = int(match.facts.get("step", step))
+            if self._pending is None and not match.closes and not self._jumped_before(onset):
+                highest = max(value for logged, value in self._losses if logged >= onset)
+                self._pending = Pending(title(rule, match.facts), onset, float(match.facts.get("baseline", 0.0)), highest)
+        return self._decide(self._pending) if self._pending is not None and loss is not None else None
 
-    def _decide(self, text: str, baseline: float, highest: float) -> str | None:
+    def _decide(self, pending: Pending) -> str | None:
         """Whether a pending divergence stops the run now, or is over."""
-        levels = [_level(loss) for _, loss in self._losses]
-        highest = max(highest, self._losses[-1][1])
-        above, rise = median(levels) - _level(baseline), _level(highest) - _level(baseline)
-        self._pending = (text, baseline, highest) if above >= CLOSED else None
-        if above < max(CLOSED, RECOVERED_SHARE * rise):
+        levels = [_level(loss) for step, loss in self._losses if step >= pending.onset]
+        pending = pending._replace(highest=max(pending.highest, self._losses[-1][1]))
+        base = _level(pending.baseline)
+        above, rise = median(levels[-WINDOW:]) - base, _level(pending.highest) - base
+        self._pending = pending if above >= CLOSED else None
+        if len(levels) < LEAST or above < max(LOST, RECOVERED_SHARE * rise):
             return None
         after_peak = levels[levels.index(max(levels)) :]
-        return None if is_falling(after_peak, MIN_FALL * rise) else text
+        falls = any(is_falling(part, MIN_FALL * rise) for part in (levels, after_peak))
+        return None if falls else pending.title
 
     def _jumped_before(self, onset: int) -> bool:
         steps = [step for step, _ in self._losses]

@@ -1,0 +1,1 @@
+"""Healthy but nasty training curves, and everything that may stop or restart a run."""
