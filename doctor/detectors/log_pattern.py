@@ -81,6 +81,7 @@ class LogPattern(DetectorBase):
     - `none_of`: regular expressions that exclude a match in the same text.
     - `exception`: regular expression on the exception's name; restricts the match to tracebacks.
     - `frames`: regular expressions; one must match a frame (`file:function: code`). Restricts the match to tracebacks.
+    - `outside`: regular expressions; none may match the innermost frame's file: what is raised there is another matter.
     - `phase`: phases in which a match is allowed (load, train, eval, save, ...).
     - `ascending`: named groups whose numbers must increase ([tokens, features]: fewer tokens than features).
     - `share`: {part: skipped, of: step, at_least: 0.8, least_whole: 20}: see `Share`.
@@ -98,6 +99,7 @@ class LogPattern(DetectorBase):
         none_of: Sequence[str] = (),
         exception: str | None = None,
         frames: Sequence[str] = (),
+        outside: Sequence[str] = (),
         phase: Sequence[str] = (),
         ascending: Sequence[str] = (),
         share: Mapping[str, Any] | None = None,
@@ -109,6 +111,7 @@ class LogPattern(DetectorBase):
         self.sources = (loose, tuple(none_of), exception, tuple(frames))
         self.expressions = () if exception is not None or frames else loose
         self.tracebacks_only = exception is not None or bool(frames)
+        self.outside = tuple(map(re.compile, outside))
         self.phases = frozenset(phase)
         named = {name for pattern in any_of for name in re.findall(r"\(\?P<(\w+)>", pattern)}
         if not named.issuperset(ascending):
@@ -157,6 +160,8 @@ class LogPattern(DetectorBase):
     def _crash_fits(self, event: Crash) -> bool:
         compiled = self.compiled()
         if compiled.exception and not compiled.exception.search(event.exception):
+            return False
+        if event.frames and any(pattern.search(event.frames[-1].file) for pattern in self.outside):
             return False
         places = [f"{frame.file}:{frame.function}: {frame.code}" for frame in event.frames]
         return not compiled.frames or any(pattern.search(place) for pattern in compiled.frames for place in places)

@@ -34,7 +34,7 @@ class PatchWriter:
     def patch(self, source: ConfigText | None) -> PlannedPatch:
         """The chosen changes and those of a safe restart, written out."""
         notes = self.safety_changes()
-        changes = joined(self.plan.start.config, self.plan.changes)
+        changes = self._one_precision(joined(self.plan.start.config, self.plan.changes))
         text, more = writing.patched_text(source, changes, self.plan.because) if source else (None, [])
         remedies = [remedy for taken in self.plan.taken.values() for remedy, _ in taken.steps]
         packages = writing.packages(remedies)
@@ -65,6 +65,14 @@ class PatchWriter:
             effective_batch=batch,
             speed=_speed(remedies),
         )
+
+    def _one_precision(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        """Where no config was read, the other half precision is switched off with the one that is set: LLaMA-Factory refuses both."""
+        sets = {change.key: change.new for change in changes if change.target == "config"}
+        others = [other for key, other in (("bf16", "fp16"), ("fp16", "bf16")) if sets.get(key) is True and other not in sets]
+        if self.plan.start.config_known or not others:
+            return changes
+        return (*changes, *(Change("config", "set", other, None, False) for other in others))
 
     def _options(self) -> tuple[str, ...]:
         """What the user said besides the run's files, as options of the command line."""

@@ -36,3 +36,14 @@ def test_a_stage_that_frames_show_is_no_configuration(tmp_path: Path):
     assert report.patch is not None
     assert report.patch.predicted.effective_batch is None
     assert {"config/adapter-without-lora"} <= {gap.rule for gap in report.could_not_look}
+
+
+def test_one_half_precision_where_no_config_was_read(tmp_path: Path):
+    """The run may have set the other one, and LLaMA-Factory refuses both: the patch switches it off."""
+    path = tmp_path / "console.log"
+    path.write_text(
+        "ValueError: Attempting to unscale FP16 gradients.\n{'loss': 0.0, 'grad_norm': nan, 'learning_rate': 1e-05, 'epoch': 0.1}\n"
+    )
+    patch = analyze([path]).patch
+    overrides = [] if patch is None else patch.overrides
+    assert ("bf16=true" in overrides) is ("fp16=false" in overrides)
