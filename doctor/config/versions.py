@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 from doctor.config import knowledge
+from doctor.support import release
 
-Version = tuple[int, ...]
+Version = release.Version
 """Release numbers: 4.57.1 is (4, 57, 1)."""
 
 NEWEST: dict[str, Version] = {"llamafactory": (0, 9, 5), "transformers": (5, 6, 0)}
@@ -27,12 +27,8 @@ PARSER_LINE = "llamafactory.parser_line"
 
 
 def parse(text: str) -> Version:
-    """`0.9.5.dev0` and `v0.9.5` -> (0, 9, 5); parsing stops at the first part that is no number. () without any number.
-
-    `main` and `kt` are UNRELEASED.
-    """
-    found = re.match(r"v?(\d{1,9}(?:\.\d{1,9})*)", text)
-    return tuple(int(part) for part in found[1].split(".")) if found else UNRELEASED.get(text, ())
+    """As `release.parse`; `main` and `kt` are UNRELEASED."""
+    return release.parse(text) or UNRELEASED.get(text, ())
 
 
 def reported(facts: Mapping[str, Any], package: str) -> Version:

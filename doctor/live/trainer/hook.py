@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from doctor.config import versions
 from doctor.live.trainer.callback import DoctorCallback
+from doctor.support import release
 
 FLIGHT_RECORDER = {
     "2.8": ("TORCH_FR_BUFFER_SIZE", "TORCH_FR_DUMP_TEMP_FILE"),
@@ -48,8 +48,8 @@ def record_collectives(folder: Path) -> None:
     torch = getattr(sys.modules.get("torch"), "__version__", None)
     if torch is None or os.environ.get("WORLD_SIZE", "1") == "1":
         return
-    version = versions.parse(str(torch))[:2]
-    size, file = next(names for since, names in FLIGHT_RECORDER.items() if version >= versions.parse(since))
+    version = release.parse(str(torch))[:2]
+    size, file = next(names for since, names in FLIGHT_RECORDER.items() if version >= release.parse(since))
     if not any(name in os.environ for names in FLIGHT_RECORDER.values() for name in names):
         os.environ[size] = ENTRIES
         os.environ[file] = str(folder / "lfdoctor-nccl-rank")
