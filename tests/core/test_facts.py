@@ -33,12 +33,12 @@ UNSET = {"phase", "run.running"}
 
 
 def names_set(path: Path) -> Iterator[str]:
-    """The constant names of `Fact(name=...)`, of `yield "name", value` and `_fact("name", ...)`; a part that is computed as `*`."""
+    """The constant names of `Fact(name=...)`, of `yield "name", value` and `fact("name", ...)`; a part that is computed as `*`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             given = [one.value for one in node.keywords if one.arg == "name"] if called == "Fact" else node.args[:1]
-            if called in ("Fact", "_fact", "_put_fact"):
+            if called in ("Fact", "fact", "_fact", "_put_fact"):
                 yield from (text for one in given if (text := _text(one)))
 
 
@@ -69,6 +69,7 @@ def everything_set() -> set[str]:
     found |= {*keys_of(PACKAGE / "live/trainer/snapshot.py", "_environment", "_plan", "_model", "_device")}
     found |= {*keys_of(PACKAGE / "config/preflight.py", "_datasets", "_one_dataset", "_deepspeed", "_output", "facts_about")}
     found |= {*keys_of(PACKAGE / "readers/command.py", "_split")}
+    found |= {*keys_of(PACKAGE / "diagnosis/pipeline.py", "run_analysis")}
     found |= {name for told in console.CONSTANT.values() for name in told}
     found |= {*keys_of(PACKAGE / "readers/console/facts.py", "_process", "_parameters", "_card")}
     found |= {*re.findall(r'_one\("([\w.]+)"', (PACKAGE / "readers/console/facts.py").read_text(encoding="utf-8"))}
