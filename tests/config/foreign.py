@@ -191,7 +191,8 @@ def _wandb_metadata(dice: random.Random) -> dict[str, Any]:
 
 def _tokenizer(dice: random.Random) -> dict[str, Any]:
     return {
-        "add_bos_token": False, "added_tokens_decoder": {"151643": {"content": "<|endoftext|>", "special": True}}, "chat_template": "{{ x }}",
+        "add_bos_token": False, "added_tokens_decoder": {"151643": {"content": "<|endoftext|>", "special": True}},
+        "chat_template": "{{ x }}",
         "model_max_length": 1 << dice.randrange(10, 18), "padding_side": "right", "tokenizer_class": "Qwen2Tokenizer", "pad_token": "x",
     }  # fmt: skip
 
