@@ -49,8 +49,9 @@ def test_last_takes_the_run_that_changed_last(tmp_path: Path, monkeypatch: pytes
     """Whatever the names; it says on stderr which one it took."""
     for place, fixture in (("a/new", "lr_too_high-lora"), ("z/old", "template_missing_or_unknown-name")):
         shutil.copytree(FIXTURES / fixture, tmp_path / place, ignore=shutil.ignore_patterns("expected.yaml", "ORIGIN.md"))
-    for file in (tmp_path / "z").rglob("*"):
-        os.utime(file, (time.time() - 9000, time.time() - 9000))
+    for place, age in (("a", 0), ("z", 9000)):
+        for file in (tmp_path / place).rglob("*"):
+            os.utime(file, (time.time() - age, time.time() - age))
     monkeypatch.chdir(tmp_path)
     assert main(["last", "--format", "json"]) == 1
     out, err = capsys.readouterr()
