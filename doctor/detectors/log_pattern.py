@@ -22,6 +22,7 @@ class Compiled(NamedTuple):
     none_of: tuple[re.Pattern[str], ...]
     exception: re.Pattern[str] | None
     frames: tuple[re.Pattern[str], ...]
+    outside: tuple[re.Pattern[str], ...]
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -108,10 +109,9 @@ class LogPattern(DetectorBase):
             raise ValueError("any_of and contains are lists")
         self.literals = tuple(dict.fromkeys(form for literal in contains for form in _forms(literal)))
         loose = tuple(map(without_backticks, any_of))
-        self.sources = (loose, tuple(none_of), exception, tuple(frames))
+        self.sources = (loose, tuple(none_of), exception, tuple(frames), tuple(outside))
         self.expressions = () if exception is not None or frames else loose
         self.tracebacks_only = exception is not None or bool(frames)
-        self.outside = tuple(map(re.compile, outside))
         self.phases = frozenset(phase)
         named = {name for pattern in any_of for name in re.findall(r"\(\?P<(\w+)>", pattern)}
         if not named.issuperset(ascending):
@@ -125,12 +125,13 @@ class LogPattern(DetectorBase):
     def compiled(self) -> Compiled:
         """The regular expressions, compiled on first use: compiling those of all rules at start takes about 0.1 s."""
         if self._compiled is None:
-            any_of, none_of, exception, frames = self.sources
+            any_of, none_of, exception, frames, outside = self.sources
             self._compiled = Compiled(
                 any_of=tuple(map(re.compile, any_of)),
                 none_of=tuple(map(re.compile, none_of)),
                 exception=re.compile(exception) if exception else None,
                 frames=tuple(map(re.compile, frames)),
+                outside=tuple(map(re.compile, outside)),
             )
         return self._compiled
 
@@ -161,7 +162,7 @@ class LogPattern(DetectorBase):
         compiled = self.compiled()
         if compiled.exception and not compiled.exception.search(event.exception):
             return False
-        if event.frames and any(pattern.search(event.frames[-1].file) for pattern in self.outside):
+        if event.frames and any(pattern.search(event.frames[-1].file) for pattern in compiled.outside):
             return False
         places = [f"{frame.file}:{frame.function}: {frame.code}" for frame in event.frames]
         return not compiled.frames or any(pattern.search(place) for pattern in compiled.frames for place in places)

@@ -13,7 +13,7 @@ from doctor.report.model import FindingView
 
 FRAMES = """\
 Traceback (most recent call last):
-  File "/work/me/start.py", line 12, in <module>
+  File "/home/me/start.py", line 12, in <module>
     main()
   File "/opt/env/lib/python3.11/site-packages/{file}", line 88, in {function}
     check()
