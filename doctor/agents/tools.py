@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from doctor.agents.budget import DETAIL_TOKENS, VERDICT_TOKENS, fitted
 from doctor.agents.roots import Roots
 from doctor.errors import DoctorError
 from doctor.report.model import Report
+from doctor.support.texts import with_names
 
 READING = ("diagnose", "check", "estimate", "plan_patch", "watch", "explain", "compare")
 WRITING = ("apply_patch",)
@@ -117,9 +117,9 @@ class Agent:
         pages = [
             {
                 "rule": one.id,
-                "title": _named(one.title.get(self.lang)),
-                "means": [_named(body.get(self.lang)) for body in one.body],
-                "helps": [_named(remedy.text.get(self.lang)) for remedy in one.remedies],
+                "title": with_names(one.title.get(self.lang)),
+                "means": [with_names(body.get(self.lang)) for body in one.body],
+                "helps": [with_names(remedy.text.get(self.lang)) for remedy in one.remedies],
                 "references": one.references,
             }
             for one in rules
@@ -158,11 +158,6 @@ class Agent:
         sources = [source.path for source in report.run.sources]
         self.roots.check_all([*sources, *([report.patch.source] if report.patch and report.patch.source else [])])
         return report
-
-
-def _named(template: str) -> str:
-    """A rule's text with its placeholders shown as <names>."""
-    return re.sub(r"\{([\w./]+)(?::[^{}]*)?\}", r"<\1>", template)
 
 
 def _short(key: str, value: Any) -> bool:

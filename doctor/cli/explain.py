@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +68,9 @@ class Explanation:
 
     def open(self, template: str) -> str:
         """A text with its placeholders shown as <names>."""
-        return re.sub(r"\{([\w./]+)(?::[^{}]*)?\}", lambda found: f"<{self.words.phase.get(found[1], found[1])}>", template)
+        from doctor.support.texts import with_names
+
+        return with_names(template, self.words.phase)
 
     def section(self, name: str, lines: list[str]) -> list[RenderableType]:
         from rich.padding import Padding

@@ -10,6 +10,7 @@ from doctor.config import knowledge
 from doctor.config.option_facts import SWITCHES, Period, guide_sections, guide_words, help_of, names, periods, trainers_of
 from doctor.config.option_names import synonyms
 from doctor.config.options import table
+from doctor.support.texts import with_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -105,7 +106,7 @@ class OptionPage:
         order = ("error", "warning", "note")
         found = [rule for rule in self.book.rules if self.asks(rule) or self.sets(rule)]
         for rule in sorted(found, key=lambda rule: (order.index(rule.severity), rule.id)):
-            yield f"{rule.id}: {_open(rule.title.get(self.words.lang))}"
+            yield f"{rule.id}: {with_names(rule.title.get(self.words.lang))}"
 
     def asks(self, rule: Rule) -> bool:
         """Whether a condition of the rule reads the option."""
@@ -123,10 +124,3 @@ def _holds_path(part: Any, path: str) -> bool:
     if isinstance(part, list | tuple):
         return path in part or any(_holds_path(value, path) for value in part)
     return False
-
-
-def _open(template: str) -> str:
-    """A title with its placeholders as <names>."""
-    import re
-
-    return re.sub(r"\{([\w./]+)(?::[^{}]*)?\}", r"<\1>", template)

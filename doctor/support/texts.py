@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -15,3 +18,9 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def get(self, lang: str) -> str:
         """The text in `lang`; English if there is no translation."""
         return getattr(self, lang, None) or self.en
+
+
+def with_names(template: str, names: Mapping[str, str] | None = None) -> str:
+    """A text whose placeholders nobody fills: they are shown as `<name>`, by `names` where it has another word for one."""
+    shown = names or {}
+    return re.sub(r"\{([\w./]+)(?::[^{}]*)?\}", lambda found: f"<{shown.get(found[1], found[1])}>", template)
