@@ -24,6 +24,7 @@ from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import with_candidates
 from doctor.diagnosis.unlisted.with_origin import with_origin
+from doctor.diagnosis.unlisted.with_release import with_release
 from doctor.diagnosis.verdict import verdict
 from doctor.errors import DoctorError
 from doctor.planner import plan
@@ -122,7 +123,7 @@ def run_analysis(
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
-    ranked = with_candidates(answered, engine.run, seen, consoles)
+    ranked = with_release(with_candidates(answered, engine.run, seen, consoles), engine.run, seen)
     launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
     planned = plan.plan(
         ranked,

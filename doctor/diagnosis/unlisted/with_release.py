@@ -1,0 +1,114 @@
+"""A failure over a name that a package does not have, told with the releases that have it and what to install."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from doctor.core.run import Run
+from doctor.diagnosis.unlisted import api_text, telling
+from doctor.diagnosis.unlisted.answer import raised
+from doctor.diagnosis.unlisted.api_advice import advise
+from doctor.diagnosis.unlisted.api_lookup import Found, look_up
+from doctor.diagnosis.unlisted.api_required import required_in
+from doctor.diagnosis.unlisted.api_wanted import Wanted, wanted_in
+from doctor.diagnosis.unlisted.features import ExceptionFeatures
+from doctor.diagnosis.unlisted.last_events import LastEvents
+from doctor.diagnosis.unlisted.learned import is_open
+from doctor.planner.launching import is_llamafactory
+from doctor.rulebook.cause_notes import cause_notes
+from doctor.rulebook.findings import Finding, RankedFinding
+from doctor.rulebook.model import Body, Remedy
+from doctor.support.texts import Text
+
+_CAUSES = ("hf_stack_api_break", "package_version_conflict", "model_architecture_unsupported")
+"""Causes of rules that say that versions do not fit each other, without saying which would."""
+_BY_RELEASE = "hf_stack_api_break"
+"""The cause of an unlisted failure over a name that only other releases have."""
+_CONFIDENCE = 0.75
+"""The releases are facts; that the name is the reason, and not a broken or shadowed installation, is likely."""
+_GENERIC = ("versions-of-the-release", "older-package", "newer-llamafactory", "version-of-the-model", "upgrade-both", "confirm")
+"""Remedies that speak of versions in general; a known release makes them superfluous."""
+_OF_MODELS = ("Tokenizer", "TokenizerFast", "Processor")
+
+
+def with_release(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> list[RankedFinding]:
+    """The findings; the first, if it is about a name that some releases lack, with the release to install as its first remedy."""
+    ranked = list(ranked)
+    first = ranked[0] if ranked else None
+    if first is None or first.role != "root" or not (first.finding.rule.cause in _CAUSES or is_open(first.finding)):
+        return ranked
+    for features in _candidates(first.finding, run, seen):
+        finding = _told(first.finding, features, run)
+        if finding is not None:
+            return [msgspec.structs.replace(first, finding=finding), *ranked[1:]]
+    required = _required(first.finding)
+    return ranked if required is None else [msgspec.structs.replace(first, finding=required), *ranked[1:]]
+
+
+def _required(finding: Finding) -> Finding | None:
+    """The finding with the release that its own message asks for as its first remedy."""
+    required = next((found for piece in finding.evidence if (found := required_in(piece.text)) is not None), None)
+    if required is None or is_open(finding):
+        return None
+    rest = [remedy for remedy in finding.rule.remedies if remedy.id not in _GENERIC]
+    rule = msgspec.structs.replace(finding.rule, remedies=[api_text.remedy_required(*required), *rest])
+    return msgspec.structs.replace(finding, rule=rule)
+
+
+def _candidates(finding: Finding, run: Run, seen: LastEvents) -> Iterator[ExceptionFeatures]:
+    """The exception of the finding, those of its chain before it, then its own line."""
+    crashes = [one for one in raised(run, seen) if one.crash is not None]
+    own = [one for one in crashes if one.where == finding.first.where]
+    chains = [chain for chain in seen.tracebacks if any(crash.where == finding.first.where for crash in chain)]
+    members = [crash.where for chain in chains for crash in chain]
+    yield from (one.features for one in own)
+    yield from (one.features for one in crashes if one.where in members and one not in own)
+    for piece in finding.evidence:
+        yield from (telling.features_of_line(line.strip(), {}) for line in reversed(piece.text.splitlines()) if line.strip())
+
+
+def _told(finding: Finding, features: ExceptionFeatures, run: Run) -> Finding | None:
+    """The finding with what the index knows; None where it knows nothing of use."""
+    wanted = wanted_in(features) or _of_facts(finding)
+    found = look_up(wanted) if wanted is not None else None
+    if wanted is None or found is None:
+        return None
+    if not found.ranges:
+        return _never(finding, found, wanted)
+    own = is_llamafactory(run, None) or any(place.package == "llamafactory" for place in features.path)
+    advice = advise(found, wanted, run.facts, llamafactory=own)
+    if advice is None:
+        return None
+    return _rewritten(finding, api_text.told(advice, wanted), api_text.remedies(advice))
+
+
+def _of_facts(finding: Finding) -> Wanted | None:
+    """The model type that a rule has found, where the exception is a bare KeyError."""
+    name = finding.first.facts.get("model_type")
+    return Wanted(kind="model_type", name=str(name)) if name and finding.rule.cause == "package_version_conflict" else None
+
+
+def _never(finding: Finding, found: Found, wanted: Wanted) -> Finding | None:
+    """A name that no release has: the model's own, or misspelt. Of model types a rule says so already."""
+    remedies = api_text.remedies_never(found, wanted)
+    if wanted.kind != "name" or (is_open(finding) and not remedies):
+        return None
+    out = _rewritten(finding, api_text.told_never(found, wanted), remedies)
+    note = cause_notes().get("trust_remote_code_missing")
+    if note is None or not wanted.name.endswith(_OF_MODELS) or found.spelled:
+        return out
+    return msgspec.structs.replace(out, rule=msgspec.structs.replace(out.rule, cause="trust_remote_code_missing", title=note.title))
+
+
+def _rewritten(finding: Finding, told: Text, first: list[Remedy]) -> Finding:
+    rule = finding.rule
+    rest = [remedy for remedy in rule.remedies if remedy.id not in _GENERIC]
+    rule = msgspec.structs.replace(rule, body=[Body(told.en, told.ko, told.zh)], remedies=[*first, *rest])
+    note = cause_notes().get(_BY_RELEASE)
+    if is_open(finding) and note is not None:
+        rule = msgspec.structs.replace(
+            rule, id=f"{note.family}/release", cause=_BY_RELEASE, title=note.title, confidence=_CONFIDENCE, fallback=False
+        )
+    return msgspec.structs.replace(finding, rule=rule)
