@@ -21,12 +21,27 @@ PACKAGES = (
     Package("torchvision", "torchvision", "0.15"),
     Package("torchao", "torchao", "0.3"),
     Package("deepspeed", "deepspeed", some="0.9.5 0.10.3 0.11.2 0.12.6 0.13.5 0.14.5 0.15.4 0.16.9 0.17.6 0.18.9 0.19.8", sdist=True),
-    Package("numpy", "numpy", "1.23"),
     Package("unsloth", "unsloth", some="2024.12.12 2025.3.19 2025.6.12 2025.8.10 2025.12.10 2026.4.8 2026.10.9"),
     Package("unsloth_zoo", "unsloth_zoo", some="2024.12.7 2025.3.17 2025.6.8 2025.8.9 2025.12.8 2026.4.9 2026.10.9"),
-    Package("bitsandbytes", "bitsandbytes", some="0.37.2 0.39.1 0.41.3.post2 0.42.0 0.43.3 0.44.1 0.45.5 0.46.1 0.47.0 0.48.2 0.49.2 0.50.2"),
-    Package("pyarrow", "pyarrow", some="13.0.0 14.0.2 15.0.2 16.1.0 17.0.0 18.1.0 19.0.1 20.0.0 21.0.0 22.0.0 23.0.1 24.0.0 26.0.1"),
+    Package("bitsandbytes", "bitsandbytes", some="0.37.2 0.39.1 0.41.3.post2 0.42.0 0.49.2 0.50.2"),
+    Package("pyarrow", "pyarrow", some="13.0.0 14.0.2 15.0.2 16.1.0 17.0.0 18.1.0 19.0.1 20.0.0 21.0.0 22.0.0 24.0.0 26.0.1"),
     Package("gradio", "gradio", some="3.50.2 4.0.2 4.19.2 4.44.1 5.0.2 5.20.1 5.50.0 6.0.2 6.31.0"),
     Package("torch", "torch", "2.1", parts=_TORCH),
 )
 """From the oldest releases that logs still show to the newest."""
+
+NATIVE = ("torch",)
+"""Packages whose top-level names come from C++ in some releases: only those of their modules are kept."""
+
+NUMPY = ("1.23", "1.24", "1.25", "1.26", "2.0", "2.1", "2.2", "2.3", "2.4")
+NUMPY_REMOVED = {
+    "1.24": "bool int float complex object str",
+    "2.0": (
+        "cast source lookfor who fastCopyAndTranspose set_numeric_ops NINF PINF NZERO PZERO add_newdoc add_docstring "
+        "add_newdoc_ufunc compat safe_eval float_ complex_ longfloat singlecomplex cfloat longcomplex clongfloat string_ "
+        "unicode_ Inf Infinity NaN infty mat issubclass_ asfarray issubsctype maximum_sctype obj2sctype sctype2char sctypes "
+        "set_string_function DataSource nbytes byte_bounds disp find_common_type round_ cumproduct product sometrue alltrue "
+        "deprecate deprecate_with_doc recfromcsv recfromtxt geterrobj seterrobj"
+    ),
+}
+"""numpy's top-level names come from C: those that a release removed are from the release notes of 1.24.0 and 2.0.0."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+from api_packages import NATIVE, NUMPY, NUMPY_REMOVED
 from origin_packages import Source
 from public_names import ClassNames, ModuleNames, Signature, names_of, parts
 from public_names import joined as joined_parts
@@ -16,12 +17,14 @@ from public_names import joined as joined_parts
 from doctor.diagnosis.unlisted.api_index import PackageNames, Spans, Stored
 
 _PLAIN_BASES = frozenset((
-    "object", "ABC", "Module", "PushToHubMixin", "Enum", "str", "int", "float", "Exception", "ValueError", "Protocol", "Generic", "NamedTuple",
-    "TypedDict", "ExplicitEnum", "Mixin",
+    "object", "ABC", "Module", "PushToHubMixin", "Enum", "str", "int", "float", "Exception", "ValueError", "Protocol", "Generic",
+    "NamedTuple", "TypedDict", "ExplicitEnum", "Mixin",
 ))  # fmt: skip
 """Bases from outside a package that bring none of the names that a package's own classes gain or lose."""
-_INITS = ("__init__", "forward", "from_pretrained")
-"""Methods whose parameters are kept also of models."""
+_STAND_INS = ".dummy_"
+"""transformers/utils/dummy_pt_objects.py and its kin: stand-ins for classes whose backend is missing."""
+_ARGUMENTS = "TrainingArguments.__init__"
+"""Settings of other packages' trainers (trl's) derive from it: its own fields are not theirs to lose."""
 
 
 def dotted(path: str) -> tuple[str, bool]:
@@ -88,7 +91,7 @@ class Joined:
         self.open_callables: dict[str, set[int]] = defaultdict(set)
         self.model_types: dict[str, set[int]] = defaultdict(set)
         self.asked: dict[tuple[str, str], set[int]] = defaultdict(set)
-        self.dropped: set[str] = set()
+        self.derived: set[str] = set()
 
     def add(self, version: str, modules: dict[str, ModuleNames]) -> None:
         """One more release, later than those before."""
@@ -108,19 +111,28 @@ class Joined:
     def _classes(self, number: int, modules: dict[str, ModuleNames]) -> None:
         places: dict[str, list[ClassNames]] = defaultdict(list)
         functions: dict[str, list[Signature]] = defaultdict(list)
-        for names in modules.values():
+        for module, names in modules.items():
+            if _STAND_INS in module:
+                continue
             for name, found in names.classes.items():
                 places[name].append(found)
             for name, signature in names.functions.items():
                 functions[name].append(signature)
-        self.dropped |= {name for name, found in places.items() if len(found) > 1}
-        self.dropped |= {name for name, signatures in functions.items() if len(set(signatures)) > 1 or name in places}
-        single = {name: found[0] for name, found in places.items()}
-        for name in single:
+        single = {name: found[0] for name, found in places.items() if len(found) == 1}
+        for name, found in places.items():
             self.classes[name].add(number)
-            self._one_class(number, name, single)
+            if name in single:
+                self._one_class(number, name, single)
+            else:
+                self._several(number, name, found)
         for name, signatures in functions.items():
-            self._signature(number, name, signatures[0])
+            self._signature(number, name, signatures[0] if len(set(signatures)) == 1 else Signature((), any=True))
+
+    def _several(self, number: int, name: str, found: list[ClassNames]) -> None:
+        """Classes of one name: nothing is known of their attributes and parameters in this release."""
+        self.attributes[name, "*"].add(number)
+        for method in {method for one in found for method in one.methods}:
+            self._signature(number, f"{name}.{method}", Signature((), any=True))
 
     def _one_class(self, number: int, name: str, single: dict[str, ClassNames]) -> None:
         lineage, closed = _lineage(name, single)
@@ -142,7 +154,9 @@ class Joined:
             return
         if lineage[0].dataclass:
             names = tuple(field for found in with_init if found.dataclass for field in found.methods["__init__"].names)
-            self._signature(number, f"{name}.__init__", Signature(names, not closed))
+            self._signature(number, f"{name}.__init__", Signature(names, any=False))
+            if not closed:
+                self.derived.add(f"{name}.__init__")
         else:
             self._signature(number, f"{name}.__init__", with_init[0].methods["__init__"])
 
@@ -152,6 +166,17 @@ class Joined:
             self.open_callables[name].add(number)
         for parameter in signature.names:
             self.parameters[name, parameter].add(number)
+
+
+def numpy_names() -> Joined:
+    """numpy's removed names."""
+    joined = Joined("numpy")
+    joined.versions = list(NUMPY)
+    for release, names in NUMPY_REMOVED.items():
+        for name in names.split():
+            joined.names["numpy", name] = set(range(NUMPY.index(release)))
+    joined.modules["numpy"] = set(range(len(NUMPY)))
+    return joined
 
 
 def _lineage(name: str, single: dict[str, ClassNames]) -> tuple[list[ClassNames], bool]:
@@ -217,11 +242,14 @@ def packed(joined: Joined, targets: dict[str, Joined]) -> PackageNames:
     spans = _spans
     names: dict[str, dict[str, Spans]] = defaultdict(dict)
     for (module, name), has in joined.names.items():
-        if name.startswith("__") or (module != joined.module and has == joined.modules[module]):
+        if name.startswith("__") or module in NATIVE or (module != joined.module and has == joined.modules[module]):
             continue
         names[module][name] = spans(has)
-    attributes = _grouped(joined.attributes, joined.classes, {}, joined.dropped)
-    parameters = _grouped(joined.parameters, joined.callables, joined.open_callables, joined.dropped)
+    attributes = _grouped(joined.attributes, joined.classes, {})
+    parameters = _grouped(joined.parameters, joined.callables, joined.open_callables)
+    upstream = {name for owner, name in targets["transformers"].parameters if owner == _ARGUMENTS} if "transformers" in targets else set()
+    for owner in joined.derived & parameters.keys():
+        parameters[owner] = {name: has for name, has in parameters[owner].items() if name not in upstream}
     asked: dict[str, Spans] = {}
     for (module, name), has in joined.asked.items():
         target = targets.get(module.partition(".")[0])
@@ -245,12 +273,12 @@ def _changes(target: Joined, module: str, name: str) -> bool:
 
 
 def _grouped(
-    table: dict[tuple[str, str], set[int]], owners: dict[str, set[int]], open_owners: dict[str, set[int]], dropped: set[str]
+    table: dict[tuple[str, str], set[int]], owners: dict[str, set[int]], open_owners: dict[str, set[int]]
 ) -> dict[str, dict[str, Spans]]:
-    """Members that come or go while their owner stays; of owners whose name stands for one thing only."""
+    """Members that come or go while their owner stays."""
     out: dict[str, dict[str, Spans]] = defaultdict(dict)
     for (owner, name), has in table.items():
-        if owner.partition(".")[0] in dropped or name.startswith("__") or name == "*":
+        if name.startswith("__") or name == "*":
             continue
         unclear = open_owners.get(owner, set()) | table.get((owner, "*"), set())
         whole = (has | unclear) & owners[owner]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from api_packages import PACKAGES
-from api_store import Joined, Parsed, write
+from api_store import Joined, Parsed, numpy_names, write
 from origin_packages import downloaded, release_sources, releases
 
 from doctor.diagnosis.unlisted.api_index import FILE
@@ -39,6 +39,8 @@ def main() -> None:
                 one.add(version, parsed.release(release_sources(package, archive)))
         parsed.save()
         print(f"{package.name}: {len(one.versions)} releases, {time.perf_counter() - begin:.0f} s", flush=True)
+    if not given.only or "numpy" in given.only:
+        joined["numpy"] = numpy_names()
     sizes = write(joined, given.out)
     print(f"{sum(sizes.values()) / 1e6:.2f} MB: {sizes}", file=sys.stderr)
 

@@ -114,7 +114,7 @@ class _Reading:
     def read(self, tree: ast.Module) -> ModuleNames:
         for statement in _statements(tree.body):
             self._top_level(statement)
-        for node in ast.walk(tree) if b"import " in self.text else ():
+        for node in _unguarded(tree) if b"import " in self.text else ():
             if isinstance(node, ast.ImportFrom) and not node.level and node.module and node.module.partition(".")[0] in self.others:
                 self.asked.update({(node.module, alias.name): None for alias in node.names if alias.name != "*"})
             elif isinstance(node, ast.Import):
@@ -197,6 +197,14 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from _statements(getattr(statement, field, []))
             for handler in getattr(statement, "handlers", ()):
                 yield from _statements(handler.body)
+
+
+def _unguarded(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree but those under a condition or a `try`: an import there may be meant for other releases."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.If | ast.Try):
+            yield child
+            yield from _unguarded(child)
 
 
 def _subscripted(node: ast.expr | None) -> str:

@@ -56,7 +56,8 @@ def test_the_wheel_is_pure_and_carries_every_rule_and_word(wheel):
     assert words
     page = {f"doctor/reporters/html/{name}" for name in ("page.html", "page.js", "style.css")}
     tables = {"doctor/dataset/templates.yaml", "doctor/dataset/tool_prompts.yaml"}
-    assert rules | words | page | tables | {"doctor/py.typed", "doctor/diagnosis/unlisted/origins.msgpack"} <= names
+    indexes = {f"doctor/diagnosis/unlisted/{name}.msgpack" for name in ("origins", "api_index")}
+    assert rules | words | page | tables | indexes | {"doctor/py.typed"} <= names
     assert not any(name.startswith(("tests/", "fixtures/")) for name in names)
 
 

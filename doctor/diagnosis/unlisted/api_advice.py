@@ -8,13 +8,16 @@ from typing import Any
 import msgspec
 
 from doctor.config import knowledge, versions
-from doctor.diagnosis.unlisted import api_lookup
+from doctor.diagnosis.unlisted import api_index, api_lookup
 from doctor.diagnosis.unlisted.api_lookup import Found, Range, minor
 from doctor.diagnosis.unlisted.api_wanted import Wanted
 from doctor.support.release import Version, parse
 
 _DISTRIBUTIONS = {"qwen_vl_utils": "qwen-vl-utils", "liger_kernel": "liger-kernel"}
 """Import names -> names for pip, where they differ."""
+
+_FORK = "kt"
+"""A fork of LLaMA-Factory, which is not advised."""
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,10 +81,22 @@ def advise(found: Found, wanted: Wanted, facts: Mapping[str, Any], *, llamafacto
     if chosen is None:
         return None
     out = Advice(found=found, range=chosen, installed=told if installed else None)
-    if wanted.asker is not None and wanted.asker.package != found.package:
+    if wanted.asker is None:
+        out = _with_possible_asker(out, wanted, () if llamafactory else ("llamafactory",))
+    elif wanted.asker.package != found.package:
         asking = api_lookup.asks(wanted.asker.package, wanted)
         out = msgspec.structs.replace(out, asker=wanted.asker.package, asking=asking[-1] if asking else None)
     return _within_pins(out, facts) if llamafactory else out
+
+
+def _with_possible_asker(advice: Advice, wanted: Wanted, without: Sequence[str]) -> Advice:
+    """Without a frame: the one indexed package that imports the name in some of its releases, if there is only one."""
+    packages = sorted(api_index.load().packages - {advice.found.package, *without})
+    askers = {package: asking for package in packages if (asking := api_lookup.asks(package, wanted))}
+    if len(askers) != 1 or (next(iter(askers.values()))[-1].before is None and next(iter(askers.values()))[-1].after is None):
+        return advice
+    ((package, asking),) = askers.items()
+    return msgspec.structs.replace(advice, asker=package, asking=asking[-1])
 
 
 def _nearest(ranges: Sequence[Range], installed: Version) -> Range | None:
@@ -100,8 +115,8 @@ def _within_pins(advice: Advice, facts: Mapping[str, Any]) -> Advice:
     if package not in _pinned_packages():
         return advice
     changes = knowledge.history("pins", package)
-    possible = versions.possible(facts)
-    fits = [name for name in knowledge.releases() if name != "kt" and _overlap(knowledge.at(changes, name), advice.range)]
+    possible = [name for name in versions.possible(facts) if name != _FORK]
+    fits = [name for name in knowledge.releases() if name != _FORK and _overlap(knowledge.at(changes, name), advice.range)]
     known = possible[0] if len(possible) == 1 else None
     if known is not None and known in fits:
         return msgspec.structs.replace(advice, llamafactory=known, pin=knowledge.at(changes, known))
@@ -115,10 +130,10 @@ def _pinned_packages() -> frozenset[str]:
 
 
 def _overlap(pin: str | None, range_: Range) -> bool:
-    """Whether some release of the range meets the pin; without a pin all do."""
+    """Whether some release of the range meets the pin; without a pin all do. One without an upper bound speaks for its time only."""
     bounds = _parts(pin or "")
     lowest = max((parse(number) for sign, number in bounds if sign == ">="), default=())
-    highest = min((parse(number) for sign, number in bounds if sign == "<="), default=())
+    highest = min((parse(number) for sign, number in bounds if sign == "<="), default=lowest)
     lower = parse(minor(range_.first)) if range_.before is not None else ()
     upper = parse(minor(range_.after)) if range_.after is not None else ()
     return (not highest or not lower or lower <= highest) and (not upper or not lowest or lowest < upper)

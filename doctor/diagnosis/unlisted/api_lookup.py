@@ -14,8 +14,10 @@ from doctor.support.release import Version, parse
 _ALL_PYTHON = frozenset(("llamafactory", "transformers", "trl", "peft", "accelerate", "datasets"))
 """Packages whose top-level names are all written in Python, so that a name that is not in the index is in no release."""
 _BASES = (
-    ("TokenizerFast", ("PreTrainedTokenizerFast", "PreTrainedTokenizerBase")), ("Tokenizer", ("PreTrainedTokenizer", "PreTrainedTokenizerBase")),
-    ("Config", ("PretrainedConfig", "PreTrainedConfig")), ("Trainer", ("Trainer",)), ("Cache", ("DynamicCache", "Cache")),
+    ("TokenizerFast", ("PreTrainedTokenizerFast", "PreTrainedTokenizerBase")),
+    ("Tokenizer", ("PreTrainedTokenizer", "PreTrainedTokenizerBase")),
+    ("Config", ("PretrainedConfig", "PreTrainedConfig", "TrainingArguments")), ("Trainer", ("Trainer",)),
+    ("Cache", ("DynamicCache", "Cache")),
     ("ForCausalLM", ("PreTrainedModel", "GenerationMixin")), ("ForConditionalGeneration", ("PreTrainedModel", "GenerationMixin")),
     ("Model", ("PreTrainedModel",)), ("Processor", ("ProcessorMixin",)), ("Arguments", ("TrainingArguments",)),
 )  # fmt: skip

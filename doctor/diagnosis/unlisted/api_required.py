@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_NAME = r"(?P<package>[A-Za-z][\w.\-]*?)"
+_NAME = r"(?P<package>[A-Za-z][\w.\-]*?(?:\[[\w,]+\])?)"
 _BOUNDS = r"(?P<bounds>[<>=!~]=?\s*\d[\w.*]*(?:\s*,\s*[<>=!~]=?\s*\d[\w.*]*)*)"
 _REQUIRED = (
     # transformers.utils.versions, which LLaMA-Factory uses too
@@ -16,7 +16,9 @@ _REQUIRED = (
 )
 _AT_LEAST = (
     # peft/import_utils.py
-    re.compile(r"Found an incompatible version of (?P<package>[\w\-]+)\. Found version \S+, but only versions above (?P<version>\d[\d.]*\d)"),
+    re.compile(
+        r"Found an incompatible version of (?P<package>[\w\-]+)\. Found version \S+, but only versions above (?P<version>\d[\d.]*\d)"
+    ),
     # transformers 4.51 and later: torch.load
     re.compile(r"upgrade (?P<package>torch) to at least v(?P<version>\d[\d.]*\d)"),
 )

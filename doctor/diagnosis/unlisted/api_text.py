@@ -32,7 +32,9 @@ def told_never(found: Found, wanted: Wanted) -> Text:
 
 def remedies(advice: Advice) -> list[Remedy]:
     """What to install, the likeliest first."""
-    own = Remedy(id=f"install-{advice.found.package}", text=_install(advice), effect="manual", price=_FIRST, command=_pip(advice.requirement))
+    own = Remedy(
+        id=f"install-{advice.found.package}", text=_install(advice), effect="manual", price=_FIRST, command=_pip(advice.requirement)
+    )
     other = _asker_remedy(advice)
     if other is None:
         return [own]
@@ -77,13 +79,17 @@ def _installed(advice: Advice) -> Iterator[Text]:
 
 def _asked(advice: Advice, wanted: Wanted) -> Iterator[Text]:
     asker = wanted.asker
+    if asker is None and advice.asker is not None and advice.asking is not None:
+        first, last = advice.asking.first, advice.asking.last
+        form = "imported_until" if advice.asking.before is None else "imported_since" if advice.asking.after is None else "imported_between"
+        yield catalogue.text(f"releases.{form}", asker=_shown(advice.asker), first=minor(first), last=last)
     if asker is None or asker.package == advice.found.package:
         return
     if asker.package == REMOTE_CODE:
         yield catalogue.text("releases.asked_by_model", module=asker.module)
     elif asker.package != SCRIPT:
         yield catalogue.text("releases.asked_by_package", asker=_shown(asker.package))
-    elif asker.module:
+    elif asker.module and not asker.module.startswith("<"):
         yield catalogue.text("releases.asked_by_script", module=asker.module)
 
 
@@ -110,7 +116,8 @@ def _limits(advice: Advice) -> Iterator[Text]:
     fitting = catalogue.text("releases.llamafactory_since" if newest else "releases.llamafactory_range", first=first, last=last)
     values = {"package": advice.found.package, "fitting": fitting}
     if advice.llamafactory:
-        yield catalogue.text("releases.llamafactory_known", llamafactory=advice.llamafactory, pin=advice.pin, **values)
+        pin = ",".join(part for part in (advice.pin or "").split(",") if not part.startswith("!="))
+        yield catalogue.text("releases.llamafactory_known", llamafactory=advice.llamafactory, pin=pin, **values)
     else:
         yield catalogue.text("releases.llamafactory_unknown", **values)
 
@@ -119,7 +126,7 @@ def _asker_remedy(advice: Advice) -> Remedy | None:
     requirement = advice.asker_requirement
     if requirement is None or advice.asking is None or advice.asker is None:
         return None
-    form = "asker_older" if advice.too_old else "asker_newer"
+    form = "asker_older" if advice.too_old else "llamafactory_newer" if advice.asker == "llamafactory" else "asker_newer"
     version = minor(advice.asking.first if advice.too_old else advice.asking.after or "")
     text = catalogue.text(f"releases.{form}", asker=_shown(advice.asker), version=version)
     return Remedy(id=f"install-{advice.asker}", text=text, effect="manual", price=_FIRST, command=_pip(requirement))

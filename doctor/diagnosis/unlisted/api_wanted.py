@@ -14,9 +14,7 @@ from doctor.diagnosis.unlisted.places import STANDARD, Place
 Kind = Literal["name", "module", "attribute", "parameter", "model_type"]
 
 _QUOTE = "['\"`\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}]"
-_IMPORT = re.compile(
-    rf"cannot import name {_QUOTE}?(?P<name>\w+){_QUOTE}?(?: from (?!partially){_QUOTE}?(?P<module>[\w.]+){_QUOTE}?(?: \((?P<file>[^)]*)\))?)?"
-)
+_IMPORT = re.compile(rf"cannot import name {_QUOTE}?(?P<name>\w+){_QUOTE}?(?: from {_QUOTE}?(?P<module>[\w.]+){_QUOTE}?)?")
 _FROM = re.compile(r"^\s*from\s+(?P<module>[\w.]+)\s+import\b")
 _NO_MODULE = re.compile(r"No module named '?(?P<module>\w+\.[\w.]+)'?")
 _OF_MODULE = re.compile(rf"module {_QUOTE}?(?P<module>[\w.]+){_QUOTE}? has no attribute {_QUOTE}?(?P<name>\w+)")
@@ -27,8 +25,8 @@ _KEY = re.compile(r"^['\"](?P<name>[\w.\-]+)['\"]$")
 _TOKENIZER = re.compile(r"(?:Tokenizer|Processor|Image processor) class (?P<name>\w+) does not exist or is not currently imported")
 _CALLED = re.compile(r"\b([A-Z]\w+)\(")
 _MAPPING = re.compile(r"auto/(?:configuration_auto|auto_factory)$")
-_UNKNOWN_FILE = "unknown location"
-"""Python's word for a package without an `__init__.py`: what is left of a broken installation."""
+_BROKEN = ("partially initialized", "(unknown location)")
+"""Python's words for circular imports, and for a package without an `__init__.py`: what is left of a broken installation."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +48,15 @@ def wanted_in(features: ExceptionFeatures) -> Wanted | None:
 
 def _wanted(features: ExceptionFeatures) -> Iterator[Wanted]:
     message, asker = features.message.strip(), _asker(features)
-    if (found := _IMPORT.search(message)) and "partially initialized" not in message and _UNKNOWN_FILE not in (found["file"] or ""):
+    if any(words in message for words in _BROKEN):
+        return
+    if found := _IMPORT.search(message):
         module = found["module"] or _imported_from(features)
         if module:
             yield Wanted(kind="name", name=found["name"], owners=(module,), asker=asker)
     elif found := _NO_MODULE.search(message):
         yield Wanted(kind="module", name=found["module"], asker=asker)
-    elif (found := _OF_MODULE.search(message)) and "partially initialized" not in message:
+    elif found := _OF_MODULE.search(message):
         yield Wanted(kind="name", name=found["name"], owners=(found["module"],), asker=asker)
     elif found := _TOKENIZER.search(message):
         yield Wanted(kind="name", name=found["name"], owners=("transformers",))

@@ -49,7 +49,8 @@ def with_release(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) ->
 
 def _required(finding: Finding) -> Finding | None:
     """The finding with the release that its own message asks for as its first remedy."""
-    required = next((found for piece in finding.evidence if (found := required_in(piece.text)) is not None), None)
+    texts = sorted((piece.text for piece in finding.evidence), key=lambda text: not text.lstrip().startswith("llamafactory "))
+    required = next((found for text in texts if (found := required_in(text)) is not None), None)
     if required is None or is_open(finding):
         return None
     rest = [remedy for remedy in finding.rule.remedies if remedy.id not in _GENERIC]

@@ -1,4 +1,4 @@
-"""The index of public names holds what release notes and users' threads say: each expectation was written from those, not from the index."""
+"""The index of public names holds what release notes and threads say: each expectation was written from those, not from the index."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_removed_name_ends_before_the_release_that_removed_it(kind: Kind, name
 
 ADDED = [
     ("name", "Qwen2_5_VLForConditionalGeneration", "transformers", "transformers", "4.49"),
-    ("name", "is_flash_attn_2_available", "transformers.utils", "transformers", "4.34"),
+    ("name", "is_flash_attn_2_available", "transformers.utils", "transformers", "4.35"),
     ("parameter", "processing_class", "Trainer.__init__", "transformers", "4.46"),
     ("model_type", "llama", "", "transformers", "4.28"),
     ("model_type", "mistral", "", "transformers", "4.34"),

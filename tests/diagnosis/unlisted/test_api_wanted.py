@@ -28,8 +28,9 @@ MESSAGES = [
     ("AttributeError", "type object 'PartialState' has no attribute 'x'", "attribute", "x", ("PartialState",)),
     ("TypeError", "Trainer.__init__() got an unexpected keyword argument 'tokenizer'", "parameter", "tokenizer", ("Trainer.__init__",)),
     ("ModuleNotFoundError", "No module named 'triton.ops'", "module", "triton.ops", ()),
-    ("ValueError", "Tokenizer class Qwen2Tokenizer does not exist or is not currently imported.", "name", "Qwen2Tokenizer", ("transformers",)),
-    ("ValueError", "The checkpoint you are trying to load has model type `qwen3` but Transformers does not recognize this architecture.",
+    ("ValueError", "Tokenizer class Qwen2Tokenizer does not exist or is not currently imported.",
+     "name", "Qwen2Tokenizer", ("transformers",)),
+    ("ValueError", "The checkpoint has model type `qwen3` but Transformers does not recognize",
      "model_type", "qwen3", ()),
 ]  # fmt: skip
 
@@ -87,10 +88,11 @@ REQUIRED = [
      ("transformers", "transformers>=4.49.0,<=4.55.0")),
     ("transformers>=4.41.2,<=4.48.1, !=4.46.0 ,!=4.48.0 is required for a normal functioning of this module, but found transformers==4.49",
      ("transformers", "transformers>=4.41.2,<=4.48.1,!=4.46.0,!=4.48.0")),
-    ("llamafactory 0.9.3 requires transformers<=4.52.4,>=4.45.0; sys_platform == 'linux', but you have transformers 4.57.1 which is incompatible.",
+    ("llamafactory 0.9.3 requires transformers<=4.52.4,>=4.45.0; sys_platform == 'linux', but you have transformers 4.57.1",
      ("transformers", "transformers<=4.52.4,>=4.45.0")),
     ("RuntimeError: InternLM3 model requires transformers>=4.47.1, please upgrade it.", ("transformers", "transformers>=4.47.1")),
-    ("Found an incompatible version of torchao. Found version 0.7.0, but only versions above 0.16.0 are supported", ("torchao", "torchao>=0.16.0")),
+    ("Found an incompatible version of torchao. Found version 0.7.0, but only versions above 0.16.0 are supported",
+     ("torchao", "torchao>=0.16.0")),
     ("we now require users to upgrade torch to at least v2.6 in order to use the function", ("torch", "torch>=2.6")),
     ("this model requires a GPU", None),
 ]  # fmt: skip
