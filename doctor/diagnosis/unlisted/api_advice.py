@@ -106,7 +106,7 @@ def _nearest(ranges: Sequence[Range], installed: Version) -> Range | None:
     if not installed:
         return ranges[-1] if ranges else None
     above = [one for one in ranges if installed < parse(minor(one.first))]
-    return (above or [*ranges[-1:]] or [None])[0]
+    return next(iter([*above, *ranges[-1:]]), None)
 
 
 def _within_pins(advice: Advice, facts: Mapping[str, Any]) -> Advice:

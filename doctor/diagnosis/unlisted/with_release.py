@@ -30,6 +30,8 @@ _CONFIDENCE = 0.75
 """The releases are facts; that the name is the reason, and not a broken or shadowed installation, is likely."""
 _GENERIC = ("versions-of-the-release", "older-package", "newer-llamafactory", "version-of-the-model", "upgrade-both", "confirm")
 """Remedies that speak of versions in general; a known release makes them superfluous."""
+_SWITCH = "skip-version-check"
+"""The remedy of environment/package-version-pinned that lets LLaMA-Factory start with a release outside its pins."""
 _OF_MODELS = ("Tokenizer", "TokenizerFast", "Processor")
 
 
@@ -42,9 +44,20 @@ def with_release(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) ->
     for features in _candidates(first.finding, run, seen):
         finding = _told(first.finding, features, run)
         if finding is not None:
+            finding = _with_switch(finding, ranked[1:])
             return [msgspec.structs.replace(first, finding=finding), *ranked[1:]]
     required = _required(first.finding)
     return ranked if required is None else [msgspec.structs.replace(first, finding=required), *ranked[1:]]
+
+
+def _with_switch(finding: Finding, others: Sequence[RankedFinding]) -> Finding:
+    """The finding with the switch that turns off a version check, where such a check refused the release that has the name."""
+    switches = [remedy for other in others for remedy in other.finding.rule.remedies if remedy.id == _SWITCH]
+    remedies = finding.rule.remedies
+    if not switches or not remedies:
+        return finding
+    rule = msgspec.structs.replace(finding.rule, remedies=[remedies[0], switches[0], *remedies[1:]])
+    return msgspec.structs.replace(finding, rule=rule)
 
 
 def _required(finding: Finding) -> Finding | None:
