@@ -282,8 +282,10 @@ def _grouped(
             continue
         unclear = open_owners.get(owner, set()) | table.get((owner, "*"), set())
         whole = (has | unclear) & owners[owner]
-        if whole != owners[owner]:
-            out[owner][name] = _spans(whole)
+        spans = _spans(whole)
+        runs = [(first, last) for first, last in zip(spans[::2], spans[1::2], strict=True) if has & set(range(first, last + 1))]
+        if whole != owners[owner] and runs:
+            out[owner][name] = tuple(number for run in runs for number in run)
     return dict(out)
 
 

@@ -63,6 +63,9 @@ def _with_switch(finding: Finding, others: Sequence[RankedFinding]) -> Finding:
 def _required(finding: Finding) -> Finding | None:
     """The finding with the release that its own message asks for as its first remedy."""
     texts = sorted((piece.text for piece in finding.evidence), key=lambda text: not text.lstrip().startswith("llamafactory "))
+    facts = finding.first.facts
+    if facts.get("requirer") and facts.get("requirement"):
+        texts.insert(0, f"requires {facts['requirement']}, but you have")
     required = next((found for text in texts if (found := required_in(text)) is not None), None)
     if required is None or is_open(finding):
         return None
