@@ -32,6 +32,8 @@ EXTRA_CHOICES = {
     "fp8_backend": ["auto", "torchao", "te", "msamp"],
     "ddp_backend": ["nccl", "gloo", "mpi", "ccl", "hccl", "cncl", "mccl"],
 }
+# Values that another release takes, and no newer one: what is legal there is not called unknown.
+CHOICES_ELSEWHERE = {"infer_backend": ["ktransformers"]}  # 0.9.4, extras/constants.py EngineName.KT
 # What became of options that are gone; checked against the versions' own release notes and code.
 USE_INSTEAD = {
     "evaluation_strategy": "eval_strategy",
@@ -147,7 +149,7 @@ def newest() -> dict[str, dict[str, Any]]:
                 default = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
             entry: dict[str, Any] = {"group": group, "type": word, "default": default.value if isinstance(default, enum.Enum) else default}
             choices = sorted(TEMPLATES) if field.name == "template" else choices or EXTRA_CHOICES.get(field.name)
-            out[field.name] = entry | ({"choices": choices} if choices else {})
+            out[field.name] = entry | ({"choices": [*choices, *CHOICES_ELSEWHERE.get(field.name, [])]} if choices else {})
     return out
 
 
