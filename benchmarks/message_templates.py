@@ -34,6 +34,10 @@ class Scope:
             return self._names[name], name in self._appended
         return self._outer.values(name) if self._outer is not None else ((), False)
 
+    def without(self, name: str) -> Scope:
+        """The same, but for one name whose text is unknown: inside its own assignment (`text = text + "."`)."""
+        return Scope({name: ()}, outer=self)
+
 
 def templates(expression: ast.expr, scope: Scope, depth: int = 0) -> list[Pieces]:
     """All messages that the expression may build; unknown parts are None, equal neighbours are joined."""
@@ -127,7 +131,7 @@ def _either(node: ast.IfExp, scope: Scope, depth: int) -> list[Pieces]:
 def _name(node: ast.Name, scope: Scope, depth: int) -> list[Pieces]:
     values, appended = scope.values(node.id)
     end: Pieces = (None,) if appended else ()
-    return [pieces + end for value in values for pieces in templates(value, scope, depth)] or _ANY
+    return [pieces + end for value in values for pieces in templates(value, scope.without(node.id), depth)] or _ANY
 
 
 def _filled(pieces: Pieces, split: Callable[[str], Iterator[str | None]]) -> Pieces:

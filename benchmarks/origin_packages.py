@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,9 +34,19 @@ class Package(NamedTuple):
     sdist: bool = False
 
 
+class Source(NamedTuple):
+    """A Python file: its path (`transformers/trainer.py`), checksum and size (CRC 32, as in the wheel's directory), and what reads it."""
+
+    path: str
+    key: tuple[int, int]
+    read: Callable[[], bytes]
+
+
 _MIRRORS = ("torch/_meta_registrations.py",)
 """Copies of checks that PyTorch's C++ code makes before them, with the same messages."""
 _TESTS = ("*/tests/*", "*/testing/*", "*/test_*.py", "*/testing_utils.py", "*/conftest.py")
+_COPIES = ("*/_vendor/*", "*/thirdparty/*", "*/thirdparty_files/*")
+"""Other people's packages inside one: their messages are not its own."""
 _TORCH = "nn optim distributed utils cuda autograd amp multiprocessing accelerator backends mps xpu"
 _VLLM = (
     "config engine entrypoints/llm.py executor model_executor/model_loader platforms worker v1/engine v1/executor v1/worker v1/core "
@@ -60,7 +72,7 @@ STACK = (
     Package("vllm", "vllm", some="0.6.3.post1 0.8.5 0.11.0 0.33.0", parts=_VLLM),
     Package("ray", "ray", some="2.9.3 2.40.0 2.60.0", parts=_RAY),
     Package("requests", "requests", some="2.32.5"),
-    Package("axolotl", "axolotl", "0.5"),
+    Package("axolotl", "axolotl", some="0.17.0 0.18.0 0.19.0"),
     Package("ms-swift", "swift", some="2.6.1 3.0.3 3.4.1 3.8.3 3.12.6 4.6.0"),
 )
 """From the oldest release that LLaMA-Factory 0.7 allows to the newest: fine-tunings outside LLaMA-Factory use newer ones than it allows."""
@@ -94,38 +106,39 @@ def downloaded(package: Package, version: str, cache: Path) -> Path | None:
     return _archive(package, version, cache)
 
 
-def release_sources(package: Package, archive: Path) -> Iterator[tuple[str, bytes]]:
-    """The paths (`transformers/trainer.py`) and contents of the Python files that can raise, without tests."""
-    for path, source in _members(archive):
-        if _wanted(package, path):
-            yield path, source
+def release_sources(package: Package, archive: Path) -> Iterator[Source]:
+    """The Python files of a release, without tests."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            for info in wheel.infolist():
+                if _wanted(package, info.filename):
+                    yield Source(info.filename, (info.CRC, info.file_size), partial(wheel.read, info))
+        return
+    with tarfile.open(archive) as sdist:
+        for member in sdist:
+            path = member.name.partition("/")[2]
+            file = sdist.extractfile(member) if member.isfile() and _wanted(package, path) else None
+            if file is not None:
+                yield _read_source(path, file.read())
 
 
-def checkout_sources(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
+def checkout_sources(package: Package, folder: Path) -> Iterator[Source]:
     """The same for a folder that holds the package, as the `src` of a git checkout."""
     for file in sorted((folder / package.module).rglob("*.py")):
         path = file.relative_to(folder).as_posix()
         if _wanted(package, path):
-            yield path, file.read_bytes()
+            yield _read_source(path, file.read_bytes())
+
+
+def _read_source(path: str, text: bytes) -> Source:
+    return Source(path, (zlib.crc32(text), len(text)), lambda: text)
 
 
 def _wanted(package: Package, path: str) -> bool:
     folder, _, inside = path.partition("/")
-    if folder != package.module or any(fnmatch(path, pattern) for pattern in (*_TESTS, *_MIRRORS)):
+    if folder != package.module or not path.endswith(".py") or any(fnmatch(path, pattern) for pattern in (*_TESTS, *_COPIES, *_MIRRORS)):
         return False
     return not package.parts or "/" not in inside or inside.startswith(tuple(package.parts.split()))
-
-
-def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            yield from ((name, wheel.read(name)) for name in wheel.namelist() if name.endswith(".py"))
-        return
-    with tarfile.open(archive) as sdist:
-        for member in sdist:
-            file = sdist.extractfile(member) if member.isfile() and member.name.endswith(".py") else None
-            if file is not None:
-                yield member.name.partition("/")[2], file.read()
 
 
 def _archive(package: Package, version: str, cache: Path) -> Path | None:

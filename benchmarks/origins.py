@@ -1,15 +1,18 @@
 """What the index of origins finds in labelled failures, and what it costs.
 
-    python benchmarks/origins.py CASES [--show]
+    python benchmarks/origins.py [CASES] [--show] [--foreign SITE_PACKAGES]
 
 CASES is a folder of JSON files {cause, also_accepted, decidable, log}: public failures labelled by a person. Counted are decidable cases
 that print an exception: those whose last exception's origin is found, and those whose origin has a cause, right or wrong.
+With --foreign, the messages of installed packages that the index lacks are looked up: each origin found there is a false one, unless the
+package copied the message.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import tempfile
 import time
@@ -19,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from origins_holdout import VALUES
+from raise_sites import sites
 
 from doctor.core.events import Crash
 from doctor.diagnosis.unlisted import origin_index, origins
@@ -70,21 +76,48 @@ def cost() -> str:
     return f"{size:.2f} MB; processor time: load {times[0]:.0f} ms, first look-up {times[1]:.1f} ms, {hostile_words}"
 
 
+def foreign(folder: Path, show: bool) -> str:
+    """How many messages of packages that are not in the index have an origin in it, by their text and class alone."""
+    known = set(origin_index.load().head.versions)
+    values = random.Random(0)
+    messages: dict[tuple[str, str], str] = {}
+    for file in sorted(folder.rglob("*.py")):
+        package = file.relative_to(folder).parts[0]
+        if package not in known and not package.startswith("_") and "test" not in str(file.relative_to(folder)):
+            for site in sites(file.read_bytes()) or []:
+                text = "".join(values.choice(VALUES) if piece is None else piece for piece in site.pieces)
+                messages.setdefault((site.exception, text), package)
+    found = [(package, text, origin) for (exception, text), package in messages.items() if (origin := origins.find(exception, text))]
+    for package, text, origin in found if show else ():
+        print(f"{package}: {text[:100]!r}\n    {origin.bits} bits {origin.sites[0].module}: {origin.template[:100]!r}")
+    return (
+        f"{len(messages)} messages of {len(set(messages.values()))} packages that are not in the index: {len(found)} have an origin in it"
+    )
+
+
 def main() -> None:
     """Print the counts and, with --show, each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", type=Path)
+    parser.add_argument("cases", type=Path, nargs="?")
+    parser.add_argument("--foreign", type=Path)
     parser.add_argument("--show", action="store_true")
     given = parser.parse_args()
     print(cost())
+    if given.foreign is not None:
+        print(foreign(given.foreign, given.show))
+    if given.cases is not None:
+        _print_cases(given.cases, given.show)
+
+
+def _print_cases(folder: Path, show: bool) -> None:
     counts: Counter[str] = Counter()
-    for path in sorted(given.cases.glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         case = json.loads(path.read_text("utf-8"))
         if not case["decidable"] or case["cause"] == "healthy":
             continue
         result, crash, origin = judged(case)
         counts[result] += 1
-        if given.show and crash is not None:
+        if show and crash is not None:
             print(f"{path.stem} [{case['cause']}] {result}: {crash.text[:150]!r} {frame_of(crash)}")
             if origin is not None:
                 place = f"{origin.package or '?'} {origin.module}:{origin.function} {origin.sites[0].first}-{origin.sites[0].last}"

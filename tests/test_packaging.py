@@ -53,7 +53,7 @@ def test_the_wheel_is_pure_and_carries_every_rule_and_word(wheel):
     assert rules
     assert words
     page = {f"doctor/reporters/html/{name}" for name in ("page.html", "page.js", "style.css")}
-    assert rules | words | page | {"doctor/py.typed"} <= names
+    assert rules | words | page | {"doctor/py.typed", "doctor/diagnosis/unlisted/origins.msgpack"} <= names
     assert not any(name.startswith(("tests/", "fixtures/")) for name in names)
 
 

@@ -20,6 +20,7 @@ from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import with_candidates
+from doctor.diagnosis.unlisted.with_origin import with_origin
 from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
 from doctor.planner.config_fixes import fixed_by
@@ -98,7 +99,8 @@ def run_analysis(
     judged = causes.assign_roles(engine.findings())
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
-    ranked = with_candidates(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen, consoles)
+    answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
+    ranked = with_candidates(answered, engine.run, seen, consoles)
     launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
     planned = plan.plan(
         ranked,

@@ -10,13 +10,13 @@ from doctor.memory.shapes import UnknownShape
 
 def size(raw: Mapping[str, Any], *names: str) -> int:
     """The first positive integer under these names. Raises UnknownShape if there is none."""
-    found = optional(raw, *names)
+    found = given_or_none(raw, *names)
     if found is None:
         raise UnknownShape(f"the model config has none of {', '.join(names)}: cannot estimate memory")
     return found
 
 
-def optional(raw: Mapping[str, Any], *names: str) -> int | None:
+def given_or_none(raw: Mapping[str, Any], *names: str) -> int | None:
     """The first positive integer under these names, if any."""
     return next((value for name in names if (value := _positive(raw.get(name)))), None)
 

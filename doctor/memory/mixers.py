@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from doctor.memory.keys import optional, size
+from doctor.memory.keys import given_or_none, size
 from doctor.memory.shapes import Mixer, Shape, UnknownShape
 
 DELTA_NET = ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text")
@@ -44,7 +44,7 @@ def _mixer(body: Mapping[str, Any], kind: str, shape: Shape, layers: int) -> Mix
 def _attending(body: Mapping[str, Any], kind: str, shape: Shape) -> int:
     """Layers with attention where the config does not list its layers."""
     if kind in DELTA_NET:
-        return shape.layers // (optional(body, "full_attention_interval") or 4)
+        return shape.layers // (given_or_none(body, "full_attention_interval") or 4)
     if isinstance(body.get("full_attn_idxs"), list):
         return len(body["full_attn_idxs"])
     if kind in ("lfm2", "lfm2_moe", "granitemoehybrid"):
@@ -75,7 +75,7 @@ def _delta_net(body: Mapping[str, Any], layers: int) -> Mixer:
     key = size(body, "linear_num_key_heads") * size(body, "linear_key_head_dim")
     heads, width = size(body, "linear_num_value_heads"), size(body, "linear_value_head_dim")
     value = heads * width
-    small = (2 * key + value) * (optional(body, "linear_conv_kernel_dim") or 4) + 2 * heads + width
+    small = (2 * key + value) * (given_or_none(body, "linear_conv_kernel_dim") or 4) + 2 * heads + width
     joined = body.get("model_type") == "qwen3_next"  # Qwen3-Next projects in two linears, Qwen3.5 in four
     into = (2 * key + 2 * value, 2 * heads) if joined else (2 * key + value, value, heads, heads)
     return Mixer(kind="delta_net", layers=layers, into=into, inner=value, small=small)
@@ -84,19 +84,19 @@ def _delta_net(body: Mapping[str, Any], layers: int) -> Mixer:
 def _mamba(body: Mapping[str, Any], shape: Shape, layers: int) -> Mixer:
     """Mamba-2 (modeling_bamba.py, modeling_nemotron_h.py): one projection to gate, input, B, C and a step per head."""
     heads = size(body, "mamba_n_heads", "mamba_num_heads")
-    inner = optional(body, "mamba_d_ssm") or _mamba_width(body, heads, shape)
-    state = (optional(body, "mamba_n_groups", "n_groups") or 1) * size(body, "mamba_d_state", "ssm_state_size")
-    kernel = optional(body, "mamba_d_conv", "conv_kernel") or 4
+    inner = given_or_none(body, "mamba_d_ssm") or _mamba_width(body, heads, shape)
+    state = (given_or_none(body, "mamba_n_groups", "n_groups") or 1) * size(body, "mamba_d_state", "ssm_state_size")
+    kernel = given_or_none(body, "mamba_d_conv", "conv_kernel") or 4
     small = (inner + 2 * state) * (kernel + 1) + 3 * heads + inner
     return Mixer(kind="mamba2", layers=layers, into=(2 * inner + 2 * state + heads,), inner=inner, small=small)
 
 
 def _mamba_width(body: Mapping[str, Any], heads: int, shape: Shape) -> int:
-    head = optional(body, "mamba_d_head", "mamba_head_dim")
-    return heads * head if head else (optional(body, "mamba_expand", "expand") or 2) * shape.hidden
+    head = given_or_none(body, "mamba_d_head", "mamba_head_dim")
+    return heads * head if head else (given_or_none(body, "mamba_expand", "expand") or 2) * shape.hidden
 
 
 def _short_conv(body: Mapping[str, Any], shape: Shape, layers: int) -> Mixer:
     """LFM2 (modeling_lfm2.py): two gates and an input, a convolution of `conv_L_cache` taps."""
-    inner = optional(body, "conv_dim") or shape.hidden
-    return Mixer(kind="conv", layers=layers, into=(3 * inner,), inner=inner, small=inner * (optional(body, "conv_L_cache") or 3))
+    inner = given_or_none(body, "conv_dim") or shape.hidden
+    return Mixer(kind="conv", layers=layers, into=(3 * inner,), inner=inner, small=inner * (given_or_none(body, "conv_L_cache") or 3))

@@ -9,7 +9,7 @@ import msgspec
 
 from doctor.memory import mixers, towers
 from doctor.memory.experts import experts_of
-from doctor.memory.keys import most, optional, size
+from doctor.memory.keys import given_or_none, most, size
 from doctor.memory.shapes import Shape, UnknownShape
 
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -89,15 +89,19 @@ def _intermediate(body: Mapping[str, Any], kind: str, hidden: int) -> int:
     if kind == "qwen":
         return found // 2
     if kind == "lfm2" and body.get("block_auto_adjust_ff_dim", True) is True:
-        multiple = optional(body, "block_multiple_of") or 256
+        multiple = given_or_none(body, "block_multiple_of") or 256
         return -(-(2 * found // 3) // multiple) * multiple
     return found
 
 
 def _head_dim(raw: Mapping[str, Any]) -> int | None:
     """Width of a query head, if the config has it; with latent attention the sum of its two parts."""
-    latent = optional(raw, "qk_nope_head_dim")
-    return latent + (optional(raw, "qk_rope_head_dim") or 0) if latent else optional(raw, "head_dim", "kv_channels", "attention_head_dim")
+    latent = given_or_none(raw, "qk_nope_head_dim")
+    return (
+        latent + (given_or_none(raw, "qk_rope_head_dim") or 0)
+        if latent
+        else given_or_none(raw, "head_dim", "kv_channels", "attention_head_dim")
+    )
 
 
 def _kv_heads(raw: Mapping[str, Any], heads: int) -> int:
@@ -105,7 +109,7 @@ def _kv_heads(raw: Mapping[str, Any], heads: int) -> int:
         return 1
     if raw.get("multi_query_attention") is False:
         return heads
-    return optional(raw, "num_key_value_heads", "multi_query_group_num", "num_kv_heads", "num_attention_groups") or heads
+    return given_or_none(raw, "num_key_value_heads", "multi_query_group_num", "num_kv_heads", "num_attention_groups") or heads
 
 
 def _attention_params(body: Mapping[str, Any], shape: Shape) -> int | None:
@@ -119,21 +123,21 @@ def _latent_attention(raw: Mapping[str, Any], hidden: int, heads: int) -> int | 
     With the indexer of sparse attention (DeepSeek-V3.2, GLM-5; modeling_glm_moe_dsa.py): a query from the compressed query, a key and
     a weight per index head from the hidden state.
     """
-    rank = optional(raw, "kv_lora_rank")
+    rank = given_or_none(raw, "kv_lora_rank")
     if rank is None:
         return None
     nope, rope, value = (size(raw, name) for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"))
-    q_rank = optional(raw, "q_lora_rank")
+    q_rank = given_or_none(raw, "q_lora_rank")
     query = hidden * heads * (nope + rope) if q_rank is None else q_rank * (hidden + heads * (nope + rope))
-    index_heads, index_dim = optional(raw, "index_n_heads") or 0, optional(raw, "index_head_dim") or 0
+    index_heads, index_dim = given_or_none(raw, "index_n_heads") or 0, given_or_none(raw, "index_head_dim") or 0
     indexer = (q_rank or 0) * index_heads * index_dim + hidden * (index_dim + index_heads)
     return query + hidden * (rank + rope) + rank * heads * (nope + value) + heads * value * hidden + indexer
 
 
 def _unequal_attention(body: Mapping[str, Any], shape: Shape) -> int | None:
     """Mean parameters of attention where layers differ in heads (Gemma 3n and 4, Step-3.5); None where they do not."""
-    shared = optional(body, "num_kv_shared_layers") or 0
-    if not (shared or optional(body, "global_head_dim") or isinstance(body.get("attention_other_setting"), Mapping)):
+    shared = given_or_none(body, "num_kv_shared_layers") or 0
+    if not (shared or given_or_none(body, "global_head_dim") or isinstance(body.get("attention_other_setting"), Mapping)):
         return None
     listed = body.get("layer_types")
     sixth = ["sliding_attention"] * 5 + ["full_attention"]  # Gemma's default
@@ -152,25 +156,25 @@ def _attention_of(body: Mapping[str, Any], shape: Shape, *, full: bool, keys: bo
     """
     heads, kv, width, parts = shape.heads, shape.kv_heads, shape.head_dim, 2
     if full:
-        width = optional(body, "global_head_dim") or width
+        width = given_or_none(body, "global_head_dim") or width
         if body.get("attention_k_eq_v") is True:
-            kv, parts = optional(body, "num_global_key_value_heads") or kv, 1
+            kv, parts = given_or_none(body, "num_global_key_value_heads") or kv, 1
     elif isinstance(other := body.get("attention_other_setting"), Mapping):
-        heads = optional(other, "num_attention_heads") or heads
+        heads = given_or_none(other, "num_attention_heads") or heads
     gate = heads if body.get("use_head_wise_attn_gate") is True else 0
     return shape.hidden * (width * (2 * heads + (parts * kv if keys else 0)) + gate)
 
 
 def _per_layer(body: Mapping[str, Any], kind: str, shape: Shape) -> dict[str, float]:
     """Gemma's per-layer embeddings, Gemma 3n's AltUp and LAUREL (modeling_gemma3n.py)."""
-    width = optional(body, "hidden_size_per_layer_input")
+    width = given_or_none(body, "hidden_size_per_layer_input")
     if width is None or not kind.startswith(("gemma3n", "gemma4")):
         return {}
-    rows = optional(body, "vocab_size_per_layer_input") or shape.vocab
+    rows = given_or_none(body, "vocab_size_per_layer_input") or shape.vocab
     extra = rows * shape.layers * width + shape.hidden * shape.layers * width + shape.layers * 2 * shape.hidden * width
-    streams = optional(body, "altup_num_inputs") or 1
+    streams = given_or_none(body, "altup_num_inputs") or 1
     if streams > 1:
-        extra += 2 * (streams - 1) * shape.hidden**2 + shape.layers * 2 * shape.hidden * (optional(body, "laurel_rank") or 0)
+        extra += 2 * (streams - 1) * shape.hidden**2 + shape.layers * 2 * shape.hidden * (given_or_none(body, "laurel_rank") or 0)
     return {"extra_params": extra, "streams": streams}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from doctor.memory.keys import optional
+from doctor.memory.keys import given_or_none
 from doctor.memory.shapes import Vision
 
 
@@ -14,16 +14,16 @@ def vision(raw: Mapping[str, Any]) -> Vision | None:
     tower = _of(raw, "vision_config")
     if tower is None:
         return None
-    hidden, layers = optional(tower, "hidden_size", "embed_dim", "width"), optional(tower, "num_hidden_layers", "depth", "layers")
+    hidden, layers = given_or_none(tower, "hidden_size", "embed_dim", "width"), given_or_none(tower, "num_hidden_layers", "depth", "layers")
     if hidden is None or layers is None:
         return None
-    hidden = optional(tower, "embed_dim") or hidden
-    layers += optional(tower, "num_global_layers") or 0  # Llama 3.2's second stage
-    intermediate = optional(tower, "intermediate_size") or 4 * hidden
+    hidden = given_or_none(tower, "embed_dim") or hidden
+    layers += given_or_none(tower, "num_global_layers") or 0  # Llama 3.2's second stage
+    intermediate = given_or_none(tower, "intermediate_size") or 4 * hidden
     gated = tower.get("hidden_act") == "silu" or tower.get("model_type") in ("pixtral", "gemma4_vision")
     block = 4 * hidden * hidden + (3 if gated else 2) * hidden * intermediate
-    patch, merge = optional(tower, "patch_size", "spatial_patch_size") or 14, optional(tower, "spatial_merge_size") or 1
-    projector = (merge * merge * hidden) ** 2 + merge * merge * hidden * (optional(tower, "out_hidden_size") or hidden)
+    patch, merge = given_or_none(tower, "patch_size", "spatial_patch_size") or 14, given_or_none(tower, "spatial_merge_size") or 1
+    projector = (merge * merge * hidden) ** 2 + merge * merge * hidden * (given_or_none(tower, "out_hidden_size") or hidden)
     return Vision(layers * block + 3 * patch * patch * hidden + projector, hidden, layers, intermediate, patch, merge)
 
 
@@ -40,11 +40,11 @@ def audio(raw: Mapping[str, Any]) -> float:
     tower = _of(raw, "audio_config")
     if tower is None:
         return 0.0
-    width, layers, wide = optional(tower, "d_model"), optional(tower, "encoder_layers"), optional(tower, "encoder_ffn_dim")
+    width, layers, wide = given_or_none(tower, "d_model"), given_or_none(tower, "encoder_layers"), given_or_none(tower, "encoder_ffn_dim")
     if width is None or layers is None or wide is None:
         return 0.0
-    convolutions = 3 * width * (optional(tower, "num_mel_bins") or 128) + 3 * width * width
-    return float(layers * (4 * width * width + 2 * width * wide) + convolutions + width * (optional(tower, "output_dim") or width))
+    convolutions = 3 * width * (given_or_none(tower, "num_mel_bins") or 128) + 3 * width * width
+    return float(layers * (4 * width * width + 2 * width * wide) + convolutions + width * (given_or_none(tower, "output_dim") or width))
 
 
 def _of(raw: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:

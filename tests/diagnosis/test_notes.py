@@ -32,9 +32,17 @@ def finding(report: Report, rule: str) -> FindingView:
 
 
 def test_a_spike_that_came_back_is_a_note_without_remedies(tmp_path: Path) -> None:
-    report = analyze(state(tmp_path, losses([*SPIKED, 1.43, 1.40, 1.41])))
+    report = analyze(state(tmp_path, losses([*SPIKED[:-1], 2.6, 1.43, 1.40, 1.41])))
     spike = finding(report, "stability/loss-spike")
     assert (report.verdict, report.cause, spike.severity, spike.remedies) == ("healthy", None, "note", [])
+    assert "By step 21 it had come back" in spike.text
+
+
+def test_a_large_spike_that_came_back_is_a_warning_without_a_patch(tmp_path: Path) -> None:
+    """Three times the usual loss: worth knowing, nothing to change."""
+    report = analyze(state(tmp_path, losses([*SPIKED, 1.43, 1.40, 1.41])))
+    spike = finding(report, "stability/loss-spike")
+    assert (report.verdict, spike.severity, report.patch) == ("unhealthy", "warning", None)
     assert "By step 21 it had come back" in spike.text
 
 

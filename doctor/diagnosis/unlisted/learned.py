@@ -29,7 +29,7 @@ def with_candidates(ranked: list[RankedFinding], run: Run, seen: LastEvents, con
     A cause of which the classifier is sure becomes the finding's own, as "likely".
     """
     first = ranked[0] if ranked else None
-    if first is None or first.role != "root" or not _is_open(first.finding):
+    if first is None or first.role != "root" or not is_open(first.finding):
         return ranked
     told = cause_notes()
     opinions = [one for one in opinions_on(run, seen, consoles) if one.cause in told]
@@ -45,7 +45,7 @@ def with_candidates(ranked: list[RankedFinding], run: Run, seen: LastEvents, con
     return [msgspec.structs.replace(first, finding=finding), *ranked[1:]]
 
 
-def _is_open(finding: Finding) -> bool:
+def is_open(finding: Finding) -> bool:
     """Whether the finding is a failure that no rule lists and whose cause is not even likely."""
     rule = finding.rule
     return rule.severity == "error" and "uncaught_exception" in rule.when and finding.confidence < LIKELY_CONFIDENCE

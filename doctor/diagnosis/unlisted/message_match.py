@@ -11,8 +11,7 @@ MAX_MESSAGE = 8_000
 """Characters of a message that are looked at."""
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"\w{3,}")
-_END = " .:!"
-_ELLIPSIS = re.compile(r"\s*(?:\.\.\.|…)$")
+_END = " .:!…"
 
 Grade = Literal["whole", "part", "cut"]
 """The message is the template filled in; contains it, with other text before or after; ends inside it, as a first line alone does."""
@@ -61,10 +60,10 @@ def fit(template: str, message: str) -> Fit | None:
 
 def _cut(pieces: list[str], number: int, rest: str) -> Fit | None:
     """A message that ends inside piece `number`, or in the unknown text before it."""
-    shown = _ELLIPSIS.sub("", rest).rstrip(_END)
-    sizes = range(min(len(pieces[number]) - 1, len(shown)), 0, -1)
-    begun = next((size for size in sizes if shown.endswith(pieces[number][:size].rstrip(_END) or UNKNOWN)), 0)
-    if number == 0 and begun != len(shown):
-        return None  # the message begins with something else
+    total = sum(map(len, pieces))
+    if number == 0:
+        return Fit("cut", len(rest) / total) if rest and pieces[0].startswith(rest) else None
+    sizes = range(min(len(pieces[number]) - 1, len(rest)), 0, -1)
+    begun = next((size for size in sizes if rest.endswith(pieces[number][:size].rstrip(_END) or UNKNOWN)), 0)
     known = sum(map(len, pieces[:number])) + begun
-    return Fit("cut", known / sum(map(len, pieces))) if known else None
+    return Fit("cut", known / total) if known else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -46,8 +45,3 @@ def label_of(path: str, function: str, exception: str, template: str) -> Label |
     """The label of a place: `path` with its package (`transformers/trainer.py`), `template` empty where only the place is known."""
     package, _, module = path.partition("/")
     return next((label for label in labels().get(package, ()) if label.fits(module, function, exception, template)), None)
-
-
-def causes_named() -> Iterator[str]:
-    """Every cause that a label names."""
-    return (label.cause for found in labels().values() for label in found)

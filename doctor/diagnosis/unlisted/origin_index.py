@@ -61,6 +61,7 @@ class Index:
     def __init__(self, stored: Stored) -> None:
         self.head: Head = unpack(zlib.decompress(stored.head), Head)
         self._blocks = stored.blocks
+        self._names: dict[str, list[str]] = {}
         self._block_of = {word: number for number, block in enumerate(self.head.words) for word in block}
 
     def candidates(self, message: str) -> Iterator[StoredTemplate]:
@@ -73,6 +74,15 @@ class Index:
         """The templates of one block."""
         found: list[StoredTemplate] = unpack(zlib.decompress(self._blocks[number]), list[StoredTemplate])
         return found
+
+    def release_names(self, package: str) -> list[str]:
+        """The package's releases as users know them: `4.57` where a single patch of that minor release was indexed."""
+        if package not in self._names:
+            versions = self.head.versions[package]
+            minors = [".".join(version.split(".")[:2]) for version in versions]
+            pairs = zip(versions, minors, strict=True)
+            self._names[package] = [minor if minors.count(minor) == 1 else version for version, minor in pairs]
+        return self._names[package]
 
     def templates(self) -> Iterator[StoredTemplate]:
         """All templates of the index."""
