@@ -1,4 +1,4 @@
-"""Files of other programs that share words with training configurations: 200 and more, made from shapes and a seed."""
+"""Files of other programs that share words with training configurations: 300 and more, made from shapes and a seed."""
 
 from __future__ import annotations
 
@@ -166,10 +166,80 @@ def _strings(dice: random.Random) -> dict[str, Any]:
     return {f"message.{word}": f"{word} {dice.randrange(99)}" for word in WORDS}
 
 
+def _mlflow(dice: random.Random) -> dict[str, Any]:
+    return {
+        "artifact_uri": "file:///mlruns/0/a", "end_time": 1, "entry_point_name": "", "experiment_id": "0", "lifecycle_stage": "active",
+        "run_id": f"{dice.getrandbits(128):032x}", "run_name": dice.choice(WORDS), "source_name": "train.py", "status": 3, "tags": [],
+    }  # fmt: skip
+
+
+def _wandb_config(dice: random.Random) -> dict[str, Any]:
+    options = {name: {"value": dice.randrange(9)} for name in ("learning_rate", "per_device_train_batch_size", "num_train_epochs", "seed")}
+    return {"wandb_version": 1, "_wandb": {"value": {"python_version": "3.11"}}, **options}
+
+
+def _wandb_metadata(dice: random.Random) -> dict[str, Any]:
+    return {
+        "os": "Linux",
+        "python": "3.11",
+        "program": "train.py",
+        "gpu": "A100",
+        "gpu_count": dice.randrange(1, 9),
+        "args": ["train.yaml"],
+    }
+
+
+def _tokenizer(dice: random.Random) -> dict[str, Any]:
+    return {
+        "add_bos_token": False, "added_tokens_decoder": {"151643": {"content": "<|endoftext|>", "special": True}}, "chat_template": "{{ x }}",
+        "model_max_length": 1 << dice.randrange(10, 18), "padding_side": "right", "tokenizer_class": "Qwen2Tokenizer", "pad_token": "x",
+    }  # fmt: skip
+
+
+def _special_tokens(dice: random.Random) -> dict[str, Any]:
+    return {"additional_special_tokens": ["<|im_start|>"], "eos_token": dice.choice(WORDS), "pad_token": "<|endoftext|>"}
+
+
+def _swift(dice: random.Random) -> dict[str, Any]:
+    return {
+        "model": "Qwen/Qwen3-8B", "model_type": "qwen3", "train_type": "lora", "dataset": ["alpaca"], "lora_rank": dice.randrange(1, 64),
+        "torch_dtype": "bfloat16", "swift_version": "3.9", "rlhf_type": None, "tuner_backend": "peft", "ckpt_dir": None, "load_args": False,
+        "target_modules": ["all-linear"], "freeze_llm": False, "infer_backend": "pt", "eval_human": False, "hf_hub": True,
+        "val_dataset": [], "columns": {}, "loss_type": None, "packing_length": None, "attn_impl": None, "new_special_tokens": [],
+    }  # fmt: skip
+
+
+def _verl(dice: random.Random) -> dict[str, Any]:
+    actor = {"model": {"path": "Qwen/Qwen3-8B"}, "actor": {"optim": {"lr": 1e-6}, "ppo_mini_batch_size": dice.randrange(9)}}
+    return {"data": {"train_files": "x", "train_batch_size": 1024}, "actor_rollout_ref": actor, "trainer": {"total_epochs": 15}}
+
+
+def _ray_cluster(dice: random.Random) -> dict[str, Any]:
+    return {"cluster_name": dice.choice(WORDS), "max_workers": dice.randrange(9), "provider": {"type": "aws"}, "auth": {"ssh_user": "x"}}
+
+
+def _argo(dice: random.Random) -> dict[str, Any]:
+    return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "spec": {"entrypoint": dice.choice(WORDS), "templates": []}}
+
+
+def _cog(dice: random.Random) -> dict[str, Any]:
+    return {"build": {"gpu": True, "python_version": "3.11"}, "predict": "predict.py:Predictor", "train": f"train.py:{dice.choice(WORDS)}"}
+
+
+def _renovate(dice: random.Random) -> dict[str, Any]:
+    return {"$schema": "x", "extends": ["config:base"], "labels": [dice.choice(WORDS)], "packageRules": []}
+
+
+def _eval_harness(dice: random.Random) -> dict[str, Any]:
+    return {"task": f"my_{dice.choice(WORDS)}", "dataset_path": "x", "output_type": "generate_until", "doc_to_text": "q", "metric_list": []}
+
+
 SHAPES: tuple[Callable[[random.Random], dict[str, Any]], ...] = (
     _compose, _k8s, _workflow, _gitlab, _hydra, _hydra_flat, _lightning, _openapi, _package, _tsconfig, _mkdocs, _accelerate, _deepspeed,
     _model_config, _adapter_config, _generation_config, _trainer_state, _axolotl, _torchtune, _ansible, _conda, _precommit, _prometheus,
     _dvc, _dvc_params, _dataset_info, _skypilot, _wandb_sweep, _vllm, _helm, _strings,
+    _mlflow, _wandb_config, _wandb_metadata, _tokenizer, _special_tokens, _swift, _verl, _ray_cluster, _argo, _cog, _renovate,
+    _eval_harness,
 )  # fmt: skip
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
+import yaml
 
 from doctor.cli.main import main
 from doctor.config.recognise import shape_of
@@ -12,10 +16,10 @@ from doctor.config.yaml_edit import load
 from tests.config.foreign import SHAPES, foreign_files
 
 
-def test_two_hundred_foreign_files_are_left_byte_for_byte(tmp_path, capsys):
-    """check --fix on files of 31 other programs: exit code 2, a reason, no backup, no changed byte."""
+def test_three_hundred_foreign_files_are_left_byte_for_byte(tmp_path, capsys):
+    """check --fix on files of 43 other programs: exit code 2, a reason, no backup, no changed byte."""
     files = dict(foreign_files(1))
-    assert len(files) >= 200
+    assert len(files) >= 300
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
         assert main(["check", str(tmp_path / name), "--fix", "--unsafe-fixes"]) == 2, name
@@ -24,6 +28,52 @@ def test_two_hundred_foreign_files_are_left_byte_for_byte(tmp_path, capsys):
     assert out.out == ""
     assert out.err.count("not a LLaMA-Factory training configuration") == len(files)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+
+
+HOOKS = {hook["id"]: hook for hook in yaml.safe_load((Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_hooks_pass_over_foreign_files(hook, tmp_path, monkeypatch, capsys):
+    """As pre-commit calls them, with every file at once, also with those that the hook's patterns would have kept out: exit code 0, nothing
+    changed, nothing said; a config of ours among them is checked, and mended by the fixing hook alone."""
+    monkeypatch.chdir(tmp_path)
+    files = dict(foreign_files(7))
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    program, *words = shlex.split(HOOKS[hook]["entry"])
+    assert program == "lfdoctor"
+    assert main([*words, *files]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    ours = "model_name_or_path: m\nstage: sft\ndo_train: true\ndataset: x\ntemplate: qwen\noutput_dir: o\nlora_r: 8\n"
+    (tmp_path / "train.yaml").write_text(ours, encoding="utf-8")
+    assert main([*words, *files, "train.yaml"]) in (0, 1)
+    mended = (tmp_path / "train.yaml").read_text(encoding="utf-8")
+    assert mended == (ours.replace("lora_r:", "lora_rank:") if hook == "lfdoctor-check-fix" else ours)
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("examples/train_lora/llama3_lora_sft.yaml", True),
+        ("configs/qwen_sft.yml", True),
+        ("train.yaml", True),
+        ("docker-compose.train.yaml", False),
+        (".github/workflows/train.yml", False),
+        ("k8s/train-job.yaml", False),
+        ("mkdocs.yml", False),
+        ("helm/values-train.yaml", False),
+        ("openapi.yaml", False),
+    ],
+)
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_hooks_patterns_choose_training_configs(hook, name, taken):
+    """`files` and `exclude` of .pre-commit-hooks.yaml, as pre-commit searches them."""
+    entry = HOOKS[hook]
+    assert bool(re.search(entry["files"], name) and not re.search(entry["exclude"], name)) is taken
 
 
 @pytest.mark.parametrize("seed", range(2, 6))
