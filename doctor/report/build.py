@@ -237,10 +237,11 @@ class ReportWriter:
         )
 
     def _command(self, remedy: Remedy, scope: Mapping[str, Mapping[str, Any]]) -> str | None:
-        """A remedy's command, on the run's own config and first log."""
+        """A remedy's command, on the run's own config and first log; texts of a log are quoted."""
         if not remedy.command or (not self.llamafactory and "llamafactory-cli" in remedy.command):
             return None
-        command = fill(remedy.command, _lookup(scope))
+        known = _lookup(scope)
+        command = fill(remedy.command, lambda name: shell.word(value) if isinstance(value := known(name), str) else value)
         for name, path in self._paths.items():
             command = command.replace(name, path)
         return command
