@@ -79,7 +79,7 @@ def package_of(file: str) -> tuple[str, str]:
         return REMOTE_CODE, parts[-1].removesuffix(".py")
     for at in range(len(parts) - 2, -1, -1):
         name = RENAMED.get(parts[at], parts[at])
-        if name in KNOWN and not (at + 2 == len(parts) and parts[-1] in ("run.py", "train.py", "main.py", "finetune.py")):
+        if name in KNOWN and parts[at - 1 : at] != ["third_party"] and not (at + 2 == len(parts) and parts[-1] in ("run.py", "train.py", "main.py", "finetune.py")):
             return _named(parts[at:])
     if _STANDARD.search(path):
         return STANDARD, _STANDARD.split(module)[-1].strip("/>")
