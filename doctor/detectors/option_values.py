@@ -40,8 +40,9 @@ class OptionValues(DetectorBase):
       spelling, if nothing is suggested); newer (a later release or another trainer has it); older (older releases have it, and
       nothing says which one runs); package; confirmed (the parser said so in
       the console; its list then decides for every key).
-    - `choice`: a value that no version of LLaMA-Factory which the run may have allows. `of`: training (transformers rejects it at once) or other (fails later). Facts: key, given,
-      suggested (the same value in LLaMA-Factory's words, from tables), similar (the nearest spelling, if nothing is suggested), legal.
+    - `choice`: a value that no version of LLaMA-Factory which the run may have allows. `of`: training (transformers rejects it at once)
+      or other (fails later). Facts: key, given, suggested (the same value in LLaMA-Factory's words, from tables), similar (the nearest
+      spelling, if nothing is suggested), legal.
     - `template`: no version that the run may have has this template. Facts: key, given, similar.
     - `elsewhere`: an option or a template that the version lacks, or the newest one where nothing tells the version, and that another
       possible version or trainer has. Facts: key, given; since, until (the first and last version with it, None for no bound), switch
