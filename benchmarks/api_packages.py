@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from origin_packages import Package
 
-_TORCH = "nn optim distributed utils cuda amp autograd backends accelerator compiler library _C xpu mps _dynamo/config.py serialization.py"
 PACKAGES = (
     Package("llamafactory", "llamafactory", "0.7", patches=True),
     Package("transformers", "transformers", "4.24"),
@@ -15,23 +14,11 @@ PACKAGES = (
     Package("huggingface_hub", "huggingface_hub", "0.14"),
     Package("tokenizers", "tokenizers", "0.13"),
     Package("liger_kernel", "liger_kernel", "0.2"),
-    Package("optimum", "optimum", "1.12"),
     Package("qwen_vl_utils", "qwen_vl_utils", "0.0", patches=True),
-    Package("pydantic", "pydantic", "1.10"),
     Package("torchvision", "torchvision", "0.15"),
-    Package("torchao", "torchao", "0.3"),
-    Package("deepspeed", "deepspeed", some="0.9.5 0.10.3 0.11.2 0.12.6 0.13.5 0.14.5 0.15.4 0.16.9 0.17.6 0.18.9 0.19.8", sdist=True),
-    Package("unsloth", "unsloth", some="2024.12.12 2025.3.19 2025.6.12 2025.8.10 2025.12.10 2026.4.8 2026.10.9"),
-    Package("unsloth_zoo", "unsloth_zoo", some="2024.12.7 2025.3.17 2025.6.8 2025.8.9 2025.12.8 2026.4.9 2026.10.9"),
-    Package("bitsandbytes", "bitsandbytes", some="0.37.2 0.39.1 0.41.3.post2 0.42.0 0.49.2 0.50.2"),
     Package("pyarrow", "pyarrow", some="13.0.0 14.0.2 15.0.2 16.1.0 17.0.0 18.1.0 19.0.1 20.0.0 21.0.0 22.0.0 24.0.0 26.0.1"),
-    Package("gradio", "gradio", some="3.50.2 4.0.2 4.19.2 4.44.1 5.0.2 5.20.1 5.50.0 6.0.2 6.31.0"),
-    Package("torch", "torch", "2.1", parts=_TORCH),
 )
 """From the oldest releases that logs still show to the newest."""
-
-NATIVE = ("torch",)
-"""Packages whose top-level names come from C++ in some releases: only those of their modules are kept."""
 
 NUMPY = ("1.23", "1.24", "1.25", "1.26", "2.0", "2.1", "2.2", "2.3", "2.4")
 NUMPY_REMOVED = {

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-from api_packages import NATIVE, NUMPY, NUMPY_REMOVED
+from api_packages import NUMPY, NUMPY_REMOVED
 from origin_packages import Source
 from public_names import ClassNames, ModuleNames, Signature, names_of, parts
 from public_names import joined as joined_parts
@@ -242,7 +242,7 @@ def packed(joined: Joined, targets: dict[str, Joined]) -> PackageNames:
     spans = _spans
     names: dict[str, dict[str, Spans]] = defaultdict(dict)
     for (module, name), has in joined.names.items():
-        if name.startswith("__") or module in NATIVE or (module != joined.module and has == joined.modules[module]):
+        if name.startswith("__") or (module != joined.module and has == joined.modules[module]):
             continue
         names[module][name] = spans(has)
     attributes = _grouped(joined.attributes, joined.classes, {})
