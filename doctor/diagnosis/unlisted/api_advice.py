@@ -9,7 +9,7 @@ import msgspec
 
 from doctor.config import knowledge, versions
 from doctor.diagnosis.unlisted import api_index, api_lookup
-from doctor.diagnosis.unlisted.api_lookup import Found, Range, minor
+from doctor.diagnosis.unlisted.api_lookup import Found, Range
 from doctor.diagnosis.unlisted.api_wanted import Wanted
 from doctor.support.release import Version, parse
 
@@ -41,7 +41,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     def too_old(self) -> bool:
         """Whether the installed package is older than the releases with the name (else newer)."""
         if self.installed is not None and parse(self.installed):
-            return parse(self.installed) < parse(minor(self.range.first))
+            return parse(self.installed) < parse(self.range.first)
         return self.range.after is None
 
     @property
@@ -50,8 +50,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
         return f"{_pip_name(self.found.package)}{','.join(self._bounds())}"
 
     def _bounds(self) -> Iterator[str]:
-        lower = parse(minor(self.range.first)) if self.range.before is not None else ()
-        upper = parse(minor(self.range.after)) if self.range.after is not None else ()
+        lower = parse(self.range.first) if self.range.before is not None else ()
+        upper = parse(self.range.after) if self.range.after is not None else ()
         pinned = _parts(self.pin) if self.pin and not self.fitting else []
         lowest = max((parse(number) for sign, number in pinned if sign == ">="), default=())
         highest = min((parse(number) for sign, number in pinned if sign == "<="), default=())
@@ -69,8 +69,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
             return None
         name = _pip_name(self.asker)
         if not self.too_old and self.asking.after is not None:
-            return f"{name}>={minor(self.asking.after)}"
-        return f"{name}<{minor(self.asking.first)}" if self.too_old and self.asking.before is not None else None
+            return f"{name}>={self.asking.after}"
+        return f"{name}<{self.asking.first}" if self.too_old and self.asking.before is not None else None
 
 
 def advise(found: Found, wanted: Wanted, facts: Mapping[str, Any], *, llamafactory: bool) -> Advice | None:
@@ -105,7 +105,7 @@ def _nearest(ranges: Sequence[Range], installed: Version) -> Range | None:
         return None
     if not installed:
         return ranges[-1] if ranges else None
-    above = [one for one in ranges if installed < parse(minor(one.first))]
+    above = [one for one in ranges if installed < parse(one.first)]
     return next(iter([*above, *ranges[-1:]]), None)
 
 
@@ -134,8 +134,8 @@ def _overlap(pin: str | None, range_: Range) -> bool:
     bounds = _parts(pin or "")
     lowest = max((parse(number) for sign, number in bounds if sign == ">="), default=())
     highest = min((parse(number) for sign, number in bounds if sign == "<="), default=lowest)
-    lower = parse(minor(range_.first)) if range_.before is not None else ()
-    upper = parse(minor(range_.after)) if range_.after is not None else ()
+    lower = parse(range_.first) if range_.before is not None else ()
+    upper = parse(range_.after) if range_.after is not None else ()
     return (not highest or not lower or lower <= highest) and (not upper or not lowest or lowest < upper)
 
 

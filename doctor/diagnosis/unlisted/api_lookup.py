@@ -25,7 +25,10 @@ _BASES = (
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
-    """Consecutive releases that have a name. `before` is the release before them, `after` the one after them; None at the index's ends."""
+    """Consecutive releases that have a name. `before` is the release before them, `after` the one after them; None at the index's ends.
+
+    `4.57` stands for a minor release of which one patch is in the index; `last` is that patch.
+    """
 
     first: str
     last: str
@@ -34,7 +37,7 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
     def holds(self, version: Version) -> bool:
         """Whether a version lies in the range."""
-        return (self.before is None or version >= parse(minor(self.first))) and (self.after is None or version < parse(minor(self.after)))
+        return (self.before is None or version >= parse(self.first)) and (self.after is None or version < parse(self.after))
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,13 +70,15 @@ def minor(version: str) -> str:
 
 def ranges(versions: Sequence[str], spans: Spans) -> tuple[Range, ...]:
     """The spans with the releases around them."""
+    minors = [minor(version) for version in versions]
+    short = [one if minors.count(one) == 1 else version for one, version in zip(minors, versions, strict=True)]
     pairs = zip(spans[::2], spans[1::2], strict=True)
     return tuple(
         Range(
-            first=versions[first],
+            first=short[first],
             last=versions[last],
-            before=versions[first - 1] if first else None,
-            after=versions[last + 1] if last + 1 < len(versions) else None,
+            before=short[first - 1] if first else None,
+            after=short[last + 1] if last + 1 < len(versions) else None,
         )
         for first, last in pairs
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from doctor.config import knowledge
 from doctor.diagnosis.unlisted.api_advice import Advice
-from doctor.diagnosis.unlisted.api_lookup import Found, minor
+from doctor.diagnosis.unlisted.api_lookup import Found
 from doctor.diagnosis.unlisted.api_wanted import Wanted
 from doctor.diagnosis.unlisted.places import REMOTE_CODE, SCRIPT
 from doctor.rulebook.model import Remedy
@@ -59,11 +59,11 @@ def remedy_required(package: str, requirement: str) -> Remedy:
 
 def _releases(advice: Advice, wanted: Wanted) -> Text:
     range_ = advice.range
-    values = {"package": advice.found.package, "what": _what(wanted), "first": minor(range_.first), "last": range_.last}
+    values = {"package": advice.found.package, "what": _what(wanted), "first": range_.first, "last": range_.last}
     if range_.after is None:
         return catalogue.text("releases.added", **values)
     if range_.before is None or (advice.installed and not advice.too_old):
-        return catalogue.text("releases.removed", after=minor(range_.after), **values)
+        return catalogue.text("releases.removed", after=range_.after, **values)
     return catalogue.text("releases.between", **values)
 
 
@@ -82,7 +82,7 @@ def _asked(advice: Advice, wanted: Wanted) -> Iterator[Text]:
     if asker is None and advice.asker is not None and advice.asking is not None:
         first, last = advice.asking.first, advice.asking.last
         form = "imported_until" if advice.asking.before is None else "imported_since" if advice.asking.after is None else "imported_between"
-        yield catalogue.text(f"releases.{form}", asker=_shown(advice.asker), first=minor(first), last=last)
+        yield catalogue.text(f"releases.{form}", asker=_shown(advice.asker), first=first, last=last)
     if asker is None or asker.package == advice.found.package:
         return
     if asker.package == REMOTE_CODE:
@@ -95,13 +95,13 @@ def _asked(advice: Advice, wanted: Wanted) -> Iterator[Text]:
 
 def _install(advice: Advice) -> Text:
     range_ = advice.range
-    values = {"package": advice.found.package, "first": minor(range_.first), "last": range_.last}
+    values = {"package": advice.found.package, "first": range_.first, "last": range_.last}
     if advice.pin and not advice.fitting:
         return catalogue.text("releases.install_pinned", llamafactory=advice.llamafactory, **values)
     if range_.after is None:
         text = catalogue.text("releases.install_newer", **values)
     elif range_.before is None:
-        text = catalogue.text("releases.install_older", after=minor(range_.after), **values)
+        text = catalogue.text("releases.install_older", after=range_.after, **values)
     else:
         text = catalogue.text("releases.install_between", **values)
     return catalogue.concatenate([text, *_limits(advice)])
@@ -127,7 +127,7 @@ def _asker_remedy(advice: Advice) -> Remedy | None:
     if requirement is None or advice.asking is None or advice.asker is None:
         return None
     form = "asker_older" if advice.too_old else "llamafactory_newer" if advice.asker == "llamafactory" else "asker_newer"
-    version = minor(advice.asking.first if advice.too_old else advice.asking.after or "")
+    version = advice.asking.first if advice.too_old else advice.asking.after or ""
     text = catalogue.text(f"releases.{form}", asker=_shown(advice.asker), version=version)
     return Remedy(id=f"install-{advice.asker}", text=text, effect="manual", price=_FIRST, command=_pip(requirement))
 
