@@ -19,6 +19,7 @@ from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.failed_step import failed_step
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
+from doctor.diagnosis.program import is_of_another_program
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
@@ -134,6 +135,7 @@ def run_analysis(
         previous_attempts=previous_attempts,
         launch=launch,
         checkpoint_seen=seen.checkpoint_written or checkpoint_seen(paths, engine.run),
+        foreign=not is_llamafactory(engine.run, launch) and is_of_another_program(seen.tracebacks),
     )
     said = verdict("analyze", status, ranked, engine.run)
     diagnosis = Diagnosis(

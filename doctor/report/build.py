@@ -225,7 +225,7 @@ class ReportWriter:
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
             in_patch=advice.status == "apply" and bool(advice.changes) and all(change in self.patched for change in advice.changes),
-            primary=advice.status == "manual" and (remedy.effect != "manual" or (remedy.price or 1) < 1),
+            primary=advice.status == "manual" and not remedy.check and (remedy.effect != "manual" or (remedy.price or 1) < 1),
             changes=_changes(advice.changes),
             command=self._command(remedy, scope),
             correction=self.texts.put(f"{place}.correction", step.correction) if step and step.correction else None,

@@ -50,4 +50,4 @@ def told(features: ExceptionFeatures) -> Text:
 def what_decides(features: ExceptionFeatures) -> Remedy:
     """The lines to give in addition."""
     wanted = "paste_traceback" if features.exception else "paste_lines"
-    return Remedy(id="whole-output", text=catalogue.text(f"exceptions.{wanted}"), effect="manual")
+    return Remedy(id="whole-output", text=catalogue.text(f"exceptions.{wanted}"), effect="manual", check=True)

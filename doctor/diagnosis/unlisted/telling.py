@@ -159,12 +159,18 @@ def next_steps(features: ExceptionFeatures) -> list[Remedy]:
     repository = _TRACKERS.get(place.package) if place else None
     link = f"https://github.com/{repository or _TRACKERS['llamafactory']}/issues?q={quote_plus(words)}"
     steps = (
-        [Remedy(id="search", text=catalogue.text("report.say.unlisted_search"), effect="manual", references=[link])]
+        [Remedy(id="search", text=catalogue.text("report.say.unlisted_search"), effect="manual", references=[link], check=True)]
         if words.strip()
         else []
     )
     return [
         *steps,
-        Remedy(id="show-environment", text=catalogue.text("report.say.unlisted_versions"), effect="manual", command="llamafactory-cli env"),
-        Remedy(id="send", text=catalogue.text("report.say.unlisted_send"), effect="manual"),
+        Remedy(
+            id="show-environment",
+            text=catalogue.text("report.say.unlisted_versions"),
+            effect="manual",
+            command="llamafactory-cli env",
+            check=True,
+        ),
+        Remedy(id="send", text=catalogue.text("report.say.unlisted_send"), effect="manual", check=True),
     ]
