@@ -20,8 +20,8 @@ from doctor.support.texts import Text
 
 BOOK = load()
 SAME = Text("x", "x", "x")
-PINNED = ("transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "tokenizers", "torch")
-"""Packages that LLaMA-Factory's releases hold within a range, or that the others are built for."""
+PINNED = ("transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "tokenizers")
+"""Packages that LLaMA-Factory's releases hold within a range."""
 
 
 def commands() -> list[tuple[str, str]]:
