@@ -43,8 +43,8 @@ class GpuOom(DetectorBase):
     `total_gib`, `free_gib`, `allocated_gib` (live tensors of this process), `reserved_gib` (kept by PyTorch, unused), `process_gib`
     (this process), `others_gib` (memory of other processes); `wanted_share`, `allocated_share`, `reserved_share` and
     `others_share` of the card; `reserved_over_wanted` (how many times the request the unused part is).
-    Facts of the traceback: `place` (engine: vLLM or SGLang; load, reference, pinned, forward, logits, vision, backward, optimizer, flat_buffer, eval, gather,
-    generate, save, merge) and `phase` (the place's, else the reader's).
+    Facts of the traceback: `place` (engine: vLLM or SGLang; load, reference, pinned, forward, logits, vision, backward,
+    optimizer, flat_buffer, eval, gather, generate, save, merge) and `phase` (the place's, else the reader's).
     Facts that need the config: `weights_gib` (16-bit or quantised, by the run's parameter count or the size in the model's name),
     `weights_share` (of all GPUs: the number the run reports, at least the number of GPUs with messages),
     `request_over_logits` (the request is more than batch x length x the largest vocabulary x 4 bytes),

@@ -16,8 +16,10 @@ from doctor.words import catalogue
 
 CERTAIN_ENOUGH = 0.5
 """Below this confidence nothing that changes the training is offered: a guess must not cost a result."""
-_OF_LLAMAFACTORY = re.compile(r"LLaMA-?Factory|llamafactory-cli|dataset_info\.json|pip install -e \.")
-"""What only somebody who runs LLaMA-Factory has."""
+_OF_LLAMAFACTORY = re.compile(
+    r"your LLaMA-Factory|LLaMA-Factory's folder|(?:Update|Install) LLaMA-Factory|dataset_info\.json|pip install -e \."
+)
+"""What only somebody who runs LLaMA-Factory has; a sentence for both cases names it in another way."""
 
 
 def refusal(remedy: Remedy, finding: Finding, *, foreign: bool) -> Text | None:

@@ -15,7 +15,7 @@ from doctor.support.texts import Text
 
 
 class CauseNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`check` says how to confirm the cause or rule it out; `needs` is a regular expression for what it presupposes (a package, a feature)."""
+    """`check` says how to confirm the cause or rule it out; `needs` is an expression for what it presupposes (a package, a feature)."""
 
     family: str
     title: Text

@@ -50,8 +50,8 @@ def test_the_check_of_commands_can_fail() -> None:
 
 def finding(confidence: float, evidence: str, *remedies: Remedy) -> Finding:
     rule = Rule(
-        id="config/some", cause="some", symptom="crash", severity="error", when={"log_pattern": {}}, title=SAME, body=[], confidence=confidence,
-        remedies=list(remedies),
+        id="config/some", cause="some", symptom="crash", severity="error", when={"log_pattern": {}}, title=SAME, body=[],
+        confidence=confidence, remedies=list(remedies),
     )  # fmt: skip
     piece = Evidence(Where("console.log", 1), evidence)
     return Finding(rule=rule, first=Match(evidence=(piece,)), count=1, ranks=(), steps=None, evidence=(piece,), order=0)
@@ -59,7 +59,9 @@ def finding(confidence: float, evidence: str, *remedies: Remedy) -> Finding:
 
 LONGER = Remedy(id="longer", text=SAME, named="(?i)timed? ?out", patch=[Op(set={"ddp_timeout": 9})])
 RETRAIN = Remedy(id="retrain", text=SAME, effect="changes_training", patch=[Op(set={"cutoff_len": 9})])
-PINS = Remedy(id="pins", text=Text("Install what LLaMA-Factory pins.", "x", "x"), effect="manual", command="pip install -e . --upgrade")
+PINS = Remedy(
+    id="pins", text=Text("Install what your LLaMA-Factory pins.", "x", "x"), effect="manual", command="pip install -e . --upgrade"
+)
 OPTION = Remedy(id="option", text=Text("In LLaMA-Factory: `cutoff_len`.", "x", "x"), patch=[Op(set={"cutoff_len": 9})])
 
 
@@ -103,7 +105,7 @@ def test_some_remedies_of_the_book_are_refused() -> None:
 
 
 HEAD = "Traceback (most recent call last):\n"
-RAISED = 'ImportError: cannot import name \'Weigh9\' from \'transformers.trainer\' (/x/transformers/trainer.py)'
+RAISED = "ImportError: cannot import name 'Weigh9' from 'transformers.trainer' (/x/transformers/trainer.py)"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,9 @@ def test_a_source_line_that_only_calls_something(tmp_path: Path):
 
 def test_a_raising_source_line_after_frames_that_were_cut_out(tmp_path: Path):
     """The innermost frames were left out of the paste; the raising line still names class and text, and belongs to its rank."""
-    text = "".join(f"[rank1]: {line}\n" for line in FRAMES.splitlines()) + '[rank1]: raise RuntimeError("No active run. Call init first.")\n'
+    text = (
+        "".join(f"[rank1]: {line}\n" for line in FRAMES.splitlines()) + '[rank1]: raise RuntimeError("No active run. Call init first.")\n'
+    )
     (crash,) = console(tmp_path, text).crashes
     assert (crash.exception, crash.message, crash.rank) == ("RuntimeError", "No active run. Call init first.", 1)
 

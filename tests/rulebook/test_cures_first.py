@@ -13,8 +13,8 @@ from doctor.rulebook.model import Remedy, Rule
 from doctor.support.texts import Text
 
 LOOKS = re.compile(
-    r"(?:Check|Compare|Run once|Run again|Find out|Look (?:at|for|into)|See |Print|Search|List the|Read |Ask (?!for)|Measure|Watch)(?![^.]*\band (?:set|install|delete|"
-    r"end|correct|write|repair|remove|convert|select|raise|lower|use|take|log in))"
+    r"(?:Check|Compare|Run once|Run again|Find out|Look (?:at|for|into)|See |Print|Search|List the|Read |Ask (?!for)|Measure|Watch)"
+    r"(?![^.]*\band (?:set|install|delete|end|correct|write|repair|remove|convert|select|raise|lower|use|take|log in))"
 )
 """Texts that begin with a verb of looking and do not go on with one of doing."""
 UNPROVEN = ("stall", "killed", "slow", "plateau", "loss_spike", "divergence", "overfitting", "nonfinite")

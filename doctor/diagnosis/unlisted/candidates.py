@@ -15,9 +15,10 @@ from doctor.rulebook.cause_notes import cause_notes
 from doctor.support.files import end_of_file
 
 WITHOUT_SAMPLES = (
-    "accelerate/", "bitsandbytes/", "deepspeed/", "flash_attn/", "huggingface_hub/", "peft/", "ray/", "safetensors/", "torch/distributed/", "vllm/",
+    "accelerate/", "bitsandbytes/", "deepspeed/", "flash_attn/", "huggingface_hub/", "peft/", "ray/", "safetensors/",
+    "torch/distributed/", "vllm/",
 )  # fmt: skip
-"""Packages (and parts of torch) whose own failures say nothing of the form of the training data: they handle weights, processes and files."""
+"""Packages (and parts of torch) whose failures say nothing of the form of the training data: they handle weights and processes."""
 _BYTES = 96 << 10
 """Bytes from the end of a log that are read: a few hundred lines."""
 
@@ -30,7 +31,10 @@ def opinions_on(run: Run, seen: LastEvents, files: Iterable[str]) -> list[Opinio
     """
     features, lines = what_is_seen(run, seen, files)
     text = "\n".join((*lines, features.text, *(place.name for place in features.path), *map(str, run.config.items())))
-    notes, blind = cause_notes(), features.raised is not None and f"{features.raised.package}/{features.raised.module}".startswith(WITHOUT_SAMPLES)
+    notes, blind = (
+        cause_notes(),
+        features.raised is not None and f"{features.raised.package}/{features.raised.module}".startswith(WITHOUT_SAMPLES),
+    )
     return [
         one
         for one in opinions(features, lines)

@@ -38,7 +38,9 @@ _NAMED = re.compile(
 _OF_TRACEBACK = re.compile(r"Traceback \(most|,\s?line \d+\s?,|\braise [A-Z]\w*\(")
 _BEGINNING = re.compile(r"(?>[\[(<|][^\])>|]{0,60}[\])>|]\s*+|[\d:.,/ -]++|(?:ERROR|CRITICAL|FATAL|E)\b[:\s]*+)*+\W{0,3}")
 """What may stand before an exception that a line is about: ranks, times, levels. After a sentence it is one that the program caught."""
-_REPORTED = re.compile(r"(?:报错|报了|出现|提示|抛出|错误|异常|오류|에러|예외|\b(?:got|get|gets|throws|raises|with|error))\s*(?:是|为|가|는|이|:|：)?\s*$")
+_REPORTED = re.compile(
+    r"(?:报错|报了|出现|提示|抛出|错误|异常|오류|에러|예외|\b(?:got|get|gets|throws|raises|with|error))\s*(?:是|为|가|는|이|:|：)?\s*$"
+)
 """A person's words directly before an exception that ended their run."""
 _NATIVE = re.compile(r"uncaught exception of type (?P<kind>[\w:]+): (?P<message>\S.*)|^\s*what\(\):\s+(?P<what>\S.*)")
 """What a C++ library prints when its exception ends the process (libc++abi, libstdc++)."""

@@ -72,7 +72,8 @@ def test_the_line_is_told(line: str, title: str, meaning: str, tmp_path: Path) -
         "loading configuration file config.json",
         "WARNING: the balance could not be found",
         "Retrying after ConnectionError: the balance is off",
-        "{'loss': 1.2, 'learning_rate': 1e-05, 'epoch': 0.1}\nERROR weigh: the balance is off\n{'loss': 1.1, 'learning_rate': 1e-05, 'epoch': 0.2}",
+        "{'loss': 1.2, 'learning_rate': 1e-05, 'epoch': 0.1}\nERROR weigh: the balance is off\n"
+        "{'loss': 1.1, 'learning_rate': 1e-05, 'epoch': 0.2}",
     ],
 )
 def test_what_states_no_error_of_the_run(text: str, tmp_path: Path) -> None:

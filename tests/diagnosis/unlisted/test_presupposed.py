@@ -54,7 +54,7 @@ def test_a_trace_is_asked_for(cause: str, without: str, with_trace: str, tmp_pat
 )
 def test_the_form_of_the_data(file: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What handles weights and processes never saw a sample, whatever the words of its message are."""
-    text = f"{HEAD}{file}\", line 9, in weigh\nKeyError: None"
+    text = f'{HEAD}{file}", line 9, in weigh\nKeyError: None'
     assert told(text, "dataset_columns_or_tags_mismatch", tmp_path, monkeypatch) is expected
 
 
