@@ -12,6 +12,7 @@ from doctor.core.events import Where
 from doctor.core.run import Run
 from doctor.planner.admission import of_llamafactory, refusal
 from doctor.planner.plan import plan
+from doctor.reporters.advice import todo
 from doctor.rulebook.exceptions import rows
 from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding
 from doctor.rulebook.loader import load
@@ -123,3 +124,13 @@ def test_whose_program_ran(frame: str, told: bool, tmp_path: Path) -> None:
     root = doctor.analyze(tmp_path).findings[0]
     offered = [one.text for one in root.remedies if one.status in ("manual", "apply")]
     assert any("LLaMA-Factory" in text for text in offered) is told
+
+
+def test_the_first_step_is_no_alternative(tmp_path: Path) -> None:
+    """Where the first way does not apply, the second does not begin with `Or`; the remedy itself keeps its text."""
+    (tmp_path / "console.log").write_text("  what():  CUDA error: initialization error\n", encoding="utf-8")
+    report = doctor.analyze(tmp_path)
+    shown = todo(report)[0]
+    written = next(one for one in report.findings[0].remedies if one.id == shown.id)
+    assert written.text.startswith("Or ")
+    assert shown.text == written.text[3].upper() + written.text[4:]

@@ -56,5 +56,11 @@ def test_a_value_that_was_not_read_is_scaled_in_words(tmp_path: Path):
     report = analyze([path])
     remedies = {one.id: one for one in report.findings[0].remedies}
     (change,) = remedies["shorter-cutoff"].changes
-    assert (remedies["shorter-cutoff"].status, change.op, change.key, change.old, change.new) == ("manual", "scale", "cutoff_len", None, 0.5)
+    assert (remedies["shorter-cutoff"].status, change.op, change.key, change.old, change.new) == (
+        "manual",
+        "scale",
+        "cutoff_len",
+        None,
+        0.5,
+    )
     assert report.patch is None or all(one.op != "scale" for one in report.patch.changes)

@@ -54,6 +54,7 @@ _OWN_WORDS = (
 
 
 _LOWER = re.compile(r"\W{0,3}([A-Za-z]+error):\s+(\S.*)", re.IGNORECASE)
+_ASSERTS = re.compile(r">?\s*assert [\w(].*[=<>(.]")
 _BUILTIN = {name.lower(): name for name in dir(builtins) if name.endswith("Error")}
 """Python's own classes, for a line that was typed from memory in lower case."""
 _LABEL = re.compile(r"[A-Za-z ]{0,24}\berror:\s", re.IGNORECASE)
@@ -88,7 +89,12 @@ def features_of_line(text: str, config: Mapping[str, str]) -> ExceptionFeatures:
 
 
 def _exception_in(text: str) -> tuple[str, str]:
-    """Class and message of the exception that a line is about; an empty class and the whole line where it is about none."""
+    """Class and message of the exception that a line is about; an empty class and the whole line where it is about none.
+
+    A source line that asserts says what did not hold.
+    """
+    if _ASSERTS.match(text):
+        return "AssertionError", text.lstrip("> ")
     named = next(iter([*_NAMED.finditer(text)][-1:]), None)
     if named is not None and (_OF_TRACEBACK.search(text) or _is_told(text[: named.start("full")])):
         return named["full"], named["message"] or text[: named.start("full")].strip()

@@ -94,3 +94,9 @@ def test_every_class_is_explained_in_whole_sentences() -> None:
         for lang in LANGUAGES:
             assert text.get(lang).rstrip()[-1] in ".。", (name, lang)
             assert ("{meaning}" in text.get(lang)) is (name == "needed")
+
+
+def test_a_source_line_that_asserts(tmp_path: Path) -> None:
+    """It is all that was pasted of an assertion without a message."""
+    root = analysed("assert len(weights) == len(rows)", tmp_path).findings[0]
+    assert (root.cause, root.title) == (None, "AssertionError: assert len(weights) == len(rows)")
