@@ -16,9 +16,7 @@ from doctor.words import catalogue
 
 CERTAIN_ENOUGH = 0.5
 """Below this confidence nothing that changes the training is offered: a guess must not cost a result."""
-_OF_LLAMAFACTORY = re.compile(
-    r"your LLaMA-Factory|LLaMA-Factory's folder|(?:Update|Install) LLaMA-Factory|dataset_info\.json|pip install -e \."
-)
+_OF_LLAMAFACTORY = re.compile(r"your LLaMA-Factory|LLaMA-Factory's folder|(?:Update|Install) LLaMA-Factory|dataset_info\.json")
 """What only somebody who runs LLaMA-Factory has; a sentence for both cases names it in another way."""
 
 
@@ -37,11 +35,12 @@ def refusal(remedy: Remedy, finding: Finding, *, foreign: bool) -> Text | None:
 
 
 def of_llamafactory(remedy: Remedy) -> bool:
-    """Whether the remedy is something to do in LLaMA-Factory's own folder, command or files.
+    """Whether the remedy is something to do in LLaMA-Factory's own folder or files.
 
-    Options that only LLaMA-Factory has still say what to change in another program; a command or its versions say nothing there.
+    Options that only LLaMA-Factory has still say what to change in another program; its versions say nothing there. A command of such a
+    remedy is left out by the report.
     """
-    return not _changes_an_option(remedy) and _OF_LLAMAFACTORY.search(f"{remedy.text.en}\n{remedy.command or ''}") is not None
+    return not _changes_an_option(remedy) and _OF_LLAMAFACTORY.search(remedy.text.en) is not None
 
 
 def _changes_an_option(remedy: Remedy) -> bool:

@@ -119,11 +119,13 @@ RAISED = "ImportError: cannot import name 'Weigh9' from 'transformers.trainer' (
     ],
 )
 def test_whose_program_ran(frame: str, told: bool, tmp_path: Path) -> None:
-    """A person's own script and another trainer are told nothing of LLaMA-Factory's versions; an excerpt proves nothing."""
+    """A person's own script and another trainer are not told to update LLaMA-Factory, nor its commands; an excerpt proves nothing."""
     (tmp_path / "console.log").write_text(f"{HEAD}{frame}\n{RAISED}\n", encoding="utf-8")
     root = doctor.analyze(tmp_path).findings[0]
-    offered = [one.text for one in root.remedies if one.status in ("manual", "apply")]
-    assert any("LLaMA-Factory" in text for text in offered) is told
+    offered = [one for one in root.remedies if one.status in ("manual", "apply")]
+    assert offered
+    assert any("Or update LLaMA-Factory" in one.text for one in offered) is told
+    assert any("pip install -e ." in (one.command or "") for one in offered) is told
 
 
 def test_the_first_step_is_no_alternative(tmp_path: Path) -> None:

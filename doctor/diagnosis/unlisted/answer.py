@@ -59,7 +59,7 @@ def with_unknown_failure(
     ranked, files = list(ranked), list(consoles)
     known = max((one.finding.confidence for one in ranked if explains(one)), default=0.0)
     if status == "failed" and known < WEAK:
-        found = _first_conclusion(raised(run, seen), victims=False) if known else concluded(run, seen, files)
+        found = _beside_weak(run, seen, files) if known else concluded(run, seen, files)
         if found is not None and found.confidence > known:
             return _first(found, ranked)
         return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
@@ -94,6 +94,12 @@ def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFind
         RankedFinding(finding, "root"),
         *(RankedFinding(other.finding, "contributing") if other.role == "root" else other for other in rest),
     ]
+
+
+def _beside_weak(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
+    """What follows from an exception, Python's or a C++ library's, where a finding says no more than that a process ended."""
+    native = (one for one in _stated(run, files) if one.features.native)
+    return _first_conclusion(raised(run, seen), victims=False) or _first_conclusion(native, victims=False)
 
 
 def concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:

@@ -22,7 +22,7 @@ _ERROR = re.compile(
     r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|"
     r"exceeded|not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|"
     r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped|No module named|"
-    r"^>?\s*assert |undefined symbol|what\(\):|报错|出错|失败|错误|异常|오류|에러|실패|unable to|"
+    r"^>?\s*assert |(?:grad_?norm|loss)\W{0,4}(?:nan|inf)\b|undefined symbol|what\(\):|报错|出错|失败|错误|异常|오류|에러|실패|unable to|"
     r"StopIteration|unexpected keyword|died|no longer|must (?:match|be)|ran into|mismatch|No such file",
     re.IGNORECASE,
 )
