@@ -15,8 +15,8 @@ from doctor.support.texts import Text
 from doctor.words import catalogue
 
 CERTAIN_ENOUGH = 0.5
-"""Below this confidence nothing that changes the training is offered: a guess must not cost a result."""
-_OF_LLAMAFACTORY = re.compile(r"your LLaMA-Factory|LLaMA-Factory's folder|(?:Update|Install) LLaMA-Factory|dataset_info\.json")
+"""Below this confidence a cause that was only inferred is no reason to change the training; a symptom that was measured is one."""
+_OF_LLAMAFACTORY = re.compile(r"(?i)your LLaMA-Factory|LLaMA-Factory's folder|(?:update|install) LLaMA-Factory|dataset_info\.json")
 """What only somebody who runs LLaMA-Factory has; a sentence for both cases names it in another way."""
 
 
@@ -29,7 +29,8 @@ def refusal(remedy: Remedy, finding: Finding, *, foreign: bool) -> Text | None:
         return catalogue.text("planner.not_named")
     if foreign and of_llamafactory(remedy):
         return catalogue.text("planner.other_program")
-    if finding.confidence < CERTAIN_ENOUGH and remedy.effect == "changes_training":
+    inferred = "uncaught_exception" in finding.rule.when
+    if inferred and finding.confidence < CERTAIN_ENOUGH and remedy.effect == "changes_training":
         return catalogue.text("planner.only_a_guess")
     return None
 

@@ -49,9 +49,9 @@ def test_the_check_of_commands_can_fail() -> None:
     assert unbounded("pip install deepspeed==0.15.4 'peft<0.19' liger-kernel -e .") == []
 
 
-def finding(confidence: float, evidence: str, *remedies: Remedy) -> Finding:
+def finding(confidence: float, evidence: str, *remedies: Remedy, when: str = "uncaught_exception") -> Finding:
     rule = Rule(
-        id="config/some", cause="some", symptom="crash", severity="error", when={"log_pattern": {}}, title=SAME, body=[],
+        id="config/some", cause="some", symptom="crash", severity="error", when={when: {}}, title=SAME, body=[],
         confidence=confidence, remedies=list(remedies),
     )  # fmt: skip
     piece = Evidence(Where("console.log", 1), evidence)
@@ -95,6 +95,11 @@ def test_the_planner_offers_only_what_is_admitted(confidence: float, foreign: bo
         assert not refused & offered, rule.id
         because = planned.patch.patch.because.values() if planned.patch else ()
         assert not {name.partition("#")[2] for name in because} & refused, rule.id
+
+
+def test_a_measured_symptom_is_no_guess() -> None:
+    """A NaN whose reason is unknown is a NaN all the same: the guide's steps against it stay."""
+    assert refusal(RETRAIN, finding(0.3, "x", when="nonfinite"), foreign=False) is None
 
 
 def test_some_remedies_of_the_book_are_refused() -> None:
