@@ -65,6 +65,8 @@ def with_unknown_failure(
         return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
     if status == "unknown" and not any(one.finding.severity != "note" for one in ranked):
         stated = _first_conclusion(_stated(run, files)) or _alone(run, files)
+        if stated is not None and stated.rule.symptom == "nonfinite" and run.series:  # where steps were read, their numbers tell
+            return ranked
         return ranked if stated is None else _first(stated, ranked)
     late = [crash for crash in seen.after_end if not _is_harmless(crash)]
     if status in ("completed", "ended_early") and late and not any(one.finding.severity == "error" for one in ranked):

@@ -100,3 +100,19 @@ def test_a_source_line_that_asserts(tmp_path: Path) -> None:
     """It is all that was pasted of an assertion without a message."""
     root = analysed("assert len(weights) == len(rows)", tmp_path).findings[0]
     assert (root.cause, root.title) == (None, "AssertionError: assert len(weights) == len(rows)")
+
+
+def test_a_nan_in_a_pasted_line(tmp_path: Path) -> None:
+    """Alone it is told in two cases; where steps were read their numbers tell, not one line of them."""
+    found = analysed("grad_norm:nan loss:0", tmp_path).findings[0]
+    assert (found.cause, found.family) == ("nonfinite_cause_unknown", "stability")
+    steps = "".join(f"{{'loss': 1.{step}, 'grad_norm': 2.0, 'learning_rate': 1e-05, 'epoch': 0.{step}}}\n" for step in range(1, 5))
+    later = analysed(f"{steps}{{'loss': 1.2, 'grad_norm': nan, 'learning_rate': 1e-05, 'epoch': 0.5}}", tmp_path)
+    assert "stability/nan-in-a-pasted-line" not in [one.rule for one in later.findings]
+
+
+def test_a_librarys_last_words_beside_an_abort(tmp_path: Path) -> None:
+    """The shell's line on the abort says nothing; what the library said before it does."""
+    text = "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Insufficient Memory\n[1]    31148 abort      python x.py"
+    found = analysed(text, tmp_path).findings[0]
+    assert (found.rule, found.symptom) == ("memory/allocation-refused", "out_of_memory")
