@@ -113,6 +113,7 @@ def test_a_nan_in_a_pasted_line(tmp_path: Path) -> None:
 
 def test_a_librarys_last_words_beside_an_abort(tmp_path: Path) -> None:
     """The shell's line on the abort says nothing; what the library said before it does."""
-    text = "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Insufficient Memory\n[1]    31148 abort      python x.py"
+    said = "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Insufficient Memory"
+    text = f"{said}\n[1]    31148 abort      python x.py"
     found = analysed(text, tmp_path).findings[0]
     assert (found.rule, found.symptom) == ("memory/allocation-refused", "out_of_memory")
