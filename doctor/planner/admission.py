@@ -29,7 +29,8 @@ def refusal(remedy: Remedy, finding: Finding, *, foreign: bool) -> Text | None:
         return catalogue.text("planner.not_named")
     if foreign and of_llamafactory(remedy):
         return catalogue.text("planner.other_program")
-    inferred = "uncaught_exception" in finding.rule.when
+    asked_for = any(one.name in (op.set or {}) for one in finding.says for op in remedy.patch)
+    inferred = "uncaught_exception" in finding.rule.when and not asked_for  # what the message itself asks for is no guess of ours
     if inferred and finding.confidence < CERTAIN_ENOUGH and remedy.effect == "changes_training":
         return catalogue.text("planner.only_a_guess")
     return None
