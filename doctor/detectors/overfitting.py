@@ -19,6 +19,10 @@ _MANY = 12
 """Evaluations from which on their levels are compared: most runs have fewer, and each of theirs counts."""
 
 
+_FAR = 0.1
+"""Share of the first training loss from which on an eval loss that rose counts as a divergence."""
+
+
 class Best(NamedTuple):
     """The best evaluation of a metric: value, step, training loss at that step, number of worse evaluations since."""
 
@@ -52,7 +56,8 @@ class Overfitting(DetectorBase):
     evaluation and of 7 logs now. Fact `kind`:
 
     - overfitting: the training loss fell by the share `fall`.
-    - diverging: the training loss rose by twice `margin`, and the eval loss by the share `both`.
+    - diverging: the training loss rose by twice `margin`, and the eval loss by the share `both`, to a tenth at least of the first
+      training loss: near zero, a run that knows its data wobbles by large shares.
 
     Fact `as_good` is the eval loss up to which an evaluation counts as no worse than the best. Fact `at` is the step of the evaluation
     that tells it. `improved` turns true in the facts of a match that was already given once a later evaluation is better than its best.
@@ -80,7 +85,7 @@ class Overfitting(DetectorBase):
 
     def __init__(self, *, margin: float, rise: float, patience: int, fall: float, both: float) -> None:
         self.margin, self.rise, self.patience, self.fall, self.both = margin, rise, patience, fall, both
-        self.lr_peak = 0.0
+        self.lr_peak = self.start = 0.0
         self.train: deque[float] = deque(maxlen=7)
         self.best: dict[str, Best] = {}
         self.levels: dict[str, Level] = {}
@@ -94,6 +99,7 @@ class Overfitting(DetectorBase):
         loss = metrics.get("loss")
         if loss is not None and math.isfinite(loss):
             self.train.append(loss)
+            self.start = self.start or loss
             rate = metrics.get("learning_rate")
             if rate is not None and rate > self.lr_peak:
                 self.lr_peak = rate
@@ -134,7 +140,8 @@ class Overfitting(DetectorBase):
             return []
         if now < best.train * (1 - self.fall):
             return [self._with_share(self._match("overfitting", event, name, value, best, now), best, run)]
-        if now > best.train * (1 + 2 * self.margin) and value >= best.value * (1 + self.both):
+        far = value >= best.value * (1 + self.both) and value >= _FAR * self.start
+        if now > best.train * (1 + 2 * self.margin) and far:
             return [self._match("diverging", event, name, value, best, now)]
         return []
 

@@ -20,12 +20,19 @@ MAX_LEVELS = 512
 """Medians kept; every second is dropped beyond, so memory is bounded."""
 
 
+GUESS = 0.01
+"""How close a loss is to ln(vocabulary) if it is that of a uniform guess."""
+GUESSES = 10
+"""Logs after which a model that guessed in each has not begun to learn."""
+
+
 class Plateau(DetectorBase):
     """Fact `kind`:
 
     - saturated: consecutive logs within the share `spread` of each other and above `above` (lower losses are equal by rounding).
       Needs `same` logs if grad_norm is 0 meanwhile (fact `grad_zero`), else `same_alone`.
     - flat: at the end, after `records` logs, the last third is not lower than the first third by the share `gain`, in medians of 10.
+      `GUESSES` logs are enough if each is the loss of a uniform guess.
 
     Fact `uniform`: the loss equals that of a uniform guess over a vocabulary (ln of any of `vocabularies`). Fact `peak_seen`: whether
     `lr_peak` is the schedule's highest rate: it was still rising in the last log, or already falling in the first one, if not.
@@ -54,6 +61,7 @@ class Plateau(DetectorBase):
         self.rates: list[float] = []
         """The first two and the last two learning rates."""
         self.signed = False
+        self.lowest, self.highest = math.inf, -math.inf
         self._new_streak(None, 0.0)
 
     def _new_streak(self, event: Step | None, loss: float) -> None:
@@ -69,6 +77,7 @@ class Plateau(DetectorBase):
         self.count += 1
         self.first, self.last = self.first or event, event
         self.signed |= loss < 0
+        self.lowest, self.highest = min(self.lowest, loss), max(self.highest, loss)
         self.block.append(loss)
         if self.count % BLOCK == 0:
             self.levels.append(median(self.block))
@@ -98,11 +107,17 @@ class Plateau(DetectorBase):
     def finish(self, run: Run) -> Iterator[Match]:
         if self.reported:
             yield from self._saturated()
+        elif self.count >= GUESSES and self.first is not None and self._only_guesses():
+            yield self._match("flat", self.first, self.highest, self.lowest, self.count)
         elif self.count >= self.records and self.first is not None and not self.signed and self.lr_peak > 0:
             third = max(len(self.levels) // 3, 1)
             start, end = median(self.levels[:third]), median(self.levels[-third:])
             if end > start * (1 - self.gain):
                 yield self._match("flat", self.first, end, start, self.count)
+
+    def _only_guesses(self) -> bool:
+        """Whether every loss is that of a uniform guess over one vocabulary."""
+        return any(level - GUESS < self.lowest and self.highest < level + GUESS for level in self.uniform)
 
     def _saturated(self) -> list[Match]:
         return [self._match("saturated", self.since, self.high, self.low, self.streak)] if self.since is not None else []
@@ -111,7 +126,7 @@ class Plateau(DetectorBase):
         last = self.last or first
         facts: dict[str, Any] = {
             "kind": kind, "metric": "loss", "step": first.step, "value": value, "baseline": baseline, "records": records,
-            "uniform": any(abs(value - level) < 0.01 for level in self.uniform),
+            "uniform": any(abs(value - level) < GUESS for level in self.uniform),
             "grad_zero": kind == "saturated" and self.grads == 0.0, "lr_peak": self.lr_peak,
             "peak_seen": self._peak_seen(),
         }  # fmt: skip

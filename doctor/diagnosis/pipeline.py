@@ -19,7 +19,7 @@ from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.failed_step import failed_step
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
-from doctor.diagnosis.program import is_of_another_program
+from doctor.diagnosis.program import is_of_another_program, judges_llamafactorys_options
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
@@ -120,13 +120,14 @@ def run_analysis(
     if (step := failed_step(engine.run, seen)) is not None:
         engine.run.facts["failed_step"] = step
     feed(engine, given_version(llamafactory_version))
-    judged = causes.assign_roles(engine.findings())
+    launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
+    ours = is_llamafactory(engine.run, launch)
+    found = engine.findings()
+    judged = causes.assign_roles(found if ours else [finding for finding in found if not judges_llamafactorys_options(finding.rule)])
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
     ranked = with_release(with_candidates(answered, engine.run, seen, consoles), engine.run, seen)
-    launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
-    ours = is_llamafactory(engine.run, launch)
     foreign = not ours and is_of_another_program(seen.tracebacks)
     planned = plan.plan(
         ranked,

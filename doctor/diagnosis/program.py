@@ -6,10 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from doctor.core.events import Crash
 from doctor.diagnosis.unlisted.places import SCRIPT, Place, places
+from doctor.rulebook.model import Rule
 
 OTHER_TRAINERS = frozenset({"axolotl", "swift", "verl", "openrlhf", "oumi", "torchtune", "lightning", "pytorch_lightning"})
 """Packages that train by themselves and never under LLaMA-Factory."""
 _OWN = "llamafactory"
+_READ_CONFIGS = ("config", "options", "v1_config")
+"""Detectors that read nothing but the configuration."""
+
+
+def judges_llamafactorys_options(rule: Rule) -> bool:
+    """Whether a rule says what LLaMA-Factory makes of a configuration, by the configuration alone: another program reads it otherwise."""
+    return rule.family == "config" and rule.detector in _READ_CONFIGS
 
 
 def is_of_another_program(tracebacks: Iterable[Sequence[Crash]]) -> bool:

@@ -19,9 +19,9 @@ _OPTIONS = {
     "lr_scheduler_warmup_ratio": "warmup_ratio", "lr_scheduler_warmup_steps": "warmup_steps", "num_epochs": "num_train_epochs",
     "training_steps": "max_steps",
 }  # fmt: skip
-_VERSIONS = {"Transformers": "transformers", "Pytorch": "torch", "PyTorch": "torch", "PEFT": "peft"}
+_VERSIONS = {"Transformers": "transformers", "Pytorch": "torch", "PyTorch": "torch", "PEFT": "peft", "TRL": "trl"}
 _ENTRY = re.compile(r"^- (\w+): (.+?)\s*$", re.M)
-_VERSION = re.compile(r"^- (Transformers|Pytorch|PyTorch|PEFT) (\d\S*)\s*$", re.M)
+_VERSION = re.compile(r"^- (Transformers|Pytorch|PyTorch|PEFT|TRL):? (\d\S*)\s*$", re.M)
 
 
 _TAG = re.compile(r"^- ([\w-]+)\s*$", re.M)
@@ -29,13 +29,18 @@ _METHODS = ("lora", "freeze", "full", "oft")
 """Tags by which LLaMA-Factory names the fine-tuning type (train/trainer_utils.py create_modelcard_and_push)."""
 
 
+_TRL = "trl"
+_STAGE_OF_TAG = {"sft": "sft", "reward-trainer": "rm", "ppo": "ppo", "dpo": "dpo", "kto": "kto", "orpo": "dpo"}
+"""Tags by which trl names the trainer (trl/trainer/*.py `_tag_names`)."""
+
+
 class ModelCard(ReaderBase):
-    """Claims only a README.md with the Trainer's list of hyper-parameters."""
+    """Claims only a README.md with the Trainer's list of hyper-parameters, or trl's sentence about its trainer."""
 
     kind = "model_card"
 
     def claims(self, path: Path, head: bytes) -> bool:
-        return path.name.lower() == "readme.md" and b"raining hyperparameters" in head
+        return path.name.lower() == "readme.md" and (b"raining hyperparameters" in head or b"This model was trained with " in head)
 
     def configs(self, file: File) -> Iterator[Event]:
         text = file.text(1 << 20) or ""
@@ -50,7 +55,12 @@ class ModelCard(ReaderBase):
             yield Fact(where=file.where(), name="framework", value="llamafactory")
             method = next((method for method in _METHODS if method in tags), None)
             values |= {"finetuning_type": method} if method else {}
-        if (stage := stage_of(text)) is not None:
+        elif _TRL in tags:
+            yield Fact(where=file.where(), name="framework", value=_TRL)
+        stage = stage_of(text) or (
+            next((_STAGE_OF_TAG[tag] for tag in sorted(tags & _STAGE_OF_TAG.keys())), None) if _TRL in tags else None
+        )
+        if stage is not None:
             values["stage"] = stage
         file.source.records = len(values)
         if values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import PurePath
 from typing import Any
 
 from doctor.config.values import as_float
@@ -20,6 +21,7 @@ _STOP_CODES = (-2, -15, 130, 143)
 """Exit codes that stand for those signals (negative: subprocess; 128 + n: the shell)."""
 _ECHOES = {"KeyboardInterrupt", "SystemExit", "SignalException", "ChildFailedError", "CalledProcessError"}
 """Exceptions of a run that was stopped, and of the launcher that stopped with it."""
+_WANDB_LOG = "debug.log"
 _EPOCHS_DONE = 0.99
 """Share of the planned epochs that counts as all of them: the epoch is logged with two digits, and the last batch may be short."""
 
@@ -31,7 +33,7 @@ def run_status(run: Run, ranked: Sequence[RankedFinding], *, exact_steps: bool =
     """
     errors = [ranked_finding.finding for ranked_finding in ranked if ranked_finding.finding.severity == "error"]
     fatal = [ranked_finding for ranked_finding in errors if explains_an_end(ranked_finding)]
-    ends = [end for end in run.ends if end.signal or end.code]
+    ends = [end for end in run.ends if (end.signal or end.code) and not _told_after_the_end(end, run)]
     interrupted = "KeyboardInterrupt" in run.exceptions or any(_asked_to_stop(end) for end in ends if not _stopped_by_launcher(end, ends))
     others = [
         ranked_finding
@@ -101,6 +103,11 @@ def _closed_after_the_end(run: Run) -> bool:
     if closed is None or completed is None or closed.file != completed.file:
         return False
     return (closed.line or 0) > (completed.line or 0)
+
+
+def _told_after_the_end(end: ProcessEnd, run: Run) -> bool:
+    """Whether W&B's own log gives the exit code of a finished training without an exception: that of a notebook or sweep around it."""
+    return run.completed and not run.exceptions and PurePath(end.where.file).name == _WANDB_LOG
 
 
 def _cancelled(run: Run, ranked: Sequence[RankedFinding]) -> bool:

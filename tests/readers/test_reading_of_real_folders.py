@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from doctor.config.options import effective
-from doctor.diagnosis.pipeline import analyze
+from doctor.diagnosis.pipeline import analyze, read
 from doctor.readers.origins import is_llamafactory, stage_of
 from tests.readers.helpers import Seen, scalar_event
 
@@ -62,6 +63,47 @@ def test_the_model_card_names_framework_and_method(tmp_path: Path, method: str) 
     write(tmp_path / "README.md", CARD.format(library="peft" if method == "lora" else "transformers", method=method))
     run = analyze(tmp_path).run
     assert (run.framework, run.finetuning_type) == ("llamafactory", method)
+
+
+@pytest.mark.parametrize(("tag", "stage"), [("sft", "sft"), ("reward-trainer", "rm"), ("ppo", "ppo"), ("orpo", "dpo"), ("grpo", None)])
+def test_the_model_card_of_trl_names_the_trainer(tmp_path: Path, tag: str, stage: str | None) -> None:
+    """Its newer form has no list of hyper-parameters."""
+    card = f"---\nbase_model: m\ntags:\n- generated_from_trainer\n- trl\n- {tag}\n---\n\nThis model was trained with X.\n\n"
+    write(tmp_path / "README.md", card + "### Framework versions\n\n- TRL: 0.14.0\n- Transformers: 4.48.2\n")
+    write(tmp_path / "trainer_state.json", json.dumps({"log_history": [{"step": 10, "loss": 0.69}], "global_step": 10, "max_steps": 10}))
+    run = analyze(tmp_path).run
+    assert (run.framework, run.stage) == ("trl", stage)
+    assert read(tmp_path).facts["versions.trl"] == "0.14.0"
+
+
+def test_options_of_another_program_are_not_judged_as_llamafactorys(tmp_path: Path) -> None:
+    """transformers' own Trainer predicts without generating."""
+    config = {
+        "wandb_version": 1,
+        "_wandb": {"value": {}},
+        "do_predict": {"value": True},
+        "do_train": {"value": True},
+        "output_dir": {"value": "o"},
+    }
+    files = tmp_path / "wandb" / "run-20240101_000000-abcd1234" / "files"
+    files.mkdir(parents=True)
+    write(files / "config.yaml", yaml.safe_dump(config))
+    write(files / "wandb-summary.json", json.dumps({"train_runtime": 12.0, "train_loss": 0.5}))
+    assert [finding.rule for finding in analyze(tmp_path).findings] == []
+    write(files / "config.yaml", yaml.safe_dump({**config, "finetuning_type": {"value": "lora"}, "stage": {"value": "sft"}}))
+    assert "config/predict-without-generate" in [finding.rule for finding in analyze(tmp_path).findings]
+
+
+def test_wandbs_exit_code_of_a_finished_training_is_no_failure(tmp_path: Path) -> None:
+    """A sweep's thread or a notebook around it ends with 1; without an exception the training is complete."""
+    run = tmp_path / "wandb" / "run-20240101_000000-abcd1234"
+    (run / "files").mkdir(parents=True)
+    (run / "logs").mkdir()
+    summary = {"train_runtime": 1712.4, "train_loss": 0.43, "train/global_step": 10360}
+    write(run / "files" / "wandb-summary.json", json.dumps(summary))
+    exit_line = "2025-06-24 10:29:10,790 INFO    Thread-11 (_run_job):1805 [wandb_run.py:_atexit_cleanup():2418] got exitcode: 1\n"
+    write(run / "logs" / "debug.log", exit_line)
+    assert analyze(tmp_path).run.status == "completed"
 
 
 def test_all_parameters_trained_is_full_fine_tuning(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ _STATES = re.compile(
     re.IGNORECASE,
 )
 """Lines that state an error though they name no exception; other words of failure also stand in logs of healthy runs."""
+_OF_GIT = re.compile(r"^(?:error|fatal|hint|remote): .*\b(?:refs?|origin|branch|commit|pathspec|merge|stash)\b")
+"""What git says of a repository: no training."""
 _NATIVE = "native"
 
 
@@ -37,7 +39,11 @@ def strongest(lines: Iterable[Stated]) -> Stated | None:
     """The first line that names an exception, else the first that states an error in so many words; None if there is neither."""
     seen = list(lines)
     named = next((one for one in seen if one.features.exception), None)
-    return named or next((one for one in seen if one.features.native or _STATES.search(one.text)), None)
+    return named or next((one for one in seen if one.features.native or _states(one.text)), None)
+
+
+def _states(line: str) -> bool:
+    return _STATES.search(line) is not None and _OF_GIT.search(line) is None
 
 
 def told(features: ExceptionFeatures) -> Text:
