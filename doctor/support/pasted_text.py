@@ -30,6 +30,10 @@ _BLANKS = re.compile(r"\s+")
 _WINDOWS = re.compile(r"[A-Za-z]:\\")
 
 
+_BOLD = re.compile(r"\*\*(?=(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Warning|Interrupt|Exit)\b)([^*]+)\*\*")
+"""An exception that Markdown shows in bold."""
+
+
 def restored(line: str) -> str:
     """One line with the characters that it was printed with: ASCII quotes and dashes, no entities, escapes or prefixes of chats."""
     if not line.isascii():
@@ -38,6 +42,8 @@ def restored(line: str) -> str:
         line = _ENTITY.sub(lambda found: html.unescape(found[0]).replace("\u00a0", " "), line)
     if "\\" in line and not _WINDOWS.search(line):
         line = _ESCAPED.sub(r"\1", line)
+    if "**" in line:
+        line = _BOLD.sub(r"\1", line)
     if line[:1] in (">", "[") or line[:2] == "20":
         found = _PREFIX.match(line)
         line = line[found.end() :] if found else line

@@ -16,6 +16,7 @@ PASTED = [
     ("> RuntimeError: x", "RuntimeError: x"),
     ("[10:24 AM] Kim: RuntimeError: x", "RuntimeError: x"),
     ("2024-05-04T10:11:12.1234567Z RuntimeError: x", "RuntimeError: x"),
+    ("from None **ValueError: Not able to read records in a.json.**", "from None ValueError: Not able to read records in a.json."),
     ("lr\u00a0=\u00a01e–4\u200b", "lr = 1e-4"),
 ]
 UNTOUCHED = [
@@ -25,6 +26,8 @@ UNTOUCHED = [
     "错误：找不到文件（数据集）",
     "2024-05-04 10:11:12 - INFO",
     "a `b` c",
+    "func(*fn_args, **additional_args, **fn_kwargs)",
+    "x = a**Error + b**2",
 ]
 
 
