@@ -25,7 +25,7 @@ from tests.docs.blocks import ALL, LANGUAGES, PAGES, REASONS, ROOT, Block, block
 
 FIXTURE = ROOT / "fixtures" / "gpu_oom_activations-forward"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-SHELL = "command_not_found_handle() { printf '%s\\n' \"[[\\\"$1\\\"], 127]\" >> \"$TOLD\"; return 127; }\n"
+SHELL = 'command_not_found_handle() { printf \'%s\\n\' "[[\\"$1\\"], 127]" >> "$TOLD"; return 127; }\n'
 """bash tells what it has not found, where the stand-in for lfdoctor writes its exit codes."""
 STAND_IN = f"""#!{sys.executable}
 import json, os, sys
