@@ -2,7 +2,7 @@
 
 File store: `mlruns/EXPERIMENT/RUN/meta.yaml`, `params/NAME` (the value as text) and `metrics/NAME` (lines of `time value step`, the time in
 milliseconds; mlflow/store/tracking/file_store.py). Database: tables runs, params and metrics (mlflow/store/tracking/dbmodels/models.py).
-Checked against files that MLflow 3 wrote. The names are those of transformers' MLflowCallback, which logs without a prefix.
+Checked against files that MLflow 3.17 wrote. The names are those of transformers' MLflowCallback, which logs without a prefix.
 """
 
 from __future__ import annotations
@@ -73,6 +73,12 @@ class MlflowDatabase(ReaderBase):
             if 0 <= step < MAX_STEP
         ]
         yield from steps_of(sorted(points, key=_order), file)
+
+
+def belongs_to_run(path: Path) -> bool:
+    """Whether a file is a value of a run's folder, which is read with its meta.yaml: no file of its own."""
+    parts = [parent for parent in (path.parent, path.parent.parent) if parent.name in ("params", "metrics", "tags")]
+    return any((part.parent / "meta.yaml").is_file() for part in parts)
 
 
 def _order(point: Point) -> tuple[float, int]:

@@ -19,9 +19,9 @@ from doctor.readers.snapshots import FlightRecorder, MemorySnapshot
 from doctor.readers.stacks import Stacks
 from doctor.readers.swanlab import SwanLab, SwanLabConfig
 from doctor.readers.tensorboard.reader import TensorBoard
+from doctor.readers.trackio import Trackio
 from doctor.readers.trainer_log import TrainerLog
 from doctor.readers.trainer_state import TrainerState
-from doctor.readers.trackio import Trackio
 from doctor.readers.training_args import TrainingArgs
 from doctor.readers.wandb import Wandb, WandbConfig
 

@@ -1,7 +1,7 @@
 """Trackio: the database of a project (`~/.cache/huggingface/trackio/PROJECT.db`), of which the newest run is read.
 
-Tables metrics (run_name, step, timestamp, metrics as JSON) and configs (trackio/sqlite_storage.py; since 0.20 with a run_id). Trackio counts
-its own calls; transformers' TrackioCallback logs the training's step beside them, as W&B's does. Checked against files that Trackio wrote.
+Tables metrics (run_name, step, timestamp, metrics as JSON) and configs (trackio/sqlite_storage.py; newer ones have a run_id). Trackio
+counts its own calls; transformers' TrackioCallback logs the training's step beside them, as W&B's does. Checked against Trackio 0.43.
 """
 
 from __future__ import annotations
