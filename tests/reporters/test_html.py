@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import doctor
 from doctor.report.curves import Curve
+from doctor.report.line_plot import incidents
 from doctor.report.model import Report
 from doctor.reporters import base, excerpt
-from doctor.reporters.html.charts import charts, first_plot, incidents
+from doctor.reporters.html.charts import charts, first_plot
 from doctor.reporters.html.page import Page, side_by_side
 from doctor.reporters.json import settled
 from doctor.reporters.registry import REPORTERS

@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from doctor.report.curves import Curve
+from doctor.report.line_plot import Plot
 from doctor.report.model import Report
 from doctor.reporters.html import document
 from doctor.reporters.html.charts import Chart
-from doctor.reporters.html.static_plots import Plot, plot
+from doctor.reporters.html.static_plots import plot
 from doctor.support import optional
 from tests.reporters.samples import diverged
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from doctor.report.curves import Curve
+from doctor.report.line_plot import incidents
 from doctor.report.model import Report
 
 
@@ -66,13 +67,6 @@ def first_plot(report: Report, shown: list[Chart]) -> int | None:
     wanted = (str(found), "loss", "eval_loss")
     places = (number for name in wanted for number, chart in enumerate(shown) if name in chart.metrics and chart.over == "steps")
     return next(places, None)
-
-
-def incidents(report: Report) -> list[tuple[int, int]]:
-    """First and last step of what happened: of the root causes, else of the warnings. Empty where no finding names a step."""
-    told = [finding for finding in report.findings if finding.severity != "note" and finding.steps]
-    roots = [finding for finding in told if finding.role == "root"]
-    return sorted({(min(finding.steps), max(finding.steps)) for finding in roots or told if finding.steps})
 
 
 def _readings(metrics: list[str]) -> list[Chart]:
