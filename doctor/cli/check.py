@@ -18,6 +18,7 @@ from doctor.cli.common import (
     LlamaFactoryVersion,
     Output,
     Quiet,
+    Rules,
     Translations,
     Verbose,
     emit,
@@ -58,6 +59,7 @@ def check(
     data: Annotated[
         bool, typer.Option("--data", help="Also look into the data sets (the first 20,000 rows of each; all: lfdoctor data).")
     ] = False,
+    rules: Rules = None,  # noqa: ARG001 (its callback has done it)
     lang: Lang = "en",
     fail_on: FailOn = "error",
     exit_zero: ExitZero = False,

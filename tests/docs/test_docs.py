@@ -98,7 +98,7 @@ def test_the_readme_counts_the_rules() -> None:
 
 
 def test_the_notebook_shows_what_its_cells_give_today() -> None:
-    """docs/notebooks/first-failure.ipynb is executed; its stored outputs are those of the run, with the card, the curve and the estimate."""
+    """docs/notebooks/first-failure.ipynb is executed; what is stored are its outputs, with card, curve and estimate."""
     done = subprocess.run([sys.executable, "docs/make_notebook.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"run `python docs/make_notebook.py`:\n{done.stderr}"
     stored = (ROOT / "docs" / "notebooks" / "first-failure.ipynb").read_text(encoding="utf-8")
