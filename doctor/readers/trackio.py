@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,17 @@ class Trackio(ReaderBase):
             if type(step) is int and 0 <= step < MAX_STEP and metrics:
                 file.source.records += 1
                 yield Step(where=file.where(step=step), step=step, metrics=metrics, time=_time(stamp))
+
+
+def of_other_projects(paths: Sequence[Path]) -> list[Path]:
+    """Of several projects' databases in Trackio's folder all but the one that changed last: each holds runs of its own."""
+    return sorted(paths, key=_changed)[:-1]
+
+
+def _changed(path: Path) -> int:
+    """The newest of a database and its write-ahead log, nanoseconds since 1970; 0 if unknown."""
+    files = [file for file in (path, path.with_name(path.name + "-wal")) if file.is_file()]
+    return max((file.stat().st_mtime_ns for file in files), default=0)
 
 
 def _of_newest(file: File, table: str, wanted: str) -> list[tuple[Any, ...]]:

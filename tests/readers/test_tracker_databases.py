@@ -6,6 +6,7 @@ lr_too_high-full-eval under the names of transformers' callbacks; the fixture lr
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -81,6 +82,16 @@ def test_of_several_runs_the_newest_is_read_and_said(tmp_path: Path) -> None:
     report = doctor.analyze(store)
     assert report.run.path.endswith("other")
     assert len(report.other_runs) == 1
+
+
+def test_of_several_projects_the_newest_is_read_and_said(tmp_path: Path) -> None:
+    """Trackio keeps a database for each project in one folder; they are not one run."""
+    newest = database("trackio.sql", tmp_path / "trackio" / "a.db")
+    other = database("trackio.sql", tmp_path / "trackio" / "b.db")
+    os.utime(other, (1, 1))
+    report = doctor.analyze(tmp_path / "trackio")
+    assert [run.path for run in report.other_runs] == [str(other)]
+    assert {source.path: len(source.problems) for source in report.run.sources} == {str(newest): 0, str(other): 1}
 
 
 def test_the_values_of_a_run_are_no_files_of_their_own(tmp_path: Path) -> None:
