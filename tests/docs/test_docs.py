@@ -35,7 +35,7 @@ def test_the_site_has_every_page_and_picture():
     assert {one for one in named if "/" not in one} == pages
     for page in pages:
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-        for link in re.findall(r"\]\(([\w./-]+?\.(?:md|jpg|json))\)", text):
+        for link in re.findall(r"\]\(([\w./-]+?\.(?:md|png|json|ipynb))\)", text):
             target = ROOT / "docs" / link
             assert target.is_file(), f"{page}: {link}"
             assert target.stat().st_size > 0, f"{page}: {link}"
