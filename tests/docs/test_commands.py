@@ -157,6 +157,11 @@ def test_what_is_not_run_says_why_and_is_well_formed(block: Block) -> None:
         assert {word.partition("=")[0] for word in ours(words) if word.startswith("-")} <= options_of(words), command
 
 
+def served(words: list[str]) -> int:
+    """The exit code of a server whose client is gone at once."""
+    return subprocess.run([sys.executable, "-m", "doctor", *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode
+
+
 def ours(words: list[str]) -> list[str]:
     """The words up to `--`, behind which another program's stand."""
     return words[: words.index("--")] if "--" in words else words
