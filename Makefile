@@ -55,6 +55,7 @@ expected: $(VENV)/.installed-dev  ## rewrite fixtures/*/expected.yaml; the diff 
 
 docs: $(VENV)/.installed-dev  ## rewrite docs/rules, docs/options, docs/versions.md and the JSON schemas, build the site into build/site
 	$(BIN)/python docs/make_rules.py
+	$(BIN)/python docs/make_notebook.py
 	$(BIN)/python docs/make_options.py
 	$(BIN)/lfdoctor show --schema > docs/report.schema.json
 	$(BIN)/lfdoctor schema config > docs/train.schema.json

@@ -21,14 +21,16 @@ from tests.browser.conftest import DRAWN, FLAGS, chromium  # noqa: E402 (found t
 
 WIDE, PHONE = {"width": 1200, "height": 860}, {"width": 390, "height": 844}
 PAGE = ".page:not([hidden])"
-OOM, CURVES = "gpu_oom_activations-forward", "lr_too_high-full-eval"
+OOM, CURVES = "gpu_oom_lm_head_logits-qwen2.5-7b", "lr_too_high-full-eval"
 PICTURES: tuple[tuple[str, str, str, str, dict[str, int], str], ...] = (
-    ("report-light", OOM, "en", "light", WIDE, ""),
-    ("report-dark", OOM, "en", "dark", WIDE, ""),
+    ("report-light", CURVES, "en", "light", WIDE, ""),
+    ("report-dark", CURVES, "en", "dark", WIDE, ""),
+    ("report-oom", OOM, "en", "light", WIDE, ""),
     ("report-patch", OOM, "en", "light", WIDE, ".patch"),
     ("report-phone", OOM, "en", "light", PHONE, ""),
+    ("report-phone-patch", OOM, "en", "light", PHONE, ".patch"),
     ("report-phone-dark", CURVES, "zh", "dark", PHONE, ""),
-    ("report-ko", OOM, "ko", "light", WIDE, ""),
+    ("report-ko", CURVES, "ko", "light", WIDE, ""),
     ("report-zh", OOM, "zh", "light", WIDE, ""),
     ("report-curves", CURVES, "en", "light", WIDE, ".plots"),
     ("report-curves-dark", CURVES, "en", "dark", WIDE, ".plots"),

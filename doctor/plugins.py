@@ -1,4 +1,4 @@
-"""Plugins: rules, detectors, readers and reporters from other distributions.
+"""Plugins: rules, detectors, readers and reporters from other distributions, and the folders of rules in LFDOCTOR_RULES (`--rules`).
 
 An entry point of group `lfdoctor` is a module that may define DETECTORS, READERS, REPORTERS (same form as ours) and RULES (a folder).
 A plugin that fails to load produces a warning. Plugins cannot replace built-in names.
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 
+RULES = "LFDOCTOR_RULES"
+"""Folders of rules of one's own, separated as in PATH; processes that are started inherit it."""
+
+
 class Plugins(msgspec.Struct):
     """Contributions of all installed plugins, and load errors."""
 
@@ -31,6 +35,7 @@ class Plugins(msgspec.Struct):
 def load() -> Plugins:
     """Load every plugin; never raises."""
     found = Plugins()
+    _take_own_rules(found)
     if not any(_may_offer(folder) for folder in dict.fromkeys(sys.path)):
         return found
     from importlib.metadata import entry_points
@@ -41,6 +46,14 @@ def load() -> Plugins:
         except Exception as error:  # a broken plugin must not stop an analysis
             found.problems.append(f"plugin {_name(point)}: {type(error).__name__}: {error}")
     return found
+
+
+def _take_own_rules(found: Plugins) -> None:
+    for name in filter(None, os.environ.get(RULES, "").split(os.pathsep)):
+        if Path(name).is_dir():
+            found.rules.append(Path(name))
+        else:
+            found.problems.append(f"{RULES}: {name}: no such folder")
 
 
 def _may_offer(folder: str) -> bool:

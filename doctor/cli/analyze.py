@@ -20,6 +20,7 @@ from doctor.cli.common import (
     Output,
     Pager,
     Quiet,
+    Rules,
     Translations,
     Verbose,
     emit,
@@ -46,7 +47,8 @@ def analyze(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH]...", help="A run folder, a log file, a trainer_*.json(l), an event file, or - for standard input; default: ."
+            metavar="[PATH]...",
+            help="A run folder, a log file, a trainer_*.json(l), an event file, a Slurm job's number, or - for standard input; default: .",
         ),
     ] = None,
     config: Config = None,
@@ -60,6 +62,7 @@ def analyze(
         Path | None,
         typer.Option("--history", help="The table of a scan: what already failed for this job is left out.", metavar="FILE"),
     ] = None,
+    rules: Rules = None,  # noqa: ARG001 (its callback has done it)
     lang: Lang = "en",
     fail_on: FailOn = "error",
     exit_zero: ExitZero = False,
@@ -69,9 +72,11 @@ def analyze(
     pager: Pager = True,
 ) -> int:
     """Find what went wrong in a run: the cause, the evidence, what helps in which order, and a patched config."""
+    from doctor.cli.slurm import with_jobs
+
     return post_mortem(
-        paths or ["."], config=config, kind=kind, output=output, patch=patch, strategy=strategy, gpu_memory=gpu_memory, history=history,
-        llamafactory_version=llamafactory_version,
+        with_jobs(paths or ["."]), config=config, kind=kind, output=output, patch=patch, strategy=strategy, gpu_memory=gpu_memory,
+        history=history, llamafactory_version=llamafactory_version,
         lang=lang, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet, verbose=verbose, translations=translations, pager=pager,
     )  # fmt: skip
 

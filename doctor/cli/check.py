@@ -19,6 +19,7 @@ from doctor.cli.common import (
     LlamaFactoryVersion,
     Output,
     Quiet,
+    Rules,
     Translations,
     Verbose,
     emit,
@@ -59,6 +60,7 @@ def check(
     data: Annotated[
         bool, typer.Option("--data", help="Also look into the data sets (the first 20,000 rows of each; all: lfdoctor data).")
     ] = False,
+    rules: Rules = None,  # noqa: ARG001 (its callback has done it)
     watch: Annotated[bool, typer.Option("--watch", help="Check again whenever a file changes, until Ctrl-C.")] = False,
     lang: Lang = "en",
     fail_on: FailOn = "error",

@@ -17,17 +17,62 @@ from doctor.reporters import registry
 from doctor.support.languages import LANGUAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from doctor.report.model import Report
     from doctor.reporters.base import Screen
 
-Format = Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(registry.NAMES)}.", metavar="FORMAT")]
+
+def completing(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell offers for an option with these values (`lfdoctor --install-completion`)."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
+
+
+def use_rules(folder: Path | None) -> Path | None:
+    """Read this folder of rules, too, here and in every process that is started. Raises DoctorError."""
+    if folder is not None:
+        from doctor.plugins import RULES
+        from doctor.words import catalogue
+
+        if not any(folder.glob("*/*.yaml")):
+            raise DoctorError(catalogue.text("errors.own_rules_folder", path=folder))
+        os.environ[RULES] = str(folder.resolve())
+    return folder
+
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", "-f", help=f"One of {', '.join(registry.NAMES)}.", metavar="FORMAT", autocompletion=completing(registry.NAMES)
+    ),
+]
+Rules = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules", help="A folder of your own rules, <family>/<name>.yaml, to be read as well.", metavar="DIR", callback=use_rules
+    ),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.", metavar="FILE")]
 Lang = Annotated[
-    str, typer.Option("--lang", envvar="LFDOCTOR_LANG", help=f"Language of the report: {', '.join(LANGUAGES)}.", metavar="LANG")
+    str,
+    typer.Option(
+        "--lang",
+        envvar="LFDOCTOR_LANG",
+        help=f"Language of the report: {', '.join(LANGUAGES)}.",
+        metavar="LANG",
+        autocompletion=completing(LANGUAGES),
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the verdict and what to do next.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="All evidence with the surrounding lines, and the environment.")]
-FailOn = Annotated[str, typer.Option("--fail-on", help="Exit with 1 for a finding of this severity: error, warning or never.")]
+FailOn = Annotated[
+    str,
+    typer.Option(
+        "--fail-on",
+        help="Exit with 1 for a finding of this severity: error, warning or never.",
+        autocompletion=completing(("error", "warning", "never")),
+    ),
+]
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 whatever was found (3 if there was nothing to judge).")]
 Translations = Annotated[bool, typer.Option("--translations", help="With --format json: also the texts in the other languages.")]
 Pager = Annotated[
@@ -41,7 +86,11 @@ LlamaFactoryVersion = Annotated[
 ]
 ChosenStrategy = Annotated[
     str,
-    typer.Option("--strategy", help="least-change: the smallest change that is predicted to be enough; guide: the guide's order."),
+    typer.Option(
+        "--strategy",
+        help="least-change: the smallest change that is predicted to be enough; guide: the guide's order.",
+        autocompletion=completing(("least-change", "guide")),
+    ),
 ]
 
 

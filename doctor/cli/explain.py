@@ -16,8 +16,20 @@ if TYPE_CHECKING:
     from doctor.words.catalogue import Words
 
 
+def _names(incomplete: str) -> list[str]:
+    """The rules and options that begin so, for a shell's completion."""
+    from doctor.cli.rules import load_rules
+    from doctor.config.option_facts import names
+
+    known = [*(rule.id for rule in load_rules()[0].rules), *names()]
+    return sorted(name for name in known if name.startswith(incomplete))
+
+
 def explain(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A rule (memory/gpu-oom), its name, a cause, or an option (lora_rank).")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A rule (memory/gpu-oom), its name, a cause, or an option (lora_rank).", autocompletion=_names),
+    ],
     lang: Lang = "en",
 ) -> None:
     """Show what a rule means, how it is detected and what helps; or what an option does, in which versions, and what the guide advises."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from doctor.cli.analyze import post_mortem
-from doctor.cli.common import Config, ExitZero, FailOn, Format, GpuMemory, Lang, Output, Pager, Quiet, Verbose
+from doctor.cli.common import Config, ExitZero, FailOn, Format, GpuMemory, Lang, Output, Pager, Quiet, Rules, Verbose
 from doctor.errors import NOTHING_TO_READ, DoctorError
 
 
@@ -19,6 +19,7 @@ def last(
     kind: Format = "terminal",
     output: Output = None,
     gpu_memory: GpuMemory = None,
+    rules: Rules = None,  # noqa: ARG001 (its callback has done it)
     lang: Lang = "en",
     fail_on: FailOn = "error",
     exit_zero: ExitZero = False,

@@ -32,10 +32,17 @@ def load_rules(folder: Path | None = None) -> tuple[Rulebook, Mapping[str, Any]]
     return loader.load(folders, detectors=detectors if folders else None), detectors
 
 
+def _families(incomplete: str) -> list[str]:
+    """The families that begin so, for a shell's completion."""
+    return sorted({rule.family for rule in load_rules()[0].rules if rule.family.startswith(incomplete)})
+
+
 @app.command("list")
 def list_rules(
     kind: Annotated[str, typer.Option("--format", "-f", help="table or json.", metavar="FORMAT")] = "table",
-    family: Annotated[str, typer.Option("--family", help="Only rules of this family (memory, stability, ...).")] = "",
+    family: Annotated[
+        str, typer.Option("--family", help="Only rules of this family (memory, stability, ...).", autocompletion=_families)
+    ] = "",
     lang: Lang = "en",
 ) -> None:
     """List all rules: id, severity, cause, title."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from doctor.cli.common import Lang, one_language
+from doctor.cli.common import Lang, Rules, one_language
 from doctor.errors import DoctorError
 from doctor.reporters import registry
 
@@ -56,6 +56,7 @@ def run(
         bool,
         typer.Option("--memory-snapshot", help="Record what holds GPU memory, for the report of an out-of-memory error (slightly slower)."),
     ] = False,
+    rules: Rules = None,  # noqa: ARG001 (its callback has done it)
     lang: Lang = "en",
 ) -> int:
     """Run a training, warn early, keep the evidence, and report at the end what happened. Exits with the training's exit code."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doctor.cli.common import Lang, one_language, one_of, write_out
+from doctor.cli.common import Lang, Rules, one_language, one_of, write_out
 from doctor.cli.progress import progress_bar
 from doctor.reporters import registry
 
@@ -35,6 +35,7 @@ def scan(
         str, typer.Option("--reports", help=f"Format of each run's report: none, {', '.join(registry.NAMES)}.", metavar="FORMAT")
     ] = "markdown",
     every: Annotated[bool, typer.Option("--all", help="List healthy runs too.")] = False,
+    rules: Rules = None,  # noqa: ARG001 (its callback has done it)
     lang: Lang = "en",
     fail_on: Annotated[str, typer.Option("--fail-on", help="Exit with 1 if a run failed (error), or never.")] = "error",
 ) -> int:

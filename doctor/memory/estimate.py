@@ -72,6 +72,12 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         """Usable memory minus the peak in GiB (negative: missing); None if the GPU is not known."""
         return None if self.capacity_gib is None else self.capacity_gib - self.allocated_gib
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: whether it fits, and the parts of the memory as bars."""
+        from doctor.memory.display import estimate_html
+
+        return estimate_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able data, GiB rounded to three decimals; texts in English."""
         raw = msgspec.to_builtins(self)

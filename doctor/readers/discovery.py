@@ -46,8 +46,10 @@ _SKIPPED = re.compile(r"\.git|\.cache|__pycache__|node_modules|\.?venv|site-pack
 _TRACKED_RUN = re.compile(r"(?:offline-)?run-\S+")
 """Name of W&B's and SwanLab's folder of one run (wandb/sdk/wandb_settings.py `sync_dir`)."""
 _TRACKERS = re.compile(r"wandb|swanlog|swanlab", re.IGNORECASE)
+_MLFLOW_PARTS = frozenset({"metrics", "params", "tags", "artifacts", "inputs", "outputs"})
+"""Folders of a run in MLflow's file store (mlflow/store/tracking/file_store.py)."""
 _TRAINER_FILES = frozenset({"trainer_log", "trainer_state", "training_args", "results"})
-_HISTORIES = frozenset({"journal", "trainer_log", "trainer_state", "tensorboard", "wandb", "swanlab"})
+_HISTORIES = frozenset({"journal", "trainer_log", "trainer_state", "tensorboard", "wandb", "swanlab", "mlflow"})
 """Kinds of files that hold a run's course. A folder in a run without any of them holds a copy of its results."""
 _STREAM = re.compile(
     r"(?:^|[-_.])(?:std)?(?:out|err)(?:or|put)?(?=$|[-_.])|(?:^|[-_.])(?:local[-_]?)?(?:rank|node|worker)[-_]?\d+|\.(?:log|txt|gz|stdout|stderr|\d+)(?=$|\.)",
@@ -145,6 +147,7 @@ class _Walk:
                 self._sort(entry, folder)
         except OSError as error:
             folder.problems.append(f"{path}: cannot be listed: {error.strerror or error}")
+        _mlflow_run(folder)
         for names in (folder.parts, folder.folders):
             names.sort()
         return folder
@@ -268,6 +271,17 @@ class _Walk:
         if depth < _PART_DEPTH and len(entries) < MAX_FILES:
             for part in [*inside.parts, *inside.folders]:
                 self._gather(part, entries, problems, depth + 1)
+
+
+def _mlflow_run(folder: _Folder) -> None:
+    """A folder of MLflow's file store (meta.yaml beside metrics/) is a run; an experiment has a meta.yaml, too, but no metrics."""
+    meta = [entry for entry in folder.settings if entry.name == "meta.yaml"]
+    if meta and any(_name(path) == "metrics" for path in folder.folders):
+        folder.outputs += meta
+        folder.settings = [entry for entry in folder.settings if entry.name != "meta.yaml"]
+        own = [path for path in folder.folders if _name(path) in _MLFLOW_PARTS]
+        folder.parts += own
+        folder.folders = [path for path in folder.folders if path not in own]
 
 
 def _found(path: str, paths: list[str], entries: Sequence[Entry], problems: list[str]) -> RunFiles:

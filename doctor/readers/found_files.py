@@ -18,6 +18,7 @@ from doctor.readers.base import Reader, ReaderBase
 from doctor.readers.console.reader import Console
 from doctor.readers.file import HEAD, File, IteratorStream, Progress, Source, unpacked_head, utf16
 from doctor.readers.formats.compression import compression
+from doctor.readers.mlflow import belongs_to_run
 from doctor.readers.walk import Reason, Skipped, natural_sort_key, walk
 from doctor.support.files import file_size
 from doctor.support.optional import pip_install
@@ -61,7 +62,7 @@ class FoundFiles:
             for file in walk(root, self.skipped):
                 if _is_own_patch(file):
                     self.skipped.note(OWN, str(file))
-                else:
+                elif not belongs_to_run(file):
                     self._claim(file, explicit=False)
         elif root.is_file() and remote.is_archive(root):
             self._add_temporary(remote.unpack(root, self.skipped), str(path))
@@ -136,7 +137,8 @@ class FoundFiles:
         for file in files:
             inside = file.relative_to(folder).as_posix()
             shown = name if len(files) == 1 and remote.is_url(name) and name.endswith(inside) else f"{name.rstrip('/')}/{inside}"
-            self._claim(file, explicit=len(files) == 1, shown=shown)
+            if not belongs_to_run(file):
+                self._claim(file, explicit=len(files) == 1, shown=shown)
 
     def _add_stdin(self) -> None:
         source = Source("-", "", 0)

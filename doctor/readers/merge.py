@@ -13,9 +13,9 @@ import msgspec
 
 from doctor.core.events import Step, Where
 
-TRUST = ("console", "trainer_log", "journal", "swanlab", "wandb", "tensorboard", "trainer_state")
+TRUST = ("console", "trainer_log", "journal", "mlflow", "trackio", "swanlab", "wandb", "tensorboard", "trainer_state")
 """Kinds of sources, least trusted first: by how many digits they keep. Others are trusted like the console."""
-PRIMARY_ORDER = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "swanlab", "console")
+PRIMARY_ORDER = ("trainer_log", "journal", "trainer_state", "tensorboard", "wandb", "swanlab", "trackio", "mlflow", "console")
 """The first of these kinds that a run has defines its attempts. trainer_log is first: it is only ever appended to."""
 
 _FILE_PER_PROCESS = ("tensorboard", "wandb", "swanlab", "journal")

@@ -9,7 +9,7 @@ from pathlib import Path
 from doctor.config.files import regular_size
 from doctor.core.events import MAX_INTEGER, MAX_STEP, ConfigSeen, Event, Fact, Sample, Step
 from doctor.errors import NOTHING_TO_READ, DoctorError
-from doctor.readers import checkpoints, journal, merge
+from doctor.readers import checkpoints, journal, merge, trackio
 from doctor.readers.base import Context, Reader
 from doctor.readers.config_choice import choose_config
 from doctor.readers.config_yaml import ConfigYaml
@@ -90,6 +90,9 @@ class Reading:
             self._found.drop_folder(folder)
             self.other_runs.append(str(folder))
         for path in journal.of_other_runs([file.path for reader, file in self._found.files if reader.kind == journal.Journal.kind]):
+            self._found.drop_file(path)
+            self.other_runs.append(str(path))
+        for path in trackio.of_other_projects([file.path for reader, file in self._found.files if reader.kind == trackio.Trackio.kind]):
             self._found.drop_file(path)
             self.other_runs.append(str(path))
         if self._given is None:

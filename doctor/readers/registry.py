@@ -11,6 +11,7 @@ from doctor.readers.console.error_file import ErrorFile
 from doctor.readers.console.reader import Console
 from doctor.readers.deepspeed import DeepSpeed
 from doctor.readers.journal import Journal
+from doctor.readers.mlflow import MlflowDatabase, MlflowRun
 from doctor.readers.model_card import ModelCard
 from doctor.readers.model_config import ModelConfig
 from doctor.readers.results import Results
@@ -18,6 +19,7 @@ from doctor.readers.snapshots import FlightRecorder, MemorySnapshot
 from doctor.readers.stacks import Stacks
 from doctor.readers.swanlab import SwanLab, SwanLabConfig
 from doctor.readers.tensorboard.reader import TensorBoard
+from doctor.readers.trackio import Trackio
 from doctor.readers.trainer_log import TrainerLog
 from doctor.readers.trainer_state import TrainerState
 from doctor.readers.training_args import TrainingArgs
@@ -32,6 +34,9 @@ READERS: tuple[Reader, ...] = (
     WandbConfig(),
     SwanLab(),
     SwanLabConfig(),
+    MlflowRun(),
+    MlflowDatabase(),
+    Trackio(),
     TrainingArgs(),
     Results(),
     AdapterConfig(),

@@ -1,4 +1,4 @@
-"""What the files of experiment trackers (TensorBoard, W&B, SwanLab) have in common: single points under prefixed names."""
+"""What the files of experiment trackers (TensorBoard, W&B, SwanLab, MLflow, Trackio) have in common: single points under prefixed names."""
 
 from __future__ import annotations
 

@@ -144,6 +144,29 @@ def vitals(report: Report, words: Words, *, unicode: bool = True) -> list[str]:
     return out + ([words("vital_checkpoint", name=found.checkpoint)] if found.checkpoint else [])
 
 
+def figures(report: Report, words: Words) -> list[tuple[str, str]]:
+    """The figures of a run, each with its name: (Loss, `2.64 → 1.2`); without a logged loss what a patch does to the peak memory."""
+    found, memory = report.run.vitals, report.patch.predicted.memory_gib if report.patch else None
+    out = []
+    if found is not None and found.loss_first is not None:
+        last = words("vital_not_finite") if found.loss_last is None else f"{found.loss_last:.4g}"
+        out.append((words("chart_loss"), f"{found.loss_first:.4g} → {last}"))
+    if report.run.steps.last is not None:
+        planned = report.run.steps.planned
+        out.append((words("figure_steps"), f"{report.run.steps.last:,}" + (f" / {planned:,}" if planned else "")))
+    if found is not None:
+        out += [(words("chart_pace"), f"{found.seconds_per_step:.3g} s")] if found.seconds_per_step else []
+        out += [(words("chart_tokens"), f"{found.tokens_per_second:,.0f} tokens/s")] if found.tokens_per_second else []
+        out += [(words("figure_peak"), f"{found.peak_gib:.1f} GiB")] if found.peak_gib else []
+        out += [(words("figure_duration"), _clock(found.duration_seconds, words))] if found.duration_seconds else []
+        out += [(words("figure_checkpoint"), found.checkpoint)] if found.checkpoint else []
+    if memory is not None and memory.before is not None and memory.after is not None:
+        out.append((words("figure_memory"), f"{memory.before:.1f} → {memory.after:.1f} GiB"))
+    if memory is not None and memory.capacity is not None:
+        out.append((words("figure_capacity"), f"{memory.capacity:.1f} GiB"))
+    return out
+
+
 def _course(found: VitalsView, words: Words, *, unicode: bool) -> str:
     """`loss 2.64 ▇▅▃▁ 1.2`; blocks only for a course of several points."""
     finite = [value for value in found.loss_points if value is not None]

@@ -13,7 +13,7 @@ import msgspec
 from doctor.rulebook.model import Body, FixExample, Guide, GuideStep, LineExample, Op, Remedy, Rule, Rulebook, Scale
 from doctor.support import cache
 from doctor.support.decoding import unpack
-from doctor.support.package_files import rules_folder
+from doctor.support.package_files import is_rulebook, rules_folder
 from doctor.support.texts import Text
 
 _SHAPE = [
@@ -26,10 +26,14 @@ _SHAPE = [
 def load(folders: Iterable[Path] = (), *, detectors: Mapping[str, Any] | None = None) -> Rulebook:
     """The shipped rules and those in `folders`, from the cache if nothing changed (see `cache_file`).
 
+    A folder among them that is a rulebook itself (a checkout's) takes the place of the shipped rules.
+
     With `detectors` (name -> class) every `when:` is checked by constructing its detector, without the cache. Raises DoctorError with
     file and line at the first bad rule.
     """
-    sources = (rules_folder(), *folders)
+    given = tuple(folders)
+    whole = next(filter(is_rulebook, given), rules_folder())
+    sources = (whole, *(folder for folder in given if folder != whole))
     cached = None if detectors is not None else cache_file(sources)
     book = _from_cache(cached)
     if book is None:

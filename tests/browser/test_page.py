@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ OPENED = PAGES if "LFDOCTOR_BROWSER_ALL" in os.environ else PAGES[::6]
 """Every sixth fixture: all of them, which `make browser` opens, take minutes."""
 BATCHES = 8 if "LFDOCTOR_BROWSER_ALL" in os.environ else 2
 SERIOUS = ("serious", "critical")
+WIDTHS = (1280, 768, 360)
+PRINTED_PAGES = 4
 
 
 def until(tab: Any, expression: str) -> None:
@@ -81,7 +84,9 @@ def faults(tab: Any) -> list[str]:
 
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_every_fixtures_page_opens_cleanly(batch: int, browser: Any, tmp_path: Path) -> None:
-    """No error, no request, every plot has its curves, the patched YAML is copied as it is, no serious accessibility fault."""
+    """No error, no request, every plot has its curves, the patched YAML is copied as it is; no serious accessibility fault and nothing
+    that is cut off at three widths; four pages of paper.
+    """
     for fixture in OPENED[batch::BATCHES]:
         report = doctor.analyze(fixture)
         with opened(browser, html(report), tmp_path) as page:
@@ -98,7 +103,12 @@ def test_every_fixtures_page_opens_cleanly(batch: int, browser: Any, tmp_path: P
                 until(page.tab, "document.getElementById('status').textContent !== ''")
                 copied = page.tab.evaluate("navigator.clipboard.readText()")
                 assert copied == report.to_dict()["patch"]["yaml"], fixture.name
-            assert faults(page.tab) == [], fixture.name
+            for width in WIDTHS:
+                page.tab.set_viewport_size({"width": width, "height": 800})
+                assert faults(page.tab) == [], (fixture.name, width)
+                assert page.tab.evaluate("document.documentElement.scrollWidth") <= width, (fixture.name, width)
+            paper = page.tab.pdf(format="A4")
+            assert 1 <= len(re.findall(rb"/Type\s*/Page\b(?!s)", paper)) <= PRINTED_PAGES, fixture.name
 
 
 def range_of(tab: Any, chart: int) -> list[float]:
@@ -117,7 +127,7 @@ def test_plots_answer(browser: Any, tmp_path: Path) -> None:
         box = plot.locator(".nsewdrag").bounding_box()
         middle = box["y"] + box["height"] / 2
         tab.mouse.move(box["x"] + box["width"] * 0.3, middle)
-        tab.mouse.move(box["x"] + box["width"] * 0.31, middle + 60)
+        tab.mouse.move(box["x"] + box["width"] * 0.31, middle + 5)
         tab.wait_for_selector(".hoverlayer .hovertext")
         before = range_of(tab, 1)
         tab.mouse.move(box["x"] + box["width"] * 0.25, middle)
@@ -156,6 +166,72 @@ def test_language_and_theme_switch(browser: Any, tmp_path: Path) -> None:
             assert tab.evaluate("document.documentElement.lang") == lang
             assert lang == "en" or faults(tab) == [], lang
         assert page.errors == []
+
+
+def at(tab: Any, place: str) -> float:
+    """How far the top of a section is from the top of the window, in pixels."""
+    found: float = tab.evaluate(f"document.querySelector('.page:not([hidden]) [data-place={place}]').getBoundingClientRect().top")
+    return found
+
+
+def test_language_theme_and_place_stay(browser: Any, tmp_path: Path) -> None:
+    """Another language shows the same place; the address holds language, theme and place, so that a reload, and a copy of the address in
+    another browser, show the same; opened without them, the page remembers language and theme.
+    """
+    report = doctor.analyze(PAGES[[one.name for one in PAGES].index("gpu_oom_activations-forward")])
+    with opened(browser, html(report), tmp_path) as page:
+        tab = page.tab
+        tab.evaluate("document.querySelector('.page:not([hidden]) [data-place=helps1]').scrollIntoView({behavior: 'instant'})")
+        before = at(tab, "helps1")
+        tab.evaluate("document.querySelector('.page:not([hidden]) [data-lang=ko]').click()")
+        assert abs(at(tab, "helps1") - before) <= 2
+        for _ in range(2):  # not tab.click(), which scrolls to what it clicks
+            tab.evaluate("document.querySelector('.page:not([hidden]) button.theme').click()")
+        until(tab, "location.hash === '#helps1-ko&dark'")
+        address = tab.url
+        tab.reload()
+        until(tab, DRAWN)
+        assert tab.evaluate("[document.documentElement.lang, document.documentElement.dataset.theme]") == ["ko", "dark"]
+        assert abs(at(tab, "helps1") - 60) <= 6
+        tab.goto("about:blank")
+        tab.goto(address.partition("#")[0])
+        assert tab.evaluate("[document.documentElement.lang, document.documentElement.dataset.theme]") == ["ko", "dark"]
+        other = browser.new_context()
+        fresh = other.new_page()
+        fresh.goto(address)
+        assert fresh.evaluate("[document.documentElement.lang, document.documentElement.dataset.theme]") == ["ko", "dark"]
+        assert abs(at(fresh, "helps1") - 60) <= 6
+        other.close()
+        assert page.errors == []
+
+
+def test_the_first_screen_shows_the_curve_with_its_incident(browser: Any, tmp_path: Path) -> None:
+    """On 1280 by 800 pixels the curve is in view, with one entry a metric in its legend and the steps of the finding shaded; "Do next"
+    begins on that screen and is not in the colour of errors.
+    """
+    report = doctor.analyze(PAGES[[one.name for one in PAGES].index("lr_too_high-full-eval")])
+    with opened(browser, html(report), tmp_path, viewport={"width": 1280, "height": 800}) as page:
+        box = page.tab.locator(".page:not([hidden]) .first .canvas").bounding_box()
+        assert box["y"] + box["height"] < 800
+        shaded = page.tab.evaluate("document.querySelector('.first .canvas')._fullLayout.shapes.map(one => [one.x0, one.x1])")
+        assert shaded == [[20, 80]]
+        legend = page.tab.evaluate("[...document.querySelectorAll('.page:not([hidden]) .first .legendtext')].map(one => one.textContent)")
+        assert sorted(legend) == ["eval_loss", "loss"]
+        assert page.tab.locator(".page:not([hidden]) .next").bounding_box()["y"] < 800
+        colour = "getComputedStyle(document.querySelector('.page:not([hidden]) .next')).backgroundColor"
+        assert page.tab.evaluate(colour) == page.tab.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def test_the_buttons_copy_an_issue_and_a_chat_text(browser: Any, tmp_path: Path) -> None:
+    """In the language that is shown."""
+    report = doctor.analyze(PAGES[[one.name for one in PAGES].index("gpu_oom_activations-forward")])
+    with opened(browser, html(report), tmp_path) as page:
+        page.tab.click(".page:not([hidden]) [data-lang=ko]")
+        title = page.tab.locator("h1:visible").inner_text()
+        for kind, start in (("issue", f"### {title}"), ("chat", f"{title}\n")):
+            page.tab.click(f".page:not([hidden]) [data-excerpt={kind}]")
+            until(page.tab, "document.getElementById('status').textContent !== ''")
+            assert page.tab.evaluate("navigator.clipboard.readText()").startswith(start)
 
 
 def test_the_page_is_usable_from_the_keyboard(browser: Any, tmp_path: Path) -> None:

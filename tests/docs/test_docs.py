@@ -36,7 +36,7 @@ def test_the_site_has_every_page_and_picture():
     assert {one for one in named if "/" not in one} == pages
     for page in pages:
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-        for link in re.findall(r"\]\(([\w./-]+?\.(?:md|jpg|json))\)", text):
+        for link in re.findall(r"\]\(([\w./-]+?\.(?:md|png|json|ipynb))\)", text):
             target = ROOT / "docs" / link
             assert target.is_file(), f"{page}: {link}"
             assert target.stat().st_size > 0, f"{page}: {link}"
@@ -96,3 +96,12 @@ def test_the_readme_counts_the_rules() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     told = int(re.search(r"Over (\d+) rules", text)[1])
     assert told < len(load().rules) < told + 100
+
+
+def test_the_notebook_shows_what_its_cells_give_today() -> None:
+    """docs/notebooks/first-failure.ipynb is executed; what is stored are its outputs, with card, curve and estimate."""
+    done = subprocess.run([sys.executable, "docs/make_notebook.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"run `python docs/make_notebook.py`:\n{done.stderr}"
+    stored = (ROOT / "docs" / "notebooks" / "first-failure.ipynb").read_text(encoding="utf-8")
+    for shown in ("<polyline", "<rect", "lr_too_high", "46.1 -> 19.0 GiB of 23.6", "does not fit"):
+        assert shown in stored

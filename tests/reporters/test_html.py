@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import doctor
+from doctor.report.curves import Curve
+from doctor.report.line_plot import incidents
 from doctor.report.model import Report
+from doctor.reporters import base, excerpt
+from doctor.reporters.html.charts import charts, first_plot
 from doctor.reporters.html.page import Page, side_by_side
 from doctor.reporters.json import settled
 from doctor.reporters.registry import REPORTERS
 from doctor.words.catalogue import LANGUAGES, load
 from tests.expected import fixtures
+from tests.reporters import samples
+from tests.reporters.test_reporters import told
 
 LINES = st.lists(st.sampled_from(["a: 1", "b: 2", "c: 3", "", "  - x", "-y", "+z"]), max_size=12)
 OOM = (
@@ -118,7 +126,6 @@ def test_plotly_registers_lines_and_points_only() -> None:
     import base64
     import gzip
     import importlib.util
-    import re
 
     page = REPORTERS["html"](settled(doctor.analyze(Path(__file__).parents[2] / "fixtures" / "lr_too_high-full")))
     packed = re.search(r'id="plotly">([^<]+)<', page)
@@ -128,3 +135,68 @@ def test_plotly_registers_lines_and_points_only() -> None:
     whole = (Path(folder) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     registration = re.compile(r"\w+\.register\(\[(?:\w+\(\),?){9,}\]\);")
     assert registration.sub("", whole) == inside != whole
+
+
+def test_a_metric_of_one_value_gets_no_plot_and_is_told() -> None:
+    """A straight line is no plot; the loss stays. How long evaluations took is in no plot either."""
+    steps = [1, 2, 3]
+    told_ = {
+        "loss": [2.0, 2.0, 2.0],
+        "learning_rate": [1e-4] * 3,
+        "grad_norm": [1.0, 2.0, 1.0],
+        "eval_runtime": [3.0, 3.1, 3.2],
+        "kl": [0.5] * 3,
+    }
+    report = msgspec.structs.replace(samples.diverged(), curves=[Curve(name, 0, "steps", steps, values) for name, values in told_.items()])
+    assert [chart.metrics for chart in charts(report)] == [["loss"], ["grad_norm"]]
+    assert Page(report, load("en")).constants() == "`learning_rate` 0.0001, `kl` 0.5"
+
+
+def test_the_first_plot_is_the_one_of_the_cause() -> None:
+    """The metric in which the root was seen, else the loss; nothing where neither was logged."""
+    report = samples.diverged()
+    curves = [Curve(name, 0, "steps", [1, 2, 3], [1.0, 2.0, 1.0]) for name in ("grad_norm", "loss")]
+    root = msgspec.structs.replace(report.findings[0], role="root", steps=[2, 3], series=None)
+    seen = msgspec.structs.replace(report.findings[0].series, metric="grad_norm")
+    for finding, metric in ((root, "loss"), (msgspec.structs.replace(root, series=seen), "grad_norm")):
+        one = msgspec.structs.replace(report, findings=[finding], curves=curves)
+        assert metric in charts(one)[first_plot(one, charts(one))].metrics
+        assert incidents(one) == [(2, 3)]
+    assert first_plot(msgspec.structs.replace(report, curves=curves[:1], findings=[]), charts(report)[1:2]) is None
+
+
+def test_the_row_of_figures() -> None:
+    """A run that logged: loss, steps, time; one that ran out of memory: what the patch does, of how much."""
+    folder = Path(__file__).parents[2] / "fixtures"
+    figures = dict(base.figures(settled(doctor.analyze(folder / "lr_too_high-full-eval")), load("en")))
+    assert figures == {"Loss": "2.475 → 0.842", "Steps": "160 / 160", "Time per step": "0.0625 s", "Training time": "11 s"}
+    figures = dict(base.figures(settled(doctor.analyze(folder / "gpu_oom_lm_head_logits-qwen2.5-7b")), load("ko")))
+    assert figures == {"패치 적용 시 최대 메모리(예상)": "46.1 → 19.0 GiB", "GPU 메모리": "23.6 GiB"}
+
+
+def test_what_the_buttons_copy() -> None:
+    """The issue has verdict, deciding line, versions and diff; the chat text is short and without markup."""
+    report = settled(doctor.analyze(Path(__file__).parents[2] / "fixtures" / "gpu_oom_lm_head_logits-qwen2.5-7b"))
+    issue, chat = excerpt.issue(report, load("en")), excerpt.chat(report, load("en"))
+    for part in ("### The logits do not fit on the GPU", "Tried to allocate 9.28 GiB", "```diff\n", "+per_device_train_batch_size: 2"):
+        assert part in issue
+    assert issue.count("```") % 2 == 0
+    assert chat.startswith("The logits do not fit on the GPU\n")
+    for part in (
+        "Tried to allocate 9.28 GiB",
+        "per_device_train_batch_size: 4 → 2",
+        "$ pip install liger-kernel",
+        "train train-patched.yaml",
+    ):
+        assert part in chat
+    assert "`" not in chat
+    assert chat.count("\n") <= 20
+
+
+def test_a_hostile_log_is_inert_in_the_issue() -> None:
+    """No mention, no HTML, no link comes out of what a log says."""
+    issue = excerpt.issue(settled(told("@everyone ![x](http://x) <b>#12 ```")), load("en"))
+    assert "````text\n@everyone" in issue
+    outside = re.sub(r"````.*?````", "", issue, flags=re.DOTALL)
+    assert "everyone" in outside
+    assert re.search(r"@everyone|(?<!\\)<b|(?<!\\)\[x|#12", outside) is None

@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from doctor.report.curves import Curve
+from doctor.report.line_plot import Plot
 from doctor.report.model import Report
 from doctor.reporters.html import document
 from doctor.reporters.html.charts import Chart
-from doctor.reporters.html.static_plots import Plot, plot
+from doctor.reporters.html.static_plots import plot
 from doctor.support import optional
 from tests.reporters.samples import diverged
 
@@ -28,8 +29,26 @@ def test_curves_share_their_axes_and_break_where_a_value_is_not_finite() -> None
         Curve("grad_norm", 0, "steps", [0, 100], [0.0, 50.0]),
     )
     assert plot(report, LOSS) == Plot(
-        [("#3b76c4", "0.0,0.0 150.0,90.0"), ("#3b76c4", "450.0,180.0"), ("#d1701d", "600.0,45.0")], "1", "3", 0, 4
+        [("#3b76c4", "0.0,0.0 150.0,90.0"), ("#3b76c4", "450.0,180.0"), ("#d1701d", "600.0,45.0")],
+        "1",
+        "3",
+        0,
+        4,
+        names=[("#3b76c4", "loss"), ("#d1701d", "eval_loss")],
     )
+
+
+@pytest.mark.parametrize(
+    ("steps", "band"),
+    [([100, 300], ("60.0", "120.0")), ([420, 420], ("249.0", "6.0")), ([900, 2000], ("540.0", "60.0")), ([1001, 1001], None)],
+)
+def test_the_incident_is_shaded_where_it_was(steps: list[int], band: tuple[str, str] | None) -> None:
+    """Steps 0 to 1000 on 600 units: 0.6 a step; a single step is 6 units wide around its place, what lies behind the axis is not drawn."""
+    report = with_curves(Curve("loss", 0, "steps", [0, 1000], [3.0, 2.0]))
+    finding = msgspec.structs.replace(report.findings[0], role="root", steps=steps)
+    drawn = plot(msgspec.structs.replace(report, findings=[finding]), LOSS)
+    assert drawn is not None
+    assert drawn.bands == ([band] if band else [])
 
 
 def test_a_constant_curve_stands_in_the_middle() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from doctor.report.curves import Curve
+from doctor.report.line_plot import incidents
 from doctor.report.model import Report
 
 
@@ -38,11 +39,34 @@ def charts(report: Report) -> list[Chart]:
     known = {metric for chart in _SHARED for metric in chart.metrics} | {"seconds"}
     out = [msgspec.structs.replace(chart, metrics=[metric for metric in chart.metrics if metric in over]) for chart in _SHARED]
     groups: dict[str, list[str]] = {}
-    for metric in (name for name, kind in over.items() if kind == "steps" and name not in known):
+    for metric in (name for name, kind in over.items() if kind == "steps" and name not in known and not name.endswith(_DURATIONS)):
         groups.setdefault(metric.partition("/")[0] if "/" in metric else metric, []).append(metric)
     out += [Chart(name, metrics[:8]) for name, metrics in list(groups.items())[:OTHERS]]
     out += _readings([metric for metric, kind in over.items() if kind == "seconds"])
-    return [chart for chart in out if chart.metrics]
+    still = set(constants(report))
+    varying = (msgspec.structs.replace(chart, metrics=[metric for metric in chart.metrics if metric not in still]) for chart in out)
+    return [chart for chart in varying if chart.metrics]
+
+
+_DURATIONS = ("runtime", "samples_per_second", "steps_per_second")
+"""Ends of the names under which the trainer logs how long an evaluation took: figures of the machine, in no plot of their own."""
+
+
+def constants(report: Report) -> dict[str, float]:
+    """Metric -> its value, of those that logged one value throughout: a plot would show a straight line."""
+    values: dict[str, list[float | None]] = {}
+    for curve in report.curves:
+        values.setdefault(curve.metric, []).extend(curve.values)
+    out = {metric: known[0] for metric, known in values.items() if len(known) > 1 and known[0] is not None and len(set(known)) == 1}
+    return {metric: value for metric, value in out.items() if metric not in ("loss", "eval_loss") and value is not None}
+
+
+def first_plot(report: Report, shown: list[Chart]) -> int | None:
+    """The place of the chart that belongs on the first screen: the one of the root finding's metric, else the loss; None without either."""
+    found = next((finding.series.metric for finding in report.findings if finding.role == "root" and finding.series), None)
+    wanted = (str(found), "loss", "eval_loss")
+    places = (number for name in wanted for number, chart in enumerate(shown) if name in chart.metrics and chart.over == "steps")
+    return next(places, None)
 
 
 def _readings(metrics: list[str]) -> list[Chart]:
@@ -79,6 +103,7 @@ def data(report: Report, yaml: str | None, words: Mapping[str, Mapping[str, str]
         "curves": [_plain(curve) for curve in report.curves],
         "charts": [msgspec.to_builtins(chart) for chart in charts(report)],
         "marks": marks(report),
+        "incidents": incidents(report),
         "capacity": report.capacity_gib or (predicted.capacity if predicted else None),
         "predicted": msgspec.to_builtins(predicted) if predicted else None,
         "yaml": yaml,

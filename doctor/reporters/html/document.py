@@ -1,6 +1,7 @@
 """The report as one self-contained page: every language, light and dark, plots, no network, safe against what a log holds.
 
-The plots are interactive if plotly, whose JavaScript comes with its Python package, is installed; else they are SVG (static_plots.py).
+The plots are interactive if plotly, whose JavaScript comes with its Python package, is installed; else they are the SVG
+that stands in for them in print and until they are drawn (static_plots.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from doctor.report.model import Report
 from doctor.report.translations import translated
 from doctor.reporters.base import PLAIN, Screen
-from doctor.reporters.html.charts import charts, data
+from doctor.reporters.html.charts import charts, data, first_plot
 from doctor.reporters.html.page import Page
 from doctor.reporters.html.static_plots import plot
 from doctor.support.languages import LANGUAGES
@@ -42,9 +43,11 @@ def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the 
         style=style,
         policy=policy,
         library=library,
-        static=[plot(report, chart) for chart in shown] if not library else [],
+        static=[plot(report, chart) for chart in shown],
+        first=first_plot(report, shown),
         install=pip_install("html"),
-        data=data(report, yaml, {page.lang: page.words.say for page in pages}) | {"plots": bool(library)},
+        data=data(report, yaml, {page.lang: page.words.say for page in pages})
+        | {"plots": bool(library), "excerpts": {page.lang: page.excerpts() for page in pages}},
     )
     return page.rstrip() + "\n"
 

@@ -8,6 +8,42 @@ const page = () => document.getElementById("page-" + state.lang);
 const wording = (name, values = {}) => (data.words[state.lang][name] || "").replace(/\{(\w+)\}/g, (_, key) => values[key]);
 const escapeHtml = value => String(value).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
+// --- where the reader is: language, theme and place, in the address and remembered
+
+// The address ends with #place-language, as every link of the page does, and with &light or &dark where the reader chose one.
+const remembered = name => { try { return localStorage.getItem("lfdoctor:" + name); } catch { return null; } };
+const remember = (name, value) => { try { localStorage.setItem("lfdoctor:" + name, value); } catch { /* private mode: the address holds it */ } };
+const own = "language:" + location.pathname;
+const sections = () => all("[data-place]", page());
+const TOP = 60;
+
+// The section that the reader has in view, and how far its top is from the top of the window.
+function here() {
+  const line = Math.max(TOP, innerHeight / 3);
+  const inView = sections().filter(section => section.getBoundingClientRect().top <= line).pop() || sections()[0];
+  return {place: inView.dataset.place, offset: inView.getBoundingClientRect().top};
+}
+
+function goTo({place, offset}) {
+  const target = sections().find(section => section.dataset.place === place) || document.getElementById(place + "-" + state.lang);
+  if (target) scrollTo({top: scrollY + target.getBoundingClientRect().top - offset, behavior: "instant"});
+}
+
+function writeAddress() {
+  const address = "#" + here().place + "-" + state.lang + (state.theme === "auto" ? "" : "&" + state.theme);
+  if (address !== location.hash) try { history.replaceState(null, "", address); } catch { /* a frame without an address */ }
+}
+
+function readAddress() {
+  const [target, theme] = decodeURIComponent(location.hash.slice(1)).split("&");
+  const [, place, lang] = target.match(/^(.*)-(\w+)$/) || [];
+  const known = name => name in data.words;
+  const saved = remembered(own);
+  state.theme = ["light", "dark"].includes(theme) ? theme : remembered("theme") || "auto";
+  setLanguage(known(lang) ? lang : known(saved) ? saved : data.lang);
+  if (place && place !== "top") goTo({place, offset: TOP});
+}
+
 // --- language, theme, copy
 
 function showStatus(text) {
@@ -24,6 +60,20 @@ function setLanguage(lang) {
   const title = page().querySelector("h1").textContent;
   document.title = title + " · " + page().querySelector(".path").textContent;
   setTheme(state.theme);
+}
+
+function chooseLanguage(lang) {
+  const place = here();
+  setLanguage(lang);
+  goTo(place);
+  remember(own, lang);
+  writeAddress();
+}
+
+function chooseTheme(theme) {
+  setTheme(theme);
+  remember("theme", theme);
+  writeAddress();
 }
 
 function setTheme(theme) {
@@ -57,8 +107,9 @@ function download() {
 document.addEventListener("click", event => {
   const button = event.target.closest("button");
   if (!button) return;
-  if (button.dataset.lang) { setLanguage(button.dataset.lang); page().querySelector(`[data-lang="${state.lang}"]`).focus(); }
-  else if (button.classList.contains("theme")) setTheme({auto: "light", light: "dark", dark: "auto"}[state.theme]);
+  if (button.dataset.lang) { chooseLanguage(button.dataset.lang); page().querySelector(`[data-lang="${state.lang}"]`).focus({preventScroll: true}); }
+  else if (button.classList.contains("theme")) chooseTheme({auto: "light", light: "dark", dark: "auto"}[state.theme]);
+  else if (button.dataset.excerpt) copy(data.excerpts[state.lang][button.dataset.excerpt]);
   else if (button.dataset.copy !== undefined) copy(button.dataset.copy);
   else if (button.classList.contains("copy-yaml")) copy(data.yaml);
   else if (button.classList.contains("download")) download();
@@ -71,12 +122,10 @@ document.addEventListener("input", event => {
   state.smooth = Number(event.target.value);
   draw();
 });
-addEventListener("beforeprint", () => {
-  all("details").forEach(details => { details.open = true; });
-  root.dataset.theme = "light";
-  if (window.Plotly) all(".canvas", page()).forEach(drawOne);
-});
+addEventListener("beforeprint", () => { root.dataset.theme = "light"; });
 addEventListener("afterprint", () => setTheme(state.theme));
+addEventListener("scroll", () => { clearTimeout(writeAddress.timer); writeAddress.timer = setTimeout(writeAddress, 200); }, {passive: true});
+addEventListener("hashchange", () => { if (!location.hash.includes("&")) writeAddress(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 
 // --- plots
@@ -119,17 +168,17 @@ function traces(chart) {
     const hover = "%{y:.5g}<br>%{x}" + (clock ? " s · %{text}" : "") + `<extra>${name}</extra>`;
     const smooth = curve.metric.endsWith("loss") && !curve.metric.startsWith("eval") && curve.values.length > 12 && state.smooth !== 0;
     const few = curve.values.length < 40;
-    out.push({x: xs, y: curve.values, text, name, mode: few && !smooth ? "lines+markers" : "lines", type: "scatter", connectgaps: false,
+    out.push({x: xs, y: curve.values, text, name, legendgroup: name, showlegend: !smooth, mode: few && !smooth ? "lines+markers" : "lines", type: "scatter", connectgaps: false,
       line: {color: tone, width: smooth ? 1 : 1.8}, marker: {size: 4}, opacity: smooth ? 0.45 : 1, hovertemplate: hover});
-    if (smooth) out.push({x: xs, y: smoothed(curve.values, state.smooth), text, name: `${name}, ${wording("html_smoothed")}`, mode: "lines", type: "scatter",
-      line: {color: tone, width: 2.2}, hovertemplate: hover});
+    if (smooth) out.push({x: xs, y: smoothed(curve.values, state.smooth), text, name, legendgroup: name,
+      mode: "lines", type: "scatter", line: {color: tone, width: 2.2}, hovertemplate: hover.replace("<extra>", `<extra>${wording("html_smoothed")}, `)});
     const marked = new Set(data.marks[curve.metric] || []);
     const affected = curve.at.map((step, place) => marked.has(step) && curve.values[place] !== null ? place : -1).filter(place => place >= 0);
-    if (affected.length) out.push({x: affected.map(place => xs[place]), y: affected.map(place => curve.values[place]), name: wording("html_spikes"), mode: "markers", type: "scatter",
+    if (affected.length) out.push({x: affected.map(place => xs[place]), y: affected.map(place => curve.values[place]), name: wording("html_spikes"), legendgroup: name, showlegend: false, mode: "markers", type: "scatter",
       marker: {color: colour("--error"), size: 11, symbol: "circle-open", line: {width: 2.5}}, hovertemplate: hover});
     const broken = curve.values.map((value, place) => value === null ? place : -1).filter(place => place >= 0);
     const top = curve.values.reduce((most, value) => value !== null && value > most ? value : most, -Infinity);
-    if (broken.length) out.push({x: broken.map(place => xs[place]), y: broken.map(() => Number.isFinite(top) ? top : 1), name: wording("html_broken"), mode: "markers", type: "scatter",
+    if (broken.length) out.push({x: broken.map(place => xs[place]), y: broken.map(() => Number.isFinite(top) ? top : 1), name: wording("html_broken"), legendgroup: name, showlegend: false, mode: "markers", type: "scatter",
       marker: {color: colour("--error"), size: 9, symbol: "x"}, hovertemplate: `%{x}<extra>${wording("html_broken")}</extra>`});
   });
   return out;
@@ -147,13 +196,21 @@ function memoryLines(chart) {
   return [out.map(([shape]) => shape), out.map(([, label]) => label)];
 }
 
+// The steps of what the report is about, shaded; a single step is a line.
+function incidentBands(chart) {
+  if (chart.over !== "steps") return [];
+  const clock = state.over === "time" ? clocks.get(0) : null, place = step => clock ? secondsAt(clock, step) : step;
+  return data.incidents.map(([first, last]) => ({type: "rect", layer: "below", yref: "paper", x0: place(first), x1: place(last), y0: 0, y1: 1,
+    fillcolor: colour("--error"), opacity: 0.12, line: {width: first === last ? 3 : 0, color: colour("--error")}}));
+}
+
 function layout(chart, curves) {
-  const grid = colour("--line"), [shapes, annotations] = memoryLines(chart);
+  const grid = colour("--line"), [lines, annotations] = memoryLines(chart), shapes = [...incidentBands(chart), ...lines];
   const axis = {gridcolor: grid, zerolinecolor: grid, linecolor: grid};
   const seconds = chart.over === "seconds" || (state.over === "time" && clocks.size);
   return {paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily},
-    margin: {l: 48, r: 10, t: 8, b: 40}, hovermode: "closest", dragmode: "zoom", shapes, annotations, uirevision: state.over + state.log,
-    legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: curves.length > 1, modebar: {bgcolor: colour("--card"), color: colour("--dim"), activecolor: colour("--accent")},
+    margin: {l: 48, r: 10, t: 8, b: 40}, hovermode: "x", dragmode: "zoom", shapes, annotations, uirevision: state.over + state.log,
+    legend: {orientation: "h", y: 1.02, yanchor: "bottom", font: {size: 11}}, showlegend: curves.filter(curve => curve.showlegend !== false).length > 1, modebar: {bgcolor: colour("--card"), color: colour("--dim"), activecolor: colour("--accent")},
     hoverlabel: {bgcolor: colour("--card"), bordercolor: grid, font: {color: colour("--ink")}},
     xaxis: {...axis, title: {text: wording(seconds ? "html_seconds" : "html_steps"), font: {size: 11}}},
     yaxis: {...axis, automargin: "left", type: state.log ? "log" : "linear", exponentformat: "power",
@@ -191,7 +248,6 @@ function draw() {
   all("button.log").forEach(button => button.setAttribute("aria-pressed", String(state.log)));
   if (state.smooth !== null) all("input.smooth").forEach(slider => { slider.value = state.smooth; });
   if (!window.Plotly) return;
-  all(".waiting").forEach(notice => { notice.hidden = true; });
   waiting = all(".canvas", page());
   drawWaiting();
 }
@@ -243,9 +299,9 @@ async function loadPlotly() {
   document.head.append(script);
 }
 
-setTheme("auto");
+readAddress();
 if (data.plots) {
-  if (window.DecompressionStream) loadPlotly().then(draw); else all(".waiting").forEach(notice => { notice.textContent = wording("html_no_plots"); });
+  if (window.DecompressionStream) loadPlotly().then(draw); else all(".waiting").forEach(notice => { notice.hidden = false; });
 }
 root.dataset.ready = "yes";
 })();

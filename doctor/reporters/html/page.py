@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from doctor.report.model import EvidenceView, FindingView, PatchView, RemedyView, Report
-from doctor.reporters import advice, base
-from doctor.reporters.html.charts import Chart, charts
+from doctor.reporters import advice, base, excerpt
+from doctor.reporters.html.charts import Chart, charts, constants
 from doctor.reporters.html.diff import Row, side_by_side
 from doctor.words.catalogue import Words
 
@@ -60,6 +60,14 @@ class Page:
     def run_row(self) -> list[str]:
         """The run in pieces."""
         return [piece for piece in base.run_row(self.report, self.words) if piece]
+
+    def figures(self) -> list[tuple[str, str]]:
+        """The run's figures, each with its name."""
+        return base.figures(self.report, self.words)
+
+    def excerpts(self) -> dict[str, str]:
+        """The texts of the buttons "copy as issue" and "copy for a chat"."""
+        return {"issue": excerpt.issue(self.report, self.words), "chat": excerpt.chat(self.report, self.words)}
 
     def todo(self) -> list[RemedyView]:
         """Remedies of the root causes that are in the patch or manual."""
@@ -163,6 +171,10 @@ class Page:
     def charts(self) -> list[tuple[int, str, str]]:
         """The plots: number, title, summary."""
         return [(number, self.title(chart), self.summary(chart)) for number, chart in enumerate(charts(self.report))]
+
+    def constants(self) -> str:
+        """The metrics that no plot shows because they had one value throughout."""
+        return self.words("comma").join(f"`{metric}` {value:.4g}" for metric, value in constants(self.report).items())
 
     def title(self, chart: Chart) -> str:
         """A plot's title with its unit."""
