@@ -43,15 +43,16 @@ def run(
         int | None, typer.Option("--metrics", min=0, max=65535, help="Serve Prometheus metrics on this local port.", metavar="PORT")
     ] = None,
     silence: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--silence",
             min=0,
             help="After this long without output or a step, dump the stacks of all ranks; with --heal, stop the run after six times as "
-            "long (at least 30 minutes). 0: never.",
+            "long (at least 30 minutes). 0: never. Default: learnt from the run, five times its slowest step so far, at least 30 s.",
             metavar="SECONDS",
+            show_default=False,
         ),
-    ] = 300.0,
+    ] = None,
     memory_snapshot: Annotated[
         bool,
         typer.Option("--memory-snapshot", help="Record what holds GPU memory, for the report of an out-of-memory error (slightly slower)."),

@@ -16,7 +16,7 @@ from doctor.diagnosis.pipeline import analyze as diagnose
 from doctor.errors import DoctorError
 from doctor.live.supervisor import checkpoints, watched_run
 from doctor.live.supervisor.attempts import HealAttempt
-from doctor.live.supervisor.hang_detector import SILENCE_BEFORE_DUMP_SECONDS
+from doctor.live.supervisor.hang_detector import hung_after
 from doctor.live.supervisor.journal_tail import Listeners
 from doctor.live.supervisor.launch import Launch
 from doctor.live.supervisor.ledger import Ledger, Order
@@ -28,17 +28,6 @@ from doctor.privacy.secrets import mask, plain
 from doctor.report.model import AttemptView, ChangeView, Report
 from doctor.support.texts import Text
 from doctor.words import catalogue
-
-HUNG_SECONDS = 1800.0
-"""Silence after which an unattended run is ended. LLaMA-Factory's ddp_timeout is 5 years (180000000 s), so nothing else ends it.
-30 minutes are NCCL's own default timeout times three."""
-HUNG_FACTOR = HUNG_SECONDS / SILENCE_BEFORE_DUMP_SECONDS
-"""The limit in units of `--silence`: a user who expects longer silences moves both."""
-
-
-def hung_after(dump_after: float) -> float | None:
-    """Seconds of silence after which a run is ended, for `--silence` seconds; None (never) for 0. Never below HUNG_SECONDS."""
-    return max(HUNG_SECONDS, HUNG_FACTOR * dump_after) if dump_after > 0 else None
 
 
 class Healer:
@@ -53,7 +42,7 @@ class Healer:
         lang: str = "en",
         analyze: Callable[..., Report] = diagnose,
         order: Order | None = None,
-        dump_after: float = SILENCE_BEFORE_DUMP_SECONDS,
+        dump_after: float | None = None,
         kill_after: float | None = None,
         env: Mapping[str, str] = {},
         listeners: Listeners = Listeners(),  # noqa: B008  frozen

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from doctor.live.trainer import crashes, snapshot
+from doctor.live.trainer import crashes, lock_watch, snapshot
 from doctor.live.trainer.hang_check import HangCheck
 from doctor.live.trainer.learning_rate import set_learning_rate
 from doctor.live.trainer.listeners import listeners, stop_judge
@@ -23,7 +23,7 @@ from doctor.live.trainer.rank_work import RankWorkTimer
 from doctor.live.trainer.recorder import Recorder, log_stderr, rank_of_process, run_with_timeout
 from doctor.live.trainer.sampler import Sampler
 from doctor.live.trainer.stacks import StackFile
-from doctor.live.trainer.step_timer import StepTimer
+from doctor.live.trainer.step_timer import LEAST_SECONDS, StepTimer
 from doctor.live.trainer.values import is_main_process, planned_steps, to_count, to_metrics
 
 NOTE_SECONDS = 1.0
@@ -62,6 +62,8 @@ class DoctorCallback:
         self._timer = StepTimer()
         self._hang = HangCheck(rank_of_process(), warn=self.warn)
         self._last_alive = 0.0
+        self._noted_step = 0
+        self._watches_locks = False
         try:
             self._prepare()
         except Exception as error:
@@ -91,6 +93,9 @@ class DoctorCallback:
         if self.recorder is not None and self.folder is not None:
             self._hang.stack_file = StackFile(self.folder, self.recorder.rank)
             run_with_timeout(self._hang.stack_file.listen, LISTEN_SECONDS)
+            if not self._watches_locks:
+                self._watches_locks = True
+                lock_watch.start(lambda: self._hang.stack_file)
 
     def __getattr__(self, name: str) -> Any:
         """Events that are not used here, including those of later versions."""
@@ -182,6 +187,9 @@ class DoctorCallback:
         """One more step; written once a second, or with the next log."""
         now = self._timer.step_ends()
         self._hang.last_step = state.global_step
+        comes = getattr(control, "should_evaluate", False), getattr(control, "should_save", False)
+        if self._timer.goes_on_with(*comes):  # transformers' own callback has decided before ours is called
+            self._put_alive()
         if now - self._timer.last_note >= NOTE_SECONDS and is_owner(self):
             self._timer.last_note = now
             self._put_step(state, now, {})
@@ -189,9 +197,11 @@ class DoctorCallback:
     @never_raise
     def on_log(self, args: Any, state: Any, control: Any = None, logs: Any = None, **kwargs: Any) -> None:
         """The trainer's metrics, with times, tokens and the allocator's figures."""
-        now = time.perf_counter()
+        now = self._timer.event()
         if isinstance(logs, dict) and is_owner(self):
             metrics = to_metrics(logs)
+            if any(name.startswith("eval_") for name in metrics):
+                self._timer.evaluated()
             if now - self._timer.last_note >= NOTE_SECONDS or self._timer.last_note == self._timer.start:
                 metrics.update(snapshot.allocator())
             self._timer.last_note = now
@@ -200,7 +210,6 @@ class DoctorCallback:
                 metrics["total_tokens"] = float(tokens)
             self._put_step(state, now, metrics)
             self._maybe_stop(control, state, metrics)
-        self._timer.event()
 
     def _put_step(self, state: Any, now: float, metrics: dict[str, float]) -> None:
         figures, steps = self._timer.take(now)
@@ -214,8 +223,20 @@ class DoctorCallback:
         metrics.update(figures)
         if not metrics:
             return
-        step = {"step": to_count(state.global_step), "total": planned_steps(state), "seconds": seconds, "metrics": metrics}
-        self.recorder.put({"type": "Step", "time": round(time.time(), 3), **step})
+        self._noted_step = to_count(state.global_step)
+        step = {"step": self._noted_step, "total": planned_steps(state), "seconds": seconds, "metrics": metrics}
+        self.recorder.put({"type": "Step", "time": round(time.time(), 3), **step, **self._expected()})
+
+    def _expected(self) -> dict[str, float]:
+        """For `lfdoctor run`: seconds until the next sign of life is overdue, where they are not the least."""
+        seconds = self._timer.expected
+        return {"expected": round(seconds, 1)} if seconds > LEAST_SECONDS else {}
+
+    def _put_alive(self) -> None:
+        if self.recorder is not None and is_owner(self):
+            self._last_alive = time.perf_counter()
+            step = {"step": self._hang.last_step} if self._hang.last_step else {}
+            self.recorder.put({"type": "Alive", "time": round(time.time() - self._timer.pause, 3), **step, **self._expected()})
 
     def _maybe_stop(self, control: Any, state: Any, metrics: dict[str, float]) -> None:
         """All ranks see the same logs and decide alike, at the same step; a stop of one rank alone would hang the others."""
@@ -230,16 +251,23 @@ class DoctorCallback:
 
     @never_raise
     def on_prediction_step(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
-        """A batch of an evaluation or prediction, or its end: no waiting for data, and a sign of life for `lfdoctor run`."""
-        now = self._timer.event()
-        if self.recorder is not None and now - self._last_alive >= ALIVE_SECONDS and is_owner(self):
-            self._last_alive = now
-            self.recorder.put({"type": "Alive", "time": round(time.time(), 3)})
+        """A batch of an evaluation or prediction: no waiting for data, and a sign of life for `lfdoctor run`."""
+        if self._timer.evaluates() - self._last_alive >= ALIVE_SECONDS:
+            self._put_alive()
 
-    on_evaluate = on_predict = on_prediction_step
+    @never_raise
+    def on_evaluate(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
+        """An evaluation or prediction is over."""
+        self._timer.evaluated()
+        self._put_alive()
+
+    on_predict = on_evaluate
 
     def _sample(self) -> dict[str, float]:
-        """On the recorder's thread: look for a hang, then read the machine."""
+        """On the recorder's thread: note a last step that no log told, look for a hang, then read the machine."""
+        if self.training and self._timer.pause > NOTE_SECONDS and self._hang.last_step > self._noted_step:
+            self._noted_step = self._hang.last_step
+            self._put_alive()
         self._hang.look(self._timer, self._sampler.folder, training=self.training)
         return self._sampler.read()
 
@@ -247,6 +275,7 @@ class DoctorCallback:
     def on_save(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
         """A checkpoint was written since the last event (logs and evaluations have their own events)."""
         self._timer.saved()
+        self._put_alive()
         self._put_fact("saved_at_step", to_count(state.global_step))
 
     @never_raise
