@@ -55,7 +55,7 @@ class DoctorCallback:
         self.recorder: Recorder | None = None
         self.training = False
         self._memory_history = MemoryHistory(wanted=self.memory_snapshot)
-        self._trainer: Any = None
+        self.trainer: Any = None
         self._recorded_errors: list[BaseException] = []
         self._judge: Any = None
         self._work_timer: RankWorkTimer | None = None
@@ -139,21 +139,21 @@ class DoctorCallback:
         self.training = True
         folder = self.folder or Path(str(getattr(args, "output_dir", None) or "."))
         self._sampler.folder = self._sampler.folder or folder
-        config = snapshot.effective(args, self._trainer)
+        config = snapshot.effective(args, self.trainer)
         if self.recorder.rank == 0 and is_main_process(state):
             self.recorder.put({"type": "ConfigSeen", "values": config})
-            for name, value in snapshot.facts(args, state, kwargs.get("model"), self._trainer):
+            for name, value in snapshot.facts(args, state, kwargs.get("model"), self.trainer):
                 self._put_fact(name, value)
-            self.recorder.listeners += listeners(args, lambda: self._trainer, self.folder, warn=self.warn)
+            self.recorder.listeners += listeners(args, lambda: self.trainer, self.folder, warn=self.warn)
         if os.environ.get("LFDOCTOR_SET_RATE") == "1" and to_count(getattr(state, "global_step", 0)):
             set_learning_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
             self._put_fact("learning_rate_set", args.learning_rate)
         if self.stop_on_divergence:
-            self._judge = stop_judge(args, self._trainer, config)
+            self._judge = stop_judge(args, self.trainer, config)
         self._repeat_history(state)
         self.recorder.start(folder)
         self._memory_history.begin()
-        self._work_timer = RankWorkTimer.of(args, self._trainer)
+        self._work_timer = RankWorkTimer.of(args, self.trainer)
         self._timer = StepTimer()
         self._hang.training_thread = threading.get_ident()
         self._hang.last_step = to_count(getattr(state, "global_step", 0))
@@ -293,7 +293,7 @@ class DoctorCallback:
 
     def begins(self, trainer: Any) -> None:
         """Called before `Trainer.train`: the trainer holds LLaMA-Factory's arguments, which no event carries."""
-        self._trainer = trainer
+        self.trainer = trainer
 
     def crashed(self, error: BaseException) -> None:
         """An exception left the training or ends the process: write it at once, on this thread (at most 2 s)."""
