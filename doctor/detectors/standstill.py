@@ -21,8 +21,8 @@ _FRAME = lazy_compile(r"(?P<file>.*):(?P<line>\d+|\?\?\?) (?P<function>.+)")
 """A frame in those dumps: `file:line function`."""
 
 _PROCESS_BEGINS = lazy_compile(r"[/\\]multiprocess(?:ing)?[/\\]process\.py:")
-_WAITS_WITHIN = 8
-"""Innermost frames in which a wait for a worker stands: select, wait, poll, get and the loader's own."""
+_WAITS_WITHIN = 20
+"""Innermost frames in which a wait for a worker stands: those of a queue's connection, a tensor's file descriptor, the loader's."""
 
 Dump = dict[str, Any]
 
@@ -33,7 +33,8 @@ class Standstill(DetectorBase):
     - `waits`: regular expressions of frames (`file:line function`) in which a rank waits for others, within the `depth` innermost.
     - `outside`: regular expressions of library frames; `place` is the innermost other frame.
     - `libraries`: those of whole packages. If every rank waits in a collective, the one that code outside of these called is the odd one.
-    - `for_workers`: those in which a rank waits for a process that it has started, within the 8 innermost; that one's place is told then.
+    - `for_workers`: those in which a rank waits for a process that it has started. Where no other code stands further in, the place of
+      that process is told.
 
     Facts: `asked`, `waiting` (numbers of ranks); `stuck`, `stuck_rank` (ranks that do not wait like the others, and the first of them;
     absent if none differs); `place`, `stuck_in` of that rank; `meeting` (where the others wait); `silent_seconds`, `after_step`. `worker`
@@ -61,8 +62,8 @@ class Standstill(DetectorBase):
         ranks = {rank: value for rank, value in sorted(dumps.items()) if (run.last_step or 0) <= value["step"]}
         if not ranks or run.completed:
             return
-        pids = {value.get("pid") for value in ranks.values()}
-        waiting = [rank for rank, value in ranks.items() if self._waits(value["frames"]) or _lock(value).get("holder") in pids]
+        pids = {value["pid"] for value in ranks.values() if "pid" in value}
+        waiting = [rank for rank, value in ranks.items() if self._waits(value["frames"]) or _lock(value).get("holder", 0) in pids]
         stuck = [rank for rank in ranks if rank not in waiting] if waiting else _outlier(ranks)
         if not stuck and len(ranks) > 1:
             stuck = self._odd_path(ranks)
@@ -75,8 +76,9 @@ class Standstill(DetectorBase):
         }  # fmt: skip
         if stuck:
             facts |= {"stuck": ", ".join(map(str, stuck)), "stuck_rank": first}
-        if others and len(ranks) > 1:
-            facts["meeting"] = _shown(self._own(ranks[others[0]]["frames"]))
+        meetings = [_shown(self._own(ranks[rank]["frames"])) for rank in others if rank != first]
+        if meetings:
+            facts["meeting"] = next((place for place in meetings if place != facts["place"]), meetings[0])
         evidence = [Evidence(run.fact_where[f"stands.rank{rank}"], _quoted(rank, ranks[rank])) for rank in [*stuck, *others][:8]]
         yield Match(evidence=tuple(evidence), facts=facts, rank=first if stuck else None)
 
@@ -160,7 +162,8 @@ def _lock_facts(ranks: dict[int, Dump], stuck: list[int]) -> dict[str, Any]:
 
 
 def _quoted(rank: int, value: Dump) -> str:
-    return f"rank {rank}, silent for {value['silent_seconds']} s: " + " < ".join(map(_shown, value["frames"][:6]))
+    lock = f", waits for {path}" if (path := _lock(value).get("path")) else ""
+    return f"rank {rank}, silent for {value['silent_seconds']} s{lock}: " + " < ".join(map(_shown, value["frames"][:6]))
 
 
 def _until(frames: list[str], end: re.Pattern[str]) -> Iterator[str]:

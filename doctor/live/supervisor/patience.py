@@ -67,7 +67,7 @@ class Patience:
         if not signs:
             return START_SECONDS
         expected = (sign.get("expected", LEAST_SECONDS) for sign in signs)
-        return max(LEAST_SECONDS, *(float(seconds) for seconds in expected if isinstance(seconds, int | float)))
+        return max([LEAST_SECONDS, *(float(seconds) for seconds in expected if isinstance(seconds, int | float))])
 
     def _signs(self) -> list[dict[str, Any]]:
         """The last sign of life of each rank."""

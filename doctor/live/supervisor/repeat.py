@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -20,7 +21,7 @@ from doctor.errors import DoctorError
 from doctor.live.supervisor import checkpoints
 from doctor.live.supervisor.checkpoints import Checkpoint
 from doctor.live.supervisor.launch import Launch, patched
-from doctor.live.supervisor.supervise import environment
+from doctor.live.supervisor.supervise import environment, forwarding
 from doctor.live.trainer.step_probe import VARIABLE
 from doctor.support.decoding import json_decoder
 from doctor.support.process_tree import kill_tree
@@ -33,6 +34,7 @@ GRACE_SECONDS = 20.0
 """For the other ranks, after the first has told what it found."""
 _QUIET: dict[str, Any] = {"report_to": "none", "plot_loss": False, "push_to_hub": False, "overwrite_output_dir": True}
 """What a repetition does otherwise than the training; none of it draws a random number."""
+_GIVEN = re.compile(r".*checkpoint-(\d{1,12})[/\\]?")
 _decode = json_decoder(dict[str, Any]).decode
 
 Verdict = Literal["same", "differs", "nothing", "failed"]
@@ -77,7 +79,8 @@ def repeat(launch: Launch, folder: Path, step: int, env: Mapping[str, str] = {})
     """Train up to the step in whose log the trouble was seen, TIMES times, with hooks from the first step on; write folder/repeat.json.
 
     Begins from the newest whole checkpoint before the trouble, else from zero: what broke the weights may lie before the log that shows
-    it. The training's own folder is not touched. Raises DoctorError if the command names no training YAML, or nothing can be written.
+    it. The training's own folder is not touched. Raises DoctorError if the command names no training YAML, or nothing can be
+    written; KeyboardInterrupt once a signal that was sent to us has been passed on.
     """
     if launch.text is None:
         raise DoctorError(catalogue.text("healing.no_config").get(catalogue.user_language()))
@@ -101,6 +104,8 @@ def begins_from(launch: Launch, step: int) -> Checkpoint | None:
     every = values.get("logging_steps")
     window = int(every) if isinstance(every, int | float) and every >= 1 else 1
     points = checkpoints.whole(Path(str(values["output_dir"]))) if values.get("output_dir") else []
+    if found := _GIVEN.fullmatch(str(values.get("resume_from_checkpoint") or "")):
+        points.append(Checkpoint(int(found[1]), Path(found[0])))
     return max((point for point in points if point.step <= step - window), default=None)
 
 
@@ -114,13 +119,17 @@ def _once(launch: Launch, folder: Path, steps: tuple[int, int], point: Checkpoin
         child = subprocess.Popen(  # noqa: S603  the user's own command
             launch.with_config(config.resolve()), env=variables, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
         )
+        received: list[int] = []
         try:
-            _wait(child, folder)
+            with forwarding(child, [], received.append):
+                _wait(child, folder)
         finally:
             if child.poll() is None:
                 kill_tree(child.pid)
                 child.wait()
     shutil.rmtree(folder / "output", ignore_errors=True)
+    if received:
+        raise KeyboardInterrupt
     return _outcome(folder)
 
 

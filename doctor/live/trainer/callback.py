@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from doctor.live.trainer import crashes, lock_watch, snapshot
+from doctor.live.trainer import checkpoint_size, crashes, lock_watch, snapshot
 from doctor.live.trainer.hang_check import HangCheck
 from doctor.live.trainer.learning_rate import set_learning_rate
-from doctor.live.trainer.listeners import listeners, stop_judge
+from doctor.live.trainer.listeners import listeners, saves_at_stop, stop_judge
 from doctor.live.trainer.memory_history import MemoryHistory
 from doctor.live.trainer.owner import OWNERS, is_owner, never_raise, process_crashed, take_over, training_begins
 from doctor.live.trainer.rank_work import RankWorkTimer
@@ -144,6 +144,7 @@ class DoctorCallback:
             self.recorder.put({"type": "ConfigSeen", "values": config})
             for name, value in snapshot.facts(args, state, kwargs.get("model"), self.trainer):
                 self._put_fact(name, value)
+            self._check_disk(args, kwargs.get("model"))
             self.recorder.listeners += listeners(args, lambda: self.trainer, self.folder, warn=self.warn)
         if os.environ.get("LFDOCTOR_SET_RATE") == "1" and to_count(getattr(state, "global_step", 0)):
             set_learning_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
@@ -157,6 +158,18 @@ class DoctorCallback:
         self._timer = StepTimer()
         self._hang.training_thread = threading.get_ident()
         self._hang.last_step = to_count(getattr(state, "global_step", 0))
+
+    def _check_disk(self, args: Any, model: Any) -> None:
+        """Say at once that no checkpoint will fit; end the training where stopping was asked for."""
+        size = checkpoint_size.too_large(args, model)
+        if size is None:
+            return
+        self._put_fact("checkpoint.too_large", size)
+        log_stderr(f"the disk of {args.output_dir} has no room for one checkpoint (weights + optimizer states > free): {size}")
+        if self.stop_on_divergence and self.recorder is not None:
+            self.recorder.start(self.folder)
+            self.recorder.flush()
+            raise SystemExit("lfdoctor: not trained, its first checkpoint could not be saved")
 
     def _repeat_history(self, state: Any) -> None:
         """Logs from before the checkpoint of a resumed training: a divergence after it is judged against the levels before it."""
@@ -209,7 +222,7 @@ class DoctorCallback:
             if tokens:
                 metrics["total_tokens"] = float(tokens)
             self._put_step(state, now, metrics)
-            self._maybe_stop(control, state, metrics)
+            self._maybe_stop(args, control, state, metrics)
 
     def _put_step(self, state: Any, now: float, metrics: dict[str, float]) -> None:
         figures, steps = self._timer.take(now)
@@ -238,13 +251,18 @@ class DoctorCallback:
             step = {"step": self._hang.last_step} if self._hang.last_step else {}
             self.recorder.put({"type": "Alive", "time": round(time.time() - self._timer.pause, 3), **step, **self._expected()})
 
-    def _maybe_stop(self, control: Any, state: Any, metrics: dict[str, float]) -> None:
-        """All ranks see the same logs and decide alike, at the same step; a stop of one rank alone would hang the others."""
+    def _maybe_stop(self, args: Any, control: Any, state: Any, metrics: dict[str, float]) -> None:
+        """All ranks see the same logs and decide alike, at the same step; a stop of one rank alone would hang the others.
+
+        A checkpoint is saved first, so that who knows better can go on from there; not if that would delete an older, better one.
+        """
         if self._judge is None or control is None or control.should_training_stop:
             return
         reason = self._judge.step(to_count(state.global_step), metrics)
         if reason is not None:
             control.should_training_stop = True
+            if saves_at_stop(args, metrics):
+                control.should_save = True
             self._put_fact("stopped_by_doctor", reason)
             if is_main_process(state):
                 log_stderr(f"stopping the training at step {state.global_step}: {reason}")
