@@ -73,7 +73,7 @@ HANGS = {
     "lock-extension-step": Hang(1, r"compile_kernel|file_baton\.py", lock="build/kernel/lock"),
     "lock-hub": Hang(0, "download_model", lock="hub/.locks/models--org--name/abc.lock", held=True),
     "lock-cache": Hang(0, "prepare_cache", lock="cache/prepared.lock", held=True),
-    "lock-soft": Hang(1, "claim_batch", lock="cache/claim.lock"),
+    "lock-baton": Hang(1, "claim_batch", lock="cache/claim.lock"),
     "lock-flock": Hang(0, "append_log", lock="cache/results.csv", held=True),
     "tokenizer-text": Hang(0, "normalise_text"),
     "tokenizer-pool": Hang(0, "normalise_text", change={"preprocessing_num_workers": 2}),

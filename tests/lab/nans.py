@@ -45,7 +45,9 @@ class Nan:
 
 
 def sample(name: str, **change: Any) -> Nan:
-    return Nan("sample", name, None, 60, row=True, change={"max_steps": 60, **change})
+    """Asked about at the last step: by then every sample was read."""
+    last = change.get("max_steps", 60)
+    return Nan("sample", name, None, last, row=True, change={"max_steps": last, **change})
 
 
 FOUR = {"logging_steps": 4}

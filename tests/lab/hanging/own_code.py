@@ -134,9 +134,11 @@ def prepare_cache() -> None:
 
 
 def claim_batch() -> None:
+    """filelock breaks its own stale marker files; torch's baton does not."""
+    from torch.utils.file_baton import FileBaton
+
     begins()
-    with filelock.SoftFileLock("cache/claim.lock"):
-        pass
+    FileBaton("cache/claim.lock").wait()
 
 
 def append_log() -> None:
@@ -302,7 +304,7 @@ PLACES: dict[str, tuple[Any, ...]] = {
     "lock-extension-step": ("callback", "on_step_begin", 5, 1, compile_kernel),
     "lock-hub": ("start", WORKFLOW, "load_tokenizer", 0, download_model),
     "lock-cache": ("start", WORKFLOW, "get_dataset", 0, prepare_cache),
-    "lock-soft": ("collator", 1, 13, claim_batch),
+    "lock-baton": ("collator", 1, 13, claim_batch),
     "lock-flock": ("callback", "on_log", 6, 0, append_log),
     "tokenizer-text": ("tokenizer", 0, 30, normalise_text),
     "tokenizer-pool": ("tokenizer", 0, 30, normalise_text),
