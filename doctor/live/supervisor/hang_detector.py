@@ -49,8 +49,9 @@ class HangDetector:
     """Watches the child `pid` on a thread of its own while the `with` lasts. Call `on_output` for every output.
 
     Silence and its limit are those of Patience. After `dump_after` seconds (None: as learnt from the run; 0: never) the ranks are asked
-    for their stacks and `report` gets what those say. After `kill_after` seconds (None: never), and HUNG_FACTOR times a limit that was
-    learnt, the child is ended, and `summary` holds the sentence for the report. An error in here ends the watch, never the child.
+    for their stacks and `report` gets what those say. After `kill_after` seconds (None: never; the default of healing, HUNG_SECONDS, is
+    moved by a longer limit that was learnt) the child is ended, and `summary` holds the sentence for the report. An error in here ends
+    the watch, never the child.
     """
 
     def __init__(
@@ -106,7 +107,8 @@ class HangDetector:
             self._dumps = 0
 
     def _ended_after(self, kill_after: float, limit: float) -> float:
-        return max(kill_after, HUNG_FACTOR * limit) if self._dump_after is None else kill_after
+        learnt = self._dump_after is None and kill_after >= HUNG_SECONDS
+        return max(kill_after, HUNG_FACTOR * limit) if learnt else kill_after
 
     def _end(self, silence: float) -> None:
         self._dump(silence)
