@@ -80,7 +80,7 @@ HANGS = {
     "tokenizer-vocabulary": Hang(1, "load_vocabulary"),
     "tokenizer-lock": Hang(0, "cached_tokens"),
     "tokenizer-download": Hang(0, "fetch_vocabulary|download_shard"),
-    "tokenizer-streaming": Hang(0, "normalise_text", change={"streaming": True}),
+    "tokenizer-streaming": Hang(0, "normalise_text", change={"streaming": True, **WORKER}),
     "user-server": Hang(1, "report_to_server|download_shard"),
     "user-backup": Hang(0, "backup_checkpoint", change=SAVES),
     "user-busy": Hang(1, "wait_until_ready"),
