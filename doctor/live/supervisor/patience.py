@@ -22,7 +22,7 @@ BUSY = 0.1
 """Cores in use, of all processes together, that mean work before the first step. Processes that poll a lock or each other use 0.01."""
 BUSY_OR_QUEUED = 0.5
 """Share of its time that one process runs or waits for a core: work on a machine that is crowded."""
-WORK_CHECK_SECONDS = 5.0
+WORK_CHECK_SECONDS = 2.0
 """Between two looks at those counters; a look reads all of /proc."""
 TAIL = 1 << 16
 """Bytes at a journal's end that hold the last step."""
