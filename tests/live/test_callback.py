@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import sys
@@ -16,7 +17,7 @@ import pytest
 from doctor import DoctorCallback, analyze
 from doctor.core.events import ConfigSeen, Crash, Fact, Step
 from doctor.live.trainer import callback as module
-from doctor.live.trainer import crashes, hang_check, imports, memory_history, owner, recorder, snapshot, step_timer, values
+from doctor.live.trainer import checkpoint_size, crashes, hang_check, imports, memory_history, owner, recorder, snapshot, step_timer, values
 from doctor.live.trainer.journal import JournalWriter
 from doctor.live.trainer.monitor import Monitor
 from doctor.live.trainer.step_timer import StepTimer
@@ -540,3 +541,35 @@ def test_what_is_expected_is_learnt(monkeypatch):
     passes(0, timer.event)
     #       start begins ends  evaluation  batch  figures: a save is next; saved  evaluation  over  save
     assert told == [300, 300, 40, 300, 350, 300, 40, 350, 40, 50]
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_disk_without_room_is_told_at_the_start(tmp_path, monkeypatch, capsys, stops):
+    """With the figures; the training ends there only where the doctor may stop it, and the report gives the disk as the cause."""
+    monkeypatch.setattr(checkpoint_size, "_free", lambda _: 1 << 30)
+    weight = types.SimpleNamespace(requires_grad=True, numel=lambda: 1 << 29, element_size=lambda: 4)
+    model = types.SimpleNamespace(parameters=lambda: iter([weight]))
+    trainer = Trainer([ours := DoctorCallback(warn=False, stop_on_divergence=stops)], tmp_path, [2.0])
+    trainer.args = types.SimpleNamespace(**vars(trainer.args), save_strategy="steps", optim="adamw_torch", save_total_limit=None)
+    ended = pytest.raises(SystemExit, match="could not be saved") if stops else contextlib.nullcontext()
+    with ended as caught:
+        trainer.call("on_train_begin", model=model)
+    if stops:
+        owner.process_crashed(caught.value)
+    ours.recorder.flush()
+    assert "no room for one checkpoint (weights + optimizer states > free): 2.00 + 4.00 = 6.00 GiB > 1.00 GiB" in capsys.readouterr().err
+    (root,) = [one for one in analyze(tmp_path).findings if one.role == "root"]
+    assert root.rule == "memory/disk-too-small"
+    assert "2.00 + 4.00 = 6.00 GiB > 1.00 GiB" in root.text
+
+
+def test_a_checkpoint_is_saved_before_the_doctor_stops(tmp_path):
+    """The trainer saves after its logs, and ends then."""
+    trainer = Trainer([ours := DoctorCallback(warn=False)], tmp_path, [2.0, 9.0, 9.0])
+    trainer.args = types.SimpleNamespace(**vars(trainer.args), save_strategy="steps", save_total_limit=None)
+    trainer.control.should_save = False
+    trainer.call("on_train_begin", model=None)
+    ours._judge = types.SimpleNamespace(step=lambda step, metrics: "the loss exploded" if metrics["loss"] > 5 else None)
+    for loss, stopped in ((2.0, False), (9.0, True)):
+        trainer.call("on_log", logs={"loss": loss})
+        assert (trainer.control.should_save, trainer.control.should_training_stop) == (stopped, stopped)

@@ -167,7 +167,7 @@ class DoctorCallback:
         self._put_fact("checkpoint.too_large", size)
         log_stderr(f"the disk of {args.output_dir} has no room for one checkpoint (weights + optimizer states > free): {size}")
         if self.stop_on_divergence and self.recorder is not None:
-            self.recorder.start(self.folder)
+            self.recorder.start(self._sampler.folder)
             self.recorder.flush()
             raise SystemExit("lfdoctor: not trained, its first checkpoint could not be saved")
 
