@@ -99,6 +99,10 @@ class StepProbe:
         self._trial: list[bool] | None = None
         self._later: str | None = None
         self._first_backward = True
+        self._by_design: set[str] = set()
+        """Modules whose outputs are not finite and do no harm: a router that masks with infinity."""
+        self._scaled = bool(getattr(trainer.args, "fp16", False))
+        """Gradients may overflow: the loss scale is lowered then, and the step left out."""
 
     # events
 
@@ -109,12 +113,15 @@ class StepProbe:
         if not self._attached:
             self._attach()
         self._good = self._batches[-1] if self._batches else self._good
-        self._step, self._micro, self._batches = step, 0, []
+        self._step, self._micro, self._batches, self._later = step, 0, [], None
         if (name := self._broken_weight(self._model)) is not None:
             self._end({"kind": "weight", "name": name})
 
     def before_optimizer(self) -> None:
         """All gradients of the step are there, and the weights are still those that it began with."""
+        if self._found is not None and self._found["kind"] == "module" and self._does_no_harm():
+            self._by_design.add(self._found["name"])
+            self._found = None
         if self._found is None and self._attached:
             self._found = self._left_over()
         if self._found is not None:
@@ -172,6 +179,8 @@ class StepProbe:
         is_model = module is self._model
         if _finite(output if not is_model else getattr(output, "loss", None)):
             return
+        if self._names[module] in self._by_design:
+            return
         if self._trial is not None:
             self._trial.append(True)
         elif self._found is None and module.training:
@@ -180,6 +189,8 @@ class StepProbe:
             self._found = {"kind": kind, "name": weight or self._names[module], "direction": "forward", "micro_batch": self._micro}
 
     def _goes_back(self, module: Any, to_input: Any, from_output: Any) -> None:
+        if self._scaled:
+            return
         arrives, leaves = _finite(from_output), _finite(to_input)
         name = self._names[module]
         if self._trial is not None:
@@ -193,12 +204,20 @@ class StepProbe:
 
     def _left_over(self) -> Found | None:
         """What no module's hook could tell: a gradient that came from the loss, or one of a weight alone."""
-        gradients = ((_short(name), one.grad) for name, one in self._model.named_parameters() if one.grad is not None)
-        name = next((name for name, gradient in gradients if not _finite(gradient)), None)
-        if name is None and self._later is None:
+        name = self._spoilt_gradient()
+        if self._scaled or (name is None and self._later is None):
             return None
         kind = "loss" if self._later == "" else "gradient"
         return {"kind": kind, "name": name or self._later, "direction": "backward", "micro_batch": self._micro}
+
+    def _does_no_harm(self) -> bool:
+        """Whether there are gradients (DeepSpeed keeps them elsewhere), and all are finite."""
+        return any(one.grad is not None for one in self._model.parameters()) and self._spoilt_gradient() is None
+
+    def _spoilt_gradient(self) -> str | None:
+        """The first weight whose gradient is not finite."""
+        gradients = ((_short(name), one.grad) for name, one in self._model.named_parameters() if one.grad is not None)
+        return next((name for name, gradient in gradients if not _finite(gradient)), None)
 
     def _broken_weight(self, module: Any) -> str | None:
         prefix = self._names[module]
