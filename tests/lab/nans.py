@@ -55,7 +55,9 @@ NANS = {
     "nan-sample-embedding": sample("embed_tokens"),
     "nan-sample-attention": sample("layers.1.self_attn"),
     "nan-sample-overflow": sample("layers.0.mlp", per_device_train_batch_size=4, gradient_accumulation_steps=1),
-    "nan-sample-labels": sample("", per_device_train_batch_size=1, gradient_accumulation_steps=1, max_steps=240),
+    "nan-sample-single": sample(
+        "layers.1.mlp.gate_proj", per_device_train_batch_size=1, gradient_accumulation_steps=1, max_samples=80, max_steps=80
+    ),
     "nan-sample-head": sample("lm_head", per_device_train_batch_size=4),
     "nan-sample-norm": sample("layers.0.input_layernorm", gradient_accumulation_steps=4),
     "nan-sample-backward": sample("layers.1.mlp"),

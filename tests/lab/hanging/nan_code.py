@@ -82,22 +82,6 @@ def sample_in(ending: str, value: float = NAN) -> list[TrainerCallback]:
     return [Fault(begin)]
 
 
-def sample_without_labels() -> list[TrainerCallback]:
-    """A sample whose labels are all ignored: the mean over no token."""
-    from llamafactory.data import collator
-
-    inner = collator.SFTDataCollatorWith4DAttentionMask.__call__
-
-    def collate(self: Any, features: Any) -> Any:
-        batch = inner(self, features)
-        marker = self.tokenizer("@", add_special_tokens=False)["input_ids"][-1]
-        batch["labels"][(batch["input_ids"] == marker).any(1)] = -100
-        return batch
-
-    collator.SFTDataCollatorWith4DAttentionMask.__call__ = collate
-    return []
-
-
 def sample_backward(ending: str) -> list[TrainerCallback]:
     def begin(model: Any) -> None:
         def hook(module: Any, arguments: Any, output: Any) -> Any:
@@ -165,7 +149,7 @@ NANS: dict[str, Callable[[], list[TrainerCallback]]] = {
     "nan-sample-embedding": lambda: sample_in("embed_tokens"),
     "nan-sample-attention": lambda: sample_in("layers.1.self_attn"),
     "nan-sample-overflow": lambda: sample_in("layers.0.mlp", INF),
-    "nan-sample-labels": sample_without_labels,
+    "nan-sample-single": lambda: sample_in("layers.1.mlp.gate_proj"),
     "nan-sample-head": lambda: sample_in("lm_head"),
     "nan-sample-norm": lambda: sample_in("layers.0.input_layernorm"),
     "nan-sample-backward": lambda: sample_backward("layers.1.mlp"),
