@@ -43,15 +43,27 @@ def run(
         int | None, typer.Option("--metrics", min=0, max=65535, help="Serve Prometheus metrics on this local port.", metavar="PORT")
     ] = None,
     silence: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--silence",
             min=0,
             help="After this long without output or a step, dump the stacks of all ranks; with --heal, stop the run after six times as "
-            "long (at least 30 minutes). 0: never.",
+            "long (at least 30 minutes). 0: never. Default: learnt from the run, five times its slowest step so far, at least 30 s.",
             metavar="SECONDS",
+            show_default=False,
         ),
-    ] = 300.0,
+    ] = None,
+    repeat: Annotated[
+        int,
+        typer.Option(
+            "--repeat",
+            min=0,
+            help="Train nothing new: repeat a training that became NaN (or ran out of memory) from its last checkpoint up to this step, "
+            "twice, with hooks on every module, and name the sample, weight or module.",
+            metavar="STEP",
+            show_default=False,
+        ),
+    ] = 0,
     memory_snapshot: Annotated[
         bool,
         typer.Option("--memory-snapshot", help="Record what holds GPU memory, for the report of an out-of-memory error (slightly slower)."),
@@ -77,6 +89,8 @@ def run(
         healer = Healer(command, target, heal or 1, lang=lang, analyze=analyze)
         print("\n".join(healer.dry(_evidence(folder, healer.launch))))
         return 0
+    if repeat:
+        return _repeat(command, target, repeat, lang)
     env = {"LFDOCTOR_MEMORY_SNAPSHOT": "1"} if memory_snapshot else {}
     with _listeners(notify or [], metrics, target) as listeners:
         if heal:
@@ -97,6 +111,18 @@ def run(
             )
     _print_report(outcome.code, _with_patch(outcome.report, target), target)
     return exit_code(outcome.code)
+
+
+def _repeat(command: list[str], folder: Path, step: int, lang: str) -> int:
+    """Print what the repetition found; 0 if it was the same each time."""
+    from doctor.live.supervisor.launch import Launch
+    from doctor.live.supervisor.repeat import repeat
+    from doctor.live.supervisor.run_folder import RunFolder
+
+    with RunFolder(folder, command, reserve=False):
+        found = repeat(Launch.of(command), folder, step)
+    print("\n".join(found.lines(lang)))
+    return 0 if found.verdict in ("same", "nothing") else 1
 
 
 def _new_folder(path: Path) -> Path:

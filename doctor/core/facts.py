@@ -85,6 +85,7 @@ FACTS: dict[str, FactInfo] = {
     "steps.per_epoch": FactInfo("int", "optimizer steps", "console"),
     "resumed_from": FactInfo("str", "", "console: a checkpoint's path"),
     "launcher.closed_workers": FactInfo("bool", "", "console: torchrun ended its other processes"),
+    "checkpoint.too_large": FactInfo("str", "GiB", "live: weights + optimizer states > free space of output_dir, in figures"),
     "checkpoint.saved": FactInfo("int", "optimizer steps", "console: the checkpoint that was begun last"),
     "run.started_training": FactInfo("bool", "", "console, live"),
     "run.completed": FactInfo("bool", "", "console, trainer_log, trainer_state, model card, results, live"),

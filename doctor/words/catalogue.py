@@ -30,6 +30,7 @@ FILES = (
     "errors",
     "data",
     "exceptions",
+    "repeat",
 )
 """The files of the catalogue; a text's full name is `file.name` or `file.group.name`."""
 _GROUPS = ("severity", "run_status", "advice", "confidence", "phase", "section", "section_title", "missing")

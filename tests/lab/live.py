@@ -1,8 +1,8 @@
-"""`make lab`'s second half: the watcher and the healer on the real LLaMA-Factory (5 to 7 minutes on two cores).
+"""`make lab`'s second half: the watcher and the healer on the real LLaMA-Factory (10 to 15 minutes on two cores).
 
 Healing of every fault; every stage on one and on two ranks, by callback and by hook, bit-equal with and without us, findings live =
-afterwards; a hung rank named; a doctor that breaks inside a training. `python -m tests.lab.live --all` adds the v1 trainer, PPO, more
-of TRL, what the callback costs, and 200 kills.
+afterwards; a hung rank named; every seventh hang and NaN; a doctor that breaks inside a training. `python -m tests.lab.live --all` runs
+all of those, and adds the v1 trainer, PPO, more of TRL, what the callback costs, and 200 kills.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ def main() -> int:
     """How many parts failed."""
     whole = "--all" in sys.argv[1:]
     ours = [sys.executable, "-m"]
+    every = [] if whole else ["--every", "7"]
     # the parts of one group leave each other enough of two cores; what is timed runs alone
     groups = [
         [[*ours, "tests.lab.healing"]],
         [[*ours, "tests.lab.live_stages", *(() if whole else STAGES)], inside("-m", "tests.lab.live_harmless")],
+        [[*ours, "tests.lab.hangs", *every], [*ours, "tests.lab.nans", *every, "--jobs", "1"]],
         *([[inside("-m", "tests.lab.live_overhead")], [[*ours, "tests.live.kills"]]] if whole else []),
     ]
     failed = [part for group in groups for part in at_once(group)]

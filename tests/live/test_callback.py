@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import sys
 import threading
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from doctor import DoctorCallback, analyze
 from doctor.core.events import ConfigSeen, Crash, Fact, Step
 from doctor.live.trainer import callback as module
-from doctor.live.trainer import crashes, hang_check, imports, memory_history, owner, recorder, snapshot, values
+from doctor.live.trainer import checkpoint_size, crashes, hang_check, imports, memory_history, owner, recorder, snapshot, step_timer, values
 from doctor.live.trainer.journal import JournalWriter
 from doctor.live.trainer.monitor import Monitor
 from doctor.live.trainer.step_timer import StepTimer
@@ -217,8 +219,9 @@ def test_a_rank_that_is_known_late(tmp_path):
 
 def test_silence_is_told_with_its_place(tmp_path, monkeypatch, capsys):
     """A training that hangs inside a step: its place is told on the console once, while it hangs, and is what the report names."""
-    monkeypatch.setattr(hang_check, "SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(hang_check, "SILENCE_FACTOR", 1.0)
+    monkeypatch.setattr(step_timer, "LEAST_SECONDS", 0.3)
+    monkeypatch.setattr(step_timer, "UNKNOWN_SECONDS", 0.3)
+    monkeypatch.setattr(step_timer, "FACTOR", 1.0)
     ours = DoctorCallback()
     gate = threading.Event()
     stacks = tmp_path / "lfdoctor-stacks-rank0.txt"
@@ -481,15 +484,92 @@ def test_a_package_is_lent_only_where_it_is_missing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("training", "pause", "longest", "hangs"),
-    [(True, 301, 1.0, True), (True, 299, 1.0, False), (True, 301, 16.0, False), (True, 400, 19.9, True), (False, 9999, 1.0, False)],
+    ("training", "warn", "pause", "longest", "hangs"),
+    [
+        (True, True, 31, 1.0, True),
+        (True, True, 29, 1.0, False),
+        (True, True, 99, 20.0, False),
+        (True, True, 101, 20.0, True),
+        (True, False, 301, 1.0, True),
+        (True, False, 299, 1.0, False),
+        (True, False, 301, 16.0, False),
+        (True, False, 400, 19.9, True),
+        (False, True, 9999, 1.0, False),
+    ],
 )
-def test_what_counts_as_a_hang(tmp_path, training, pause, longest, hangs):
-    """More than 300 s and more than 20 times the longest step, while a training is on: both are needed."""
-    check, timer = hang_check.HangCheck(0, warn=False), StepTimer()
+def test_what_counts_as_a_hang(tmp_path, training, warn, pause, longest, hangs):
+    """More than 30 s and five times the slowest step, while a training is on; beside `lfdoctor run`, which asks by itself, 300 s and 20."""
+    check, timer = hang_check.HangCheck(0, warn=warn), step_timer.StepTimer()
+    timer.step_ends()
+    timer.slowest["step"] = longest
     timer.last_event -= pause
-    timer.longest_step = longest
     check.look(timer, tmp_path, training=training)
     if check.stack_file is not None:
         check.stack_file._open().close()
     assert (tmp_path / "lfdoctor-stacks-rank0.txt").exists() is hangs
+
+
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that a StepTimer sees; add to its only element to let it pass."""
+    now = [1000.0]
+    monkeypatch.setattr(step_timer.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_what_is_expected_is_learnt(monkeypatch):
+    """Each phase has its own slowest pause: an evaluation says nothing of steps, and what a run has not done yet may take 300 s."""
+    now = clock(monkeypatch)
+    timer = step_timer.StepTimer()
+    told = [timer.expected]
+
+    def passes(seconds: float, event: Callable[[], object]) -> None:
+        now[0] += seconds
+        event()
+        told.append(timer.expected)
+
+    passes(8, timer.step_begins)
+    passes(2, timer.step_ends)
+    timer.goes_on_with(evaluation=True, save=True)
+    passes(0, timer.event)
+    passes(70, timer.evaluates)
+    passes(1, timer.evaluated)
+    passes(10, timer.saved)
+    timer.goes_on_with(evaluation=True, save=False)
+    passes(0, timer.event)
+    passes(5, timer.evaluated)
+    timer.goes_on_with(evaluation=False, save=True)
+    passes(0, timer.event)
+    #       start begins ends  evaluation  batch  figures: a save is next; saved  evaluation  over  save
+    assert told == [300, 300, 40, 300, 350, 300, 40, 350, 40, 50]
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_disk_without_room_is_told_at_the_start(tmp_path, monkeypatch, capsys, stops):
+    """With the figures; the training ends there only where the doctor may stop it, and the report gives the disk as the cause."""
+    monkeypatch.setattr(checkpoint_size, "_free", lambda _: 1 << 30)
+    weight = types.SimpleNamespace(requires_grad=True, numel=lambda: 1 << 29, element_size=lambda: 4)
+    model = types.SimpleNamespace(parameters=lambda: iter([weight]))
+    trainer = Trainer([ours := DoctorCallback(warn=False, stop_on_divergence=stops)], tmp_path, [2.0])
+    trainer.args = types.SimpleNamespace(**vars(trainer.args), save_strategy="steps", optim="adamw_torch", save_total_limit=None)
+    ended = pytest.raises(SystemExit, match="could not be saved") if stops else contextlib.nullcontext()
+    with ended as caught:
+        trainer.call("on_train_begin", model=model)
+    if stops:
+        owner.process_crashed(caught.value)
+    ours.recorder.flush()
+    assert "no room for one checkpoint (weights + optimizer states > free): 2.00 + 4.00 = 6.00 GiB > 1.00 GiB" in capsys.readouterr().err
+    (root,) = [one for one in analyze(tmp_path).findings if one.role == "root"]
+    assert root.rule == "memory/disk-too-small"
+    assert "2.00 + 4.00 = 6.00 GiB > 1.00 GiB" in root.text
+
+
+def test_a_checkpoint_is_saved_before_the_doctor_stops(tmp_path):
+    """The trainer saves after its logs, and ends then."""
+    trainer = Trainer([ours := DoctorCallback(warn=False)], tmp_path, [2.0, 9.0, 9.0])
+    trainer.args = types.SimpleNamespace(**vars(trainer.args), save_strategy="steps", save_total_limit=None)
+    trainer.control.should_save = False
+    trainer.call("on_train_begin", model=None)
+    ours._judge = types.SimpleNamespace(step=lambda step, metrics: "the loss exploded" if metrics["loss"] > 5 else None)
+    for loss, stopped in ((2.0, False), (9.0, True)):
+        trainer.call("on_log", logs={"loss": loss})
+        assert (trainer.control.should_save, trainer.control.should_training_stop) == (stopped, stopped)

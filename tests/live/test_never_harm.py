@@ -23,7 +23,7 @@ from doctor.cli import run as cli_run
 from doctor.errors import DoctorError
 from doctor.live.supervisor import console_copy
 from doctor.live.supervisor.console_copy import ConsoleCopy
-from doctor.live.supervisor.heal import hung_after
+from doctor.live.supervisor.hang_detector import hung_after
 from doctor.live.supervisor.run_folder import LOCK, RunFolder
 from doctor.live.trainer import owner
 from doctor.live.trainer.rank_work import RankWorkTimer
@@ -350,7 +350,7 @@ def test_a_module_named_doctor_is_the_users(tmp_path, imported):
 # ---- what counts as a sign of life
 
 
-@pytest.mark.parametrize(("silence", "limit"), [(300.0, 1800.0), (1.0, 1800.0), (900.0, 5400.0), (0.0, None)])
+@pytest.mark.parametrize(("silence", "limit"), [(None, 1800.0), (300.0, 1800.0), (1.0, 1800.0), (900.0, 5400.0), (0.0, None)])
 def test_the_limit_moves_with_silence(silence, limit):
     """--silence 900 ends a run after 90 minutes; 0 never; a shorter one does not end runs sooner than 30 minutes."""
     assert hung_after(silence) == limit
@@ -359,8 +359,8 @@ def test_the_limit_moves_with_silence(silence, limit):
 WATCHER = """
 import sys
 from pathlib import Path
-from doctor.live.supervisor import hang_detector, supervise
-hang_detector.TERMINATE_GRACE_SECONDS, hang_detector.WRITE_CHECK_SECONDS = 0.5, 0.2
+from doctor.live.supervisor import hang_detector, patience, supervise
+hang_detector.TERMINATE_GRACE_SECONDS, hang_detector.LOOK_SECONDS, patience.WORK_CHECK_SECONDS = 0.5, 0.2, 0.2
 folder = Path(sys.argv[2])
 child = supervise.Supervised([sys.executable, "-c", sys.argv[1], str(folder)], folder, {}, dump_after=0, kill_after=2.0)
 print(child.run())

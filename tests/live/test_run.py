@@ -306,7 +306,7 @@ from pathlib import Path
 from doctor.live.supervisor import hang_detector, supervise
 hang_detector.TERMINATE_GRACE_SECONDS = 0.5
 folder = Path(sys.argv[2])
-child = supervise.Supervised([sys.executable, "-c", sys.argv[1], str(folder / "lfdoctor.jsonl")], folder, {}, kill_after=1.5)
+child = supervise.Supervised([sys.executable, "-c", sys.argv[1], str(folder / "lfdoctor.jsonl")], folder, {}, dump_after=0, kill_after=1.5)
 print(child.run(), child.summary)
 """
     command = [sys.executable, "-c", watcher, training, str(tmp_path)]

@@ -16,10 +16,11 @@ from doctor.diagnosis.pipeline import analyze as diagnose
 from doctor.errors import DoctorError
 from doctor.live.supervisor import checkpoints, watched_run
 from doctor.live.supervisor.attempts import HealAttempt
-from doctor.live.supervisor.hang_detector import SILENCE_BEFORE_DUMP_SECONDS
+from doctor.live.supervisor.hang_detector import hung_after
 from doctor.live.supervisor.journal_tail import Listeners
 from doctor.live.supervisor.launch import Launch
 from doctor.live.supervisor.ledger import Ledger, Order
+from doctor.live.supervisor.repeat import begins_from, repeat
 from doctor.live.supervisor.resume import first_checkpoint
 from doctor.live.supervisor.run_folder import RunFolder
 from doctor.live.supervisor.watched_run import Outcome
@@ -29,16 +30,13 @@ from doctor.report.model import AttemptView, ChangeView, Report
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
-HUNG_SECONDS = 1800.0
-"""Silence after which an unattended run is ended. LLaMA-Factory's ddp_timeout is 5 years (180000000 s), so nothing else ends it.
-30 minutes are NCCL's own default timeout times three."""
-HUNG_FACTOR = HUNG_SECONDS / SILENCE_BEFORE_DUMP_SECONDS
-"""The limit in units of `--silence`: a user who expects longer silences moves both."""
-
-
-def hung_after(dump_after: float) -> float | None:
-    """Seconds of silence after which a run is ended, for `--silence` seconds; None (never) for 0. Never below HUNG_SECONDS."""
-    return max(HUNG_SECONDS, HUNG_FACTOR * dump_after) if dump_after > 0 else None
+REPEATED_SECONDS = 1800.0
+"""A repetition that is expected to take longer is left to the user."""
+REPEATED_FACTOR = 6.0
+"""Time of a repetition in that of the training's own steps: two of them, each with hooks on every module that look at every value
+(three times as slow in the lab, where modules are small: the worst case)."""
+REPEATED_STEP_SECONDS = 10.0
+"""A step's time where it is not known."""
 
 
 class Healer:
@@ -53,7 +51,7 @@ class Healer:
         lang: str = "en",
         analyze: Callable[..., Report] = diagnose,
         order: Order | None = None,
-        dump_after: float = SILENCE_BEFORE_DUMP_SECONDS,
+        dump_after: float | None = None,
         kill_after: float | None = None,
         env: Mapping[str, str] = {},
         listeners: Listeners = Listeners(),  # noqa: B008  frozen
@@ -65,6 +63,8 @@ class Healer:
         first = HealAttempt(number=1, text=self.launch.text)
         first.resume = first_checkpoint(first.values)
         self.ledger = Ledger(first, folder, restarts, order)
+        self.repeated: list[str] = []
+        self._repeated: set[int] = set()
 
     def run(self) -> Outcome:
         """Start attempts until one finishes or none is left to try. Raises DoctorError (2) if nothing can be started or written."""
@@ -76,6 +76,7 @@ class Healer:
         while True:
             outcome = self._watched(attempt)
             warned += outcome.warned
+            outcome = self._repeat(attempt, outcome)
             decision = self._next(attempt, outcome)
             report = self._with_attempts(outcome, decision if isinstance(decision, Text) else None)
             if isinstance(decision, Text):
@@ -113,10 +114,37 @@ class Healer:
         attempt.stopped = attempt.hooked and b'"name":"stopped_by_doctor"' in journal.read_bytes()
         return outcome
 
+    def _repeat(self, attempt: HealAttempt, outcome: Outcome) -> Outcome:
+        """After a NaN: name the sample, weight or module, once for each step that it began at, and where that takes a reasonable time."""
+        root, report = attempt.root, attempt.report
+        if root is None or report is None or root.symptom != "nonfinite" or not root.steps or not attempt.hooked or attempt.text is None:
+            return outcome
+        step, launch = root.steps[0], msgspec.structs.replace(self.launch, text=attempt.text)
+        if outcome.stop_requested or step in self._repeated:
+            return outcome
+        self._repeated.add(step)
+        each = (report.run.vitals.seconds_per_step if report.run.vitals else None) or REPEATED_STEP_SECONDS
+        point = begins_from(launch, step)
+        if (step - (point.step if point else 0)) * each * REPEATED_FACTOR > REPEATED_SECONDS:
+            self._say([catalogue.say("repeat.by_hand", self.lang, step=step)])
+            return outcome
+        try:
+            found = repeat(launch, self.folder / f"attempt-{attempt.number}", step, self._environment(attempt))
+        except KeyboardInterrupt:
+            return msgspec.structs.replace(outcome, stop_requested=True)
+        self.repeated = found.lines(self.lang)
+        self._say(self.repeated)
+        return outcome
+
+    def _say(self, told: Sequence[str]) -> None:
+        for line in told:
+            print(f"lfdoctor: {line}", file=sys.stderr, flush=True)
+        self._listeners.tell("\n".join(told))
+
     def _environment(self, attempt: HealAttempt) -> dict[str, str]:
         jumps = ",".join(map(str, self.ledger.jumps_before(attempt)))
         rate = {} if attempt.keep_rate else {"LFDOCTOR_SET_RATE": "1"}
-        return {**self._env, **attempt.env, **rate, **({JUMPS_VARIABLE: jumps} if jumps else {})}
+        return {"LFDOCTOR_SAVE_AT_STOP": "0", **self._env, **attempt.env, **rate, **({JUMPS_VARIABLE: jumps} if jumps else {})}
 
     def write(self, attempt: HealAttempt) -> Path:
         """Write the attempt's YAML. Raises DoctorError."""
@@ -134,11 +162,8 @@ class Healer:
         if failed is None or failed.root is None or failed.root.cause != "disk_full" or type(limit) is not int or limit < 1:
             return
         gone = checkpoints.make_room(Path(str(failed.values.get("output_dir"))), limit, attempt.resume, self._began)
-        print(
-            f"lfdoctor: {catalogue.text('healing.made_room', count=len(gone), limit=limit).get(self.lang)}",
-            file=sys.stderr,
-            flush=True,
-        )
+        names = ", ".join(map(str, gone)) or "-"
+        self._say([catalogue.say("healing.made_room", self.lang, count=len(gone), limit=limit, names=names)])
 
     def _with_attempts(self, outcome: Outcome, end: Text | None) -> Report | None:
         """The last attempt's report with all attempts, saved after each of them: it exists even if this process is killed."""
@@ -146,6 +171,8 @@ class Healer:
             return None
         views = [self.view(attempt) for attempt in self.ledger.attempts if attempt.report is not None]
         healing = end.get(self.lang) if end and (len(views) > 1 or end != catalogue.text("healing.healed")) else None
+        if healing and self.repeated:
+            healing = " ".join([healing, *self.repeated])
         report = msgspec.structs.replace(outcome.report, attempts=views, healing=healing)
         watched_run.save_or_complain(report, self.folder / "report.json")
         return report
@@ -193,9 +220,7 @@ class Healer:
         )
 
     def _announce(self, attempt: HealAttempt) -> None:
-        for line in lines(attempt, self.lang):
-            print(f"lfdoctor: {line}", file=sys.stderr, flush=True)
-        self._listeners.tell("\n".join(lines(attempt, self.lang)))
+        self._say(lines(attempt, self.lang))
 
     def dry(self, evidence: Sequence[Path]) -> list[str]:
         """What would be done about the failure in the evidence, as lines; starts and writes nothing."""

@@ -21,7 +21,7 @@ RESERVE_BYTES = 4 << 20
 the disk."""
 _OURS = re.compile(
     r"lfdoctor.*\.jsonl|lfdoctor-(?:stacks|nccl|memory)-rank.*|console\.log|command\.sh|report\.json"
-    r"|attempt-\d+|attempt-\d+\.yaml|resume-\d+|patched(?:-\d+)?\.yaml"
+    r"|attempt-\d+|attempt-\d+\.yaml|resume-\d+|repeat(?:-\d+)?(?:\.yaml|\.json)?|patched(?:-\d+)?\.yaml"
 )
 """What `lfdoctor run` writes into its folder."""
 

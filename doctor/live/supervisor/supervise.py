@@ -19,7 +19,7 @@ import msgspec
 
 from doctor.errors import DoctorError
 from doctor.live.supervisor.console_copy import ConsoleCopy
-from doctor.live.supervisor.hang_detector import SILENCE_BEFORE_DUMP_SECONDS, HangDetector
+from doctor.live.supervisor.hang_detector import HangDetector
 from doctor.live.supervisor.output_keeper import OutputKeeper
 from doctor.live.supervisor.run_folder import RunFolder
 from doctor.support.package_files import PACKAGE
@@ -49,7 +49,7 @@ class Supervised:
         folder: Path,
         extra: dict[str, str],
         *,
-        dump_after: float = SILENCE_BEFORE_DUMP_SECONDS,
+        dump_after: float | None = None,
         kill_after: float | None = None,
         report: Callable[[str], None] = lambda _: None,
         held: RunFolder | None = None,

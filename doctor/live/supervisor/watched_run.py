@@ -16,7 +16,6 @@ import msgspec
 from doctor.diagnosis.pipeline import analyze
 from doctor.errors import DoctorError
 from doctor.live.supervisor.evidence import KillEvidence
-from doctor.live.supervisor.hang_detector import SILENCE_BEFORE_DUMP_SECONDS
 from doctor.live.supervisor.journal_tail import JournalTail, Listeners
 from doctor.live.supervisor.launch import Launch
 from doctor.live.supervisor.run_folder import RunFolder
@@ -53,7 +52,7 @@ def run(
     analyze: Callable[..., Report] = analyze,
     env: Mapping[str, str] | None = None,
     config: Path | None = None,
-    dump_after: float = SILENCE_BEFORE_DUMP_SECONDS,
+    dump_after: float | None = None,
     kill_after: float | None = None,
     listeners: Listeners = Listeners(),  # noqa: B008  frozen
 ) -> Outcome:

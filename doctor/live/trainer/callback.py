@@ -13,17 +13,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from doctor.live.trainer import crashes, snapshot
+from doctor.live.trainer import checkpoint_size, crashes, lock_watch, snapshot
 from doctor.live.trainer.hang_check import HangCheck
 from doctor.live.trainer.learning_rate import set_learning_rate
-from doctor.live.trainer.listeners import listeners, stop_judge
+from doctor.live.trainer.listeners import listeners, saves_at_stop, stop_judge
 from doctor.live.trainer.memory_history import MemoryHistory
 from doctor.live.trainer.owner import OWNERS, is_owner, never_raise, process_crashed, take_over, training_begins
 from doctor.live.trainer.rank_work import RankWorkTimer
 from doctor.live.trainer.recorder import Recorder, log_stderr, rank_of_process, run_with_timeout
 from doctor.live.trainer.sampler import Sampler
 from doctor.live.trainer.stacks import StackFile
-from doctor.live.trainer.step_timer import StepTimer
+from doctor.live.trainer.step_timer import LEAST_SECONDS, StepTimer
 from doctor.live.trainer.values import is_main_process, planned_steps, to_count, to_metrics
 
 NOTE_SECONDS = 1.0
@@ -55,13 +55,15 @@ class DoctorCallback:
         self.recorder: Recorder | None = None
         self.training = False
         self._memory_history = MemoryHistory(wanted=self.memory_snapshot)
-        self._trainer: Any = None
+        self.trainer: Any = None
         self._recorded_errors: list[BaseException] = []
         self._judge: Any = None
         self._work_timer: RankWorkTimer | None = None
         self._timer = StepTimer()
         self._hang = HangCheck(rank_of_process(), warn=self.warn)
         self._last_alive = 0.0
+        self._noted_step = 0
+        self._watches_locks = False
         try:
             self._prepare()
         except Exception as error:
@@ -91,6 +93,9 @@ class DoctorCallback:
         if self.recorder is not None and self.folder is not None:
             self._hang.stack_file = StackFile(self.folder, self.recorder.rank)
             run_with_timeout(self._hang.stack_file.listen, LISTEN_SECONDS)
+            if not self._watches_locks:
+                self._watches_locks = True
+                lock_watch.start(lambda: self._hang.stack_file)
 
     def __getattr__(self, name: str) -> Any:
         """Events that are not used here, including those of later versions."""
@@ -134,24 +139,37 @@ class DoctorCallback:
         self.training = True
         folder = self.folder or Path(str(getattr(args, "output_dir", None) or "."))
         self._sampler.folder = self._sampler.folder or folder
-        config = snapshot.effective(args, self._trainer)
+        config = snapshot.effective(args, self.trainer)
         if self.recorder.rank == 0 and is_main_process(state):
             self.recorder.put({"type": "ConfigSeen", "values": config})
-            for name, value in snapshot.facts(args, state, kwargs.get("model"), self._trainer):
+            for name, value in snapshot.facts(args, state, kwargs.get("model"), self.trainer):
                 self._put_fact(name, value)
-            self.recorder.listeners += listeners(args, lambda: self._trainer, self.folder, warn=self.warn)
+            self._check_disk(args, kwargs.get("model"))
+            self.recorder.listeners += listeners(args, lambda: self.trainer, self.folder, warn=self.warn)
         if os.environ.get("LFDOCTOR_SET_RATE") == "1" and to_count(getattr(state, "global_step", 0)):
             set_learning_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
             self._put_fact("learning_rate_set", args.learning_rate)
         if self.stop_on_divergence:
-            self._judge = stop_judge(args, self._trainer, config)
+            self._judge = stop_judge(args, self.trainer, config)
         self._repeat_history(state)
         self.recorder.start(folder)
         self._memory_history.begin()
-        self._work_timer = RankWorkTimer.of(args, self._trainer)
+        self._work_timer = RankWorkTimer.of(args, self.trainer)
         self._timer = StepTimer()
         self._hang.training_thread = threading.get_ident()
         self._hang.last_step = to_count(getattr(state, "global_step", 0))
+
+    def _check_disk(self, args: Any, model: Any) -> None:
+        """Say at once that no checkpoint will fit; end the training where stopping was asked for."""
+        size = checkpoint_size.too_large(args, model)
+        if size is None:
+            return
+        self._put_fact("checkpoint.too_large", size)
+        log_stderr(f"the disk of {args.output_dir} has no room for one checkpoint (weights + optimizer states > free): {size}")
+        if self.stop_on_divergence and self.recorder is not None:
+            self.recorder.start(self._sampler.folder)
+            self.recorder.flush()
+            raise SystemExit("lfdoctor: not trained, its first checkpoint could not be saved")
 
     def _repeat_history(self, state: Any) -> None:
         """Logs from before the checkpoint of a resumed training: a divergence after it is judged against the levels before it."""
@@ -182,6 +200,9 @@ class DoctorCallback:
         """One more step; written once a second, or with the next log."""
         now = self._timer.step_ends()
         self._hang.last_step = state.global_step
+        comes = getattr(control, "should_evaluate", False), getattr(control, "should_save", False)
+        if self._timer.goes_on_with(*comes):  # transformers' own callback has decided before ours is called
+            self._put_alive()
         if now - self._timer.last_note >= NOTE_SECONDS and is_owner(self):
             self._timer.last_note = now
             self._put_step(state, now, {})
@@ -189,9 +210,11 @@ class DoctorCallback:
     @never_raise
     def on_log(self, args: Any, state: Any, control: Any = None, logs: Any = None, **kwargs: Any) -> None:
         """The trainer's metrics, with times, tokens and the allocator's figures."""
-        now = time.perf_counter()
+        now = self._timer.event()
         if isinstance(logs, dict) and is_owner(self):
             metrics = to_metrics(logs)
+            if any(name.startswith("eval_") for name in metrics):
+                self._timer.evaluated()
             if now - self._timer.last_note >= NOTE_SECONDS or self._timer.last_note == self._timer.start:
                 metrics.update(snapshot.allocator())
             self._timer.last_note = now
@@ -199,8 +222,7 @@ class DoctorCallback:
             if tokens:
                 metrics["total_tokens"] = float(tokens)
             self._put_step(state, now, metrics)
-            self._maybe_stop(control, state, metrics)
-        self._timer.event()
+            self._maybe_stop(args, control, state, metrics)
 
     def _put_step(self, state: Any, now: float, metrics: dict[str, float]) -> None:
         figures, steps = self._timer.take(now)
@@ -214,32 +236,56 @@ class DoctorCallback:
         metrics.update(figures)
         if not metrics:
             return
-        step = {"step": to_count(state.global_step), "total": planned_steps(state), "seconds": seconds, "metrics": metrics}
-        self.recorder.put({"type": "Step", "time": round(time.time(), 3), **step})
+        self._noted_step = to_count(state.global_step)
+        step = {"step": self._noted_step, "total": planned_steps(state), "seconds": seconds, "metrics": metrics}
+        self.recorder.put({"type": "Step", "time": round(time.time(), 3), **step, **self._expected()})
 
-    def _maybe_stop(self, control: Any, state: Any, metrics: dict[str, float]) -> None:
-        """All ranks see the same logs and decide alike, at the same step; a stop of one rank alone would hang the others."""
+    def _expected(self) -> dict[str, float]:
+        """For `lfdoctor run`: seconds until the next sign of life is overdue, where they are not the least."""
+        seconds = self._timer.expected
+        return {"expected": round(seconds, 1)} if seconds > LEAST_SECONDS else {}
+
+    def _put_alive(self) -> None:
+        if self.recorder is not None and is_owner(self):
+            self._last_alive = time.perf_counter()
+            step = {"step": self._hang.last_step} if self._hang.last_step else {}
+            self.recorder.put({"type": "Alive", "time": round(time.time() - self._timer.pause, 3), **step, **self._expected()})
+
+    def _maybe_stop(self, args: Any, control: Any, state: Any, metrics: dict[str, float]) -> None:
+        """All ranks see the same logs and decide alike, at the same step; a stop of one rank alone would hang the others.
+
+        A checkpoint is saved first, so that who knows better can go on from there; not if that would delete an older, better one.
+        """
         if self._judge is None or control is None or control.should_training_stop:
             return
         reason = self._judge.step(to_count(state.global_step), metrics)
         if reason is not None:
             control.should_training_stop = True
+            if saves_at_stop(args, metrics):
+                control.should_save = True
             self._put_fact("stopped_by_doctor", reason)
             if is_main_process(state):
                 log_stderr(f"stopping the training at step {state.global_step}: {reason}")
 
     @never_raise
     def on_prediction_step(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
-        """A batch of an evaluation or prediction, or its end: no waiting for data, and a sign of life for `lfdoctor run`."""
-        now = self._timer.event()
-        if self.recorder is not None and now - self._last_alive >= ALIVE_SECONDS and is_owner(self):
-            self._last_alive = now
-            self.recorder.put({"type": "Alive", "time": round(time.time(), 3)})
+        """A batch of an evaluation or prediction: no waiting for data, and a sign of life for `lfdoctor run`."""
+        if self._timer.evaluates() - self._last_alive >= ALIVE_SECONDS:
+            self._put_alive()
 
-    on_evaluate = on_predict = on_prediction_step
+    @never_raise
+    def on_evaluate(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
+        """An evaluation or prediction is over."""
+        self._timer.evaluated()
+        self._put_alive()
+
+    on_predict = on_evaluate
 
     def _sample(self) -> dict[str, float]:
-        """On the recorder's thread: look for a hang, then read the machine."""
+        """On the recorder's thread: note a last step that no log told, look for a hang, then read the machine."""
+        if self.training and self._timer.pause > NOTE_SECONDS and self._hang.last_step > self._noted_step:
+            self._noted_step = self._hang.last_step
+            self._put_alive()
         self._hang.look(self._timer, self._sampler.folder, training=self.training)
         return self._sampler.read()
 
@@ -247,6 +293,7 @@ class DoctorCallback:
     def on_save(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
         """A checkpoint was written since the last event (logs and evaluations have their own events)."""
         self._timer.saved()
+        self._put_alive()
         self._put_fact("saved_at_step", to_count(state.global_step))
 
     @never_raise
@@ -264,7 +311,7 @@ class DoctorCallback:
 
     def begins(self, trainer: Any) -> None:
         """Called before `Trainer.train`: the trainer holds LLaMA-Factory's arguments, which no event carries."""
-        self._trainer = trainer
+        self.trainer = trainer
 
     def crashed(self, error: BaseException) -> None:
         """An exception left the training or ends the process: write it at once, on this thread (at most 2 s)."""

@@ -11,9 +11,8 @@ from doctor.live.trainer.recorder import log_stderr
 from doctor.live.trainer.stacks import StackFile
 from doctor.live.trainer.step_timer import StepTimer
 
-SILENCE_SECONDS, SILENCE_FACTOR = 300.0, 20.0
-"""No event for longer than both 300 s and 20 times the longest step so far counts as a hang. Own choice: evaluation and
-checkpoints of the trainings in the lab stayed below."""
+SUPERVISED_SECONDS, SUPERVISED_FACTOR = 300.0, 4.0
+"""Under `lfdoctor run`, which asks by itself: no event for longer than both 300 s and four times what was expected, should it be gone."""
 
 
 class HangCheck:
@@ -29,7 +28,8 @@ class HangCheck:
     def look(self, timer: StepTimer, folder: Path | None, *, training: bool) -> None:
         """Dump the stacks once per hang; a file that cannot be written costs the stacks only."""
         pause = timer.pause
-        silent = training and pause > max(SILENCE_SECONDS, SILENCE_FACTOR * timer.longest_step)
+        expected = timer.expected if self.warn else max(SUPERVISED_SECONDS, SUPERVISED_FACTOR * timer.expected)
+        silent = training and pause > expected
         if silent and not self._silent and folder is not None:
             with contextlib.suppress(Exception):  # the journal goes on
                 self.dump(pause, folder)

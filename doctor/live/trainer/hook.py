@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from doctor.live.trainer import step_probe
 from doctor.live.trainer.callback import DoctorCallback
 from doctor.support import release
 
@@ -26,6 +27,8 @@ def attach(module: Any) -> None:
     if hasattr(module, "DEFAULT_CALLBACKS"):
         # transformers creates a callback per trainer from classes; ours is one instance per process
         module.DEFAULT_CALLBACKS.append(callback)
+        if (steps := step_probe.wanted()) is not None:  # a training that only repeats steps
+            module.DEFAULT_CALLBACKS.append(step_probe.ProbeCallback(steps, lambda: callback))
     else:
         _extend(module.CallbackHandler, callback)
     callback.attach(module)

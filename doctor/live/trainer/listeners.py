@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -67,3 +68,13 @@ def stop_judge(args: Any, trainer: Any, config: dict[str, Any]) -> Any:
     except Exception as error:  # a missing package, a plugin's broken rule
         log_stderr(f"cannot stop a diverging run by itself here: {error}")
         return None
+
+
+def saves_at_stop(args: Any, metrics: dict[str, float]) -> bool:
+    """Whether to save a checkpoint before the doctor stops a training: its loss is a number, it saves checkpoints, and deletes none.
+
+    A healed training saves none: it goes on from an older one.
+    """
+    strategy = getattr(args, "save_strategy", "no")
+    saves = str(getattr(strategy, "value", strategy)) != "no" and not getattr(args, "save_total_limit", None)
+    return saves and os.environ.get("LFDOCTOR_SAVE_AT_STOP") != "0" and math.isfinite(metrics.get("loss", math.nan))

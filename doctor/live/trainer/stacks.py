@@ -44,6 +44,10 @@ class StackFile:
         file.write(header_line(self.rank, os.getpid(), step, silent_seconds, thread))
         faulthandler.dump_traceback(file, all_threads=True)
 
+    def note_lock(self, kind: str, path: str) -> None:
+        """This process waits for a lock file (see lock_watch)."""
+        self._open().write(f"lfdoctor lock: rank {self.rank} pid {os.getpid()} {kind} {path}\n".encode(errors="surrogateescape"))
+
     def _open(self) -> IO[bytes]:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,9 +55,9 @@ class StackFile:
         return self._file
 
 
-def header_line(rank: int, pid: int, step: int, silent_seconds: float, thread: int | None = None) -> bytes:
-    """The header line above a dump: whose it is and why it was requested."""
-    which = f" thread 0x{thread:016x}" if thread is not None else ""
+def header_line(rank: int, pid: int, step: int, silent_seconds: float, thread: int | None = None, *, worker: bool = False) -> bytes:
+    """The header line above a dump: whose it is and why it was requested. `worker`: a process that the rank has started."""
+    which = (f" thread 0x{thread:016x}" if thread is not None else "") + (" worker" if worker else "")
     return f"\nlfdoctor asks: rank {rank} pid {pid} step {step} silent {silent_seconds:.0f} time {time.time():.0f}{which}\n".encode()
 
 
