@@ -115,6 +115,8 @@ FACTS: dict[str, FactInfo] = {
     # before the run (config/preflight.py)
     "config_duplicate_key": FactInfo("str", "", "config"),
     "config_is_json": FactInfo("str", "", "preflight"),
+    "first_sample.masked_tokens": FactInfo("int", "tokens", "console: the first sample that LLaMA-Factory prints, if no token of it is trained on"),
+    "dataset.loading": FactInfo("str", "", "console: the data set whose loading LLaMA-Factory began last"),
     "dataset_info_unreadable": FactInfo("str", "", "preflight"),
     "dataset_undefined": FactInfo("str", "", "preflight"),
     "datasets_known": FactInfo("str", "", "preflight"),
@@ -123,6 +125,8 @@ FACTS: dict[str, FactInfo] = {
     "dataset_file_missing": FactInfo("str", "", "preflight"),
     "dataset_file_type": FactInfo("str", "", "preflight"),
     "dataset_columns_missing": FactInfo("str", "", "preflight"),
+    "model_folder_missing": FactInfo("str", "", "preflight, also before `lfdoctor run` starts a training"),
+    "model_folders_known": FactInfo("str", "", "preflight, also before `lfdoctor run` starts a training"),
     "deepspeed_file_missing": FactInfo("str", "", "preflight"),
     "output_dir_checkpoint": FactInfo("str", "", "preflight"),
     "output_dir_weights": FactInfo("str", "", "preflight"),

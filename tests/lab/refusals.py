@@ -62,7 +62,13 @@ class Refusal:
 
 CASES = {
     "no-gpu-bf16": Refusal("bf16, no GPU visible", {**QUICK, "bf16": True}, "gpu_not_visible", ("CUDA_VISIBLE_DEVICES",)),
-    "no-gpu-fp16": Refusal("fp16, no GPU visible", {**QUICK, "fp16": True}, "gpu_not_visible", ("CUDA_VISIBLE_DEVICES",)),
+    "no-gpu-torchrun": Refusal(
+        "LLaMA-Factory starts torchrun with one process a GPU: none",
+        {**QUICK},
+        "gpu_not_visible",
+        ("CUDA_VISIBLE_DEVICES",),
+        env={"FORCE_TORCHRUN": "1"},
+    ),
     "mistyped-path": Refusal(
         "a folder that does not exist, offline",
         {**QUICK, "model_name_or_path": "models/tiny-lama"},
@@ -85,7 +91,7 @@ CASES = {
         "the second of two data sets has no row",
         {**QUICK, "dataset": "toy,empty"},
         "dataset_empty_after_processing",
-        ("empty",),
+        ("empty.json", "holds no row"),
         files={"data/empty.json": "[]"},
     ),
     "val-size-too-large": Refusal(
@@ -96,7 +102,7 @@ CASES = {
         {**QUICK, "deepspeed": {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 7}}},
         "config_invalid_value",
         ("stage", "7"),
-        env={"FORCE_TORCHRUN": "1"},
+        env={"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "1"},
     ),
     "own-callback": Refusal(
         "an exception of the user's own callback",
@@ -112,13 +118,13 @@ CASES = {
         {**QUICK, "use_swanlab": True, "swanlab_mode": "cloud", "swanlab_api_key": "0123456789abcdefghijk"},
         "experiment_tracker_unreachable",
         ("swanlab",),
-        first="report_to",
+        first="use_swanlab",
         starts=2,
     ),
     "wandb-missing": Refusal(
         "report_to wandb, which is not installed",
         {**QUICK, "report_to": "wandb"},
-        "packages_needed",
+        "package_version_conflict",
         ("wandb",),
         first="report_to",
         starts=2,

@@ -71,7 +71,9 @@ class HealAttempt(msgspec.Struct, kw_only=True):
     def is_transient(self) -> bool:
         """Whether the same run may succeed if started again: killed, hung, a GPU or network failure, or an unknown cause."""
         root = self.root
-        if root is None or root.symptom in ("killed", "stall") or root.cause == "hub_unreachable":
+        if root is None or root.symptom in ("killed", "stall"):
             return True
+        if root.cause == "hub_unreachable":
+            return root.rule != "environment/hub-offline-mode"
         started = self.last_step > 0
         return started and (root.symptom == "nonfinite" or root.family in ("distributed", "device") or root.cause is None)
