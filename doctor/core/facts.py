@@ -11,7 +11,7 @@ import functools
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-Type = Literal["bool", "int", "float", "str", "dict"]
+Type = Literal["bool", "int", "float", "str", "dict", "list"]
 
 TOKEN_COUNTERS = ("num_input_tokens_seen", "total_tokens")
 """Metrics that count the tokens since the start of the training, summed over the ranks, most trusted first.
@@ -35,6 +35,7 @@ FACTS: dict[str, FactInfo] = {
     "world_size": FactInfo("int", "ranks", "console, accelerate, model card, training_args.bin, live, --num-gpus"),
     "gpu.name": FactInfo("str", "", "console (llamafactory-cli env), wandb, swanlab, live"),
     "gpu.count": FactInfo("int", "GPUs", "console, wandb, swanlab, live"),
+    "gpu.indices": FactInfo("list", "", "live: the index that nvidia-smi, amd-smi or npu-smi gives each visible card, in torch's order"),
     "gpu.total_gib": FactInfo("float", "GiB of one GPU", "console, wandb, live, --gpu-memory"),
     "device": FactInfo("str", "", "console (Process rank: ...), live: cpu, cuda, mps, npu, xpu"),
     "versions.*": FactInfo("str", "", "console, model card, wandb, swanlab, live"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from doctor import DoctorCallback, analyze
 from doctor.live.trainer import nvml
 from doctor.live.trainer.nvml import Gpus
 from doctor.live.trainer.recorder import sample_interval
@@ -217,3 +218,25 @@ def test_a_gib_is_two_to_the_thirty(fake, monkeypatch):
 def test_samples_become_rarer(elapsed, expected):
     """One a second for ten minutes, then every 600th of the time so far, never more than 30 s apart."""
     assert sample_interval(elapsed) == pytest.approx(expected)
+
+
+def test_the_full_gpu_is_named_as_nvidia_smi_names_it(tmp_path):
+    """torch's GPU 1 is the card that nvidia-smi calls 2; where both count alike, one number is enough."""
+    message = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU {} has a total capacity of 23.64 GiB of which 1.02 GiB is free."
+    for gpu, shown in ((0, "GPU 0 "), (1, "GPU 1 (smi: 2) ")):
+        folder = tmp_path / str(gpu)
+        folder.mkdir()
+        (folder / "lfdoctor.jsonl").write_text('{"type":"Session","version":1,"rank":0}\n{"type":"Fact","name":"gpu.indices","value":[0,2]}\n')
+        (folder / "console.log").write_text(message.format(gpu) + "\n")
+        (root,) = [one for one in analyze(folder).findings if one.role == "root"]
+        assert shown in root.text
+
+
+def test_the_journal_tells_the_indices_once(fake, monkeypatch, tmp_path):
+    """The first reading knows them; later readings repeat nothing."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
+    callback = DoctorCallback(tmp_path, warn=False)
+    for _ in range(3):
+        callback._sample()
+    facts = [event for event in callback.recorder._waiting if event.get("name") == "gpu.indices"]
+    assert [fact["value"] for fact in facts] == [[2, 0]]

@@ -62,6 +62,7 @@ class DoctorCallback:
         self._timer = StepTimer()
         self._hang = HangCheck(rank_of_process(), warn=self.warn)
         self._last_alive = 0.0
+        self._told_indices: list[int] = []
         try:
             self._prepare()
         except Exception as error:
@@ -241,7 +242,12 @@ class DoctorCallback:
     def _sample(self) -> dict[str, float]:
         """On the recorder's thread: look for a hang, then read the machine."""
         self._hang.look(self._timer, self._sampler.folder, training=self.training)
-        return self._sampler.read()
+        figures = self._sampler.read()
+        indices = self._sampler.accelerators.indices
+        if indices != self._told_indices:
+            self._told_indices = indices
+            self._put_fact("gpu.indices", indices)
+        return figures
 
     @never_raise
     def on_save(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:
