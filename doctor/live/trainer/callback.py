@@ -24,6 +24,7 @@ from doctor.live.trainer.recorder import Recorder, log_stderr, rank_of_process, 
 from doctor.live.trainer.sampler import Sampler
 from doctor.live.trainer.stacks import StackFile
 from doctor.live.trainer.step_timer import StepTimer
+from doctor.live.trainer.trackers import Trackers
 from doctor.live.trainer.values import is_main_process, planned_steps, to_count, to_metrics
 
 NOTE_SECONDS = 1.0
@@ -63,6 +64,7 @@ class DoctorCallback:
         self._hang = HangCheck(rank_of_process(), warn=self.warn)
         self._last_alive = 0.0
         self._told_indices: list[int] = []
+        self._trackers: Trackers | None = None
         try:
             self._prepare()
         except Exception as error:
@@ -140,7 +142,8 @@ class DoctorCallback:
             self.recorder.put({"type": "ConfigSeen", "values": config})
             for name, value in snapshot.facts(args, state, kwargs.get("model"), self._trainer):
                 self._put_fact(name, value)
-            self.recorder.listeners += listeners(args, lambda: self._trainer, self.folder, warn=self.warn)
+            self._trackers = Trackers.of(args, self._trainer)
+            self.recorder.listeners += listeners(args, lambda: self._trainer, self.folder, self._trackers, warn=self.warn)
         if os.environ.get("LFDOCTOR_SET_RATE") == "1" and to_count(getattr(state, "global_step", 0)):
             set_learning_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
             self._put_fact("learning_rate_set", args.learning_rate)
@@ -200,6 +203,8 @@ class DoctorCallback:
             if tokens:
                 metrics["total_tokens"] = float(tokens)
             self._put_step(state, now, metrics)
+            if self._trackers is not None:
+                self._trackers.find(to_count(state.global_step))
             self._maybe_stop(control, state, metrics)
         self._timer.event()
 
