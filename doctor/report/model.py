@@ -295,12 +295,28 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     effective_batch: int | None = None
 
 
+class TimeView(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the wall-clock time of a job of `lfdoctor run` went, in seconds; `ettr` is useful over wall (effective training time ratio).
+
+    `starting`: until the training loop began, of every start. `lost`: steps whose work was lost with a failure. `other`: after the last
+    step (final evaluation, hanging) and between the starts.
+    """
+
+    wall_seconds: float
+    useful_seconds: float
+    ettr: float
+    starting_seconds: float
+    lost_seconds: float
+    other_seconds: float
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `cause` is the root finding's; `healthy` is true only if `verdict` is healthy.
 
     Quotes are masked; `patch.yaml` is not: it is the user's own file and must stay usable. `curves` hold the logged series for plots.
     `translations` hold the texts in the other languages, by their place in the report (`findings.0.title`).
     After `lfdoctor run --heal` the findings are the last attempt's; `attempts` lists all, `healing` is the outcome.
+    `time` is set by `lfdoctor run` only.
     """
 
     format: int = FORMAT
@@ -322,6 +338,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     translations: dict[str, dict[str, str]] = {}
     attempts: list[AttemptView] = []
     healing: str | None = None
+    time: TimeView | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able dicts and lists; the secrets in `patch.yaml` are masked too."""

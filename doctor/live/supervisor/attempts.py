@@ -19,7 +19,7 @@ LOST_SYMPTOMS = ("divergence", "nonfinite", "zero_loss", "plateau")
 
 class HealAttempt(msgspec.Struct, kw_only=True):
     """`text` is the YAML it trains with (None: the command names no config), `redone` the steps trained again, `resume` the checkpoint
-    it continues from; the other fields after `redone` are filled in when it has ended.
+    it continues from; the other fields after `redone` are filled in when it has ended (`began`, `ended`: seconds since the epoch).
     """
 
     number: int
@@ -35,6 +35,8 @@ class HealAttempt(msgspec.Struct, kw_only=True):
     report: Report | None = None
     stopped: bool = False
     hooked: bool = False
+    began: float = 0.0
+    ended: float = 0.0
 
     @property
     def values(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import msgspec
 from doctor.config.preflight import model_folder
 from doctor.diagnosis.pipeline import analyze
 from doctor.errors import DoctorError
+from doctor.live.supervisor.effective_time import ALL, Start, effective_time
 from doctor.live.supervisor.evidence import KillEvidence
 from doctor.live.supervisor.hang_detector import SILENCE_BEFORE_DUMP_SECONDS
 from doctor.live.supervisor.journal_tail import JournalTail, Listeners
@@ -79,6 +80,11 @@ def run(
         _note_end(folder, code, known if code else [], [*kills, *child.summary])
         listeners.tell(f"{folder}: ended with {code}" if code else f"{folder}: ended well")
         report = _report(config or config_of(command), folder, began, partial(analyze, lang=lang))
+        if report is not None:
+            start = Start.read(folder, began, time.time())
+            kept = ALL if code == 0 and report.run.status == "completed" else start.saved
+            report = msgspec.structs.replace(report, time=effective_time([start], [], kept))
+            save_or_complain(report, folder / "report.json")
     return Outcome(code, report, tail.warned, stop_requested=child.stop_requested)
 
 
@@ -137,9 +143,7 @@ def _report(config: Path | None, folder: Path, began: float, analyze: Callable[.
     except (DoctorError, OSError) as error:
         log_stderr(f"no report: {error}")
         return None
-    report = msgspec.structs.replace(report, run=msgspec.structs.replace(report.run, path=str(folder)))
-    save_or_complain(report, folder / "report.json")
-    return report
+    return msgspec.structs.replace(report, run=msgspec.structs.replace(report.run, path=str(folder)))
 
 
 def _has_steps(path: Path) -> bool:
