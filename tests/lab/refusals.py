@@ -97,13 +97,6 @@ CASES = {
     "val-size-too-large": Refusal(
         "a validation set larger than the data", {**QUICK, "val_size": 500}, "config_invalid_value", ("val_size", "240"), ("streaming",)
     ),
-    "deepspeed-stage-7": Refusal(
-        "ZeRO stage 7",
-        {**QUICK, "deepspeed": {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 7}}},
-        "config_invalid_value",
-        ("stage", "7"),
-        env={"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "1"},
-    ),
     "own-callback": Refusal(
         "an exception of the user's own callback",
         {**QUICK},
