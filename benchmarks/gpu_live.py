@@ -67,7 +67,13 @@ def memory_follows() -> Result:
     grown = after[f"gpu.{card}.used_gib"] - before[f"gpu.{card}.used_gib"]
     seen_total = after[f"gpu.{card}.total_gib"]
     ok = abs(grown - size / GIB) < 0.3 and abs(seen_total - total / GIB) / seen_total < 0.05
-    return {"ok": ok, "allocated_gib": size / GIB, "grown_gib": round(grown, 3), "torch_total_gib": round(total / GIB, 2), "nvml": seen_total}
+    return {
+        "ok": ok,
+        "allocated_gib": size / GIB,
+        "grown_gib": round(grown, 3),
+        "torch_total_gib": round(total / GIB, 2),
+        "nvml": seen_total,
+    }
 
 
 def same_cards() -> Result:
@@ -88,7 +94,9 @@ def visible_devices() -> Result:
 
     pynvml.nvmlInit()
     uuid = str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(0)))
-    code = "import sys; sys.path.insert(0, {root!r}); import json, torch; from benchmarks.gpu_live import readings; gpus, seen = readings(); "
+    code = (
+        "import sys; sys.path.insert(0, {root!r}); import json, torch; from benchmarks.gpu_live import readings; gpus, seen = readings(); "
+    )
     code += "print(json.dumps([torch.cuda.device_count(), len({{name.split('.')[1] for name in seen}})]))"
     found = {}
     for named in ("0", uuid, uuid[:12], "", "GPU-ffffffff", "0,99,0"):
@@ -235,7 +243,11 @@ def out_of_memory() -> Result:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "console.log").write_text(f"Traceback (most recent call last):\n{text}\n")
         roots = [one for one in analyze(folder).findings if one.role == "root"]
-    return {"ok": [one.rule.startswith("memory/gpu-") for one in roots] == [True], "message": text[:400], "told": [one.text for one in roots]}
+    return {
+        "ok": [one.rule.startswith("memory/gpu-") for one in roots] == [True],
+        "message": text[:400],
+        "told": [one.text for one in roots],
+    }
 
 
 CHECKS: dict[str, Callable[[], Result]] = {

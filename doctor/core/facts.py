@@ -117,7 +117,9 @@ FACTS: dict[str, FactInfo] = {
     "config_duplicate_key": FactInfo("str", "", "config"),
     "config_is_json": FactInfo("str", "", "preflight"),
     "console.last_phase": FactInfo("str", "", "console: what the run was doing in its last line"),
-    "first_sample.masked_tokens": FactInfo("int", "tokens", "console: the first sample that LLaMA-Factory prints, if no token of it is trained on"),
+    "first_sample.masked_tokens": FactInfo(
+        "int", "tokens", "console: the first sample that LLaMA-Factory prints, if no token of it is trained on"
+    ),
     "dataset.loading": FactInfo("str", "", "console: the data set whose loading LLaMA-Factory began last"),
     "dataset_info_unreadable": FactInfo("str", "", "preflight"),
     "dataset_undefined": FactInfo("str", "", "preflight"),

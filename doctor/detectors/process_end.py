@@ -160,7 +160,9 @@ class ProcessEnds(DetectorBase):
                 return
             if signal in self.signals or (self.exits and event.first and signal is None and (event.code or 0) > 0):
                 text = f"{event.reporter}: " + (f"exit code {event.code}" if event.code is not None else f"signal {signal}")
-                yield self._match(run, event, signal, text, {"reporter": event.reporter, "code": event.code, "local_rank": event.local_rank})
+                yield self._match(
+                    run, event, signal, text, {"reporter": event.reporter, "code": event.code, "local_rank": event.local_rank}
+                )
             return
         line = _line_signals(event.text)
         self._confirmed |= line.confirmed

@@ -25,7 +25,7 @@ from tests.lab.runner import kit
 from tests.lab.scenarios.base import yaml_text
 
 QUICK = {"max_steps": 6, "save_steps": 6}
-OWN_CALLBACK = '''
+OWN_CALLBACK = """
 import sys
 from llamafactory.hparams import read_args
 from llamafactory.train.tuner import run_exp
@@ -39,7 +39,7 @@ class Checks(TrainerCallback):
 
 
 run_exp(read_args(), callbacks=[Checks()])
-'''
+"""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,11 @@ def script(folder: Path, *names: str, **modules: str) -> subprocess.CompletedPro
     env = {**os.environ, "PYTHONPATH": str(folder)}
     env.pop("CUDA_VISIBLE_DEVICES", None)
     return subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "benchmarks" / "gpu_live.py"), *names], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "error", str(ROOT / "benchmarks" / "gpu_live.py"), *names],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 

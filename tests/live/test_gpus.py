@@ -222,11 +222,16 @@ def test_samples_become_rarer(elapsed, expected):
 
 def test_the_full_gpu_is_named_as_nvidia_smi_names_it(tmp_path):
     """torch's GPU 1 is the card that nvidia-smi calls 2; where both count alike, one number is enough."""
-    message = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU {} has a total capacity of 23.64 GiB of which 1.02 GiB is free."
+    message = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. "
+        "GPU {} has a total capacity of 23.64 GiB of which 1.02 GiB is free."
+    )
     for gpu, shown in ((0, "GPU 0 "), (1, "GPU 1 (smi: 2) ")):
         folder = tmp_path / str(gpu)
         folder.mkdir()
-        (folder / "lfdoctor.jsonl").write_text('{"type":"Session","version":1,"rank":0}\n{"type":"Fact","name":"gpu.indices","value":[0,2]}\n')
+        (folder / "lfdoctor.jsonl").write_text(
+            '{"type":"Session","version":1,"rank":0}\n{"type":"Fact","name":"gpu.indices","value":[0,2]}\n'
+        )
         (folder / "console.log").write_text(message.format(gpu) + "\n")
         (root,) = [one for one in analyze(folder).findings if one.role == "root"]
         assert shown in root.text

@@ -10,7 +10,8 @@ import pytest
 from doctor import analyze
 
 CONSOLE = """\
-[INFO|2026-03-01 10:00:00] llamafactory.hparams.parser:468 >> Process rank: 0, world size: 1, device: cuda:0, distributed training: False, compute dtype: torch.bfloat16
+[INFO|2026-03-01 10:00:00] llamafactory.hparams.parser:468 >> Process rank: 0, world size: 1, device: cuda:0, \
+distributed training: False, compute dtype: torch.bfloat16
 [INFO|2026-03-01 10:00:09] llamafactory.data.loader:143 >> Loading dataset alpaca_en.json...
 Running tokenizer on dataset (num_proc=16):  40%|████      | 20800/52002 [00:07<00:11, 2731.10 examples/s]
 [INFO|2026-03-01 10:00:31] llamafactory.model.model_utils.kv_cache:143 >> KV cache is disabled during training.
@@ -22,7 +23,8 @@ Loading weights:  20%|██        | 60/291 [00:02<00:08, 27.32it/s]
 {'loss': '1.4', 'grad_norm': '0.9', 'learning_rate': '1e-06', 'epoch': '0.01'}
   1%|          | 10/1200 [00:20<40:00, 2.02s/it]
 [INFO|trainer.py:4307] 2026-03-01 10:01:15,101 >> Saving model checkpoint to saves/llama/checkpoint-10
-[INFO|tokenization_utils_base.py:2510] 2026-03-01 10:01:15,300 >> tokenizer config file saved in saves/llama/checkpoint-10/tokenizer_config.json
+[INFO|tokenization_utils_base.py:2510] 2026-03-01 10:01:15,300 >> tokenizer config file saved in \
+saves/llama/checkpoint-10/tokenizer_config.json
 """
 KILL = [
     {"type": "LogLine", "text": "Memory cgroup out of memory: memory.events oom_kill went from 0 to 1 during the run"},

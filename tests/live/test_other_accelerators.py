@@ -67,7 +67,8 @@ def test_the_figures_of_an_amd_gpu(amd):
     """Half of 192 GiB, percent, watts of the socket now, degrees of the hottest point; nothing is said of throttling."""
     readings = Rocm().read()
     assert {name: value for name, value in readings.items() if name.startswith("gpu.3.")} == {
-        "gpu.3.used_gib": 96.0, "gpu.3.total_gib": 192.0, "gpu.3.util_percent": 94.0, "gpu.3.power_watts": 612.0, "gpu.3.temperature_c": 71.0,
+        "gpu.3.used_gib": 96.0, "gpu.3.total_gib": 192.0, "gpu.3.util_percent": 94.0, "gpu.3.power_watts": 612.0,
+        "gpu.3.temperature_c": 71.0,
     }  # fmt: skip
 
 
@@ -225,7 +226,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def put(script: str) -> Path:
         path = tmp_path / "npu-smi"
-        path.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/calls\n{script}\n")
+        path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n{script}\n')
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         return tmp_path / "calls"
 

@@ -21,7 +21,8 @@ OFFLINE = """\
 Traceback (most recent call last):
   File "/usr/lib/python3.11/site-packages/huggingface_hub/file_download.py", line 1700, in _raise_on_head_call_error
     raise LocalEntryNotFoundError(
-huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk cache and outgoing traffic has been disabled. To enable hf.co look-ups and downloads online, set 'local_files_only' to False.
+huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk cache and outgoing traffic has been disabled. \
+To enable hf.co look-ups and downloads online, set 'local_files_only' to False.
 
 The above exception was the direct cause of the following exception:
 
@@ -37,13 +38,17 @@ OWN = """\
     raise ValueError("reward table has no row for prompt 17")
 ValueError: reward table has no row for prompt 17
 """
-CONFIG = "model_name_or_path: {model}\nstage: sft\ndo_train: true\ndataset: a\ntemplate: llama3\nfinetuning_type: lora\noutput_dir: saves/run\n"
+CONFIG = (
+    "model_name_or_path: {model}\nstage: sft\ndo_train: true\ndataset: a\ntemplate: llama3\nfinetuning_type: lora\noutput_dir: saves/run\n"
+)
 
 
-def next_of(folder: Path, console: str, facts: dict[str, str] = {}, config: str = CONFIG.format(model="models/x")) -> tuple[HealAttempt, HealAttempt | Text]:  # noqa: B006
+def next_of(
+    folder: Path, console: str, facts: dict[str, str] | None = None, config: str = CONFIG.format(model="models/x")
+) -> tuple[HealAttempt, HealAttempt | Text]:
     """A failed attempt with this console, and what healing does next."""
     (folder / "console.log").write_text(console)
-    events = [*({"type": "Fact", "name": name, "value": value} for name, value in facts.items()), {"type": "ProcessEnd", "code": 1}]
+    events = [*({"type": "Fact", "name": name, "value": value} for name, value in (facts or {}).items()), {"type": "ProcessEnd", "code": 1}]
     (folder / "lfdoctor-run.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     attempt = HealAttempt(number=1, text=config, code=1)
     attempt.report = analyze(folder)
@@ -60,7 +65,7 @@ def test_offline_mode_is_no_passing_trouble(tmp_path):
 
 def test_a_hub_that_does_not_answer_is_asked_again(tmp_path):
     """Without the offline mode the network may come back."""
-    line = "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with url: /api/models\n"
+    line = "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with url: /a\n"
     attempt, then = next_of(tmp_path, line)
     assert attempt.root.rule == "environment/hub-unreachable"
     assert isinstance(then, HealAttempt)
@@ -119,7 +124,8 @@ def test_the_users_own_exception_comes_first(tmp_path):
 
 def samples(labels: str, losses: str) -> str:
     return f"""\
-[INFO|2026-03-01 10:00:00] llamafactory.hparams.parser:468 >> Process rank: 0, world size: 1, device: cpu, distributed training: False, compute dtype: torch.float32
+[INFO|2026-03-01 10:00:00] llamafactory.hparams.parser:468 >> Process rank: 0, world size: 1, device: cpu, distributed training: False, \
+compute dtype: torch.float32
 training example:
 input_ids:
 [0, 2, 91, 89]

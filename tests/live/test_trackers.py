@@ -79,7 +79,7 @@ def fake_trackio(sent: Sent) -> types.ModuleType:
 
 FAKES = {"wandb": fake_wandb, "swanlab": fake_swanlab, "mlflow": fake_mlflow, "trackio": fake_trackio}
 EXPECTED = {
-    "wandb": ("lfdoctor: stability/nonfinite", TEXT, 0),
+    "wandb": ("lfdoctor: stability/nonfinite", f"step 5: {TEXT}", 0),
     "swanlab": ({"lfdoctor/stability-nonfinite": ("text", TEXT)}, 5),
     "mlflow": ("r7", "lfdoctor.stability.nonfinite", f"step 5: {TEXT}"),
     "trackio": ("lfdoctor: stability/nonfinite", f"step 5: {TEXT}"),
@@ -138,7 +138,7 @@ def test_a_run_that_is_opened_later(monkeypatch):
     assert trackers._thread is None
     wandb.run = opened
     trackers.find(2)
-    assert sent.wait(1) == [("lfdoctor: a/b", "warning [a/b]", 0)]
+    assert sent.wait(1) == [("lfdoctor: a/b", "step 1: warning [a/b]", 0)]
 
 
 def test_the_search_ends(monkeypatch):

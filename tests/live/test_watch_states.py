@@ -16,7 +16,10 @@ from doctor.live.watch.view import Watched
 from doctor.reporters.base import Screen
 from doctor.reporters.terminal.canvas import to_text
 
-START = "[INFO|2026-03-01 10:00:00] llamafactory.hparams.parser:468 >> Process rank: 0, world size: 1, device: cuda:0, distributed training: False, compute dtype: torch.bfloat16\n"
+START = (
+    "[INFO|2026-03-01 10:00:00] llamafactory.hparams.parser:468 >> Process rank: 0, world size: 1, device: cuda:0, "
+    "distributed training: False, compute dtype: torch.bfloat16\n"
+)
 TOKENISE = "Running tokenizer on dataset (num_proc=16):  40%|####      | 20800/52002 [00:07<00:11, 2731.10 examples/s]\n"
 LOAD = "Loading checkpoint shards:  20%|##        | 1/4 [00:02<00:08, 27.32it/s]\n"
 TRAIN = "[INFO|trainer.py:2519] 2026-03-01 10:00:53,101 >> ***** Running training *****\n"
@@ -41,7 +44,14 @@ def write(folder: Path, console: str, events: list[dict[str, Any]] = [], end: li
 def steps(count: int, seconds_ago: float = 0.0, each: float = 1.0) -> list[dict[str, Any]]:
     last = time.time() - seconds_ago
     return [
-        {"type": "Step", "time": last - each * (count - step), "step": step, "total": 20, "seconds": each * step, "metrics": {"loss": 2 - step / 50}}
+        {
+            "type": "Step",
+            "time": last - each * (count - step),
+            "step": step,
+            "total": 20,
+            "seconds": each * step,
+            "metrics": {"loss": 2 - step / 50},
+        }
         for step in range(1, count + 1)
     ]
 
@@ -150,7 +160,9 @@ def test_every_state_has_its_word(tmp_path, lang):
 
     from doctor.live.watch.state import State
 
-    heads = [to_text([render(msgspec.structs.replace(state, state=one), 80, lang)], Screen(width=80)).split("\n")[0] for one in get_args(State)]
+    heads = [
+        to_text([render(msgspec.structs.replace(state, state=one), 80, lang)], Screen(width=80)).split("\n")[0] for one in get_args(State)
+    ]
     assert len(set(heads)) == len(get_args(State))
 
 

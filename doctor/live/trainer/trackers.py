@@ -92,7 +92,7 @@ def _wandb() -> Send | None:
     run = getattr(loaded("wandb"), "run", None)
     if run is None:
         return None
-    return lambda text, rule, step: run.alert(title=f"lfdoctor: {rule}", text=text, wait_duration=0)
+    return lambda text, rule, step: run.alert(title=f"lfdoctor: {rule}", text=f"step {step}: {text}", wait_duration=0)
 
 
 def _swanlab() -> Send | None:

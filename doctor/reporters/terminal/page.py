@@ -149,7 +149,7 @@ class Page:
     def attempts(self) -> list[RenderableType]:
         """The attempts of a healed run and where its time went, before the last one's findings."""
         line = base.time_line(self.report, self.words)
-        time = [self.canvas.text(line), Text()] if line else []
+        time: list[RenderableType] = [self.canvas.text(line), Text()] if line else []
         if not self.report.healing:
             return time
         out: list[RenderableType] = [
