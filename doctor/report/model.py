@@ -10,14 +10,14 @@ import msgspec
 from doctor.privacy import secrets
 from doctor.report import outputs
 from doctor.report.curves import Curve
+from doctor.report.time_spent import TimeView
 
 FORMAT = 1
 """Version of the JSON format; a reader takes its own and earlier ones."""
 Status = Literal["completed", "ended_early", "failed", "interrupted", "running", "unknown"]
 """How a run ended. `ended_early`: it saved and closed as after a normal end, before its planned last step."""
 Verdict = Literal["failed", "unhealthy", "healthy", "undecided"]
-"""`failed`: the run failed. `unhealthy`: a finding above a note, or an interrupted run. `undecided`: nothing that was read allows a
-verdict."""
+"""`failed`: the run failed. `unhealthy`: a finding above a note, or interrupted. `undecided`: nothing that was read allows a verdict."""
 
 
 OTHER_RUNS = 20
@@ -295,28 +295,12 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     effective_batch: int | None = None
 
 
-class TimeView(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the wall-clock time of a job of `lfdoctor run` went, in seconds; `ettr` is useful over wall (effective training time ratio).
-
-    `starting`: until the training loop began, of every start. `lost`: steps whose work was lost with a failure. `other`: after the last
-    step (final evaluation, hanging) and between the starts.
-    """
-
-    wall_seconds: float
-    useful_seconds: float
-    ettr: float
-    starting_seconds: float
-    lost_seconds: float
-    other_seconds: float
-
-
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `cause` is the root finding's; `healthy` is true only if `verdict` is healthy.
 
     Quotes are masked; `patch.yaml` is not: it is the user's own file and must stay usable. `curves` hold the logged series for plots.
     `translations` hold the texts in the other languages, by their place in the report (`findings.0.title`).
-    After `lfdoctor run --heal` the findings are the last attempt's; `attempts` lists all, `healing` is the outcome.
-    `time` is set by `lfdoctor run` only.
+    After `lfdoctor run --heal` the findings are the last attempt's; `attempts` lists all, `healing` is the outcome. `time`: of a watched run.
     """
 
     format: int = FORMAT

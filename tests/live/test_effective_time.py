@@ -9,7 +9,7 @@ import pytest
 
 from doctor import analyze
 from doctor.live.supervisor.effective_time import ALL, Start, effective_time
-from doctor.report.model import TimeView
+from doctor.report.time_spent import TimeView
 from doctor.reporters.base import Screen, time_line
 from doctor.reporters.registry import REPORTERS
 from doctor.words.catalogue import load

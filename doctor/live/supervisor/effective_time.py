@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.report.model import TimeView
+from doctor.report.time_spent import TimeView
 from doctor.support.decoding import json_decoder
 
 ALL = 1 << 60

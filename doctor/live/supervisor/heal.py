@@ -26,7 +26,8 @@ from doctor.live.supervisor.run_folder import RunFolder
 from doctor.live.supervisor.watched_run import Outcome
 from doctor.live.trainer.stop_judge import JUMPS_VARIABLE
 from doctor.privacy.secrets import mask, plain
-from doctor.report.model import AttemptView, ChangeView, Report, TimeView
+from doctor.report.model import AttemptView, ChangeView, Report
+from doctor.report.time_spent import TimeView
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
