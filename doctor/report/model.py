@@ -300,7 +300,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Quotes are masked; `patch.yaml` is not: it is the user's own file and must stay usable. `curves` hold the logged series for plots.
     `translations` hold the texts in the other languages, by their place in the report (`findings.0.title`).
-    After `lfdoctor run --heal` the findings are the last attempt's; `attempts` lists all, `healing` is the outcome; `time`: a watched run's.
+    After `lfdoctor run --heal` findings are the last attempt's; `attempts` lists all, `healing` is the outcome; `time`: of a watched run.
     """
 
     format: int = FORMAT
