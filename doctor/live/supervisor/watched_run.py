@@ -77,7 +77,7 @@ def run(
         with tail:
             code = child.run()
         kills = evidence.lines() if code else []  # a run that ended well was not killed: another process was
-        _note_end(folder, code, known if code else [], [*kills, *child.summary])
+        _note_end(folder, code, [*kills, *child.summary], known if code else ())
         listeners.tell(f"{folder}: ended with {code}" if code else f"{folder}: ended well")
         report = _report(config or config_of(command), folder, began, partial(analyze, lang=lang))
         if report is not None:
@@ -117,7 +117,7 @@ def _before_the_start(config: Path | None) -> list[dict[str, Any]]:
     return [{"type": "Fact", "name": name, "value": value} for name, value in model_folder(values, Path()).items()]
 
 
-def _note_end(folder: Path, code: int, known: Sequence[dict[str, Any]], reasons: Sequence[str]) -> None:
+def _note_end(folder: Path, code: int, reasons: Sequence[str], known: Sequence[dict[str, Any]] = ()) -> None:
     """How the child ended, as events of a journal of our own: what was known before, then the system's messages, for they say why."""
     now = time.time()
     events: list[dict[str, Any]] = [*known, *({"type": "LogLine", "time": now, "text": text} for text in reasons)]
