@@ -201,7 +201,12 @@ def _print_report(code: int, report: Report | None, folder: Path) -> None:
     if report is None:
         return
     if code == 0 and not report.findings:
+        from doctor.reporters.base import time_line
+        from doctor.words.catalogue import load
+
         print(f"lfdoctor: the run completed, no problem found ({folder}/report.json)", file=sys.stderr)
+        if line := time_line(report, load(report.lang)):
+            print(f"lfdoctor: {line}", file=sys.stderr)
         return
     from doctor.reporters.base import Screen
 

@@ -1,4 +1,4 @@
-"""Files that a configuration needs or collides with: datasets, the DeepSpeed file, the output folder. For `lfdoctor check`.
+"""Files that a configuration needs or collides with: datasets, model, DeepSpeed file, output folder. For `lfdoctor check` and `run`.
 
 Paths are taken as LLaMA-Factory takes them: relative to the folder that the training is started in. The rules it follows are those
 of LLaMA-Factory 0.9.5: data/parser.py get_dataset_list, data/loader.py _load_single_dataset, hparams/parser.py 484-500.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
@@ -32,7 +33,7 @@ def facts_about(config: Mapping[str, Any], folder: Path, where: Where) -> Iterat
 
     `folder` is the working directory of the training; `where` is the config file, the source of the facts.
     """
-    found = {**_datasets(config, folder), **_deepspeed(config, folder), **_output(config, folder)}
+    found = {**_datasets(config, folder), **_deepspeed(config, folder), **_output(config, folder), **model_folder(config, folder)}
     if str(where.file).lower().endswith(".json"):
         found["config_is_json"] = PurePath(str(where.file)).name
     for name, value in found.items():
@@ -115,6 +116,22 @@ def _missing_columns(entry: Mapping[str, Any], record: Mapping[str, Any] | None)
     formatting = str(entry.get("formatting") or "alpaca")
     first = next(iter(_COLUMNS.get(formatting, {}).values()), None)
     return [first] if first is not None and first not in record else []
+
+
+def model_folder(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A model folder that does not exist beside others that do: a mistyped path rather than a model of the hub."""
+    given = config.get("model_name_or_path")
+    if not isinstance(given, str) or len(PurePath(given).parts) < 2:
+        return {}
+    path = folder / given
+    try:
+        known = None if path.exists() or not path.parent.is_dir() else sorted(one.name for one in islice(path.parent.iterdir(), 1000))
+    except OSError:  # no permission
+        return {}
+    if known is None:
+        return {}
+    close = get_close_matches(path.name, known, n=3, cutoff=0.5) or known[:5]
+    return {"model_folder_missing": given, **({"model_folders_known": ", ".join(close)} if close else {})}
 
 
 def _deepspeed(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-Type = Literal["bool", "int", "float", "str", "dict"]
+Type = Literal["bool", "int", "float", "str", "dict", "list"]
 
 TOKEN_COUNTERS = ("num_input_tokens_seen", "total_tokens")
 """Metrics that count the tokens since the start of the training, summed over the ranks, most trusted first.
@@ -35,6 +35,7 @@ FACTS: dict[str, FactInfo] = {
     "world_size": FactInfo("int", "ranks", "console, accelerate, model card, training_args.bin, live, --num-gpus"),
     "gpu.name": FactInfo("str", "", "console (llamafactory-cli env), wandb, swanlab, live"),
     "gpu.count": FactInfo("int", "GPUs", "console, wandb, swanlab, live"),
+    "gpu.indices": FactInfo("list", "", "live: the index that nvidia-smi, amd-smi or npu-smi gives each visible card, in torch's order"),
     "gpu.total_gib": FactInfo("float", "GiB of one GPU", "console, wandb, live, --gpu-memory"),
     "device": FactInfo("str", "", "console (Process rank: ...), live: cpu, cuda, mps, npu, xpu"),
     "versions.*": FactInfo("str", "", "console, model card, wandb, swanlab, live"),
@@ -116,6 +117,11 @@ FACTS: dict[str, FactInfo] = {
     # before the run (config/preflight.py)
     "config_duplicate_key": FactInfo("str", "", "config"),
     "config_is_json": FactInfo("str", "", "preflight"),
+    "console.last_phase": FactInfo("str", "", "console: what the run was doing in its last line"),
+    "first_sample.masked_tokens": FactInfo(
+        "int", "tokens", "console: the first sample that LLaMA-Factory prints, if no token of it is trained on"
+    ),
+    "dataset.loading": FactInfo("str", "", "console: the data set whose loading LLaMA-Factory began last"),
     "dataset_info_unreadable": FactInfo("str", "", "preflight"),
     "dataset_undefined": FactInfo("str", "", "preflight"),
     "datasets_known": FactInfo("str", "", "preflight"),
@@ -124,6 +130,8 @@ FACTS: dict[str, FactInfo] = {
     "dataset_file_missing": FactInfo("str", "", "preflight"),
     "dataset_file_type": FactInfo("str", "", "preflight"),
     "dataset_columns_missing": FactInfo("str", "", "preflight"),
+    "model_folder_missing": FactInfo("str", "", "preflight, also before `lfdoctor run` starts a training"),
+    "model_folders_known": FactInfo("str", "", "preflight, also before `lfdoctor run` starts a training"),
     "deepspeed_file_missing": FactInfo("str", "", "preflight"),
     "output_dir_checkpoint": FactInfo("str", "", "preflight"),
     "output_dir_weights": FactInfo("str", "", "preflight"),

@@ -39,7 +39,8 @@ FROM_CONFIG = ("weights_gib", "weights_share", "request_over_logits", "request_i
 class GpuOom(DetectorBase):
     """No parameters: all rules about GPU memory share an instance and test its facts under `where`.
 
-    Facts of the message: `device` (cuda, hip, npu, xpu, mps, ...), `generation` (numbers | legacy | bare), `gpu`, `wanted_gib`,
+    Facts of the message: `device` (cuda, hip, npu, xpu, mps, ...), `generation` (numbers | legacy | bare), `gpu` (torch's number, with
+    nvidia-smi's where it differs), `wanted_gib`,
     `total_gib`, `free_gib`, `allocated_gib` (live tensors of this process), `reserved_gib` (kept by PyTorch, unused), `process_gib`
     (this process), `others_gib` (memory of other processes); `wanted_share`, `allocated_share`, `reserved_share` and
     `others_share` of the card; `reserved_over_wanted` (how many times the request the unused part is).
@@ -116,10 +117,19 @@ class GpuOom(DetectorBase):
         if (event.rank or 0) > 0 or fresh.get("gpu", 0) > 0 or fresh.get("siblings", 0) > 1 or run.facts.get("world_size", 1) > 1:
             known["multi_gpu"] = True
         facts = {**known, **_config_facts(known, run)}
+        if "gpu" in facts:
+            facts["gpu"] = card_name(facts["gpu"], run)
         evidence = Evidence(event.where, quote)
         first = self._evidence.setdefault(event.attempt, evidence)
         pieces = (evidence,) if first.where == evidence.where else (evidence, first)
         return Match(evidence=pieces, facts=facts, rank=event.rank, attempt=event.attempt, time=event.time)
+
+
+def card_name(gpu: int, run: Run) -> int | str:
+    """torch's number of a GPU, which counts the visible ones, with nvidia-smi's (amd-smi's) behind it where that is another one."""
+    indices = run.facts.get("gpu.indices")
+    physical = indices[gpu] if isinstance(indices, list) and gpu < len(indices) else gpu
+    return gpu if physical == gpu else f"{gpu} (smi: {physical})"
 
 
 def _add_place(known: dict[str, Any], event: LogLine | Crash) -> None:

@@ -160,7 +160,9 @@ class ProcessEnds(DetectorBase):
                 return
             if signal in self.signals or (self.exits and event.first and signal is None and (event.code or 0) > 0):
                 text = f"{event.reporter}: " + (f"exit code {event.code}" if event.code is not None else f"signal {signal}")
-                yield self._match(event, signal, text, {"reporter": event.reporter, "code": event.code, "local_rank": event.local_rank})
+                yield self._match(
+                    run, event, signal, text, {"reporter": event.reporter, "code": event.code, "local_rank": event.local_rank}
+                )
             return
         line = _line_signals(event.text)
         self._confirmed |= line.confirmed
@@ -168,10 +170,15 @@ class ProcessEnds(DetectorBase):
         self._forced |= line.forced
         signal = line.signal
         if signal in self.signals and not (signal == 9 and self._forced):
-            yield self._match(event, signal, event.text[:2000], {"reporter": "text"})
+            yield self._match(run, event, signal, event.text[:2000], {"reporter": "text"})
 
-    def _match(self, event: LogLine | ProcessEnd, signal: int | None, text: str, more: dict[str, Any]) -> Match:
-        facts = {"signal": signal, "name": SIGNAL_NAMES.get(signal or 0), "phase": self._phase, **more}
+    def _last_phase(self, run: Run) -> str | None:
+        """The phase at the end of the console: who tells of the end (`lfdoctor run`, the kernel's log) may not know it."""
+        phase = run.facts.get("console.last_phase")
+        return phase if phase != "start" else None
+
+    def _match(self, run: Run, event: LogLine | ProcessEnd, signal: int | None, text: str, more: dict[str, Any]) -> Match:
+        facts = {"signal": signal, "name": SIGNAL_NAMES.get(signal or 0), "phase": self._phase or self._last_phase(run), **more}
         facts = {name: value for name, value in facts.items() if value is not None}
         facts["confirmed"] = self._confirmed
         facts["states"] = self._states

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from doctor.config.options import effective
 from doctor.core.events import Event, Step
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
@@ -30,6 +31,7 @@ class ZeroLoss(DetectorBase):
     - `memorised`: preference margins above `margin` with accuracy 1 explain the 0.
     - `lr_stopped`: the learning rate changed between the two logs before and is constant since the last of them; a loss scaler skips steps.
     - `lr_frozen`: the learning rate is the same non-zero number in all logs of 0.0.
+    - `cut`: the first sample was printed, none of its tokens is trained on, and it is as long as `cutoff_len`: its answer was cut off.
 
     At the end of an attempt `impossible` logs are enough if the learning rate is frozen or the gradient zero or stuck, and one log if
     the loss before was at least LEARNT and the learning rate is the same as there. Policy-gradient
@@ -44,7 +46,7 @@ class ZeroLoss(DetectorBase):
     facts: tuple[str, ...] = (
         "metric", "step", "value", "baseline", "records", "grad", "grad_norm", "at_start", "memorised", "margin",
         "learning_rate", "lr_moving", "lr_stopped", "lr_frozen",
-        "seconds",
+        "seconds", "cut",
     )  # fmt: skip
 
     def __init__(self, *, records: int, above: float, margin: float, impossible: int = 2, final_seconds: float | None = None) -> None:
@@ -78,19 +80,19 @@ class ZeroLoss(DetectorBase):
             return QUIET
         if loss != 0.0 or not math.isfinite(event.metrics.get("grad_norm", 0.0)):
             if self.count >= self.wanted:
-                found += self._report()
+                found += self._report(run)
             self.before = loss if math.isfinite(loss) and loss != 0.0 else self.before
             self.signed |= loss < 0
             self.rates = (self.rates[1], event.metrics.get("learning_rate"))
             self.count, self.first, self.grads = 0, None, (math.inf, -math.inf)
             return iter(found) if found else QUIET
         self._zero(event)
-        return iter(found + self._report()) if self.count == self.wanted else iter(found)
+        return iter(found + self._report(run)) if self.count == self.wanted else iter(found)
 
     def finish(self, run: Run) -> Iterator[Match]:
         if self.final_seconds is not None:
             return self._final(run, self.final_seconds)
-        return iter(self._report() if self.count > self.wanted or (self.count < self.wanted and self._is_impossible()) else [])
+        return iter(self._report(run) if self.count > self.wanted or (self.count < self.wanted and self._is_impossible()) else [])
 
     def _final(self, run: Run, least: float) -> Iterator[Match]:
         mean, seconds = run.facts.get("train.loss"), run.facts.get("train.runtime_seconds")
@@ -130,7 +132,7 @@ class ZeroLoss(DetectorBase):
         if grad is not None:
             self.grads = (min(self.grads[0], grad), max(self.grads[1], grad))
 
-    def _report(self) -> list[Match]:
+    def _report(self, run: Run) -> list[Match]:
         """The match; none for losses that decreased to zero, were negative (GRPO), or of a policy whose gradient moves."""
         if self.first is None or self.last is None or self.signed or (self.before is not None and self.before <= self.above):
             return []
@@ -143,6 +145,7 @@ class ZeroLoss(DetectorBase):
             "at_start": self.before is None, "lr_moving": self.lr_moving,
             "lr_stopped": self.lr_stopped and not self.lr_moving, "lr_frozen": self._lr_frozen(),
             "memorised": margin is not None and margin > self.margin and shown.get("rewards/accuracies", 1.0) >= 0.999,
+            "cut": answer_cut(run),
         }  # fmt: skip
         pairs = {
             "baseline": self.before,
@@ -165,3 +168,9 @@ class ZeroLoss(DetectorBase):
         if high == 0.0:
             return "zero"
         return "stuck" if high - low <= CONSTANT_SPREAD * high else "moving"
+
+
+def answer_cut(run: Run) -> bool:
+    """Whether the first sample shows that `cutoff_len` leaves no label; packed samples are always that long."""
+    tokens, config = run.facts.get("first_sample.masked_tokens"), effective(run.config, run.facts)
+    return tokens is not None and tokens == config.get("cutoff_len") and not (config.get("packing") or config.get("neat_packing"))

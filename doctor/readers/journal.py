@@ -20,6 +20,8 @@ from doctor.readers.values import number, numbers, option_value
 from doctor.support.decoding import convert, json_decoder
 
 _CONFIG_LINES = (b'{"type":"Given"', b'{"type":"ConfigSeen"', b'{"type":"Fact"')
+OF_THE_END = "lfdoctor-run.jsonl"
+"""The journal of `lfdoctor run` itself: how the training's process ended."""
 _OF_ONE_RUN = re.compile(r"lfdoctor(?:-rank\d+|-run)?(?:\.\d+)?\.jsonl")
 """Names of the journals of one run: of its ranks, of its supervisor, and what was rotated away."""
 _MAX_LINE = 1 << 22

@@ -128,6 +128,7 @@ class Reading:
         """
         yield from sorted(self._before_run, key=lambda event: not isinstance(event, ConfigSeen))
         logs = [(reader, file) for reader, file in self._found.files if reader.lane != "config"]
+        logs.sort(key=lambda log: log[1].path.name == journal.OF_THE_END)  # what the run was doing then is in the other files
         if len(logs) == 1:
             yield from self._single_source(*logs[0])
             return

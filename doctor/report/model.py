@@ -10,14 +10,14 @@ import msgspec
 from doctor.privacy import secrets
 from doctor.report import outputs
 from doctor.report.curves import Curve
+from doctor.report.time_spent import TimeView
 
 FORMAT = 1
 """Version of the JSON format; a reader takes its own and earlier ones."""
 Status = Literal["completed", "ended_early", "failed", "interrupted", "running", "unknown"]
 """How a run ended. `ended_early`: it saved and closed as after a normal end, before its planned last step."""
 Verdict = Literal["failed", "unhealthy", "healthy", "undecided"]
-"""`failed`: the run failed. `unhealthy`: a finding above a note, or an interrupted run. `undecided`: nothing that was read allows a
-verdict."""
+"""`failed`: the run failed. `unhealthy`: a finding above a note, or interrupted. `undecided`: nothing that was read allows a verdict."""
 
 
 OTHER_RUNS = 20
@@ -300,7 +300,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Quotes are masked; `patch.yaml` is not: it is the user's own file and must stay usable. `curves` hold the logged series for plots.
     `translations` hold the texts in the other languages, by their place in the report (`findings.0.title`).
-    After `lfdoctor run --heal` the findings are the last attempt's; `attempts` lists all, `healing` is the outcome.
+    After `lfdoctor run --heal` findings are the last attempt's; `attempts` lists all, `healing` is the outcome; `time`: of a watched run.
     """
 
     format: int = FORMAT
@@ -322,6 +322,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     translations: dict[str, dict[str, str]] = {}
     attempts: list[AttemptView] = []
     healing: str | None = None
+    time: TimeView | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able dicts and lists; the secrets in `patch.yaml` are masked too."""

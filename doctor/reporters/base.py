@@ -167,6 +167,21 @@ def figures(report: Report, words: Words) -> list[tuple[str, str]]:
     return out
 
 
+def time_line(report: Report, words: Words) -> str:
+    """The effective training time ratio and where the rest of the time went; empty where it is not known."""
+    spent = report.time
+    if spent is None:
+        return ""
+    others = (("ettr_starting", spent.starting_seconds), ("ettr_lost", spent.lost_seconds), ("ettr_other", spent.other_seconds))
+    pieces = words("comma").join(words(name, time=_clock(seconds, words)) for name, seconds in others if seconds >= 1)
+    values = {
+        "percent": f"{100 * spent.ettr:.0f}",
+        "useful": _clock(spent.useful_seconds, words) if spent.useful_seconds >= 1 else words("time_seconds", seconds=0),
+        "whole": _clock(spent.wall_seconds, words),
+    }
+    return words("ettr", pieces=pieces, **values) if pieces else words("ettr_alone", **values)
+
+
 def _course(found: VitalsView, words: Words, *, unicode: bool) -> str:
     """`loss 2.64 ▇▅▃▁ 1.2`; blocks only for a course of several points."""
     finite = [value for value in found.loss_points if value is not None]

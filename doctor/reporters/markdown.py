@@ -54,14 +54,16 @@ class Document:
         return [*out, f"<sub>{words('written_by', tool=self.report.tool.name, version=self.report.tool.version)}</sub>"]
 
     def attempts(self) -> list[str]:
-        """The attempts of a healed run, before the last one's findings."""
+        """The attempts of a healed run and where its time went, before the last one's findings."""
+        line = base.time_line(self.report, self.words)
+        time = [escaped(line)] if line else []
         if not self.report.healing:
-            return []
+            return time
         rows = [
             "\n".join([f"- {escaped(head)}", *(f"  - {escaped(line)}" for line in lines)])
             for head, lines in advice.attempt_lines(self.report, self.words)
         ]
-        return [f"**{self.words('attempts')}** {escaped(self.report.healing)}", "\n".join(rows)]
+        return [f"**{self.words('attempts')}** {escaped(self.report.healing)}", "\n".join(rows), *time]
 
     def no_cause(self) -> list[str]:
         kind, title, sentence = base.verdict(self.report, self.words)

@@ -53,6 +53,11 @@ def of_the_training(module: str) -> Any:
         return None
 
 
+def loaded(module: str) -> Any:
+    """A library that this process has imported already, None otherwise. Imports nothing."""
+    return sys.modules.get(module)
+
+
 def installed_version(distribution: str) -> str | None:
     """The version of an installed distribution, None if it is not installed. importlib.metadata costs 20 ms, this a directory listing."""
     for folder in sys.path:

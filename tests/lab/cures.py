@@ -117,7 +117,6 @@ CASES = [
     Cure("config-report-to-unknown"),
     Cure("config_obsolete_key-evaluation-strategy"),
     Cure("eval_save_strategy_mismatch-best-model"),
-    Cure("gpu_without_bf16-cpu"),
     Cure("lora_target_mismatch-name"),
     Cure("output_dir_not_empty-finished-run"),
     Cure("checkpoint_load_failure-lora-rank"),

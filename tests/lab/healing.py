@@ -143,11 +143,16 @@ def lfdoctor(
     work: Path, case: Case, fault: dict[str, Any], arguments: list[str], limit_kib: int | None = None, log: str = "all.log"
 ) -> int:
     """`lfdoctor run ARGUMENTS` in `work`, as a user's shell would, under `ulimit -v`."""
+    return heal_command(work, variables(work, case, fault), arguments, limit_kib, log)
+
+
+def heal_command(work: Path, env: dict[str, str], arguments: list[str], limit_kib: int | None = None, log: str = "all.log") -> int:
+    """The same with the variables given."""
     run = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from doctor.cli.main import main; sys.exit(main())"
     limit = f"ulimit -v {limit_kib}; " if limit_kib else ""
     command = ["bash", "-c", f'{limit}exec "$0" "$@"', sys.executable, "-c", run, "run", *arguments]
     with (work / log).open("wb") as file:
-        return subprocess.run(command, cwd=work, env=variables(work, case, fault), stdout=file, stderr=file, timeout=500).returncode
+        return subprocess.run(command, cwd=work, env=env, stdout=file, stderr=file, timeout=500).returncode
 
 
 def address_space(base: Path) -> int:

@@ -26,8 +26,8 @@ from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed, trainer
 from transformers.utils import logging
 
-from doctor.live.trainer import callback as live
 from doctor.live.trainer import (
+    accelerators,
     crashes,
     hang_check,
     imports,
@@ -39,8 +39,10 @@ from doctor.live.trainer import (
     sampler,
     snapshot,
     stacks,
+    trackers,
     values,
 )  # fmt: skip
+from doctor.live.trainer import callback as live
 
 imports.import_from_path("msgspec", os.environ.get("LFDOCTOR_MSGSPEC"))
 from doctor.diagnosis import tools  # noqa: E402
@@ -100,12 +102,13 @@ ON_THREAD = [
     (recorder.Recorder, "put"), (recorder.Recorder, "start"), (recorder.Recorder, "flush"), (recorder.Recorder, "__init__"),
     (stop_judge.StopJudge, "step"), (stop_judge.StopJudge, "__init__"), (crashes, "watch_uncaught"), (crashes, "watch_training"),
     (live.DoctorCallback, "_repeat_history"), (live.DoctorCallback, "_settle_rank"), (memory_history.MemoryHistory, "training_failed"),
-    (memory_history, "begin"), (stacks.StackFile, "listen"), (listeners, "lend_msgspec"),
+    (memory_history, "begin"), (stacks.StackFile, "listen"), (listeners, "lend_msgspec"), (trackers.Trackers, "of"),
 ]  # fmt: skip
 OFF_THREAD = [
     (sampler.Sampler, "read"), (journal.JournalWriter, "write"), (journal.JournalWriter, "header"), (recorder, "encode"),
     (monitor.Monitor, "line"), (recorder.Recorder, "_drain"), (recorder.Recorder, "_take_sample"), (live.DoctorCallback, "_sample"),
     (hang_check.HangCheck, "dump"), (stacks.StackFile, "write"), (stacks.StackFile, "_open"), (stacks, "free_signal"),
+    (accelerators.Accelerators, "read"),
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from doctor import DoctorCallback, analyze
 from doctor.live.trainer import nvml
 from doctor.live.trainer.nvml import Gpus
 from doctor.live.trainer.recorder import sample_interval
@@ -31,6 +32,7 @@ class FakeNvml(types.ModuleType):
         self.broken: set[str] = set()
         self.forbidden: set[int] = set()
         self.reasons = 0
+        self.names = ["NVIDIA H100 80GB HBM3"] * 3
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("nvml"):
@@ -50,6 +52,7 @@ class FakeNvml(types.ModuleType):
             "nvmlDeviceGetCount": 3,
             "nvmlDeviceGetHandleByIndex": arguments[0] if arguments else None,
             "nvmlDeviceGetUUID": UUIDS[arguments[0]].encode() if name == "nvmlDeviceGetUUID" else None,
+            "nvmlDeviceGetName": self.names[arguments[0]] if name == "nvmlDeviceGetName" else None,
             "nvmlDeviceGetHandleByUUID": "mig",
             "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": 2,
             "nvmlDeviceGetIndex": arguments[0] if arguments else None,
@@ -65,7 +68,8 @@ class FakeNvml(types.ModuleType):
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     module = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.delenv(name, raising=False)
     return module
 
 
@@ -124,6 +128,35 @@ def test_the_figures_have_their_units(fake):
     assert [readings[f"gpu.1.{name}"] for name in ("used_gib", "total_gib", "util_percent", "power_watts", "temperature_c")] == [
         20.0, 80.0, 97.0, 412.3, 61.0,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("visible", "order", "read", "mapping"),
+    [
+        (None, None, {0, 1, 2}, []),
+        ("1", None, set(), []),
+        ("2,1,0", None, {0, 1, 2}, []),
+        ("2,1", "PCI_BUS_ID", {1, 2}, [2, 1]),
+        (f"{UUIDS[2]},{UUIDS[0]}", None, {0, 2}, [2, 0]),
+    ],
+)
+def test_of_different_gpus_an_index_names_none(fake, monkeypatch, visible, order, read, mapping):
+    """CUDA counts the fastest first unless told otherwise: only UUIDs, or the PCI order, say which card is which."""
+    fake.names[1] = "NVIDIA GeForce RTX 4090"
+    for name, value in (("CUDA_VISIBLE_DEVICES", visible), ("CUDA_DEVICE_ORDER", order)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    gpus = Gpus()
+    assert (indices(gpus.read()), gpus.indices) == (read, mapping)
+
+
+def test_torchs_order_of_equal_gpus_is_that_of_the_variable(fake, monkeypatch):
+    """torch's GPU 0 is nvidia-smi's GPU 2 here."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
+    gpus = Gpus()
+    assert gpus.indices == []
+    gpus.read()
+    assert gpus.indices == [2, 0]
 
 
 def test_a_gpu_without_permission_costs_that_gpu(fake, monkeypatch):
@@ -185,3 +218,30 @@ def test_a_gib_is_two_to_the_thirty(fake, monkeypatch):
 def test_samples_become_rarer(elapsed, expected):
     """One a second for ten minutes, then every 600th of the time so far, never more than 30 s apart."""
     assert sample_interval(elapsed) == pytest.approx(expected)
+
+
+def test_the_full_gpu_is_named_as_nvidia_smi_names_it(tmp_path):
+    """torch's GPU 1 is the card that nvidia-smi calls 2; where both count alike, one number is enough."""
+    message = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. "
+        "GPU {} has a total capacity of 23.64 GiB of which 1.02 GiB is free."
+    )
+    for gpu, shown in ((0, "GPU 0 "), (1, "GPU 1 (smi: 2) ")):
+        folder = tmp_path / str(gpu)
+        folder.mkdir()
+        (folder / "lfdoctor.jsonl").write_text(
+            '{"type":"Session","version":1,"rank":0}\n{"type":"Fact","name":"gpu.indices","value":[0,2]}\n'
+        )
+        (folder / "console.log").write_text(message.format(gpu) + "\n")
+        (root,) = [one for one in analyze(folder).findings if one.role == "root"]
+        assert shown in root.text
+
+
+def test_the_journal_tells_the_indices_once(fake, monkeypatch, tmp_path):
+    """The first reading knows them; later readings repeat nothing."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
+    callback = DoctorCallback(tmp_path, warn=False)
+    for _ in range(3):
+        callback._sample()
+    facts = [event for event in callback.recorder._waiting if event.get("name") == "gpu.indices"]
+    assert [fact["value"] for fact in facts] == [[2, 0]]

@@ -13,7 +13,7 @@ ROOT = Path(doctor.__file__).parents[1]
 
 def test_the_callback_imports_without_any_package():
     """No site-packages at all: what `lfdoctor run` loads into the training comes from the standard library and from doctor."""
-    loaded = ("hook", "recorder", "snapshot", "crashes", "stacks", "sampler", "memory_history", "rank_work")
+    loaded = ("hook", "recorder", "snapshot", "crashes", "stacks", "sampler", "memory_history", "rank_work", "accelerators", "trackers")
     modules = ", ".join(f"doctor.live.trainer.{name}" for name in loaded)
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {modules}"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)

@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 
 from doctor.diagnosis.unlisted import messages
 from doctor.diagnosis.unlisted.features import ExceptionFeatures, bases_of
-from doctor.diagnosis.unlisted.places import REMOTE_CODE, SCRIPT
+from doctor.diagnosis.unlisted.places import REMOTE_CODE, SCRIPT, Place
 from doctor.rulebook.model import Remedy
 from doctor.support.texts import Text
 from doctor.words import catalogue
@@ -152,15 +152,26 @@ def whom_to_ask(features: ExceptionFeatures) -> Text:
     place = features.place or features.raised
     if place is None:
         return catalogue.text("report.say.unlisted_ask_nobody")
-    if features.raised is not None and features.raised.package == SCRIPT:
-        return catalogue.text("report.say.unlisted_ask_script")
+    own = _own_code(features)
+    if own is not None:
+        return catalogue.text("report.say.unlisted_ask_script", function=own.function, script=f"{own.module}.py")
     if place.package == REMOTE_CODE:
         return catalogue.text("report.say.unlisted_ask_model")
     return catalogue.text("report.say.unlisted_ask_package", tracker=_TRACKERS.get(place.package, place.package))
 
 
+def _own_code(features: ExceptionFeatures) -> Place | None:
+    """The user's own function that raised the exception; None where a package did, or where the log does not name it."""
+    place = features.raised
+    return place if place is not None and place.package == SCRIPT and place.module and place.function else None
+
+
 def next_steps(features: ExceptionFeatures) -> list[Remedy]:
-    """A search for the message, the versions, and the bundle to send along."""
+    """A search for the message, the versions, and the bundle to send along; of the user's own code the place in it."""
+    own = _own_code(features)
+    if own is not None:
+        text = catalogue.text("report.say.unlisted_own_code", function=own.function, script=f"{own.module}.py")
+        return [Remedy(id="own-code", text=text, effect="manual")]
     first = features.message.strip().partition("\n")[0][:_SEARCHED]
     words = f'"{features.exception}" {first}' if features.exception else first
     place = features.place

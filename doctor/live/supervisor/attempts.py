@@ -19,7 +19,7 @@ LOST_SYMPTOMS = ("divergence", "nonfinite", "zero_loss", "plateau")
 
 class HealAttempt(msgspec.Struct, kw_only=True):
     """`text` is the YAML it trains with (None: the command names no config), `redone` the steps trained again, `resume` the checkpoint
-    it continues from; the other fields after `redone` are filled in when it has ended.
+    it continues from; the other fields after `redone` are filled in when it has ended (`began`, `ended`: seconds since the epoch).
     """
 
     number: int
@@ -35,6 +35,8 @@ class HealAttempt(msgspec.Struct, kw_only=True):
     report: Report | None = None
     stopped: bool = False
     hooked: bool = False
+    began: float = 0.0
+    ended: float = 0.0
 
     @property
     def values(self) -> dict[str, Any]:
@@ -71,7 +73,9 @@ class HealAttempt(msgspec.Struct, kw_only=True):
     def is_transient(self) -> bool:
         """Whether the same run may succeed if started again: killed, hung, a GPU or network failure, or an unknown cause."""
         root = self.root
-        if root is None or root.symptom in ("killed", "stall") or root.cause == "hub_unreachable":
+        if root is None or root.symptom in ("killed", "stall"):
             return True
+        if root.cause == "hub_unreachable":
+            return root.rule != "environment/hub-offline-mode"
         started = self.last_step > 0
         return started and (root.symptom == "nonfinite" or root.family in ("distributed", "device") or root.cause is None)

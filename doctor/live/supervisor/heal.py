@@ -16,6 +16,7 @@ from doctor.diagnosis.pipeline import analyze as diagnose
 from doctor.errors import DoctorError
 from doctor.live.supervisor import checkpoints, watched_run
 from doctor.live.supervisor.attempts import HealAttempt
+from doctor.live.supervisor.effective_time import ALL, Start, effective_time
 from doctor.live.supervisor.hang_detector import hung_after
 from doctor.live.supervisor.journal_tail import Listeners
 from doctor.live.supervisor.launch import Launch
@@ -27,6 +28,7 @@ from doctor.live.supervisor.watched_run import Outcome
 from doctor.live.trainer.stop_judge import JUMPS_VARIABLE
 from doctor.privacy.secrets import mask, plain
 from doctor.report.model import AttemptView, ChangeView, Report
+from doctor.report.time_spent import TimeView
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
@@ -96,6 +98,7 @@ class Healer:
         folder, config = self.folder / f"attempt-{attempt.number}", self.launch.config
         if attempt.number > 1 or self.launch.overridden:
             config = self.write(attempt)
+        attempt.began = time.time()
         outcome = watched_run.run(
             self.launch.with_config(config) if attempt.number > 1 and config else self.launch.command,
             folder,
@@ -108,7 +111,7 @@ class Healer:
             kill_after=self._kill_after,
             listeners=self._listeners,
         )
-        attempt.code, attempt.report = outcome.code, outcome.report
+        attempt.code, attempt.report, attempt.ended = outcome.code, outcome.report, time.time()
         journal = folder / "lfdoctor.jsonl"
         attempt.hooked = journal.exists()
         attempt.stopped = attempt.hooked and b'"name":"stopped_by_doctor"' in journal.read_bytes()
@@ -173,9 +176,18 @@ class Healer:
         healing = end.get(self.lang) if end and (len(views) > 1 or end != catalogue.text("healing.healed")) else None
         if healing and self.repeated:
             healing = " ".join([healing, *self.repeated])
-        report = msgspec.structs.replace(outcome.report, attempts=views, healing=healing)
+        report = msgspec.structs.replace(outcome.report, attempts=views, healing=healing, time=self._time())
         watched_run.save_or_complain(report, self.folder / "report.json")
         return report
+
+    def _time(self) -> TimeView | None:
+        """Where the time of all attempts that have ended went."""
+        ended = [attempt for attempt in self.ledger.attempts if attempt.ended]
+        starts = [Start.read(self.folder / f"attempt-{attempt.number}", attempt.began, attempt.ended) for attempt in ended]
+        continued = [attempt.resume.step if attempt.resume else 0 for attempt in ended[1:]]
+        last = ended[-1]
+        kept = 0 if last.lost else ALL if last.code == 0 else starts[-1].saved
+        return effective_time(starts, continued, kept)
 
     def view(self, attempt: HealAttempt) -> AttemptView:
         """The attempt as a row of the report."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,10 +29,13 @@ class Listeners(msgspec.Struct, frozen=True):
 
 
 class JournalTail:
-    """Reads what is appended to `path` while the `with` lasts. An error in here ends the warnings, never the run."""
+    """Reads what is appended to `path` while the `with` lasts; `first` are lines of another journal that the warnings need to know.
 
-    def __init__(self, path: Path, listeners: Listeners) -> None:
-        self._listeners = listeners
+    An error in here ends the warnings, never the run.
+    """
+
+    def __init__(self, path: Path, listeners: Listeners, first: Sequence[bytes] = ()) -> None:
+        self._listeners, self._first = listeners, first
         self.warned: list[str] = []
         self._monitor = Monitor(self.tell, str(path))
         self._path, self._offset, self._rest = path, file_size(path), b""
@@ -55,6 +58,8 @@ class JournalTail:
 
     def _follow(self) -> None:
         try:
+            for line in self._first:
+                self._monitor.line(line)
             while not self._done.wait(PERIOD_SECONDS):
                 self._read()
             self._read()

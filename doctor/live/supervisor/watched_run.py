@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
+from doctor.config.preflight import model_folder
 from doctor.diagnosis.pipeline import analyze
 from doctor.errors import DoctorError
+from doctor.live.supervisor.effective_time import ALL, Start, effective_time
 from doctor.live.supervisor.evidence import KillEvidence
 from doctor.live.supervisor.journal_tail import JournalTail, Listeners
 from doctor.live.supervisor.launch import Launch
@@ -66,16 +68,22 @@ def run(
     dump_after = 0.0 if INTERACTIVE & set(command[:6]) else dump_after
     with RunFolder(folder, command) as held:
         _write_command(command, folder)
-        tail = JournalTail(folder / "lfdoctor.jsonl", listeners)
+        known = _before_the_start(config or config_of(command))
+        tail = JournalTail(folder / "lfdoctor.jsonl", listeners, [encode(event) for event in known])
         child = Supervised(command, folder.resolve(), extra, dump_after=dump_after, kill_after=kill_after, report=tail.tell, held=held)
         evidence = KillEvidence()
         began = time.time()
         with tail:
             code = child.run()
         kills = evidence.lines() if code else []  # a run that ended well was not killed: another process was
-        _note_end(folder, code, [*kills, *child.summary])
+        _note_end(folder, code, [*kills, *child.summary], known if code else ())
         listeners.tell(f"{folder}: ended with {code}" if code else f"{folder}: ended well")
         report = _report(config or config_of(command), folder, began, partial(analyze, lang=lang))
+        if report is not None:
+            start = Start.read(folder, began, time.time())
+            kept = ALL if code == 0 and report.run.status == "completed" else start.saved
+            report = msgspec.structs.replace(report, time=effective_time([start], [], kept))
+            save_or_complain(report, folder / "report.json")
     return Outcome(code, report, tail.warned, stop_requested=child.stop_requested)
 
 
@@ -97,10 +105,21 @@ def config_of(command: Sequence[str]) -> Path | None:
     return Launch.of(command).config
 
 
-def _note_end(folder: Path, code: int, reasons: Sequence[str]) -> None:
-    """How the child ended, as events of a journal of our own: the system's messages first, for they say why."""
+def _before_the_start(config: Path | None) -> list[dict[str, Any]]:
+    """What only the machine that trains can tell of the configuration: that the model's folder does not exist."""
+    from doctor.config import yaml_edit
+
+    try:
+        values = yaml_edit.load(config.read_text(encoding="utf-8", errors="replace")) if config is not None else {}
+    except (OSError, yaml_edit.NotReadable):
+        return []
+    return [{"type": "Fact", "name": name, "value": value} for name, value in model_folder(values, Path()).items()]
+
+
+def _note_end(folder: Path, code: int, reasons: Sequence[str], known: Sequence[dict[str, Any]] = ()) -> None:
+    """How the child ended, as events of a journal of our own: what was known before, then the system's messages, for they say why."""
     now = time.time()
-    events: list[dict[str, Any]] = [{"type": "LogLine", "time": now, "text": text} for text in reasons]
+    events: list[dict[str, Any]] = [*known, *({"type": "LogLine", "time": now, "text": text} for text in reasons)]
     ended = {"code": code} if code >= 0 else {"signal": -code}
     journal = JournalWriter(folder / "lfdoctor-run.jsonl")
     try:
@@ -123,9 +142,7 @@ def _report(config: Path | None, folder: Path, began: float, analyze: Callable[.
     except (DoctorError, OSError) as error:
         log_stderr(f"no report: {error}")
         return None
-    report = msgspec.structs.replace(report, run=msgspec.structs.replace(report.run, path=str(folder)))
-    save_or_complain(report, folder / "report.json")
-    return report
+    return msgspec.structs.replace(report, run=msgspec.structs.replace(report.run, path=str(folder)))
 
 
 def _has_steps(path: Path) -> bool:

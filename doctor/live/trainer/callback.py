@@ -24,6 +24,7 @@ from doctor.live.trainer.recorder import Recorder, log_stderr, rank_of_process, 
 from doctor.live.trainer.sampler import Sampler
 from doctor.live.trainer.stacks import StackFile
 from doctor.live.trainer.step_timer import LEAST_SECONDS, StepTimer
+from doctor.live.trainer.trackers import Trackers
 from doctor.live.trainer.values import is_main_process, planned_steps, to_count, to_metrics
 
 NOTE_SECONDS = 1.0
@@ -64,6 +65,8 @@ class DoctorCallback:
         self._last_alive = 0.0
         self._noted_step = 0
         self._watches_locks = False
+        self._told_indices: list[int] = []
+        self._trackers: Trackers | None = None
         try:
             self._prepare()
         except Exception as error:
@@ -145,7 +148,8 @@ class DoctorCallback:
             for name, value in snapshot.facts(args, state, kwargs.get("model"), self.trainer):
                 self._put_fact(name, value)
             self._check_disk(args, kwargs.get("model"))
-            self.recorder.listeners += listeners(args, lambda: self.trainer, self.folder, warn=self.warn)
+            self._trackers = Trackers.of(args, self.trainer)
+            self.recorder.listeners += listeners(args, lambda: self.trainer, self.folder, self._trackers, warn=self.warn)
         if os.environ.get("LFDOCTOR_SET_RATE") == "1" and to_count(getattr(state, "global_step", 0)):
             set_learning_rate(args, kwargs.get("optimizer"), kwargs.get("lr_scheduler"))
             self._put_fact("learning_rate_set", args.learning_rate)
@@ -222,6 +226,8 @@ class DoctorCallback:
             if tokens:
                 metrics["total_tokens"] = float(tokens)
             self._put_step(state, now, metrics)
+            if self._trackers is not None:
+                self._trackers.find(to_count(state.global_step))
             self._maybe_stop(args, control, state, metrics)
 
     def _put_step(self, state: Any, now: float, metrics: dict[str, float]) -> None:
@@ -287,7 +293,12 @@ class DoctorCallback:
             self._noted_step = self._hang.last_step
             self._put_alive()
         self._hang.look(self._timer, self._sampler.folder, training=self.training)
-        return self._sampler.read()
+        figures = self._sampler.read()
+        indices = self._sampler.accelerators.indices
+        if indices != self._told_indices:
+            self._told_indices = indices
+            self._put_fact("gpu.indices", indices)
+        return figures
 
     @never_raise
     def on_save(self, args: Any, state: Any, control: Any = None, **kwargs: Any) -> None:

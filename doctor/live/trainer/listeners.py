@@ -1,4 +1,4 @@
-"""Who sees the journal's lines while they are written: the monitor (console, notifications), TensorBoard; and the stop judge."""
+"""Who sees the journal's lines while they are written: the monitor (console, notifications, trackers), TensorBoard; the stop judge."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from doctor.live.trainer.imports import lend_msgspec
 from doctor.live.trainer.recorder import log_stderr
+from doctor.live.trainer.trackers import Trackers
 from doctor.live.trainer.values import to_count
 
 Line = Callable[[bytes], None]
 Message = Callable[[str], None]
 
 
-def listeners(args: Any, trainer: Callable[[], Any], folder: Path | None, *, warn: bool) -> list[Line]:
+def listeners(args: Any, trainer: Callable[[], Any], folder: Path | None, trackers: Trackers | None, *, warn: bool) -> list[Line]:
     """Functions for the recorder's thread, each called with every line; `trainer()` gives the trainer once it is known."""
     lines: list[Line] = []
     messages: list[Message] = [lambda text: log_stderr(f"{text} (lfdoctor analyze)")] if warn else []
@@ -26,6 +27,8 @@ def listeners(args: Any, trainer: Callable[[], Any], folder: Path | None, *, war
         board = Board(lambda: writer_of(trainer()))
         lines.append(board.line)
         messages.append(board.finding)
+    if trackers is not None:
+        messages.append(trackers.tell)
     urls = os.environ.get("LFDOCTOR_NOTIFY", "").split() if warn else []
     if messages or urls:
         lines += _monitor(messages, urls, folder)

@@ -27,6 +27,12 @@ class Gpus:
     def __init__(self) -> None:
         self._nvml: Any = None
         self._gpus: list[tuple[int, Any]] | None = None
+        self._ordered = True
+
+    @property
+    def indices(self) -> list[int]:
+        """NVML's index of each visible GPU, in the order in which torch counts them; empty where that order is not known."""
+        return [index for index, _ in self._gpus or []] if self._ordered else []
 
     def read(self) -> dict[str, float]:
         """One reading; never raises."""
@@ -35,12 +41,27 @@ class Gpus:
             with contextlib.suppress(Exception):  # no driver, no package
                 self._nvml = need("pynvml", "gpu")
                 self._nvml.nvmlInit()
-                self._gpus = list(visible_gpus(self._nvml, os.environ.get("CUDA_VISIBLE_DEVICES")))
+                self._gpus = self._look_up(os.environ.get("CUDA_VISIBLE_DEVICES"))
         out: dict[str, float] = {}
         for index, handle in self._gpus:
             for name, value in self._figures(handle):
                 out[f"gpu.{index}.{name}"] = value
         return out
+
+    def _look_up(self, named: str | None) -> list[tuple[int, Any]]:
+        """The visible GPUs. NVML counts in PCI order; CUDA does so only with CUDA_DEVICE_ORDER=PCI_BUS_ID or where all GPUs are alike.
+
+        Of different ones it puts the fastest first, by a guess of its own: then an index says nothing about which GPU it is.
+        """
+        found = list(visible_gpus(self._nvml, named))
+        every = list(visible_gpus(self._nvml, None))
+        self._ordered = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len({self._kind(gpu) for _, gpu in every}) < 2
+        by_index = named is None or any(part.strip().isdigit() for part in named.split(","))
+        self._ordered = self._ordered or not by_index
+        return found if self._ordered or len(found) == len(every) else []
+
+    def _kind(self, handle: Any) -> str:
+        return _text(self._nvml.nvmlDeviceGetName(handle))
 
     def _figures(self, handle: Any) -> Iterator[tuple[str, float]]:
         nvml = self._nvml

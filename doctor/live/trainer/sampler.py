@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from doctor.live.trainer.nvml import Gpus
+from doctor.live.trainer.accelerators import Accelerators
 
 GIB = 1 << 30
 _HOST = {
@@ -26,12 +26,12 @@ class Sampler:
 
     def __init__(self, folder: Path | None, *, whole: bool) -> None:
         self.folder, self.whole = folder, whole
-        self._gpus = Gpus()
+        self.accelerators = Accelerators()
 
     def read(self) -> dict[str, float]:
         """One reading; never raises."""
         out: dict[str, float] = {}
-        for part in (self._process, self._host, self._disk, self._gpus.read) if self.whole else (self._process,):
+        for part in (self._process, self._host, self._disk, self.accelerators.read) if self.whole else (self._process,):
             with contextlib.suppress(Exception):  # a missing source costs its own figures only
                 out.update(part())
         return out

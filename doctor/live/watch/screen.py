@@ -11,19 +11,20 @@ from rich.table import Table
 from rich.text import Text
 
 from doctor.core.series import downsample, sparkline
+from doctor.live.watch.state import State
 from doctor.live.watch.view import MemoryGauge, RunState
 from doctor.report.model import FindingView
 from doctor.words import catalogue as wording
 
 _COLOURS = {"error": "bright_red", "warning": "yellow"}
-_STATUS = {
-    "running": "green",
-    "completed": "green",
-    "ended_early": "yellow",
+_STATE: dict[State, str] = {
+    "stalled": "bright_red",
+    "stopped_early": "yellow",
     "failed": "bright_red",
     "interrupted": "yellow",
     "unknown": "magenta",
 }
+"""Colours of the states that are not green."""
 ROWS = 6
 """Height of a curve in lines."""
 FINDINGS = 8
@@ -36,7 +37,7 @@ def render(state: RunState, width: int, lang: str) -> RenderableType:
     head = Text.assemble(
         (state.path, "bold"),
         f"  {state.attempt}  " if state.attempt else "  ",
-        (say.run_status[state.status], _STATUS[state.status]),
+        (say(f"watch_state_{state.state}"), _STATE.get(state.state, "green")),
         "  ",
         (say("watch_quiet", age=_span(state.quiet)) if round(state.quiet) else say("watch_now"), "dim"),
     )
@@ -71,6 +72,11 @@ def _figures(state: RunState, say: wording.Words) -> Text:
         say("watch_tokens", tokens=f"{state.tokens_per_second:,.0f}") if state.tokens_per_second is not None else "",
         f"learning_rate {state.learning_rate:.3g}" if state.learning_rate is not None else "",
     ]
+    if state.vitals is not None:
+        vitals = state.vitals
+        if vitals.loss_first is not None and vitals.loss_last is not None:
+            pieces.append(say("watch_loss", first=f"{vitals.loss_first:.4g}", last=f"{vitals.loss_last:.4g}"))
+        pieces.append(say("watch_checkpoint", name=vitals.checkpoint) if vitals.checkpoint else "")
     return Text("  ".join(filter(None, pieces)), "cyan")
 
 

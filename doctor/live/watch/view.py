@@ -7,7 +7,9 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,21 +19,21 @@ from doctor.diagnosis import causes
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.pipeline import feed
 from doctor.diagnosis.tools import Tools
+from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.errors import NOTHING_TO_READ, DoctorError
+from doctor.live.watch.state import ENDED, Signs, State, signs_of, state_of
 from doctor.planner.plan import Plan
 from doctor.readers import reading
 from doctor.readers.registry import READERS
 from doctor.readers.walk import Skipped, natural_sort_key, walk
 from doctor.report.build import Diagnosis, build
-from doctor.report.model import FindingView
+from doctor.report.model import FindingView, Status, VitalsView
 from doctor.report.status import run_status
 
 RECENT = 100
 """Last records of the current process from which the step time and the time left are computed."""
 READ_SHARE = 0.1
 """Largest share of its time that the watcher spends reading."""
-QUIET_SECONDS = 120.0
-"""A run whose files have not grown for this long is no longer called running."""
 CURVES = ("loss", "eval_loss", "grad_norm", "reward")
 
 
@@ -49,7 +51,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     attempt: str | None = None
-    status: str = "unknown"
+    status: Status = "unknown"
+    state: State = "unknown"
     step: int | None = None
     planned: int | None = None
     epoch: float | None = None
@@ -60,6 +63,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float | None = None
     curves: dict[str, tuple[list[int], list[float]]] = {}
     memory: list[MemoryGauge] = []
+    vitals: VitalsView | None = None
     findings: list[FindingView] = []
 
 
@@ -70,6 +74,8 @@ class Watched:
         self.path, self.lang = path, lang
         self._seen: list[tuple[str, int, int]] = []
         self._state: RunState | None = None
+        self._facts: dict[str, Any] = {}
+        self._pause = 0.0
         self._next = 0.0
 
     def state(self) -> RunState:
@@ -81,16 +87,37 @@ class Watched:
         if self._state is None or (stats != self._seen and now >= self._next):
             self._state, self._seen = self._read(root), stats
             self._next = time.monotonic() + (time.monotonic() - now) / READ_SHARE
-        return _aged(self._state, max(0.0, grown))
+        return self._aged(self._state, max(0.0, grown), root)
+
+    def _aged(self, state: RunState, quiet: float, root: Path) -> RunState:
+        """The state now: the time left counts down, and a run that is silent for long is no longer called training."""
+        if state.status in ENDED:
+            return msgspec.structs.replace(state, quiet=quiet, state=ENDED[state.status])
+        folder = root if root.is_dir() else root.parent
+        signs = max(map(signs_of, folder.glob("lfdoctor.jsonl")), key=lambda one: one.last or 0.0, default=Signs())
+        journals = re.compile(r"lfdoctor[\w.-]*\.(?:jsonl|txt)")
+        printed = max((mtime / 1e9 for path, _, mtime in self._seen if not journals.fullmatch(Path(path).name)), default=None)
+        if printed is None and signs.last is None:  # nothing but a journal without a step yet
+            printed = time.time() - quiet
+        signs = msgspec.structs.replace(signs, longest=max(signs.longest, self._pause))
+        doing = state_of(state.status, self._facts, state.step, signs, printed, time.time())
+        running = state.status == "unknown" and doing not in ("unknown", "stalled")
+        left = max(0.0, state.left - quiet) if state.left is not None else None
+        return msgspec.structs.replace(
+            state, quiet=quiet, left=left, state=doing, status="running" if running and state.step is not None else state.status
+        )
 
     def _read(self, root: Path) -> RunState:
         tools = Tools.load()
         engine = Engine(tools.book.rules, tools.detectors)
-        feed(engine, reading.read([root], literals=engine.literals, readers=(*READERS, *tools.added.readers)).batches())
+        seen = LastEvents()
+        feed(engine, reading.read([root], literals=engine.literals, readers=(*READERS, *tools.added.readers)).batches(), seen)
         run = engine.run
+        self._facts = dict(run.facts)
+        self._pause = max((later - earlier for earlier, later in pairwise(run.seconds.values[-RECENT:])), default=0.0)
         judged = causes.assign_roles(engine.findings())
         nothing = Plan(tuple(() for _ in judged))
-        status = run_status(run, judged)
+        status = run_status(run, judged, exact_steps=seen.exact_steps)
         diagnosis = Diagnosis(path=str(self.path), run=run, ranked=judged, plan=nothing, status=status, verdict="undecided")
         view = build(diagnosis, tools.book, self.lang)
         seconds, steps = step_seconds(run.seconds), view.run.steps
@@ -109,6 +136,7 @@ class Watched:
             learning_rate=_last(run, "learning_rate"),
             curves={name: (list(series.steps), list(series.values)) for name in CURVES if (series := run.series.get(name))},
             memory=_memory(run),
+            vitals=view.run.vitals,
             findings=[finding for finding in view.findings if finding.severity != "note" and finding.role != "consequence"],
         )
 
@@ -165,13 +193,6 @@ def _of(series: Series, name: str, total: Series | None) -> MemoryGauge:
 def _last(run: Run, name: str) -> float | None:
     series = run.series.get(name)
     return series.values[-1] if series and math.isfinite(series.values[-1]) else None
-
-
-def _aged(state: RunState, quiet: float) -> RunState:
-    """The state with the time since the files grew: the time left counts down; quiet for long is not running."""
-    running = state.status == "unknown" and state.step is not None and quiet < QUIET_SECONDS
-    left = max(0.0, state.left - quiet) if state.left is not None else None
-    return msgspec.structs.replace(state, quiet=quiet, left=left, status="running" if running else state.status)
 
 
 def _newest_attempt(path: Path) -> Path:

@@ -76,6 +76,8 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("-quantized model", r"Loading (\d+)-bit \S*-quantized model", _one("quantized.bits", int)),
         ("for faster training", r"Using (FlashAttention-2|torch SDPA) for faster", _attention),
         ("vanilla attention", r"Using (vanilla) attention implementation", _attention),
+        ("Loading dataset ", r"llamafactory\.data\.loader\S* >> Loading dataset (\S{1,300}?)\.\.\.", _one("dataset.loading")),
+        ("[-100, -100", r"^\s*\[(-100(?:, -100)*)\]\s*$", _one("first_sample.masked_tokens", lambda text: text.count("-100"))),
         ("Resuming training from", r"Resuming training from (\S+?)\.?(?:\s|$)", _one("resumed_from")),
         ("Saving model checkpoint to", r"Saving model checkpoint to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),
         ("closing signal SIGTERM", r"Sending process \d+ (closing signal) SIGTERM", _one("launcher.closed_workers", bool)),

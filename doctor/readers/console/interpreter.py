@@ -125,6 +125,8 @@ class Interpreter:
             yield self._crash(raised, self._ranks.get(lane))
         yield from (msgspec.structs.replace(end, phase=self.phase) for end in self._ends.close())
         yield from self.steps.flush()
+        if self.phase is not None:
+            yield self.fact("console.last_phase", self.phase)
 
     def _line(self, lane: str, rank: int | None, text: str, structure: bool, wanted: bool) -> Iterator[Event]:
         """One line without prefix: part of a printed model or a traceback, a record, or just a line."""

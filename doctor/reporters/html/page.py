@@ -267,6 +267,10 @@ class Page:
         """Errors while reading."""
         return [f"{source.path}: {problem}" for source in self.report.run.sources for problem in source.problems] + self.report.problems
 
+    def time(self) -> str:
+        """Where the time of a job of `lfdoctor run` went."""
+        return base.time_line(self.report, self.words)
+
     def attempts(self) -> list[tuple[str, list[str]]]:
         """The attempts of a healed run."""
         return advice.attempt_lines(self.report, self.words)

@@ -147,9 +147,11 @@ class Page:
         )
 
     def attempts(self) -> list[RenderableType]:
-        """The attempts of a healed run, before the last one's findings."""
+        """The attempts of a healed run and where its time went, before the last one's findings."""
+        line = base.time_line(self.report, self.words)
+        time: list[RenderableType] = [self.canvas.text(line), Text()] if line else []
         if not self.report.healing:
-            return []
+            return time
         out: list[RenderableType] = [
             Text(self.words("attempts"), "bold"),
             self.canvas.indented(self.canvas.text(self.report.healing)),
@@ -160,7 +162,7 @@ class Page:
                 self.canvas.indented(self.canvas.text(head)),
                 *(self.canvas.indented(self.canvas.text(line, "dim"), 5) for line in lines),
             ]
-        return [*out, Text()]
+        return [*out, Text(), *time]
 
     def no_cause(self) -> list[RenderableType]:
         """The verdict of a report without a root cause."""

@@ -183,7 +183,7 @@ def config() -> list[Scenario]:
             "eval_save_strategy_mismatch",
             load_best_model_at_end=True,
         ),
-        wrong("gpu_without_bf16-cpu", "bf16 on a device that has none", "gpu_without_bf16", bf16=True, also=("config*", "*bf16*")),
+        wrong("gpu_without_bf16-cpu", "bf16, and torch sees no GPU", "gpu_not_visible", bf16=True, curable=False),
         wrong("template_missing_or_unknown-name", "template: llama33", "template_missing_or_unknown", curable=False, template="llama33"),
         wrong("lora_target_mismatch-name", "lora_target: query_key_value", "lora_target_mismatch", lora_target="query_key_value"),
         wrong(
