@@ -51,6 +51,8 @@ FACTS: dict[str, FactInfo] = {
     "command": FactInfo("str", "", "journal"),
     "config.file": FactInfo("str", "", "analysis: the YAML that was read"),
     "failed_step": FactInfo("int", "optimizer steps", "analysis: the step that an exception ended, where the log leaves no doubt"),
+    "length": FactInfo("int", "tokens", "analysis, estimate: the longest sequence that the training reads"),
+    "length.source": FactInfo("str", "", "analysis, estimate: longest_batch or longest_sample (doctor/dataset/longest.py)"),
     "config.named": FactInfo("str", "", "command: the YAML or JSON file that it names"),
     "config.folder": FactInfo("str", "", "estimate: folder of the config, for relative paths in it"),
     "accelerate.config": FactInfo("dict", "", "accelerate; command holds the path of the file"),

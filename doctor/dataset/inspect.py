@@ -13,7 +13,7 @@ from doctor.dataset.ask import ask, tally
 from doctor.dataset.attributes import needed_columns
 from doctor.dataset.convert import Sample, convert
 from doctor.dataset.findings import Collector, Finding, Listener, Place, place_of
-from doctor.dataset.lengths import Lengths
+from doctor.dataset.lengths import Lengths, measurer_of
 from doctor.dataset.media import media_problems
 from doctor.dataset.numbers import Numbers
 from doctor.dataset.records import Row
@@ -23,7 +23,6 @@ from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, find_sources, media_folder
 from doctor.dataset.templates import special_tokens, template_of
 from doctor.dataset.text_checks import special_pattern, text_problems
-from doctor.dataset.tokenizer import local_tokenizer
 from doctor.privacy.secrets import clean
 from doctor.support.optional import MissingPackage
 
@@ -111,12 +110,10 @@ class _Inspection:
             return None, "no_template", None
         if not self.look.lengths or self.look.ask:
             return None, "not_asked", special_pattern(marks)
-        tokenizer, reason = local_tokenizer(self._config, self._folder)
-        if tokenizer is None:
+        measurer, tokenizer, reason = measurer_of(self._config, self._folder, self._template)
+        if measurer is None or tokenizer is None:
             return None, reason, special_pattern(marks)
-        tokenizer.prepare(self._template, self._config)
-        end = tokenizer.end_of_text(str(self._config.get("template")))
-        return Lengths(tokenizer, self._template, options_of(self._config), self.collector, end), "", special_pattern(marks)
+        return Lengths(measurer, tokenizer, options_of(self._config), self.collector), "", special_pattern(marks)
 
     def run(self, name: str) -> DataReport:
         """All data sets, those for training first."""
@@ -163,6 +160,8 @@ class _Inspection:
             self.collector.add("source_fatal" if source.fatal else "not_here", source.name, source.role, None, source.detail)
             return seen
         self._resampled |= source.role == "train" and source.attributes.num_samples is not None
+        if self._lengths:
+            self._lengths.begin(source)
         try:
             _DatasetWalk(self, source, seen).walk()
         except MissingPackage as error:

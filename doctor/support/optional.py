@@ -45,14 +45,6 @@ def package_folder(module: str, extra: str) -> Path | None:  # noqa: ARG001 (rea
     return Path(found.origin).parent if found and found.origin else None
 
 
-def of_the_training(module: str) -> Any:
-    """A library that every training's environment has and no extra brings; None where it cannot be imported."""
-    try:
-        return import_module(module)
-    except ImportError:
-        return None
-
-
 def installed_version(distribution: str) -> str | None:
     """The version of an installed distribution, None if it is not installed. importlib.metadata costs 20 ms, this a directory listing."""
     for folder in sys.path:
