@@ -103,6 +103,8 @@ def _evidence(report: Report) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if roots:
         out["evidence"] = [{"at": base.place(piece, words), "text": _cut(piece.text, QUOTE_CHARS)} for piece in roots[0].evidence[:3]]
+        heading, lines = advice.sample_lines(roots[0], words)
+        out["samples"] = [heading, *lines] if lines else []
         out["message_says"] = [one.text for one in roots[0].says]
         out["candidates"] = [_plain({"cause": one.cause, "title": one.title, "check": one.check}) for one in roots[0].candidates]
     if report.patch:

@@ -46,7 +46,14 @@ class Agent:
         from doctor.diagnosis.pipeline import check
 
         file = self.roots.reading(config)
-        report = check(file, folder=file.parent, gpu_memory_gib=gpu_memory_gib or None, num_gpus=num_gpus or None, lang=self.lang)
+        report = check(
+            file,
+            folder=file.parent,
+            gpu_memory_gib=gpu_memory_gib or None,
+            num_gpus=num_gpus or None,
+            lang=self.lang,
+            may_read=self.roots.allows,
+        )
         return answers.of_report(self._allowed(report), detail)
 
     def estimate(self, config: str, gpu_memory_gib: float = 0, num_gpus: int = 0, fit: bool = False) -> dict[str, Any]:
@@ -148,10 +155,13 @@ class Agent:
         from doctor.diagnosis.pipeline import analyze, check
 
         real = self.roots.reading(path)
+        about: dict[str, Any] = {"gpu_memory_gib": gpu_memory_gib or None, "lang": self.lang, "may_read": self.roots.allows}
         if real.suffix in (".yaml", ".yml"):
-            return self._allowed(check(real, folder=real.parent, gpu_memory_gib=gpu_memory_gib or None, lang=self.lang))
+            return self._allowed(
+                check(real, folder=real.parent, gpu_memory_gib=gpu_memory_gib or None, lang=self.lang, may_read=self.roots.allows)
+            )
         given = self.roots.reading(config) if config else None
-        return self._allowed(analyze(real, config=given, gpu_memory_gib=gpu_memory_gib or None, lang=self.lang))
+        return self._allowed(analyze(real, config=given, **about))
 
     def _allowed(self, report: Report) -> Report:
         """The report, if all files that it was made from lie inside the roots (a script may name a config elsewhere)."""

@@ -50,7 +50,7 @@ FACTS: dict[str, FactInfo] = {
     "rdzv_endpoint": FactInfo("str", "", "command"),
     "command": FactInfo("str", "", "journal"),
     "config.file": FactInfo("str", "", "analysis: the YAML that was read"),
-    "failed_step": FactInfo("int", "optimizer steps", "analysis: the step that an exception ended, where the log leaves no doubt"),
+    "failed_steps": FactInfo("str", "", "analysis: the steps, `120` or `111-120`, one of which an exception ended"),
     "length": FactInfo("int", "tokens", "analysis, estimate: the longest sequence that the training reads"),
     "length.source": FactInfo("str", "", "analysis, estimate: longest_batch or longest_sample (doctor/dataset/longest.py)"),
     "config.named": FactInfo("str", "", "command: the YAML or JSON file that it names"),

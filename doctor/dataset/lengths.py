@@ -88,15 +88,20 @@ class Measurer:
         return sequence.trained <= tail
 
 
-def measurer_of(config: Mapping[str, Any], folder: Path, template: Template) -> tuple[Measurer | None, Tokenizer | None, str]:
-    """A measurer with the model's own tokenizer; without one, why: a key of words/data.yaml, group unknown."""
+def measurer_of(
+    config: Mapping[str, Any], folder: Path, template: Template, *, kept: bool = True
+) -> tuple[Measurer | None, Tokenizer | None, str]:
+    """A measurer with the model's own tokenizer; without one, why: a key of words/data.yaml, group unknown.
+
+    `kept`: take lengths from the cache, and keep them there.
+    """
     tokenizer, reason = local_tokenizer(config, folder)
     if tokenizer is None:
         return None, None, reason
     tokenizer.prepare(template, config)
     options, end = options_of(config), tokenizer.end_of_text(str(config.get("template")))
     memo = Memo(msgspec.msgpack.encode([tokenizer.identity, template, options, end]))
-    return Measurer(tokenizer, template, options, end, memo), tokenizer, ""
+    return Measurer(tokenizer, template, options, end, memo if kept else None), tokenizer, ""
 
 
 class Lengths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +13,12 @@ import msgspec
 from doctor.dataset import order
 from doctor.dataset.convert import Sample
 from doctor.dataset.findings import Place, place_of
+from doctor.dataset.lengths import Measure, measurer_of
 from doctor.dataset.measured import sample_of, training_rows, used_rows
-from doctor.dataset.sequences import build, options_of, plan
-from doctor.dataset.sources import find_sources
+from doctor.dataset.records import Row
+from doctor.dataset.sources import Source, find_sources
 from doctor.dataset.templates import template_of
-from doctor.dataset.tokenizer import local_tokenizer
+from doctor.dataset.text_checks import sample_texts
 from doctor.dataset.tools import LengthUnknown, NotEncodable
 
 MAX_STEPS = 100
@@ -34,7 +36,8 @@ class Asked(msgspec.Struct, frozen=True):
 class StepRow(msgspec.Struct):
     """One row of a step: the process that read it, its batch of the accumulation (from 1), and its length before truncation.
 
-    `tokens`: of a pair the longer sequence; None where it is not known.
+    `tokens`: of a pair the longer sequence; `trained`: tokens that the loss is computed on; None where they are not known. `characters`: of
+    all texts.
     """
 
     step: int
@@ -44,6 +47,8 @@ class StepRow(msgspec.Struct):
     dataset: str
     place: Place
     tokens: int | None = None
+    trained: int | None = None
+    characters: int = 0
 
 
 class StepReport(msgspec.Struct):
@@ -65,7 +70,7 @@ def rows_of_steps(
 ) -> StepReport:
     """The rows of the steps. `installed`: releases of the training's packages, by default those of this environment.
 
-    Raises Unknown where the order cannot be known, MissingPackage without torch.
+    Raises Unknown where the order cannot be known.
     """
     sources = [source for source in find_sources(config, folder) if source.role == "train"]
     order.check(config, sources, order.releases() if installed is None else installed)
@@ -75,34 +80,36 @@ def rows_of_steps(
     batches = [one for step in range(asked.first, asked.last + 1) for one in order.batches_of(step, len(kept), schedule)]
     wanted = {kept[sample] for batch in batches for sample in batch.samples}
     found = {number: (row, source) for number, row, source in training_rows(config, sources) if number in wanted}
-    lengths, unknown = _lengths(config, folder, {number: sample_of(row, source, config) for number, (row, source) in found.items()})
+    samples = {number: sample_of(row, source, config) for number, (row, source) in found.items()}
+    lengths, unknown = _lengths(config, folder, samples, found)
     rows = [
-        StepRow(batch.step, batch.epoch, batch.rank, batch.number, source.name, place_of(row), lengths.get(kept[sample]))
+        _step_row(batch, *found[kept[sample]], samples[kept[sample]], lengths.get(kept[sample]))
         for batch in batches
         for sample in batch.samples
-        for row, source in [found[kept[sample]]]
     ]
-    rows.sort(key=lambda row: (row.step, -(row.tokens or 0)))
+    rows.sort(key=lambda row: (row.step, -(row.tokens or 0), -row.characters))
     each, total = order.steps_per_epoch(len(kept), schedule), order.total_steps(len(kept), schedule)
     return StepReport(name, (asked.first, asked.last), asked.world, rows, len(kept), each, total, unknown)
 
 
-def _lengths(config: Mapping[str, Any], folder: Path, samples: Mapping[int, Sample]) -> tuple[dict[int, int], str]:
-    """Tokens of each sample whose length is known; why none is known (words/data.yaml, group unknown)."""
+def _step_row(batch: order.Batch, row: Row, source: Source, sample: Sample, found: Measure | None) -> StepRow:
+    tokens, trained = (found.whole, found.trained) if found else (None, None)
+    characters = sum(map(len, sample_texts(sample)))
+    return StepRow(batch.step, batch.epoch, batch.rank, batch.number, source.name, place_of(row), tokens, trained, characters)
+
+
+def _lengths(
+    config: Mapping[str, Any], folder: Path, samples: Mapping[int, Sample], found: Mapping[int, tuple[Row, Source]]
+) -> tuple[dict[int, Measure], str]:
+    """Each sample whose length is known; why none is known (words/data.yaml, group unknown)."""
     template = template_of(config)
     if template is None:
         return {}, "no_template"
-    tokenizer, reason = local_tokenizer(config, folder)
-    if tokenizer is None:
+    measurer, _, reason = measurer_of(config, folder, template, kept=False)
+    if measurer is None:
         return {}, reason
-    tokenizer.prepare(template, config)
-    options, end = options_of(config), tokenizer.end_of_text(str(config.get("template")))
-    out = {}
+    out: dict[int, Measure] = {}
     for number, sample in samples.items():
-        try:
-            turns = plan(sample, template, options, end)
-        except (LengthUnknown, NotEncodable):
-            continue
-        tokenizer.encode_all(turns)
-        out[number] = max(sequence.whole for sequence in build(turns, tokenizer, template, options))
-    return out, ""
+        with contextlib.suppress(LengthUnknown, NotEncodable):
+            out |= {tag: measure for measure, _, tag in measurer.see(sample, found[number][0], number)}
+    return out | {tag: measure for measure, _, tag in measurer.flush()}, ""

@@ -90,8 +90,8 @@ def estimate(config: Mapping[str, Any] | str | Path, *, facts: Mapping[str, Any]
     """Predict the peak memory of one GPU for a LLaMA-Factory configuration (a mapping, or the path of its YAML or JSON file).
 
     `facts` are facts about the run by their registered names (world_size, gpu.name, gpu.total_gib, versions.transformers, model.config,
-    ...), `length`, the longest padded sample in tokens, among them. Raises UnknownShape for a model of unknown size, DoctorError for a file that
-    cannot be read.
+    ...), among them `length`, the longest padded sample in tokens. Raises UnknownShape for a model of unknown size, DoctorError for a file
+    that cannot be read.
     """
     known = dict(facts or {})
     if not isinstance(config, Mapping):

@@ -10,6 +10,7 @@ import msgspec
 from doctor.privacy import secrets
 from doctor.report import outputs
 from doctor.report.curves import Curve
+from doctor.rulebook.findings import Samples
 
 FORMAT = 1
 """Version of the JSON format; a reader takes its own and earlier ones."""
@@ -18,8 +19,6 @@ Status = Literal["completed", "ended_early", "failed", "interrupted", "running",
 Verdict = Literal["failed", "unhealthy", "healthy", "undecided"]
 """`failed`: the run failed. `unhealthy`: a finding above a note, or an interrupted run. `undecided`: nothing that was read allows a
 verdict."""
-
-
 OTHER_RUNS = 20
 """Other runs of a folder that a report lists; `lfdoctor scan` lists all."""
 
@@ -222,6 +221,7 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     phase: str | None = None
     says: list[SaysView] = []
     candidates: list[CandidateView] = []
+    samples: Samples | None = None
 
 
 class MemoryView(msgspec.Struct, frozen=True):

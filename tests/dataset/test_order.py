@@ -185,7 +185,7 @@ def test_the_page_tells_places_lengths_and_what_to_compare():
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration of three samples in an environment with the proven releases."""
-    monkeypatch.setattr(step_rows, "releases", lambda: dict(VERSIONS))
+    monkeypatch.setattr(order, "releases", lambda: dict(VERSIONS))
     put(tmp_path, "one.jsonl", lines(good(1), good(2), good(3)))
     path = tmp_path / "train.yaml"
     path.write_text("stage: sft\ndo_train: true\nmodel_name_or_path: nobody/none\ntemplate: qwen\ndataset: one\noutput_dir: out\n")
