@@ -90,7 +90,13 @@ def train(jobs: list[dict[str, Any]], base: Path) -> None:
     """All jobs in the lab's Python."""
     (base / "jobs.json").write_text(json.dumps(jobs))
     environment = {key: value for key, value in os.environ.items() if key in ("LANG", "TMPDIR", "PATH", "LD_LIBRARY_PATH")}
-    environment |= {"HOME": str(base), "HF_HOME": str(base / ".cache"), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment |= {
+        "HOME": str(base),
+        "HF_HOME": str(base / ".cache"),
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [str(lab_bin() / "python"), str(HERE / "sample_oracle.py"), str(base / "jobs.json")]
     subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
 
