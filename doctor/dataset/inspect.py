@@ -74,14 +74,6 @@ class DataReport(msgspec.Struct):
     rebuilt: str = ""
     format: int = 1
 
-    @property
-    def longest_sequence(self) -> int | None:
-        """Tokens of the longest training sequence after truncation; None unless the length of every training sample is known."""
-        read = all(one.complete and not one.problem for one in self.datasets if one.role == "train")
-        if self.numbers is None or self.numbers.unknown or not read:
-            return None
-        return min(self.numbers.longest, self.numbers.cutoff_len)
-
 
 def inspect(config: Mapping[str, Any], folder: Path, look: Look, *, name: str = "", listener: Listener | None = None) -> DataReport:
     """Look at all data sets of `config`; `folder` is the working directory of the training. Never raises for what the data holds."""
