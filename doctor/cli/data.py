@@ -12,6 +12,7 @@ import typer
 
 from doctor.cli.analyze import FAIL_ON
 from doctor.cli.common import FailOn, Lang, Output, Quiet, Verbose, one_language, one_of, screen, write_file, write_out
+from doctor.cli.progress import shown_progress
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def data(
     if step is not None:
         return _steps(values, folder, step, world_size, str(config), kind, output, lang)
     look = Look(rows=rows, near=near, lengths=lengths, gpus=num_gpus, ask=ask)
-    report = inspect(values, folder, look, name=str(config))
+    with shown_progress() as progress:
+        report = inspect(values, folder, look, name=str(config), progress=progress)
     if kind == "json":
         page = written.to_json(report, lang)
     elif kind == "html":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from doctor.cli.common import Lang, one_language, one_of, screen, write_out
+from doctor.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from doctor.memory import Estimate
@@ -66,7 +67,8 @@ def _longest(values: Mapping[str, Any], folder: Path, world: int, lang: str, *, 
     from doctor.dataset.longest import SMALL_BYTES, longest
     from doctor.words.catalogue import say
 
-    found = longest(values, folder, world=world, most_bytes=None if asked else SMALL_BYTES)
+    with shown_progress() as progress:
+        found = longest(values, folder, world=world, most_bytes=None if asked else SMALL_BYTES, progress=progress)
     if asked and found.unknown:
         reason = say(f"data.unknown.{found.unknown}", lang)
         typer.echo(f"lfdoctor: {say('data.say.lengths_unknown', lang, reason=reason)}", err=True)

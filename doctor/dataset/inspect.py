@@ -24,6 +24,7 @@ from doctor.dataset.sources import Source, find_sources, media_folder
 from doctor.dataset.templates import special_tokens, template_of
 from doctor.dataset.text_checks import special_pattern, text_problems
 from doctor.privacy.secrets import clean
+from doctor.readers.file import Progress
 from doctor.support.optional import MissingPackage
 
 
@@ -75,14 +76,25 @@ class DataReport(msgspec.Struct):
     format: int = 1
 
 
-def inspect(config: Mapping[str, Any], folder: Path, look: Look, *, name: str = "", listener: Listener | None = None) -> DataReport:
-    """Look at all data sets of `config`; `folder` is the working directory of the training. Never raises for what the data holds."""
-    return _Inspection(config, folder, look, listener).run(name)
+def inspect(
+    config: Mapping[str, Any],
+    folder: Path,
+    look: Look,
+    *,
+    name: str = "",
+    listener: Listener | None = None,
+    progress: Progress | None = None,
+) -> DataReport:
+    """Look at all data sets of `config`; `folder` is the working directory of the training. Never raises for what the data holds.
+
+    `listener` is told each single finding, `progress` how far the reading is.
+    """
+    return _Inspection(config, folder, look, listener, progress).run(name)
 
 
 class _Inspection:
-    def __init__(self, config: Mapping[str, Any], folder: Path, look: Look, listener: Listener | None) -> None:
-        self._config, self._folder, self.look = config, folder, look
+    def __init__(self, config: Mapping[str, Any], folder: Path, look: Look, listener: Listener | None, progress: Progress | None) -> None:
+        self._config, self._folder, self.look, self.progress = config, folder, look, progress
         self.stage = str(config.get("stage") or "sft")
         self.collector = Collector(listener)
         self._repeats = Repeats(self.collector, near=look.near)
@@ -201,7 +213,7 @@ class _DatasetWalk:
 
     def walk(self) -> None:
         """All rows, then what only the whole set shows."""
-        for row in read_rows(self._source.files, self._source.kind):
+        for row in read_rows(self._source.files, self._source.kind, self._inspection.progress):
             if self._inspection.look.rows and self._seen.rows >= self._inspection.look.rows:
                 self._seen.complete = False
                 break

@@ -15,6 +15,7 @@ from doctor.dataset.order import Schedule, Unknown
 from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, files_of, find_sources
 from doctor.errors import DoctorError
+from doctor.readers.file import Progress
 
 SMALL_BYTES = 8 << 20
 """Data sets whose lengths are computed without being asked for: some 10,000 samples, three seconds at the first time."""
@@ -45,11 +46,12 @@ def longest(
     world: int = 1,
     most_bytes: int | None = None,
     installed: Mapping[str, str | None] | None = None,
+    progress: Progress | None = None,
 ) -> Longest:
     """The longest sequence of the training. `folder`: the working directory of the training; `world`: its processes.
 
     `most_bytes`: data sets that are larger together are not read. `installed`: releases of the training's packages, by default those of
-    this environment. Never raises for what the data holds.
+    this environment. `progress` is told how far the reading is. Never raises for what the data holds.
     """
     sources = [source for source in find_sources(config, folder) if source.role == "train"]
     if options_of(config).packing:
@@ -59,7 +61,7 @@ def longest(
     if most_bytes is not None and bytes_of(sources) > most_bytes:
         return Longest(unknown="large")
     try:
-        measured = measure(config, folder, sources)
+        measured = measure(config, folder, sources, progress)
     except (Unknown, DoctorError):
         return Longest(unknown="not_readable")
     if measured.unknown or not any(measured.kept):

@@ -17,6 +17,7 @@ from doctor.dataset.rows import read_rows
 from doctor.dataset.sources import Source
 from doctor.dataset.templates import template_of
 from doctor.dataset.tools import LengthUnknown, NotEncodable
+from doctor.readers.file import Progress
 
 
 class Measured(msgspec.Struct):
@@ -31,14 +32,16 @@ class Measured(msgspec.Struct):
     unknown: str = ""
 
 
-def training_rows(config: Mapping[str, Any], sources: Sequence[Source]) -> Iterator[tuple[int, Row, Source]]:
+def training_rows(
+    config: Mapping[str, Any], sources: Sequence[Source], progress: Progress | None = None
+) -> Iterator[tuple[int, Row, Source]]:
     """The rows that the loader takes of all sets, with their number in the joined set. Raises Unknown for one that cannot be read."""
     limit = config.get("max_samples")
     most = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
     number = 0
     for source in sources:
         taken = 0
-        for row in read_rows(source.files, source.kind):
+        for row in read_rows(source.files, source.kind, progress):
             if row.value is None:
                 raise Unknown("would_stop", f"{row.file}:{row.line}")
             if most is None or taken < most:
@@ -51,13 +54,18 @@ def sample_of(row: Row, source: Source, config: Mapping[str, Any]) -> Sample:
     return convert(row.value or {}, source.attributes, str(config.get("stage") or "sft"))
 
 
-def used_rows(config: Mapping[str, Any], sources: Sequence[Source], see: Callable[[Sample, Row, Source], None] | None = None) -> bytearray:
+def used_rows(
+    config: Mapping[str, Any],
+    sources: Sequence[Source],
+    see: Callable[[Sample, Row, Source], None] | None = None,
+    progress: Progress | None = None,
+) -> bytearray:
     """For each row 1 where the loader keeps it; `see` is told every row.
 
     Raises Unknown for a row at which LLaMA-Factory stops: a run that trained had other data.
     """
     used = bytearray()
-    for _, row, source in training_rows(config, sources):
+    for _, row, source in training_rows(config, sources, progress):
         sample = sample_of(row, source, config)
         if sample.fate == "crash":
             raise Unknown("would_stop", f"{row.file}:{row.line}")
@@ -67,7 +75,7 @@ def used_rows(config: Mapping[str, Any], sources: Sequence[Source], see: Callabl
     return used
 
 
-def measure(config: Mapping[str, Any], folder: Path, sources: Sequence[Source]) -> Measured:
+def measure(config: Mapping[str, Any], folder: Path, sources: Sequence[Source], progress: Progress | None = None) -> Measured:
     """All rows. Raises Unknown, MissingPackage."""
     template = template_of(config)
     if template is None:
@@ -75,7 +83,7 @@ def measure(config: Mapping[str, Any], folder: Path, sources: Sequence[Source]) 
     measurer, _, reason = measurer_of(config, folder, template)
     if measurer is None:
         return Measured(used_rows(config, sources), array("I"), reason)
-    return _Measuring(config, sources, measurer).run()
+    return _Measuring(config, sources, measurer).run(progress)
 
 
 class _Measuring:
@@ -85,8 +93,8 @@ class _Measuring:
         self._unknown = ""
         self._source: Source | None = None
 
-    def run(self) -> Measured:
-        used = used_rows(self._config, self._sources, self._see)
+    def run(self, progress: Progress | None) -> Measured:
+        used = used_rows(self._config, self._sources, self._see, progress)
         self._take(self._measurer.flush())
         self._measurer.close()
         return Measured(used, self._kept, self._unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,16 @@ import msgspec
 
 MAX_ROW_BYTES = 32 << 20
 """A longer line or element is not decoded. A row of this size has some eight million tokens: no training reads it whole."""
+
+
+Seen = Callable[[int], None]
+"""Is told now and then how many bytes of a file were read."""
+TOLD_ROWS = 1000
+"""Rows between two tellings."""
+
+
+def untold(position: int) -> None:
+    """Nobody wants to know."""
 
 
 class Row(msgspec.Struct, gc=False):

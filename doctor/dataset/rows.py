@@ -6,24 +6,40 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from doctor.dataset import json_rows, table_rows
-from doctor.dataset.records import Row
+from doctor.dataset.records import Row, Seen, untold
+from doctor.readers.file import Progress
 
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstandard", b"\xfd7zXZ": "xz"}
 
-Reader = Callable[[Path], Iterator[Row]]
+Reader = Callable[[Path, Seen], Iterator[Row]]
 
 
-def read_rows(files: tuple[Path, ...], kind: str) -> Iterator[Row]:
-    """All rows of the files, in order. A file that cannot be read any further gives one row with a problem and ends there."""
+def read_rows(files: tuple[Path, ...], kind: str, progress: Progress | None = None) -> Iterator[Row]:
+    """All rows of the files, in order. A file that cannot be read any further gives one row with a problem and ends there.
+
+    `progress` is told now and then which file, how many bytes more, of how many.
+    """
     for file in files:
         packed = _packing(file)
         if packed:
             yield Row(file, 1, 0, None, "compressed", packed)
             continue
         try:
-            yield from _reader(kind)(file)
+            yield from _reader(kind)(file, _telling(file, progress) if progress else untold)
         except (OSError, UnicodeError, MemoryError) as error:
             yield Row(file, 0, 0, None, "unreadable_file", str(error)[:200])
+
+
+def _telling(file: Path, progress: Progress) -> Seen:
+    """Positions as the steps from one to the next."""
+    last, size = 0, file.stat().st_size
+
+    def seen(position: int) -> None:
+        nonlocal last
+        progress(str(file), max(0, position - last), size)
+        last = position
+
+    return seen
 
 
 def _packing(file: Path) -> str:

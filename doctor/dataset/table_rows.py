@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from doctor.dataset import records
-from doctor.dataset.records import Row
+from doctor.dataset.records import TOLD_ROWS, Row, Seen, untold
 from doctor.support.optional import need
 
 NO_VALUE = frozenset(
@@ -21,10 +22,10 @@ _MAX_GROUP_BYTES = 8 << 30
 """A parquet row group larger than this is a bomb or a mistake: it is one piece in memory when it is read."""
 
 
-def read_csv(file: Path) -> Iterator[Row]:
+def read_csv(file: Path, seen: Seen = untold) -> Iterator[Row]:
     """Rows of a csv file with a header. A column whose every value is a number becomes a column of numbers, as in pandas."""
     numeric = _numeric_columns(file)
-    for line, index, value in _csv_rows(file):
+    for line, index, value in _csv_rows(file, seen):
         if None in value or any(len(part) > records.MAX_ROW_BYTES for part in value.values() if part):
             yield Row(file, line, index, None, "csv_fields" if None in value else "row_too_long", "")
             continue
@@ -37,10 +38,10 @@ def _typed(text: str | None, numeric: bool) -> Any:
     return float(text) if numeric else text
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[int, int, dict[Any, Any]]]:
+def _csv_rows(file: Path, seen: Seen = untold) -> Iterator[tuple[int, int, dict[Any, Any]]]:
     """(line on which the row begins, index, values by column; under None what no column takes)."""
     csv.field_size_limit(records.MAX_ROW_BYTES)
-    with file.open(encoding="utf-8-sig", newline="") as stream:
+    with file.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(_short_lines(stream))
         index, line = 0, reader.line_num + 1
         _ = reader.fieldnames
@@ -48,6 +49,8 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, int, dict[Any, Any]]]:
         for value in reader:
             yield line, index, value
             index, line = index + 1, reader.line_num + 1
+            if not index % TOLD_ROWS:
+                seen(raw.tell())
 
 
 def _short_lines(stream: Any) -> Iterator[str]:
@@ -73,12 +76,14 @@ def _is_number(text: str) -> bool:
     return "_" not in text
 
 
-def read_text(file: Path) -> Iterator[Row]:
+def read_text(file: Path, seen: Seen = untold) -> Iterator[Row]:
     """Each line of a text file is a row with the one column `text`."""
     with file.open("rb") as stream:
         index = number = 0
         while line := stream.readline(records.MAX_ROW_BYTES + 1):
             number += 1
+            if not number % TOLD_ROWS:
+                seen(stream.tell())
             try:
                 pieces = line.decode("utf-8").splitlines()
             except UnicodeDecodeError as error:
@@ -90,7 +95,7 @@ def read_text(file: Path) -> Iterator[Row]:
                 index += 1
 
 
-def read_parquet(file: Path) -> Iterator[Row]:
+def read_parquet(file: Path, seen: Seen = untold) -> Iterator[Row]:  # noqa: ARG001 (a row has no place in the file)
     """Rows of a parquet file, a batch at a time. Raises MissingPackage without pyarrow."""
     parquet = need("pyarrow.parquet", "data", "reading parquet")
     try:
@@ -104,7 +109,7 @@ def read_parquet(file: Path) -> Iterator[Row]:
         yield Row(file, 0, 0, None, "unreadable_file", str(error)[:200])
 
 
-def read_arrow(file: Path) -> Iterator[Row]:
+def read_arrow(file: Path, seen: Seen = untold) -> Iterator[Row]:  # noqa: ARG001
     """Rows of an arrow file: the stream format, which `datasets` writes, or the file format."""
     arrow = need("pyarrow", "data", "reading arrow files")
     ipc = need("pyarrow.ipc", "data", "reading arrow files")

@@ -154,3 +154,23 @@ def test_what_pandas_takes_for_missing_is_listed():
 
     assert pandas
     assert set(STR_NA_VALUES) == table_rows.NO_VALUE
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("a.jsonl", "json", lines(*[good(number) for number in range(2500)])),
+        ("a.json", "json", json.dumps([good(number, output="x" * 300) for number in range(2500)])),
+        ("a.csv", "csv", "instruction,output\n" + "a,b\n" * 2500),
+        ("a.txt", "text", "line\n" * 2500),
+    ],
+)
+def test_the_reading_tells_how_far_it_is(tmp_path, name, kind, text):
+    """Steps forward through the file, of its size; together no more than the file."""
+    path = tmp_path / name
+    path.write_text(text)
+    told: list[tuple[str, int, int]] = []
+    assert len(list(read_rows((path,), kind, lambda *step: told.append(step)))) == 2500
+    assert len(told) >= 2
+    assert {(file, whole) for file, _, whole in told} == {(str(path), len(text))}
+    assert 0 < sum(step for _, step, _ in told) <= len(text)

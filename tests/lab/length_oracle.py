@@ -1,7 +1,7 @@
 """Trains with the real LLaMA-Factory and notes the longest padded batch: run by the lab's Python, one fork a job.
 
-Reads a list of jobs as JSON from the file argv[1]: {"work": folder, "config": {...}}; prints a line of JSON for each, [tokens of the longest
-row of a batch, batches], or null where the training failed (all.log in the folder).
+Reads a list of jobs as JSON from the file argv[1]: {"work": folder, "config": {...}}; prints a line of JSON for each, [tokens of the
+longest row of a batch, batches], or null where the training failed (all.log in the folder).
 """
 
 from __future__ import annotations

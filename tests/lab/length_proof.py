@@ -105,7 +105,8 @@ def errors(job: dict[str, Any], number: int, seen: int, peak: float) -> tuple[fl
     told = longest(job["config"], Path(job["work"]), installed=VERSIONS)
     facts = {"model.config": MODELS[model], "attention": "sdpa"}
     plain, real = estimate(config, facts=facts), estimate(config, facts={**facts, **told.facts()})
-    return tuple(100 * (one.allocated_gib * GIB / peak - 1) for one in (plain, real)) + ((told.tokens, told.source, seen),)  # type: ignore[return-value]
+    before, after = (100 * (one.allocated_gib * GIB / peak - 1) for one in (plain, real))
+    return before, after, (told.tokens, told.source, seen)
 
 
 def main() -> int:

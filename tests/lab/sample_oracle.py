@@ -21,7 +21,8 @@ MORE_STEPS = 12
 """Steps that a run goes on after the first NaN."""
 OOM = (
     "CUDA out of memory. Tried to allocate 18.20 GiB. GPU 0 has a total capacity of 79.15 GiB of which 9.10 GiB is free. Process 1 has "
-    "70.05 GiB memory in use. Of the allocated memory 68.10 GiB is allocated by PyTorch, and 1.10 GiB is reserved by PyTorch but unallocated."
+    "70.05 GiB memory in use. Of the allocated memory 68.10 GiB is allocated by PyTorch, and 1.10 GiB is reserved by PyTorch but "
+    "unallocated."
 )
 
 
