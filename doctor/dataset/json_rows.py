@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from doctor.dataset import records
-from doctor.dataset.records import TOLD_ROWS, Row, Seen, untold
+from doctor.dataset.records import TOLD_ROWS, Row, Seen, bounded_lines, untold
 from doctor.support.decoding import json_decoder
 
 _CHUNK = 1 << 18
@@ -37,7 +37,7 @@ def _is_line_of_list(head: bytes) -> bool:
 def _lines(file: Path, stream: BinaryIO, seen: Seen) -> Iterator[Row]:
     decode = json_decoder(Any).decode
     index = 0
-    for number, data in enumerate(_bounded_lines(stream), start=1):
+    for number, data in enumerate(bounded_lines(stream), start=1):
         line = data.removeprefix(_BOM) if number == 1 else data
         if not line.strip():
             continue
@@ -49,16 +49,6 @@ def _lines(file: Path, stream: BinaryIO, seen: Seen) -> Iterator[Row]:
 
 def _too_long(file: Path, line: int, index: int) -> Row:
     return Row(file, line, index, None, "row_too_long", f"> {records.MAX_ROW_BYTES >> 20} MiB")
-
-
-def _bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines; of one that is too long only the first MAX_ROW_BYTES + 1 bytes."""
-    limit = records.MAX_ROW_BYTES + 1
-    while line := stream.readline(limit):
-        if len(line) == limit and not line.endswith(b"\n"):
-            while (rest := stream.readline(_CHUNK)) and not rest.endswith(b"\n"):
-                pass
-        yield line
 
 
 def _line(file: Path, number: int, index: int, line: bytes, decode: Any) -> Row:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from doctor.dataset.convert import Sample
+from doctor.dataset.counts import Count, count
 from doctor.dataset.findings import Collector, place_of
 from doctor.dataset.memo import Memo
 from doctor.dataset.numbers import Numbers, Tally
 from doctor.dataset.records import Row
-from doctor.dataset.sequences import Options, Sequence, build, options_of, plan
+from doctor.dataset.sequences import Options, options_of, plan
 from doctor.dataset.sources import Source
 from doctor.dataset.templates import Element, Template
 from doctor.dataset.tokenizer import Tokenizer, local_tokenizer
@@ -60,7 +61,7 @@ class Measurer:
             if isinstance(waits, Measure):
                 yield waits, row, tag
                 continue
-            found = self._measure(build(waits, self._tokenizer, self._template, self._options))
+            found = self._measure(count(waits, self._tokenizer, self._template, self._options))
             if self._memo:
                 self._memo.put(row.file, row.index, found)
             yield found, row, tag
@@ -73,19 +74,18 @@ class Measurer:
         elif self._memo:
             self._memo.write()
 
-    def _measure(self, sequences: list[Sequence]) -> Measure:
-        cut = sum(max(0, sequence.whole - len(sequence.ids)) for sequence in sequences) if self._options.stage not in ("pt", "ppo") else 0
-        return Measure(
-            max(sequence.whole for sequence in sequences), max(len(sequence.ids) for sequence in sequences), cut,
-            sum(sequence.trained for sequence in sequences), int(any(self._is_lost(sequence) for sequence in sequences)),
-        )  # fmt: skip
+    def _measure(self, counted: list[Count]) -> Measure:
+        cut = sum(max(0, one.whole - one.kept) for one in counted) if self._options.stage not in ("pt", "ppo") else 0
+        lost = any(self._is_lost(one) for one in counted)
+        whole, kept = max(one.whole for one in counted), max(one.kept for one in counted)
+        return Measure(whole, kept, cut, sum(one.trained for one in counted), int(lost))
 
-    def _is_lost(self, sequence: Sequence) -> bool:
+    def _is_lost(self, counted: Count) -> bool:
         """Whether no token of the answer is trained; the end token that some templates append does not count."""
-        if self._options.stage in ("pt", "ppo") or self._options.train_on_prompt or not sequence.answer:
+        if self._options.stage in ("pt", "ppo") or self._options.train_on_prompt or not counted.answer:
             return False
         tail = int(self._template.efficient_eos and self._options.stage == "sft")
-        return sequence.trained <= tail
+        return counted.trained <= tail
 
 
 def measurer_of(

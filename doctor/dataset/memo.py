@@ -22,8 +22,8 @@ _MAX_BYTES = 1 << 30
 _CODE = tuple(
     Path(__file__).with_name(name)
     for name in (
-        "convert.py", "json_rows.py", "lengths.py", "memo.py", "sequences.py", "table_rows.py", "templates.py", "tokenizer.py", "tools.py",
-        "templates.yaml", "tool_prompts.yaml",
+        "convert.py", "counts.py", "json_rows.py", "lengths.py", "memo.py", "sequences.py", "table_rows.py", "templates.py", "tokenizer.py",
+        "tools.py", "templates.yaml", "tool_prompts.yaml",
     )
 )  # fmt: skip
 """What decides over a length: another version of it measures again."""

@@ -24,6 +24,9 @@ def read_rows(files: tuple[Path, ...], kind: str, progress: Progress | None = No
         if packed:
             yield Row(file, 1, 0, None, "compressed", packed)
             continue
+        if kind in ("json", "csv", "text") and (encoding := _wide_encoding(file)):
+            yield Row(file, 1, 0, None, "not_utf8", encoding)
+            continue
         try:
             yield from _reader(kind)(file, _telling(file, progress) if progress else untold)
         except (OSError, UnicodeError, MemoryError) as error:
@@ -42,13 +45,24 @@ def _telling(file: Path, progress: Progress) -> Seen:
     return seen
 
 
+def _wide_encoding(file: Path) -> str:
+    """UTF-16 or UTF-32 by its byte order mark: every line of such a file would be a broken one."""
+    head = _head(file)
+    marks = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+    return next((name for mark, name in marks.items() if head.startswith(mark)), "")
+
+
 def _packing(file: Path) -> str:
+    head = _head(file)
+    return next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+
+
+def _head(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            head = stream.read(6)
+            return stream.read(6)
     except OSError:
-        return ""
-    return next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+        return b""
 
 
 def _reader(kind: str) -> Reader:

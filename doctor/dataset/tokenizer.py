@@ -31,7 +31,7 @@ class Tokenizer:
         self._backend = backend
         self._special = special
         self._names = dict(names)
-        self._cache: dict[str, list[int]] = {}
+        self._cache: dict[str, Any] = {}
         self.missing: set[str] = set()
         """Tokens of the template that the tokenizer does not know: LLaMA-Factory puts None in their place and fails on it."""
 
@@ -81,7 +81,7 @@ class Tokenizer:
         texts = {part for turns in groups for parts in turns for part in parts if isinstance(part, str) and part}
         missing = [text for text in texts if text not in self._cache]
         for text, found in zip(missing, self._backend.encode_batch_fast(missing, add_special_tokens=False), strict=True):
-            self._cache[text] = found.ids
+            self._cache[text] = found
 
     def forget(self) -> None:
         """Drop the encoded texts."""
@@ -99,9 +99,26 @@ class Tokenizer:
                 out.append(found)
         return out
 
+    def count(self, parts: list[Element]) -> int:
+        """The number of `ids` of one turn."""
+        found = 0
+        for part in parts:
+            if isinstance(part, str):
+                found += len(self._encoded(part)) if part else 0
+            elif (token := part.get("token")) is not None:
+                self._of_token(token)
+                found += 1
+            else:
+                found += self._id(part["special"]) is not None
+        return found
+
     def _text(self, text: str) -> list[int]:
+        ids: list[int] = self._encoded(text).ids
+        return ids
+
+    def _encoded(self, text: str) -> Any:
         found = self._cache.get(text)
-        return found if found is not None else self._backend.encode(text, add_special_tokens=False).ids
+        return found if found is not None else self._backend.encode(text, add_special_tokens=False)
 
     def _of_token(self, token: str) -> int:
         found = self._backend.token_to_id(token)
