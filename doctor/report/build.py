@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -48,11 +48,14 @@ from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
 from doctor.rulebook.findings import Candidate, Finding, RankedFinding, Samples, UncheckedRule
 from doctor.rulebook.model import Body, GuideStep, Remedy, Rulebook
+from doctor.support import shell
 from doctor.support.texts import Text
 from doctor.version import __version__
 from doctor.words.catalogue import Words
 from doctor.words.josa import resolve_josa
 
+_OWN_COMMAND = re.compile(r"llamafactory-cli|pip install -e \.")
+"""Commands that only LLaMA-Factory and its folder have."""
 SERIES_POINTS = 72
 """Points of a finding's series: one per column of a terminal line."""
 _METRIC_OF = {
@@ -131,7 +134,11 @@ class ReportWriter:
         self.run = diagnosis.run
         self.contexts = diagnosis.contexts
         self.llamafactory = diagnosis.llamafactory
-        self.config_path = shlex.quote(clean(diagnosis.config_path)) if diagnosis.config_path else "your-config.yaml"
+        logs = [source.path for source in diagnosis.sources if source.kind == "console" and source.path != "-"]
+        self._paths = {
+            "<config>": shell.path(clean(diagnosis.config_path)) if diagnosis.config_path else "your-config.yaml",
+            "<log>": shell.path(clean(logs[0])) if logs else "your.log",
+        }
         self.patched = diagnosis.plan.patch.patch.changes if diagnosis.plan.patch else ()
         self.texts = TextWriter(lang)
         steps = book.guide.steps if book.guide else ()
@@ -226,7 +233,7 @@ class ReportWriter:
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
             in_patch=advice.status == "apply" and bool(advice.changes) and all(change in self.patched for change in advice.changes),
-            primary=advice.status == "manual" and (remedy.effect != "manual" or (remedy.price or 1) < 1),
+            primary=advice.status == "manual" and not remedy.check and (remedy.effect != "manual" or (remedy.price or 1) < 1),
             changes=_changes(advice.changes),
             command=self._command(remedy, scope),
             correction=self.texts.put(f"{place}.correction", step.correction) if step and step.correction else None,
@@ -234,10 +241,14 @@ class ReportWriter:
         )
 
     def _command(self, remedy: Remedy, scope: Mapping[str, Mapping[str, Any]]) -> str | None:
-        """A remedy's command, on the run's own config."""
-        if not remedy.command or (not self.llamafactory and "llamafactory-cli" in remedy.command):
+        """A remedy's command, on the run's own config and first log; texts of a log are quoted."""
+        if not remedy.command or (not self.llamafactory and _OWN_COMMAND.search(remedy.command)):
             return None
-        return fill(remedy.command, _lookup(scope)).replace("<config>", self.config_path)
+        known = _lookup(scope)
+        command = fill(remedy.command, lambda name: shell.word(value) if isinstance(value := known(name), str) else value)
+        for name, path in self._paths.items():
+            command = command.replace(name, path)
+        return command
 
     def _guide(self, place: str, step: tuple[str, int] | None) -> GuideView | None:
         """The guide's own words in Korean, their translation elsewhere."""

@@ -13,9 +13,12 @@ import msgspec
 from doctor.report.model import ChangeView, FindingView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters.base import parts
 from doctor.rulebook.findings import SampleRow, Samples
+from doctor.support import shell
 from doctor.words import catalogue
 from doctor.words.catalogue import Words
 
+_OR = re.compile(r"(?:Or |또는 |或者(?:，)?)(?=\S)")
+"""How a remedy begins that is another way than the one before it."""
 VALUE_CHARS = 40
 """A longer value is cut where only the keys matter; the patch shows it whole."""
 
@@ -114,15 +117,15 @@ def next_commands(report: Report) -> list[str]:
     if patch is None:
         return []
     out = [f"pip install {' '.join(patch.packages)}"] if patch.packages else []
-    path = shlex.quote(report.run.path)
+    path = shell.path(report.run.path)
     command = patch.command
     if report.kind == "check" and patch.yaml:
         out += _fix_commands(patch, path)
         command = None if patch.fixed_by in ("partly", "nothing") else with_config(command, patch.file, report.run.path)
     elif patch.yaml and patch.file and not patch.written:
-        given = f" --config {shlex.quote(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
-        options = "".join(f" {shlex.quote(word)}" for word in patch.options)
-        out.append(f"lfdoctor fix {path}{given}{options} -o {shlex.quote(patch.file)}")
+        given = f" --config {shell.path(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
+        options = "".join(f" {shell.word(word)}" for word in patch.options)
+        out.append(f"lfdoctor fix {path}{given}{options} -o {shell.path(patch.file)}")
     return [*out, *([command] if command else [])]
 
 
@@ -139,7 +142,7 @@ def with_config(command: str | None, old: str | None, new: str) -> str | None:
     """A command on another config file."""
     if command is None or old is None:
         return command
-    return re.sub(rf"(?<!\S){re.escape(shlex.quote(old))}(?!\S)", lambda _: shlex.quote(new), command, count=1)
+    return re.sub(rf"(?<!\S){re.escape(shell.word(old))}(?!\S)", lambda _: shell.word(new), command, count=1)
 
 
 def _lies_in(file: str, folder: str) -> bool:
@@ -153,6 +156,18 @@ def todo(report: Report) -> list[RemedyView]:
     Before it the first remedy that only a person can apply and that acts on the cause itself, or that only an unread configuration
     keeps out of the patch.
     """
+    return _beginning(_todo(report))
+
+
+def _beginning(remedies: list[RemedyView]) -> list[RemedyView]:
+    """The remedies; the first does not begin with `Or` where the one before it in the rule is not shown."""
+    if not remedies or (found := _OR.match(remedies[0].text)) is None:
+        return remedies
+    rest = remedies[0].text[found.end() :]
+    return [msgspec.structs.replace(remedies[0], text=rest[:1].upper() + rest[1:]), *remedies[1:]]
+
+
+def _todo(report: Report) -> list[RemedyView]:
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
     undecided = [remedy for remedy in remedies if remedy.primary][:1]
     if report.patch is None:
