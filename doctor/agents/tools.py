@@ -63,10 +63,11 @@ class Agent:
         """
         from doctor.config.files import read_values
         from doctor.dataset.inspect import Look, inspect
-        from doctor.dataset.sources import files_of, find_sources
+        from doctor.dataset.sources import files_of, find_sources, info_file
 
         file = self.roots.reading(config)
         values = read_values(file)
+        self.roots.check_all([str(info_file(values, file.parent))])
         self.roots.check_all(str(path) for path in files_of(find_sources(values, file.parent)))
         report = inspect(values, file.parent, Look(rows=max(0, rows), near=False), name=config)
         return answers.of_data(report, file.parent, self.lang)
@@ -170,9 +171,10 @@ class Agent:
     def _longest(self, values: Mapping[str, Any], folder: Path, world: int) -> dict[str, Any]:
         """The longest sample of small data sets inside the roots, as facts."""
         from doctor.dataset.longest import SMALL_BYTES, longest
-        from doctor.dataset.sources import files_of, find_sources
+        from doctor.dataset.sources import files_of, find_sources, info_file
 
-        if not all(self.roots.allows(path) for path in files_of(find_sources(values, folder))):
+        allowed = self.roots.allows
+        if not allowed(info_file(values, folder)) or not all(map(allowed, files_of(find_sources(values, folder)))):
             return {}
         return longest(values, folder, world=world, most_bytes=SMALL_BYTES).facts()
 

@@ -47,10 +47,15 @@ def find_sources(config: Mapping[str, Any], folder: Path) -> list[Source]:
     if place.startswith("REMOTE:"):
         return [Source(name, role, problem="on_a_hub", detail=place) for name, role in names]
     try:
-        info = _read_info(folder / place / "dataset_info.json")
+        info = _read_info(info_file(config, folder))
     except (OSError, ValueError) as error:
         return [Source(name, role, problem="no_info", detail=f"{place}/dataset_info.json: {error}", fatal=True) for name, role in names]
     return [_source(name, role, info, folder / place, config) for name, role in names]
+
+
+def info_file(config: Mapping[str, Any], folder: Path) -> Path:
+    """The dataset_info.json of a configuration."""
+    return folder / str(config.get("dataset_dir") or "data") / "dataset_info.json"
 
 
 def dataset_names(value: Any) -> list[str]:

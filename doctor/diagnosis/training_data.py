@@ -13,7 +13,7 @@ from doctor.core.run import Run
 from doctor.dataset import order
 from doctor.dataset.longest import SMALL_BYTES, Longest, bytes_of, longest
 from doctor.dataset.order import Unknown
-from doctor.dataset.sources import Source, files_of, find_sources
+from doctor.dataset.sources import Source, files_of, find_sources, info_file
 from doctor.dataset.step_rows import Asked, StepReport, StepRow, rows_of_steps
 from doctor.diagnosis.failed_step import MOST_STEPS
 from doctor.errors import DoctorError
@@ -53,8 +53,10 @@ def length_facts(found: Longest, where: Where) -> Iterator[Fact]:
 
 def lengths_of(run: Run, folder: Path, where: Where, may_read: MayRead) -> Iterator[Fact]:
     """The longest sequence of small data sets, for a configuration that was not run yet and a GPU whose memory is known."""
+    if not run.facts.get("gpu.total_gib") or not may_read(info_file(run.config, folder)):
+        return
     sources = [source for source in find_sources(run.config, folder) if source.role == "train"]
-    if run.facts.get("gpu.total_gib") and all(may_read(file) for file in files_of(sources)):
+    if all(may_read(file) for file in files_of(sources)):
         world = run.facts.get("world_size")
         yield from length_facts(longest(run.config, folder, world=world if isinstance(world, int) else 1, most_bytes=SMALL_BYTES), where)
 
@@ -117,6 +119,8 @@ class TrainingData:
         if self._may_read is nothing or not self._config.get("dataset"):
             return None
         for folder in _folders(self._places):
+            if not self._may_read(info_file(self._config, folder)):
+                continue
             sources = [source for source in find_sources(self._config, folder) if source.role == "train"]
             if sources and not any(source.problem for source in sources):
                 return folder if self._allowed(sources) else None
@@ -128,11 +132,12 @@ class TrainingData:
 
 def _folders(places: Sequence[str | Path]) -> Iterator[Path]:
     """The working directory, then the folders of these files and those above them."""
-    yield Path()
+    found = [Path()]
     for place in places:
         path = Path(place)
-        yield from ([path] if path.is_dir() else [])
-        yield from list(path.absolute().parents)[: _PARENTS + 1]
+        found += [path] if path.is_dir() else []
+        found += list(path.absolute().parents)[: _PARENTS + 1]
+    yield from dict.fromkeys(found)
 
 
 def _steps_of(finding: Finding, failed: tuple[int, int] | None, config: Mapping[str, Any]) -> tuple[int, int] | None:

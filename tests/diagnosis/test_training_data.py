@@ -35,14 +35,14 @@ def _proven(monkeypatch):
     monkeypatch.setattr(order, "releases", lambda: dict(order.VERSIONS))
 
 
-def run(folder: Path, *, world: int = 1, examples: int = 80, text: str = OOM, **more: str) -> Report:
+def run(folder: Path, *, world: int = 1, examples: int = 80, planned: int = 40, text: str = OOM, **more: str) -> Report:
     """A run of 80 samples in pairs that failed in step 25: without shuffling it read the rows 49 and 50."""
     rows = [good(number, output="long " * 200) if number == 49 else good(number) for number in range(80)]
     put(folder, "one.jsonl", lines(*rows))
     (folder / "out").mkdir()
     (folder / "out" / "trainer_log.jsonl").write_text("".join(record(step, loss) for step, loss in GOOD.items()))
     rank = f"Process rank: 0, world size: {world}, device: cuda:0, distributed training: {world > 1}\n"
-    start = f"***** Running training *****\n  Num examples = {examples}\n  Total optimization steps = {40 // world}\n"
+    start = f"***** Running training *****\n  Num examples = {examples}\n  Total optimization steps = {planned}\n"
     (folder / "out" / "console.log").write_text(rank + start + text)
     (folder / "out" / "train.yaml").write_text(CONFIG + "".join(f"{name}: {value}\n" for name, value in more.items()))
     return analyze(folder / "out")
@@ -63,10 +63,15 @@ def test_the_samples_of_the_failed_step_are_named_the_longest_first(tmp_path):
     assert shown(report) == ["data/one.jsonl:50", "data/one.jsonl:49"]
 
 
-def test_other_processes_read_other_rows(tmp_path):
-    """Two processes, steps 25 and 26 of two times two rows, each with its rank and step."""
-    rows = shown(run(tmp_path, world=2, examples=80, text=OOM.replace("steps = 40", "steps = 20")))
-    assert rows == []  # the records go to step 24 of 20: the data is not that of the run
+def test_steps_beyond_the_planned_ones_name_nothing(tmp_path):
+    """Two processes make 20 steps of this data; the records go to step 24."""
+    assert shown(run(tmp_path, world=2, planned=20)) == []
+
+
+def test_two_processes_read_other_rows(tmp_path):
+    """An epoch has 20 steps of two times two rows; the steps 25 and 26 are the fifth and sixth of the second."""
+    report = run(tmp_path, world=2, num_train_epochs="2.0")
+    assert [row.split(", ")[0] for row in shown(report)] == [f"data/one.jsonl:{line}" for line in (17, 18, 19, 20, 21, 22, 23, 24)]
 
 
 def test_other_data_names_nothing(tmp_path):
@@ -90,7 +95,9 @@ def test_what_may_not_be_read_is_not_opened(tmp_path):
     run(tmp_path)
     asked: list[Path] = []
     report = analyze(tmp_path / "out", may_read=lambda path: bool(asked.append(path)))
-    assert [path.name for path in asked] == ["one.jsonl"]
+    assert {path.name for path in asked} == {"dataset_info.json"}
+    assert shown(report) == []
+    report = analyze(tmp_path / "out", may_read=lambda path: path.name != "one.jsonl")
     assert shown(report) == []
 
 
