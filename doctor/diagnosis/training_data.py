@@ -96,6 +96,8 @@ class TrainingData:
             return ranked
         if not self._same(report):
             return ranked
+        if finding.rule.cause == _MISSING_LABELS and all(row.trained != 0 for row in report.rows):
+            return ranked  # not truncation: the samples have labels
         return msgspec.structs.replace(ranked, finding=msgspec.structs.replace(finding, samples=_samples(report, finding, self._folder)))
 
     def _within(self, steps: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -147,6 +149,8 @@ def _steps_of(finding: Finding, failed: tuple[int, int] | None, config: Mapping[
     first, _, last = str(finding.first.facts.get("bad_steps") or "").partition("-")
     if first.isdigit():
         return int(first), int(last or first)
+    if finding.rule.cause == _MISSING_LABELS and finding.steps:
+        return finding.steps[0], finding.steps[0]
     if failed is None or finding.first.facts.get("phase") not in ("train", None):
         return None
     workers = config.get("dataloader_num_workers")

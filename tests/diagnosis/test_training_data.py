@@ -12,7 +12,9 @@ from doctor.diagnosis.pipeline import analyze
 from doctor.report.model import FindingView, Report
 from doctor.reporters import advice
 from doctor.words import catalogue
-from tests.dataset.sets import good, lines, put
+from tests.dataset import sets
+from tests.dataset.sets import good, put
+from tests.dataset.test_lengths import words  # noqa: F401 (a fixture)
 from tests.diagnosis.test_batch_samples import GOOD, OOM, record
 
 CONFIG = """model_name_or_path: m
@@ -38,7 +40,7 @@ def _proven(monkeypatch):
 def run(folder: Path, *, world: int = 1, examples: int = 80, planned: int = 40, text: str = OOM, **more: str) -> Report:
     """A run of 80 samples in pairs that failed in step 25: without shuffling it read the rows 49 and 50."""
     rows = [good(number, output="long " * 200) if number == 49 else good(number) for number in range(80)]
-    put(folder, "one.jsonl", lines(*rows))
+    put(folder, "one.jsonl", sets.lines(*rows))
     (folder / "out").mkdir()
     (folder / "out" / "trainer_log.jsonl").write_text("".join(record(step, loss) for step, loss in GOOD.items()))
     rank = f"Process rank: 0, world size: {world}, device: cuda:0, distributed training: {world > 1}\n"
@@ -124,6 +126,26 @@ def test_every_output_for_people_lists_them(tmp_path, kind, wanted):
     page = out.read_text(encoding="utf-8")
     assert wanted in page
     assert "第 25 步读取的样本（从长到短）" in page
+
+
+@pytest.mark.parametrize(("cutoff", "lines"), [(4, ["data/one.jsonl:1", "data/one.jsonl:2"]), (64, [])])
+def test_a_loss_of_zero_names_samples_whose_answer_is_cut_away(tmp_path, words, cutoff, lines):  # noqa: F811
+    """With a cutoff of four tokens nothing of these answers is left; where labels are left, the samples are not to blame."""
+    rows = [good(number, instruction="w " * 40, output="w w w") for number in range(80)]
+    put(tmp_path, "one.jsonl", sets.lines(*rows))
+    (tmp_path / "out").mkdir()
+    zeros = "".join(record(step, 0.0).replace('"lr"', '"grad_norm": 0.0, "lr"') for step in range(1, 25))
+    (tmp_path / "out" / "trainer_log.jsonl").write_text(zeros)
+    rank = "Process rank: 0, world size: 1, device: cuda:0, distributed training: False\n"
+    (tmp_path / "out" / "console.log").write_text(
+        f"{rank}***** Running training *****\n  Num examples = 80\n  Total optimization steps = 40\n"
+    )
+    given = CONFIG.replace("model_name_or_path: m", f"model_name_or_path: {words}").replace("template: qwen", "template: empty")
+    (tmp_path / "out" / "train.yaml").write_text(f"{given}cutoff_len: {cutoff}\n")
+    report = analyze(tmp_path / "out")
+    assert report.cause == "all_labels_masked"
+    assert [line.split(", ")[0] for line in shown(report)] == lines
+    assert all("no token is trained" in line for line in shown(report))
 
 
 def test_json_holds_them(tmp_path):
