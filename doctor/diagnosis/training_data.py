@@ -27,8 +27,8 @@ MOST_ROWS = 50
 """Samples that a finding holds."""
 _PARENTS = 3
 """Folders above the configuration's that may be the one the training was started in: LLaMA-Factory's own lie two below it."""
-_OF_THE_BATCH = ("out_of_memory", "nonfinite", "loss_spike", "crash", "data")
-"""Symptoms that one sample can bring about."""
+_OF_THE_BATCH = ("out_of_memory", "nonfinite", "loss_spike", "data")
+"""Symptoms that one sample can bring about; so can an exception that no rule lists."""
 _MISSING_LABELS = "all_labels_masked"
 _PREFETCHED = 2
 """Batches that a worker of the data loader prepares ahead (torch DataLoader, prefetch_factor)."""
@@ -144,7 +144,8 @@ def _folders(places: Sequence[str | Path]) -> Iterator[Path]:
 
 def _steps_of(finding: Finding, failed: tuple[int, int] | None, config: Mapping[str, Any]) -> tuple[int, int] | None:
     """The steps whose samples may be to blame."""
-    if finding.rule.symptom not in _OF_THE_BATCH and finding.rule.cause != _MISSING_LABELS:
+    blamed = finding.rule.fallback or finding.rule.symptom in _OF_THE_BATCH or finding.rule.cause == _MISSING_LABELS
+    if not blamed:
         return None
     first, _, last = str(finding.first.facts.get("bad_steps") or "").partition("-")
     if first.isdigit():
