@@ -55,7 +55,7 @@ def test_the_wheel_is_pure_and_carries_every_rule_and_word(wheel):
     assert rules
     assert words
     page = {f"doctor/reporters/html/{name}" for name in ("page.html", "page.js", "style.css")}
-    tables = {"doctor/dataset/templates.yaml", "doctor/dataset/tool_prompts.yaml"}
+    tables = {"doctor/dataset/page.html", "doctor/dataset/templates.yaml", "doctor/dataset/tool_prompts.yaml"}
     indexes = {f"doctor/diagnosis/unlisted/{name}.msgpack" for name in ("origins", "api_index")}
     assert rules | words | page | tables | indexes | {"doctor/py.typed"} <= names
     assert not any(name.startswith(("tests/", "fixtures/")) for name in names)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from doctor.agents.budget import DETAIL_TOKENS, VERDICT_TOKENS, fitted
+from doctor.dataset import output
+from doctor.dataset.advice import effect_of
+from doctor.dataset.findings import written
+from doctor.dataset.inspect import DataReport
 from doctor.report.model import FindingView, RemedyView, Report
 from doctor.reporters import advice, base
 from doctor.words import catalogue
@@ -35,6 +40,24 @@ def of_report(report: Report, detail: Detail) -> dict[str, Any]:
     if detail == "verdict":
         return fitted(answer, VERDICT_TOKENS)
     return fitted({**answer, **_evidence(report)}, DETAIL_TOKENS)
+
+
+def of_data(report: DataReport, folder: Path, lang: str) -> dict[str, Any]:
+    """What was found in data sets, the worst first, then the lengths; within 3,000 tokens."""
+    worst = report.findings[0].severity if report.findings else "none"
+    found = [
+        {
+            "kind": one.kind, "severity": one.severity, "data_set": one.dataset, "count": one.count, "title": output.title(one, lang),
+            "effect": effect_of(one.kind), "first": [written(place, folder) for place in one.places[:3]],
+        }
+        for one in report.findings
+    ]  # fmt: skip
+    sets = [_plain({"name": one.name, "role": one.role, "rows": one.rows, "used": one.used, "left_out": one.dropped, "whole": one.complete,
+                    "problem": one.problem, "detail": one.detail}) for one in report.datasets]  # fmt: skip
+    answer: dict[str, Any] = {"worst": worst, "data_sets": sets, "findings": found}
+    if report.numbers is None:
+        return fitted({**answer, "lengths_unknown": catalogue.say(f"data.unknown.{report.unknown}", lang)}, DETAIL_TOKENS)
+    return fitted({**answer, "lengths": list(output.number_lines(report.numbers, lang))}, DETAIL_TOKENS)
 
 
 def of_patch(report: Report) -> dict[str, Any]:
@@ -107,6 +130,8 @@ def _evidence(report: Report) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if roots:
         out["evidence"] = [{"at": base.place(piece, words), "text": _cut(piece.text, QUOTE_CHARS)} for piece in roots[0].evidence[:3]]
+        heading, lines = advice.sample_lines(roots[0], words)
+        out["samples"] = [heading, *lines] if lines else []
         out["message_says"] = [one.text for one in roots[0].says]
         out["candidates"] = [_plain({"cause": one.cause, "title": one.title, "check": one.check}) for one in roots[0].candidates]
     if report.patch:

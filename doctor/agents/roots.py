@@ -62,6 +62,13 @@ class Roots:
             raise DoctorError(f"{path}: lies outside {self}; start the server with a further --root to allow it")
         return real
 
+    def allows(self, path: Path) -> bool:
+        """Whether a file lies below the roots, wherever links lead."""
+        try:
+            return self._holds(path.resolve())
+        except (OSError, RuntimeError):
+            return False
+
     def _holds(self, real: Path) -> bool:
         return any(real == folder or real.is_relative_to(folder) for folder in self.folders)
 

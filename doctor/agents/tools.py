@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from doctor.errors import DoctorError
 from doctor.report.model import Report
 from doctor.support.texts import with_names
 
-READING = ("diagnose", "check", "estimate", "plan_patch", "watch", "explain", "compare")
+READING = ("diagnose", "check", "data", "estimate", "plan_patch", "watch", "explain", "compare")
 WRITING = ("apply_patch",)
 """Names of the tools that read only, and of those that write a file."""
 
@@ -46,8 +46,31 @@ class Agent:
         from doctor.diagnosis.pipeline import check
 
         file = self.roots.reading(config)
-        report = check(file, folder=file.parent, gpu_memory_gib=gpu_memory_gib or None, num_gpus=num_gpus or None, lang=self.lang)
+        report = check(
+            file,
+            folder=file.parent,
+            gpu_memory_gib=gpu_memory_gib or None,
+            num_gpus=num_gpus or None,
+            lang=self.lang,
+            may_read=self.roots.allows,
+        )
         return answers.of_report(self._allowed(report), detail)
+
+    def data(self, config: str, rows: int = 20_000) -> dict[str, Any]:
+        """Look at the data sets of a training YAML: what LLaMA-Factory stops at or leaves out, damage, duplicates, lengths in tokens.
+
+        Texts of samples are never in the answer, only file:line. rows: rows of each data set that are read at most (0: all).
+        """
+        from doctor.config.files import read_values
+        from doctor.dataset.inspect import Look, inspect
+        from doctor.dataset.sources import files_of, find_sources, info_file
+
+        file = self.roots.reading(config)
+        values = read_values(file)
+        self.roots.check_all([str(info_file(values, file.parent))])
+        self.roots.check_all(str(path) for path in files_of(find_sources(values, file.parent)))
+        report = inspect(values, file.parent, Look(rows=max(0, rows), near=False), name=config)
+        return answers.of_data(report, file.parent, self.lang)
 
     def estimate(self, config: str, gpu_memory_gib: float = 0, num_gpus: int = 0, fit: bool = False) -> dict[str, Any]:
         """Predict the peak memory of one GPU for a training YAML, in GiB, term by term.
@@ -61,6 +84,7 @@ class Agent:
         given = {"gpu.total_gib": gpu_memory_gib or None, "world_size": num_gpus or None}
         facts: dict[str, Any] = {"config.folder": str(file.parent), **{name: value for name, value in given.items() if value is not None}}
         values = read_config(file)
+        facts |= self._longest(values, file.parent, num_gpus or 1)
         peak = estimate(values, facts=facts)
         unknown = {"verdict": "unknown: give gpu_memory_gib"} if peak.verdict == "unknown" else {"verdict": peak.verdict}
         found = {"fit": search(values, facts=facts).to_dict()} if fit else {}
@@ -144,14 +168,27 @@ class Agent:
             DETAIL_TOKENS,
         )
 
+    def _longest(self, values: Mapping[str, Any], folder: Path, world: int) -> dict[str, Any]:
+        """The longest sample of small data sets inside the roots, as facts."""
+        from doctor.dataset.longest import SMALL_BYTES, longest
+        from doctor.dataset.sources import files_of, find_sources, info_file
+
+        allowed = self.roots.allows
+        if not allowed(info_file(values, folder)) or not all(map(allowed, files_of(find_sources(values, folder)))):
+            return {}
+        return longest(values, folder, world=world, most_bytes=SMALL_BYTES).facts()
+
     def _report(self, path: str, config: str, gpu_memory_gib: float) -> Report:
         from doctor.diagnosis.pipeline import analyze, check
 
         real = self.roots.reading(path)
+        about: dict[str, Any] = {"gpu_memory_gib": gpu_memory_gib or None, "lang": self.lang, "may_read": self.roots.allows}
         if real.suffix in (".yaml", ".yml"):
-            return self._allowed(check(real, folder=real.parent, gpu_memory_gib=gpu_memory_gib or None, lang=self.lang))
+            return self._allowed(
+                check(real, folder=real.parent, gpu_memory_gib=gpu_memory_gib or None, lang=self.lang, may_read=self.roots.allows)
+            )
         given = self.roots.reading(config) if config else None
-        return self._allowed(analyze(real, config=given, gpu_memory_gib=gpu_memory_gib or None, lang=self.lang))
+        return self._allowed(analyze(real, config=given, **about))
 
     def _allowed(self, report: Report) -> Report:
         """The report, if all files that it was made from lie inside the roots (a script may name a config elsewhere)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,13 +12,14 @@ import typer
 
 from doctor.cli.analyze import FAIL_ON
 from doctor.cli.common import FailOn, Lang, Output, Quiet, Verbose, one_language, one_of, screen, write_file, write_out
+from doctor.cli.progress import shown_progress
 from doctor.errors import DoctorError
 
 if TYPE_CHECKING:
     from doctor.dataset.inspect import Look
     from doctor.dataset.step_rows import Asked
 
-FORMATS = ("terminal", "json", "markdown")
+FORMATS = ("terminal", "json", "markdown", "html")
 
 
 def data(
@@ -46,17 +48,27 @@ def data(
     from doctor.config.files import read_values
     from doctor.dataset import output as written
     from doctor.dataset.inspect import Look, inspect
+    from doctor.words.catalogue import text
 
     one_of(kind, FORMATS, "--format")
+    if kind == "html" and step is not None:
+        raise DoctorError(text("errors.step_no_page"))
+    if kind == "html" and output is None and sys.stdout.isatty():
+        raise DoctorError(text("errors.page_on_terminal"))
     one_language(lang)
     severities = FAIL_ON[one_of(fail_on, FAIL_ON, "--fail-on")]
     values = read_values(config)
     if step is not None:
         return _steps(values, folder, step, world_size, str(config), kind, output, lang)
     look = Look(rows=rows, near=near, lengths=lengths, gpus=num_gpus, ask=ask)
-    report = inspect(values, folder, look, name=str(config))
+    with shown_progress() as progress:
+        report = inspect(values, folder, look, name=str(config), progress=progress)
     if kind == "json":
         page = written.to_json(report, lang)
+    elif kind == "html":
+        from doctor.dataset.page import to_html
+
+        page = to_html(report, lang, folder)
     elif kind == "markdown":
         page = written.to_markdown(report, lang, folder)
     else:

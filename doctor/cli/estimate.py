@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from doctor.cli.common import Lang, one_language, one_of, screen, write_out
+from doctor.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from doctor.memory import Estimate
@@ -28,9 +29,10 @@ def estimate(
     ] = None,
     kind: Annotated[str, typer.Option("--format", "-f", help="terminal or json.", metavar="FORMAT")] = "terminal",
     data: Annotated[
-        bool, typer.Option("--data", help="Take the length of the longest sample from the data sets, where it is known.")
-    ] = False,
-    folder: Annotated[Path, typer.Option("--folder", help="With --data: the folder in which the training will be started.")] = Path(),
+        bool | None,
+        typer.Option("--data/--no-data", help="Take the longest sample from the data sets; by default where they are small and here."),
+    ] = None,
+    folder: Annotated[Path, typer.Option("--folder", help="The folder in which the training will be started.")] = Path(),
     fit: Annotated[bool, typer.Option("--fit", help="Also search for the longest cutoff_len and the largest batch that fit.")] = False,
     lang: Lang = "en",
 ) -> int:
@@ -47,8 +49,8 @@ def estimate(
     given = {"gpu.total_gib": gpu_memory, "world_size": num_gpus, "length": length}
     facts.update({name: value for name, value in given.items() if value is not None})
     values = read_config(config)
-    if data and length is None and (longest := _longest(values, folder, lang)) is not None:
-        facts["length"] = longest
+    if data is not False and length is None:
+        facts |= _longest(values, folder, num_gpus or 1, lang, asked=bool(data))
     if model_config is not None:
         facts["model.config"] = read_json(model_config)
         from_config(facts["model.config"])  # raises if sizes are missing
@@ -60,17 +62,17 @@ def estimate(
     return 0
 
 
-def _longest(values: Mapping[str, Any], folder: Path, lang: str) -> int | None:
-    """Tokens of the longest training sequence; None, said on stderr, where not every length is known."""
-    from doctor.dataset.inspect import Look, inspect
+def _longest(values: Mapping[str, Any], folder: Path, world: int, lang: str, *, asked: bool) -> dict[str, Any]:
+    """The longest sequence of the data sets as facts; where it is not known none, which is said on stderr if it was asked for."""
+    from doctor.dataset.longest import SMALL_BYTES, longest
     from doctor.words.catalogue import say
 
-    report = inspect(values, folder, Look(near=False))
-    longest = report.longest_sequence
-    if longest is None:
-        reason = report.unknown or next(iter(report.numbers.unknown if report.numbers else ()), "no_samples")
-        typer.echo(f"lfdoctor: {say('data.say.lengths_unknown', lang, reason=say(f'data.unknown.{reason}', lang))}", err=True)
-    return longest
+    with shown_progress() as progress:
+        found = longest(values, folder, world=world, most_bytes=None if asked else SMALL_BYTES, progress=progress)
+    if asked and found.unknown:
+        reason = say(f"data.unknown.{found.unknown}", lang)
+        typer.echo(f"lfdoctor: {say('data.say.lengths_unknown', lang, reason=reason)}", err=True)
+    return found.facts()
 
 
 def _json(estimate: Estimate, found: Fit | None) -> str:

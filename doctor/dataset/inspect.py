@@ -13,7 +13,7 @@ from doctor.dataset.ask import ask, tally
 from doctor.dataset.attributes import needed_columns
 from doctor.dataset.convert import Sample, convert
 from doctor.dataset.findings import Collector, Finding, Listener, Place, place_of
-from doctor.dataset.lengths import Lengths
+from doctor.dataset.lengths import Lengths, measurer_of
 from doctor.dataset.media import media_problems
 from doctor.dataset.numbers import Numbers
 from doctor.dataset.records import Row
@@ -23,8 +23,8 @@ from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, find_sources, media_folder
 from doctor.dataset.templates import special_tokens, template_of
 from doctor.dataset.text_checks import special_pattern, text_problems
-from doctor.dataset.tokenizer import local_tokenizer
 from doctor.privacy.secrets import clean
+from doctor.readers.file import Progress
 from doctor.support.optional import MissingPackage
 
 
@@ -75,23 +75,26 @@ class DataReport(msgspec.Struct):
     rebuilt: str = ""
     format: int = 1
 
-    @property
-    def longest_sequence(self) -> int | None:
-        """Tokens of the longest training sequence after truncation; None unless the length of every training sample is known."""
-        read = all(one.complete and not one.problem for one in self.datasets if one.role == "train")
-        if self.numbers is None or self.numbers.unknown or not read:
-            return None
-        return min(self.numbers.longest, self.numbers.cutoff_len)
 
+def inspect(
+    config: Mapping[str, Any],
+    folder: Path,
+    look: Look,
+    *,
+    name: str = "",
+    listener: Listener | None = None,
+    progress: Progress | None = None,
+) -> DataReport:
+    """Look at all data sets of `config`; `folder` is the working directory of the training. Never raises for what the data holds.
 
-def inspect(config: Mapping[str, Any], folder: Path, look: Look, *, name: str = "", listener: Listener | None = None) -> DataReport:
-    """Look at all data sets of `config`; `folder` is the working directory of the training. Never raises for what the data holds."""
-    return _Inspection(config, folder, look, listener).run(name)
+    `listener` is told each single finding, `progress` how far the reading is.
+    """
+    return _Inspection(config, folder, look, listener, progress).run(name)
 
 
 class _Inspection:
-    def __init__(self, config: Mapping[str, Any], folder: Path, look: Look, listener: Listener | None) -> None:
-        self._config, self._folder, self.look = config, folder, look
+    def __init__(self, config: Mapping[str, Any], folder: Path, look: Look, listener: Listener | None, progress: Progress | None) -> None:
+        self._config, self._folder, self.look, self.progress = config, folder, look, progress
         self.stage = str(config.get("stage") or "sft")
         self.collector = Collector(listener)
         self._repeats = Repeats(self.collector, near=look.near)
@@ -111,12 +114,10 @@ class _Inspection:
             return None, "no_template", None
         if not self.look.lengths or self.look.ask:
             return None, "not_asked", special_pattern(marks)
-        tokenizer, reason = local_tokenizer(self._config, self._folder)
-        if tokenizer is None:
+        measurer, tokenizer, reason = measurer_of(self._config, self._folder, self._template)
+        if measurer is None or tokenizer is None:
             return None, reason, special_pattern(marks)
-        tokenizer.prepare(self._template, self._config)
-        end = tokenizer.end_of_text(str(self._config.get("template")))
-        return Lengths(tokenizer, self._template, options_of(self._config), self.collector, end), "", special_pattern(marks)
+        return Lengths(measurer, tokenizer, options_of(self._config), self.collector), "", special_pattern(marks)
 
     def run(self, name: str) -> DataReport:
         """All data sets, those for training first."""
@@ -163,6 +164,8 @@ class _Inspection:
             self.collector.add("source_fatal" if source.fatal else "not_here", source.name, source.role, None, source.detail)
             return seen
         self._resampled |= source.role == "train" and source.attributes.num_samples is not None
+        if self._lengths:
+            self._lengths.begin(source)
         try:
             _DatasetWalk(self, source, seen).walk()
         except MissingPackage as error:
@@ -210,7 +213,7 @@ class _DatasetWalk:
 
     def walk(self) -> None:
         """All rows, then what only the whole set shows."""
-        for row in read_rows(self._source.files, self._source.kind):
+        for row in read_rows(self._source.files, self._source.kind, self._inspection.progress):
             if self._inspection.look.rows and self._seen.rows >= self._inspection.look.rows:
                 self._seen.complete = False
                 break

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from doctor.dataset import records
-from doctor.dataset.records import Row
+from doctor.dataset.records import TOLD_ROWS, Row, Seen, bounded_lines, untold
 from doctor.support.decoding import json_decoder
 
 _CHUNK = 1 << 18
@@ -20,12 +20,12 @@ _BOM = b"\xef\xbb\xbf"
 _NO_SPACE = re.compile(r"[^ \t\r\n]")
 
 
-def read(file: Path) -> Iterator[Row]:
+def read(file: Path, seen: Seen = untold) -> Iterator[Row]:
     """The rows of a .json or .jsonl file. What it is, its first character says, as it does for `datasets`."""
     with file.open("rb") as stream:
         head = stream.read(4096).removeprefix(_BOM).lstrip()
         stream.seek(0)
-        yield from _array(file, stream) if head.startswith(b"[") and not _is_line_of_list(head) else _lines(file, stream)
+        yield from (_array if head.startswith(b"[") and not _is_line_of_list(head) else _lines)(file, stream, seen)
 
 
 def _is_line_of_list(head: bytes) -> bool:
@@ -34,29 +34,21 @@ def _is_line_of_list(head: bytes) -> bool:
     return first.endswith(b"]") and b"{" not in first and first != b"[]"
 
 
-def _lines(file: Path, stream: BinaryIO) -> Iterator[Row]:
+def _lines(file: Path, stream: BinaryIO, seen: Seen) -> Iterator[Row]:
     decode = json_decoder(Any).decode
     index = 0
-    for number, data in enumerate(_bounded_lines(stream), start=1):
+    for number, data in enumerate(bounded_lines(stream), start=1):
         line = data.removeprefix(_BOM) if number == 1 else data
         if not line.strip():
             continue
         yield _too_long(file, number, index) if len(line) > records.MAX_ROW_BYTES else _line(file, number, index, line, decode)
         index += 1
+        if not index % TOLD_ROWS:
+            seen(stream.tell())
 
 
 def _too_long(file: Path, line: int, index: int) -> Row:
     return Row(file, line, index, None, "row_too_long", f"> {records.MAX_ROW_BYTES >> 20} MiB")
-
-
-def _bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines; of one that is too long only the first MAX_ROW_BYTES + 1 bytes."""
-    limit = records.MAX_ROW_BYTES + 1
-    while line := stream.readline(limit):
-        if len(line) == limit and not line.endswith(b"\n"):
-            while (rest := stream.readline(_CHUNK)) and not rest.endswith(b"\n"):
-                pass
-        yield line
 
 
 def _line(file: Path, number: int, index: int, line: bytes, decode: Any) -> Row:
@@ -91,9 +83,9 @@ def _checked(file: Path, line: int, index: int, value: Any) -> Row:
     return Row(file, line, index, None, "not_an_object", type(value).__name__)
 
 
-def _array(file: Path, stream: BinaryIO) -> Iterator[Row]:
+def _array(file: Path, stream: BinaryIO, seen: Seen) -> Iterator[Row]:
     """Elements of the array that the file is. At the first one that cannot be decoded the reading ends: what follows has no known place."""
-    window = _Window(stream)
+    window = _Window(stream, seen)
     try:
         window.skip("[")
         yield from _elements(file, window)
@@ -137,8 +129,8 @@ class _TooLong(ValueError):
 class _Window:
     """A moving part of a text file, decoded as it is needed. `line` is that of the current position, from 1."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, seen: Seen) -> None:
+        self._stream, self._seen = stream, seen
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._text = ""
         self._at = 0
@@ -193,4 +185,5 @@ class _Window:
         self._text = self._text[self._at :] + self._decode(data, final=not data)
         self._at = 0
         self._ended = not data
+        self._seen(self._stream.tell())
         return bool(data)

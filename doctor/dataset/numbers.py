@@ -20,6 +20,8 @@ _MULTIPLE = 8
 """The collator pads to a multiple of 8 (train/*/workflow.py, pad_to_multiple_of); a proposed cutoff_len is one too."""
 _MEGA_BATCHES = 50
 """Batches that transformers sorts together with group_by_length (trainer_pt_utils.py, get_length_grouped_indices)."""
+_BINS = 40
+"""Bars of the histogram at most."""
 _SIMULATED = 100_000
 """Samples drawn at most to find the padding."""
 
@@ -28,7 +30,8 @@ class Numbers(msgspec.Struct, frozen=True):
     """Figures over the training samples with a known length. Lengths in tokens with the template, before truncation unless said.
 
     `padding`: share of padded tokens in a batch, 0..1; `padding_grouped` the same with group_by_length. `packed_rows`: rows after
-    packing; `packing_gain`: how many times fewer rows. None where it is not known or does not apply.
+    packing; `packing_gain`: how many times fewer rows. None where it is not known or does not apply. `bins`: samples by length, each bin
+    `bin_tokens` wide, the first from 1 token on.
     """
 
     samples: int
@@ -52,6 +55,8 @@ class Numbers(msgspec.Struct, frozen=True):
     steps_per_epoch: int | None = None
     gpus: int = 1
     longest_places: list[tuple[int, Place]] = []
+    bins: list[int] = []
+    bin_tokens: int = 1
 
 
 class Tally:
@@ -92,7 +97,8 @@ class Tally:
             padding_grouped=None if packs else padding(self._kept, batch, grouped=True), packed_rows=rows if sft else None,
             packing_gain=count / rows if sft and rows else None,
             steps_per_epoch=self._steps(config, rows if packs else count, batch, gpus, evaluated),
-            gpus=gpus, longest_places=[(tokens, place) for tokens, _, place in sorted(self._longest, reverse=True)],
+            gpus=gpus, bins=_bins(ordered), bin_tokens=_bin_tokens(ordered[-1]),
+            longest_places=[(tokens, place) for tokens, _, place in sorted(self._longest, reverse=True)],
         )  # fmt: skip
 
     def _steps(self, config: Mapping[str, Any], rows: int, batch: int, gpus: int, evaluated: float) -> int | None:
@@ -110,6 +116,21 @@ def _whole_number(value: Any, default: int) -> int:
 def _quantile(ordered: list[int], share: float) -> int:
     """The smallest length that at least this share of the samples does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _bin_tokens(longest: int) -> int:
+    """The width of a bin: a round number of tokens."""
+    least = max(1, math.ceil(longest / _BINS))
+    unit: int = 10 ** (len(str(least)) - 1)
+    return math.ceil(least / unit) * unit
+
+
+def _bins(ordered: list[int]) -> list[int]:
+    width = _bin_tokens(ordered[-1])
+    bins = [0] * math.ceil(max(1, ordered[-1]) / width)
+    for length in ordered:
+        bins[max(0, length - 1) // width] += 1
+    return bins
 
 
 def _rounded(tokens: int) -> int:

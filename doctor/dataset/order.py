@@ -7,16 +7,16 @@ proven by tests/lab/order_proof.py on those releases only.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, dataset_names
-from doctor.errors import DoctorError
-from doctor.support.optional import need, of_the_training
-from doctor.words.catalogue import text
+from doctor.support.optional import installed_version, need
 
 VERSIONS = {"llamafactory": "0.9.5", "transformers": "5.6.0", "accelerate": "1.11.0", "datasets": "4.0.0"}
 """The releases whose order is proven."""
@@ -62,6 +62,11 @@ class Batch(msgspec.Struct, frozen=True):
     rank: int
     number: int
     samples: list[int]
+
+
+def releases() -> dict[str, str | None]:
+    """The releases of this environment; None for what is not installed."""
+    return {package: installed_version(package) for package in VERSIONS}
 
 
 def check(config: Mapping[str, Any], sources: Sequence[Source], installed: Mapping[str, str | None]) -> None:
@@ -132,14 +137,23 @@ def train_rows(rows: int, schedule: Schedule) -> Sequence[int]:
     return list(map(int, numpy.random.default_rng(schedule.seed).permutation(rows)[tested:]))
 
 
+@lru_cache(maxsize=2)
 def permutation(count: int, seed: int) -> list[int]:
-    """The order in which torch's RandomSampler draws `count` samples with this seed. Raises DoctorError without torch."""
-    torch = of_the_training("torch")
-    if torch is None:
-        raise DoctorError(text("errors.needs_torch"))
-    generator = torch.Generator()
-    generator.manual_seed(seed)
-    return list(map(int, torch.randperm(count, generator=generator).tolist()))
+    """The order in which torch's RandomSampler draws `count` samples with this seed.
+
+    torch shuffles with the 32-bit Mersenne Twister (ATen, randperm_cpu: Fisher-Yates from the front), which Python has too; torch takes the
+    lowest 32 bits of the seed (mt19937.h, init_with_uint32). The list is shared: not to be changed.
+    """
+    words = [seed & 0xFFFFFFFF]
+    for number in range(1, 624):
+        words.append((1812433253 * (words[-1] ^ words[-1] >> 30) + number) & 0xFFFFFFFF)
+    dice = random.Random()  # noqa: S311 (torch's order, no secret)
+    dice.setstate((3, (*words, 624), None))
+    order = list(range(count))
+    for at in range(count - 1):
+        other = at + dice.getrandbits(32) % (count - at)
+        order[at], order[other] = order[other], order[at]
+    return order
 
 
 def batches_per_epoch(samples: int, schedule: Schedule) -> int:

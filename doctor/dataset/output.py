@@ -15,7 +15,7 @@ from doctor.dataset.numbers import Numbers
 from doctor.privacy.secrets import clean
 from doctor.words.catalogue import say
 
-_MARKS = {"error": "✗", "warning": "⚠", "note": "-"}
+MARKS = {"error": "✗", "warning": "⚠", "note": "-"}
 _ASCII = {"error": "[x]", "warning": "[!]", "note": "-"}
 _WORTH_TELLING = 1.05
 """Packing that saves less than this part of the rows is not named: the figure has one decimal."""
@@ -55,20 +55,21 @@ def percent(share: float) -> str:
 
 def to_terminal(report: DataReport, lang: str, folder: Path, *, unicode: bool = True, detail: int = 0) -> str:
     """The report for a terminal. `detail`: -1 only findings above a note, 1 all places."""
-    marks = _MARKS if unicode else _ASCII
+    marks = MARKS if unicode else _ASCII
     lines = [say("data.say.title", lang, config=report.config)]
-    lines += [f"  {line}" for seen in report.datasets for line in _dataset_lines(seen, lang)]
+    lines += [f"  {line}" for seen in report.datasets for line in dataset_lines(seen, lang)]
     findings = [finding for finding in report.findings if detail >= 0 or finding.severity != "note"]
     for finding in findings:
-        lines += ["", *_finding_lines(finding, report, lang, folder, marks, 100 if detail > 0 else _SHOWN)]
+        lines += ["", *finding_lines(finding, report, lang, folder, marks, 100 if detail > 0 else _SHOWN)]
     if not findings:
         lines += ["", say("data.say.clean", lang)]
     if detail >= 0:
-        lines += ["", *_length_lines(report, lang, folder), *_near_lines(report, lang)]
+        lines += ["", *length_lines(report, lang, folder), *near_lines(report, lang)]
     return "\n".join(lines) + "\n"
 
 
-def _dataset_lines(seen: DatasetSeen, lang: str) -> Iterator[str]:
+def dataset_lines(seen: DatasetSeen, lang: str) -> Iterator[str]:
+    """What was read of a data set, or why nothing."""
     role = say(f"data.say.{seen.role}", lang)
     if seen.problem:
         yield f"{seen.name} ({role}): {say(f'data.problem.{seen.problem}', lang, detail=seen.detail)}"
@@ -78,7 +79,8 @@ def _dataset_lines(seen: DatasetSeen, lang: str) -> Iterator[str]:
         yield "  " + say("data.say.first_rows", lang, rows=seen.rows)
 
 
-def _finding_lines(finding: Finding, report: DataReport, lang: str, folder: Path, marks: dict[str, str], shown: int) -> Iterator[str]:
+def finding_lines(finding: Finding, report: DataReport, lang: str, folder: Path, marks: dict[str, str], shown: int) -> Iterator[str]:
+    """A heading, the places (indented), and what LLaMA-Factory does with it and what to do."""
     where = say("data.say.count", lang, count=finding.count, dataset=finding.dataset, share=percent(finding.share))
     yield f"{marks[finding.severity]} {title(finding, lang)}: {where if finding.total else finding.dataset}"
     for place in finding.places[:shown]:
@@ -92,7 +94,8 @@ def _finding_lines(finding: Finding, report: DataReport, lang: str, folder: Path
     yield f"  {say(f'data.effect.{effect_of(finding.kind)}', lang)} {_todo(finding, report, lang)}"
 
 
-def _length_lines(report: DataReport, lang: str, folder: Path) -> Iterator[str]:
+def length_lines(report: DataReport, lang: str, folder: Path) -> Iterator[str]:
+    """A heading, then the figures and the longest samples; or one line that says why there are none."""
     numbers = report.numbers
     if numbers is None:
         reason = say(f"data.unknown.{report.unknown}", lang)
@@ -128,7 +131,8 @@ def number_lines(numbers: Numbers, lang: str) -> Iterator[str]:
         yield say("data.say.some_unknown", lang, count=count, reason=say(f"data.unknown.{reason}", lang))
 
 
-def _near_lines(report: DataReport, lang: str) -> Iterator[str]:
+def near_lines(report: DataReport, lang: str) -> Iterator[str]:
+    """How far near duplicates were looked for, where that is not everything."""
     used = sum(seen.used for seen in report.datasets if seen.role == "train")
     if report.near_asked and not report.near_known:
         yield say("data.say.no_near", lang)
@@ -139,10 +143,10 @@ def _near_lines(report: DataReport, lang: str) -> Iterator[str]:
 def to_markdown(report: DataReport, lang: str, folder: Path) -> str:
     """The report for an issue or a pull request."""
     lines = [f"# {say('data.say.title', lang, config=report.config)}", ""]
-    lines += [f"- {line.strip()}" for seen in report.datasets for line in _dataset_lines(seen, lang)]
+    lines += [f"- {line.strip()}" for seen in report.datasets for line in dataset_lines(seen, lang)]
     for finding in report.findings:
-        lines += ["", f"## {_MARKS[finding.severity]} {title(finding, lang)}", ""]
-        first, *places, last = _finding_lines(finding, report, lang, folder, _MARKS, 100)
+        lines += ["", f"## {MARKS[finding.severity]} {title(finding, lang)}", ""]
+        first, *places, last = finding_lines(finding, report, lang, folder, MARKS, 100)
         lines += [first.partition(": ")[2], "", *(f"- `{place.strip()}`" for place in places), "", last.strip()]
-    lines += ["", *(line if line.startswith(" ") else f"**{line}**" for line in _length_lines(report, lang, folder))]
+    lines += ["", *(line if line.startswith(" ") else f"**{line}**" for line in length_lines(report, lang, folder))]
     return "\n".join(line.replace("    ", "  - ").replace("  ", "- ", 1) if line.startswith("  ") else line for line in lines) + "\n"

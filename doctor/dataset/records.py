@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 MAX_ROW_BYTES = 32 << 20
 """A longer line or element is not decoded. A row of this size has some eight million tokens: no training reads it whole."""
+
+
+_CHUNK = 1 << 18
+Seen = Callable[[int], None]
+"""Is told now and then how many bytes of a file were read."""
+TOLD_ROWS = 1000
+"""Rows between two tellings."""
+
+
+def untold(position: int) -> None:
+    """Nobody wants to know."""
 
 
 class Row(msgspec.Struct, gc=False):
@@ -23,3 +35,13 @@ class Row(msgspec.Struct, gc=False):
     value: dict[str, Any] | None = None
     problem: str = ""
     detail: str = ""
+
+
+def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines; of one that is too long only the first MAX_ROW_BYTES + 1 bytes."""
+    limit = MAX_ROW_BYTES + 1
+    while line := stream.readline(limit):
+        if len(line) == limit and not line.endswith(b"\n"):
+            while (rest := stream.readline(_CHUNK)) and not rest.endswith(b"\n"):
+                pass
+        yield line

@@ -13,6 +13,7 @@ import msgspec
 
 from doctor.config.preflight import FILE_TYPES
 from doctor.dataset.attributes import FORMATS, Attributes, attributes
+from doctor.dataset.hub_cache import cached_files
 
 MAX_INFO_BYTES = 32 << 20
 """The largest dataset_info.json that is read; LLaMA-Factory's own has 18 kB."""
@@ -41,13 +42,20 @@ def find_sources(config: Mapping[str, Any], folder: Path) -> list[Source]:
     """The data sets of `dataset` and `eval_dataset`; `folder` is the working directory of the training."""
     place = str(config.get("dataset_dir") or "data")
     names = [(name, role) for role, key in (("train", "dataset"), ("eval", "eval_dataset")) for name in dataset_names(config.get(key))]
-    if place == "ONLINE" or place.startswith("REMOTE:"):
+    if place == "ONLINE":
+        return [_on_hub(Source(name, role), name, config) for name, role in names]
+    if place.startswith("REMOTE:"):
         return [Source(name, role, problem="on_a_hub", detail=place) for name, role in names]
     try:
-        info = _read_info(folder / place / "dataset_info.json")
+        info = _read_info(info_file(config, folder))
     except (OSError, ValueError) as error:
         return [Source(name, role, problem="no_info", detail=f"{place}/dataset_info.json: {error}", fatal=True) for name, role in names]
-    return [_source(name, role, info, folder / place, str(config.get("stage") or "sft")) for name, role in names]
+    return [_source(name, role, info, folder / place, config) for name, role in names]
+
+
+def info_file(config: Mapping[str, Any], folder: Path) -> Path:
+    """The dataset_info.json of a configuration."""
+    return folder / str(config.get("dataset_dir") or "data") / "dataset_info.json"
 
 
 def dataset_names(value: Any) -> list[str]:
@@ -71,8 +79,8 @@ def _read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def _source(name: str, role: str, info: Mapping[str, Any], folder: Path, stage: str) -> Source:
-    entry = info.get(name)
+def _source(name: str, role: str, info: Mapping[str, Any], folder: Path, config: Mapping[str, Any]) -> Source:
+    entry, stage = info.get(name), str(config.get("stage") or "sft")
     if not isinstance(entry, Mapping):
         return Source(name, role, problem="undefined", detail=name, fatal=True)
     about = attributes(entry)
@@ -80,11 +88,21 @@ def _source(name: str, role: str, info: Mapping[str, Any], folder: Path, stage: 
         return Source(name, role, about, problem="formatting", detail=str(about.formatting), fatal=True)
     if about.ranking is not (stage in ("rm", "dpo")):  # stage dpo loads its data as "rm" (train/dpo/workflow.py)
         return Source(name, role, about, problem="ranking" if about.ranking else "no_ranking", detail=stage, fatal=True)
-    if hub := next((key for key in _HUBS if key in entry), None):
-        return Source(name, role, about, problem="on_a_hub", detail=str(entry[hub]))
+    if any(hub in entry for hub in _HUBS):
+        return _on_hub(Source(name, role, about), str(entry.get("hf_hub_url") or ""), config)
     if "file_name" not in entry or "script_url" in entry or "cloud_file_name" in entry:
         return Source(name, role, about, problem="not_a_file", detail=str(entry.get("script_url") or entry.get("cloud_file_name") or ""))
     return _with_files(Source(name, role, about), folder / str(entry["file_name"]))
+
+
+def _on_hub(source: Source, name: str, config: Mapping[str, Any]) -> Source:
+    """The source with its files in the caches of Hugging Face; LLaMA-Factory asks another hub where a variable says so (data/parser.py)."""
+    elsewhere = any(os.environ.get(variable, "0").lower() in ("true", "1") for variable in ("USE_MODELSCOPE_HUB", "USE_OPENMIND_HUB"))
+    files = [] if elsewhere or not name else cached_files(name, source.attributes, config)
+    if not files:
+        return msgspec.structs.replace(source, problem="on_a_hub", detail=name or source.name)
+    kind = "arrow" if files[0].suffix == ".arrow" else str(FILE_TYPES[files[0].suffix[1:]])
+    return msgspec.structs.replace(source, files=tuple(files), kind=kind)
 
 
 def _with_files(source: Source, path: Path) -> Source:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from doctor.dataset.convert import Sample, convert
+from doctor.dataset import order
+from doctor.dataset.convert import Sample
 from doctor.dataset.findings import Place, place_of
-from doctor.dataset.order import VERSIONS, Unknown, batches_of, check, schedule_of, steps_per_epoch, total_steps, train_rows
+from doctor.dataset.lengths import Measure, measurer_of
+from doctor.dataset.measured import sample_of, training_rows, used_rows
 from doctor.dataset.records import Row
-from doctor.dataset.rows import read_rows
-from doctor.dataset.sequences import build, options_of, plan
 from doctor.dataset.sources import Source, find_sources
 from doctor.dataset.templates import template_of
-from doctor.dataset.tokenizer import local_tokenizer
+from doctor.dataset.text_checks import sample_texts
 from doctor.dataset.tools import LengthUnknown, NotEncodable
-from doctor.support.optional import installed_version
 
 MAX_STEPS = 100
 """Steps of one question."""
-_DROPPED, _USED = 0, 1
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -37,7 +36,8 @@ class Asked(msgspec.Struct, frozen=True):
 class StepRow(msgspec.Struct):
     """One row of a step: the process that read it, its batch of the accumulation (from 1), and its length before truncation.
 
-    `tokens`: of a pair the longer sequence; None where it is not known.
+    `tokens`: of a pair the longer sequence; `trained`: tokens that the loss is computed on; None where they are not known. `characters`: of
+    all texts.
     """
 
     step: int
@@ -47,6 +47,8 @@ class StepRow(msgspec.Struct):
     dataset: str
     place: Place
     tokens: int | None = None
+    trained: int | None = None
+    characters: int = 0
 
 
 class StepReport(msgspec.Struct):
@@ -68,79 +70,46 @@ def rows_of_steps(
 ) -> StepReport:
     """The rows of the steps. `installed`: releases of the training's packages, by default those of this environment.
 
-    Raises Unknown where the order cannot be known, MissingPackage without torch.
+    Raises Unknown where the order cannot be known.
     """
     sources = [source for source in find_sources(config, folder) if source.role == "train"]
-    check(config, sources, releases() if installed is None else installed)
-    schedule = schedule_of(config, asked.world)
-    fates = _fates(config, sources)
-    kept = array("Q", (row for row in train_rows(len(fates), schedule) if fates[row] == _USED))
-    batches = [one for step in range(asked.first, asked.last + 1) for one in batches_of(step, len(kept), schedule)]
+    order.check(config, sources, order.releases() if installed is None else installed)
+    schedule = order.schedule_of(config, asked.world)
+    used = used_rows(config, sources)
+    kept = array("Q", (row for row in order.train_rows(len(used), schedule) if used[row]))
+    batches = [one for step in range(asked.first, asked.last + 1) for one in order.batches_of(step, len(kept), schedule)]
     wanted = {kept[sample] for batch in batches for sample in batch.samples}
-    found = {number: (row, source) for number, row, source in _rows(config, sources) if number in wanted}
-    lengths, unknown = _lengths(config, folder, {number: _sample(row, source, config) for number, (row, source) in found.items()})
+    found = {number: (row, source) for number, row, source in training_rows(config, sources) if number in wanted}
+    samples = {number: sample_of(row, source, config) for number, (row, source) in found.items()}
+    lengths, unknown = _lengths(config, folder, samples, found)
     rows = [
-        StepRow(batch.step, batch.epoch, batch.rank, batch.number, source.name, place_of(row), lengths.get(kept[sample]))
+        _step_row(batch, *found[kept[sample]], samples[kept[sample]], lengths.get(kept[sample]))
         for batch in batches
         for sample in batch.samples
-        for row, source in [found[kept[sample]]]
     ]
-    rows.sort(key=lambda row: (row.step, -(row.tokens or 0)))
-    each, total = steps_per_epoch(len(kept), schedule), total_steps(len(kept), schedule)
+    rows.sort(key=lambda row: (row.step, -(row.tokens or 0), -row.characters))
+    each, total = order.steps_per_epoch(len(kept), schedule), order.total_steps(len(kept), schedule)
     return StepReport(name, (asked.first, asked.last), asked.world, rows, len(kept), each, total, unknown)
 
 
-def releases() -> dict[str, str | None]:
-    """The releases of this environment; None for what is not installed."""
-    return {package: installed_version(package) for package in VERSIONS}
+def _step_row(batch: order.Batch, row: Row, source: Source, sample: Sample, found: Measure | None) -> StepRow:
+    tokens, trained = (found.whole, found.trained) if found else (None, None)
+    characters = sum(map(len, sample_texts(sample)))
+    return StepRow(batch.step, batch.epoch, batch.rank, batch.number, source.name, place_of(row), tokens, trained, characters)
 
 
-def _rows(config: Mapping[str, Any], sources: list[Source]) -> Iterator[tuple[int, Row, Source]]:
-    """The rows that the loader takes of all sets, with their number in the joined set. Raises Unknown for one that cannot be read."""
-    limit = config.get("max_samples")
-    most = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
-    number = 0
-    for source in sources:
-        taken = 0
-        for row in read_rows(source.files, source.kind):
-            if row.value is None:
-                raise Unknown("would_stop", f"{row.file}:{row.line}")
-            if most is None or taken < most:
-                yield number, row, source
-                number, taken = number + 1, taken + 1
-
-
-def _sample(row: Row, source: Source, config: Mapping[str, Any]) -> Sample:
-    return convert(row.value or {}, source.attributes, str(config.get("stage") or "sft"))
-
-
-def _fates(config: Mapping[str, Any], sources: list[Source]) -> bytearray:
-    """For each row whether the loader keeps it. Raises Unknown for a row at which LLaMA-Factory stops: this run had other data."""
-    fates = bytearray()
-    for _, row, source in _rows(config, sources):
-        sample = _sample(row, source, config)
-        if sample.fate == "crash":
-            raise Unknown("would_stop", f"{row.file}:{row.line}")
-        fates.append(_DROPPED if sample.fate else _USED)
-    return fates
-
-
-def _lengths(config: Mapping[str, Any], folder: Path, samples: Mapping[int, Sample]) -> tuple[dict[int, int], str]:
-    """Tokens of each sample whose length is known; why none is known (words/data.yaml, group unknown)."""
+def _lengths(
+    config: Mapping[str, Any], folder: Path, samples: Mapping[int, Sample], found: Mapping[int, tuple[Row, Source]]
+) -> tuple[dict[int, Measure], str]:
+    """Each sample whose length is known; why none is known (words/data.yaml, group unknown)."""
     template = template_of(config)
     if template is None:
         return {}, "no_template"
-    tokenizer, reason = local_tokenizer(config, folder)
-    if tokenizer is None:
+    measurer, _, reason = measurer_of(config, folder, template, kept=False)
+    if measurer is None:
         return {}, reason
-    tokenizer.prepare(template, config)
-    options, end = options_of(config), tokenizer.end_of_text(str(config.get("template")))
-    out = {}
+    out: dict[int, Measure] = {}
     for number, sample in samples.items():
-        try:
-            turns = plan(sample, template, options, end)
-        except (LengthUnknown, NotEncodable):
-            continue
-        tokenizer.encode_all(turns)
-        out[number] = max(sequence.whole for sequence in build(turns, tokenizer, template, options))
-    return out, ""
+        with contextlib.suppress(LengthUnknown, NotEncodable):
+            out |= {tag: measure for measure, _, tag in measurer.see(sample, found[number][0], number)}
+    return out | {tag: measure for measure, _, tag in measurer.flush()}, ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from doctor.dataset import records
-from doctor.dataset.records import Row
+from doctor.dataset.records import TOLD_ROWS, Row, Seen, bounded_lines, untold
 from doctor.support.optional import need
 
 NO_VALUE = frozenset(
@@ -21,14 +23,24 @@ _MAX_GROUP_BYTES = 8 << 30
 """A parquet row group larger than this is a bomb or a mistake: it is one piece in memory when it is read."""
 
 
-def read_csv(file: Path) -> Iterator[Row]:
+def read_csv(file: Path, seen: Seen = untold) -> Iterator[Row]:
     """Rows of a csv file with a header. A column whose every value is a number becomes a column of numbers, as in pandas."""
-    numeric = _numeric_columns(file)
-    for line, index, value in _csv_rows(file):
-        if None in value or any(len(part) > records.MAX_ROW_BYTES for part in value.values() if part):
-            yield Row(file, line, index, None, "csv_fields" if None in value else "row_too_long", "")
-            continue
-        yield Row(file, line, index, {name: _typed(text, name in numeric) for name, text in value.items()})
+    line, index = 1, -1
+    try:
+        numeric = _numeric_columns(file)
+        for line, index, value in _csv_rows(file, seen):
+            if None in value:
+                yield Row(file, line, index, None, "csv_fields", "")
+                continue
+            yield Row(file, line, index, {name: _typed(text, name in numeric) for name, text in value.items()})
+    except _TooLong:  # a quote may be open in it: what follows has no known place
+        yield Row(file, line + 1, index + 1, None, "row_too_long", f"> {records.MAX_ROW_BYTES >> 20} MiB")
+    except csv.Error as error:
+        yield Row(file, line + 1, index + 1, None, "unreadable_file", str(error)[:200])
+
+
+class _TooLong(ValueError):
+    """A line of more than MAX_ROW_BYTES characters."""
 
 
 def _typed(text: str | None, numeric: bool) -> Any:
@@ -37,10 +49,10 @@ def _typed(text: str | None, numeric: bool) -> Any:
     return float(text) if numeric else text
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[int, int, dict[Any, Any]]]:
+def _csv_rows(file: Path, seen: Seen = untold) -> Iterator[tuple[int, int, dict[Any, Any]]]:
     """(line on which the row begins, index, values by column; under None what no column takes)."""
     csv.field_size_limit(records.MAX_ROW_BYTES)
-    with file.open(encoding="utf-8-sig", newline="") as stream:
+    with file.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(_short_lines(stream))
         index, line = 0, reader.line_num + 1
         _ = reader.fieldnames
@@ -48,20 +60,25 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, int, dict[Any, Any]]]:
         for value in reader:
             yield line, index, value
             index, line = index + 1, reader.line_num + 1
+            if not index % TOLD_ROWS:
+                seen(raw.tell())
 
 
 def _short_lines(stream: Any) -> Iterator[str]:
-    while line := stream.readline(records.MAX_ROW_BYTES):
+    while line := stream.readline(records.MAX_ROW_BYTES + 1):
+        if len(line) > records.MAX_ROW_BYTES:
+            raise _TooLong
         yield line
 
 
 def _numeric_columns(file: Path) -> set[str]:
     """Columns in which every value that is there is a number."""
     numbers: dict[str, bool] = {}
-    for _, _, value in _csv_rows(file):
-        for name, text in value.items():
-            if name is not None and text is not None and text not in NO_VALUE and numbers.get(name, True):
-                numbers[name] = _is_number(text)
+    with contextlib.suppress(_TooLong, csv.Error):  # told by the second reading
+        for _, _, value in _csv_rows(file):
+            for name, text in value.items():
+                if name is not None and text is not None and text not in NO_VALUE and numbers.get(name, True):
+                    numbers[name] = _is_number(text)
     return {name for name, numeric in numbers.items() if numeric}
 
 
@@ -73,24 +90,32 @@ def _is_number(text: str) -> bool:
     return "_" not in text
 
 
-def read_text(file: Path) -> Iterator[Row]:
+def read_text(file: Path, seen: Seen = untold) -> Iterator[Row]:
     """Each line of a text file is a row with the one column `text`."""
     with file.open("rb") as stream:
-        index = number = 0
-        while line := stream.readline(records.MAX_ROW_BYTES + 1):
-            number += 1
-            try:
-                pieces = line.decode("utf-8").splitlines()
-            except UnicodeDecodeError as error:
-                yield Row(file, number, index, None, "not_utf8", f"0x{error.object[error.start]:02x}")
-                index += 1
-                continue
-            for piece in pieces:
-                yield Row(file, number, index, {"text": piece})
+        index = 0
+        for number, line in enumerate(bounded_lines(stream), start=1):
+            if not number % TOLD_ROWS:
+                seen(stream.tell())
+            for row in _text_rows(file, number, index, line):
+                yield row
                 index += 1
 
 
-def read_parquet(file: Path) -> Iterator[Row]:
+def _text_rows(file: Path, number: int, index: int, line: bytes) -> Iterator[Row]:
+    if len(line) > records.MAX_ROW_BYTES:
+        yield Row(file, number, index, None, "row_too_long", f"> {records.MAX_ROW_BYTES >> 20} MiB")
+        return
+    try:
+        pieces = line.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        yield Row(file, number, index, None, "not_utf8", f"0x{error.object[error.start]:02x}")
+        return
+    for further, piece in enumerate(pieces):
+        yield Row(file, number, index + further, {"text": piece})
+
+
+def read_parquet(file: Path, seen: Seen = untold) -> Iterator[Row]:  # noqa: ARG001 (a row has no place in the file)
     """Rows of a parquet file, a batch at a time. Raises MissingPackage without pyarrow."""
     parquet = need("pyarrow.parquet", "data", "reading parquet")
     try:
@@ -104,7 +129,7 @@ def read_parquet(file: Path) -> Iterator[Row]:
         yield Row(file, 0, 0, None, "unreadable_file", str(error)[:200])
 
 
-def read_arrow(file: Path) -> Iterator[Row]:
+def read_arrow(file: Path, seen: Seen = untold) -> Iterator[Row]:  # noqa: ARG001
     """Rows of an arrow file: the stream format, which `datasets` writes, or the file format."""
     arrow = need("pyarrow", "data", "reading arrow files")
     ipc = need("pyarrow.ipc", "data", "reading arrow files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,13 +23,15 @@ _TAKEN_AS_IT_IS = ("", "PreTrainedTokenizerFast", "TokenizersBackend")
 class Tokenizer:
     """Texts to token ids. `eos` and `bos` are ids, None where the tokenizer has none."""
 
-    def __init__(self, backend: Any, names: Mapping[str, str], *, special: Any, rebuilt: str = "") -> None:
+    def __init__(self, backend: Any, names: Mapping[str, str], *, special: Any, rebuilt: str = "", identity: str = "") -> None:
+        self.identity = identity
+        """A digest of the files that the tokenizer was read from, and of the tokens that were added since."""
         self.rebuilt = rebuilt
         """The class that transformers 5 builds anew from the vocabulary, whatever else tokenizer.json says; "" if it takes it as it is."""
         self._backend = backend
         self._special = special
         self._names = dict(names)
-        self._cache: dict[str, list[int]] = {}
+        self._cache: dict[str, Any] = {}
         self.missing: set[str] = set()
         """Tokens of the template that the tokenizer does not know: LLaMA-Factory puts None in their place and fails on it."""
 
@@ -48,8 +51,10 @@ class Tokenizer:
 
     def prepare(self, template: Template, config: Mapping[str, Any]) -> None:
         """Add the tokens that the options and the template add."""
-        self._backend.add_tokens(_listed(config.get("add_tokens")))
-        self._add_special(_listed(config.get("add_special_tokens")))
+        added = [_listed(config.get("add_tokens")), _listed(config.get("add_special_tokens"))]
+        self.identity += repr(added)
+        self._backend.add_tokens(added[0])
+        self._add_special(added[1])
         stop_words = template.stop_words
         if template.replace_eos and stop_words:
             self._names["eos_token"], stop_words = stop_words[0], stop_words[1:]
@@ -76,7 +81,7 @@ class Tokenizer:
         texts = {part for turns in groups for parts in turns for part in parts if isinstance(part, str) and part}
         missing = [text for text in texts if text not in self._cache]
         for text, found in zip(missing, self._backend.encode_batch_fast(missing, add_special_tokens=False), strict=True):
-            self._cache[text] = found.ids
+            self._cache[text] = found
 
     def forget(self) -> None:
         """Drop the encoded texts."""
@@ -94,9 +99,26 @@ class Tokenizer:
                 out.append(found)
         return out
 
+    def count(self, parts: list[Element]) -> int:
+        """The number of `ids` of one turn."""
+        found = 0
+        for part in parts:
+            if isinstance(part, str):
+                found += len(self._encoded(part)) if part else 0
+            elif (token := part.get("token")) is not None:
+                self._of_token(token)
+                found += 1
+            else:
+                found += self._id(part["special"]) is not None
+        return found
+
     def _text(self, text: str) -> list[int]:
+        ids: list[int] = self._encoded(text).ids
+        return ids
+
+    def _encoded(self, text: str) -> Any:
         found = self._cache.get(text)
-        return found if found is not None else self._backend.encode(text, add_special_tokens=False).ids
+        return found if found is not None else self._backend.encode(text, add_special_tokens=False)
 
     def _of_token(self, token: str) -> int:
         found = self._backend.token_to_id(token)
@@ -133,9 +155,17 @@ def local_tokenizer(config: Mapping[str, Any], folder: Path) -> tuple[Tokenizer 
     names, added = _named_tokens(place)
     kind = str(_json(place / "tokenizer_config.json").get("tokenizer_class") or "")
     rebuilt = "" if kind in _TAKEN_AS_IT_IS else kind
-    tokenizer = Tokenizer(backend, names, special=library.AddedToken, rebuilt=rebuilt)
+    tokenizer = Tokenizer(backend, names, special=library.AddedToken, rebuilt=rebuilt, identity=_identity(place))
     backend.add_special_tokens([library.AddedToken(token, normalized=False, special=True) for token in added])
     return tokenizer, ""
+
+
+def _identity(place: Path) -> str:
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    digest = hashlib.blake2b(digest_size=16)
+    for file in (place / name for name in names):
+        digest.update(file.read_bytes() if file.is_file() and file.stat().st_size <= MAX_BYTES else b"\0")
+    return digest.hexdigest()
 
 
 def tokenizer_folder(config: Mapping[str, Any], folder: Path) -> Path | None:

@@ -17,10 +17,11 @@ from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.failed_step import failed_step
+from doctor.diagnosis.failed_step import failed_steps, written
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.program import is_of_another_program, judges_llamafactorys_options
 from doctor.diagnosis.tools import Tools
+from doctor.diagnosis.training_data import MayRead, TrainingData, everything, lengths_of, nothing
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import with_candidates
@@ -68,15 +69,17 @@ def analyze(
     strategy: Strategy = "least-change",
     lang: str = "en",
     progress: Progress | None = None,
+    may_read: MayRead = everything,
 ) -> Report:
     """The post-mortem of one run: its folder, a log file, a trainer_*.json(l), an event file, several of these, or `-` (standard input).
 
     `config` is the training YAML if it is not in the run's folder, `gpu_memory_gib` the memory of one GPU in GiB if the log does not
     say it, `llamafactory_version` a release of LLaMA-Factory or `main`, if the run does not tell. `progress` is
-    called for every chunk read. Raises DoctorError: exit code 3 if there is nothing to read, 2 for an unreadable config or rule.
+    called for every chunk read, `may_read` asked before a data set is opened. Raises DoctorError: exit code 3 if there is nothing to read,
+    2 for an unreadable config or rule.
     """
     given: dict[str, Any] = {"gpu_memory_gib": gpu_memory_gib, "llamafactory_version": llamafactory_version, "strategy": strategy}
-    return run_analysis(path, config=config, lang=lang, progress=progress, **given).report
+    return run_analysis(path, config=config, lang=lang, progress=progress, may_read=may_read, **given).report
 
 
 def read(path: str | Path | Sequence[str | Path] = ".", *, config: str | Path | None = None) -> Run:
@@ -98,6 +101,7 @@ def run_analysis(
     previous_attempts: Sequence[PreviousAttempt] = (),
     tools: Tools | None = None,
     progress: Progress | None = None,
+    may_read: MayRead = nothing,
 ) -> Analysis:
     """`analyze` with the records behind the report.
 
@@ -117,8 +121,8 @@ def run_analysis(
     feed(engine, derived(paths, engine.run))
     if reading.config_source:
         engine.run.facts["config.file"] = reading.config_source[0]
-    if (step := failed_step(engine.run, seen)) is not None:
-        engine.run.facts["failed_step"] = step
+    if (failed := failed_steps(engine.run, seen)) is not None:
+        engine.run.facts["failed_steps"] = written(failed)
     feed(engine, given_version(llamafactory_version))
     launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
     ours = is_llamafactory(engine.run, launch)
@@ -128,6 +132,10 @@ def run_analysis(
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
     ranked = with_release(with_candidates(answered, engine.run, seen, consoles), engine.run, seen)
+    if may_read is not nothing:
+        data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
+        ranked = [data.of(one, failed) for one in ranked]
+        feed(engine, data.lengths(ranked, Where(str(chosen.path))))
     foreign = not ours and is_of_another_program(seen.tracebacks)
     planned = plan.plan(
         ranked,
@@ -179,6 +187,7 @@ def check(
     num_gpus: int | None = None,
     llamafactory_version: str | None = None,
     lang: str = "en",
+    may_read: MayRead = everything,
 ) -> Report:
     """A training configuration before it is run: what LLaMA-Factory will refuse or fail on, what is in its way on disk, whether it fits.
 
@@ -205,6 +214,7 @@ def check(
         sources = _sources(reading)
     for fact in (*_given_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
         engine.feed(fact)
+    feed(engine, lengths_of(engine.run, Path(folder), where, may_read))
     predicted, missing = forecast(engine.run, where, Path(folder))
     feed(engine, predicted)
     ranked = causes.assign_roles(engine.findings())

@@ -96,8 +96,8 @@ def estimate(config: Mapping[str, Any] | str | Path, *, facts: Mapping[str, Any]
     """Predict the peak memory of one GPU for a LLaMA-Factory configuration (a mapping, or the path of its YAML or JSON file).
 
     `facts` are facts about the run by their registered names (world_size, gpu.name, gpu.total_gib, versions.transformers, model.config,
-    ...) and `length`, the longest padded sample in tokens. Raises UnknownShape for a model of unknown size, DoctorError for a file that
-    cannot be read.
+    ...), among them `length`, the longest padded sample in tokens. Raises UnknownShape for a model of unknown size, DoctorError for a file
+    that cannot be read.
     """
     known = dict(facts or {})
     if not isinstance(config, Mapping):
@@ -217,7 +217,7 @@ def _assumed(setup: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The assumptions behind the figures, under the names of LLaMA-Factory's options if they have one."""
     return {
         "length": setup.length,
-        "length_source": catalogue.text("estimate.say.longest_seen" if facts.get("length") else "estimate.say.cutoff_bound"),
+        "length_source": catalogue.text(f"estimate.say.{_length_source(facts)}"),
         "per_device_train_batch_size": setup.micro_batch,
         "sequences": setup.sequences,
         "gpus": setup.world_size,
@@ -232,6 +232,11 @@ def _assumed(setup: Setup, facts: Mapping[str, Any]) -> dict[str, Any]:
         "transformers": str(facts.get("versions.transformers") or "as in LLaMA-Factory 0.9.5"),
         "eval_batch": setup.eval_sequences or None,
     }
+
+
+def _length_source(facts: Mapping[str, Any]) -> str:
+    """Key of words/estimate.yaml."""
+    return str(facts.get("length.source") or "longest_seen") if facts.get("length") else "cutoff_bound"
 
 
 OWN_KERNELS = ("delta_net", "mamba2")

@@ -67,6 +67,11 @@ def fit(config: Mapping[str, Any], *, facts: Mapping[str, Any] | None = None) ->
         merged = {**config, **options}
         return build(setup.read(merged, known, shape), shape, merged, known)
 
+    def with_cutoff(tokens: int) -> Estimate:
+        """As if a sample of this length came: what the data sets hold today says nothing of the longest that would fit."""
+        merged, facts = {**config, "cutoff_len": tokens}, {name: value for name, value in known.items() if name != "length"}
+        return build(setup.read(merged, facts, shape), shape, merged, facts)
+
     now = estimate({})
     if now.capacity_gib is None:
         raise DoctorError(catalogue.text("errors.no_gpu_memory"))
@@ -74,7 +79,7 @@ def fit(config: Mapping[str, Any], *, facts: Mapping[str, Any] | None = None) ->
     changes = _cheapest(steps, estimate)
     return Fit(
         capacity_gib=now.capacity_gib,
-        cutoff_len=_largest(lambda units: fits(estimate({"cutoff_len": 8 * units})), MAX_CUTOFF_LEN // 8, 8),
+        cutoff_len=_largest(lambda units: fits(with_cutoff(8 * units)), MAX_CUTOFF_LEN // 8, 8),
         batch=_largest(lambda batch: fits(estimate({"per_device_train_batch_size": batch})), MAX_BATCH, 1),
         changes=changes,
         after=estimate(_merged(changes or ())),

@@ -46,7 +46,7 @@ from doctor.report.run_row import run_view, short_text
 from doctor.report.status import positive
 from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
-from doctor.rulebook.findings import Candidate, Finding, RankedFinding, UncheckedRule
+from doctor.rulebook.findings import Candidate, Finding, RankedFinding, Samples, UncheckedRule
 from doctor.rulebook.model import Body, GuideStep, Remedy, Rulebook
 from doctor.support import shell
 from doctor.support.texts import Text
@@ -170,6 +170,7 @@ class ReportWriter:
             phase=short_text(finding.first.facts.get("phase")),
             says=[SaysView(one.kind, private(clean(one.quote)), clean(one.command) if one.command else None) for one in finding.says],
             candidates=[self._candidate(f"{place}.candidates.{at}", one) for at, one in enumerate(finding.candidates)],
+            samples=_masked(finding.samples),
         )
 
     def _candidate(self, place: str, one: Candidate) -> CandidateView:
@@ -263,6 +264,13 @@ class ReportWriter:
 
     def _similar(self, place: str, issue: SimilarIssue) -> SimilarView:
         return SimilarView(issue.issue, round(issue.score, 2), self.texts.put(f"{place}.remedy", issue.fix))
+
+
+def _masked(samples: Samples | None) -> Samples | None:
+    """The names of the files are the user's."""
+    if samples is None:
+        return None
+    return msgspec.structs.replace(samples, rows=tuple(msgspec.structs.replace(row, file=private(clean(row.file))) for row in samples.rows))
 
 
 def _may_say(body: Body, scope: Mapping[str, Mapping[str, Any]]) -> bool:

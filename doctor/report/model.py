@@ -11,6 +11,7 @@ from doctor.privacy import secrets
 from doctor.report import outputs
 from doctor.report.curves import Curve
 from doctor.report.time_spent import TimeView
+from doctor.rulebook.findings import Samples
 
 FORMAT = 1
 """Version of the JSON format; a reader takes its own and earlier ones."""
@@ -222,6 +223,7 @@ class FindingView(msgspec.Struct, frozen=True, kw_only=True):
     phase: str | None = None
     says: list[SaysView] = []
     candidates: list[CandidateView] = []
+    samples: Samples | None = None
 
 
 class MemoryView(msgspec.Struct, frozen=True):

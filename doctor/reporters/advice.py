@@ -12,6 +12,7 @@ import msgspec
 
 from doctor.report.model import ChangeView, FindingView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters.base import parts
+from doctor.rulebook.findings import SampleRow, Samples
 from doctor.support import shell
 from doctor.words import catalogue
 from doctor.words.catalogue import Words
@@ -69,6 +70,31 @@ def candidate_lines(finding: FindingView, words: Words) -> list[tuple[str, str, 
         )
         for one in finding.candidates
     ]
+
+
+SAMPLES_SHOWN = 8
+"""Samples of a batch that a page lists; JSON has more."""
+
+
+def sample_lines(finding: FindingView, words: Words, most: int = SAMPLES_SHOWN) -> tuple[str, list[str]]:
+    """A heading and a line a sample, for a failure in a step whose samples are known; ("", []) otherwise."""
+    found = finding.samples
+    if found is None:
+        return "", []
+    steps = str(found.steps[0]) if found.steps[0] == found.steps[1] else f"{found.steps[0]}-{found.steps[1]}"
+    lines = [_sample_line(row, found, words) for row in found.rows[:most]]
+    rest = found.total - len(lines)
+    return words("samples_of_steps", steps=steps), [*lines, *([words("samples_more", count=rest)] if rest > 0 else [])]
+
+
+def _sample_line(row: SampleRow, found: Samples, words: Words) -> str:
+    """`data/a.jsonl:7, 1874 tokens`, with step and rank where there are several."""
+    parts = [f"{row.file}:{row.line}" if row.line else f"{row.file} row {row.row}"]
+    parts += [words("sample_tokens", tokens=row.tokens)] if row.tokens is not None else []
+    parts += [words("sample_untrained")] if row.trained == 0 else []
+    parts += [words("sample_step", step=row.step)] if found.steps[0] != found.steps[1] else []
+    parts += [words("sample_rank", rank=row.rank)] if found.world > 1 else []
+    return words("comma").join(parts)
 
 
 def known_failures(report: Report) -> list[tuple[str, list[SimilarView]]]:

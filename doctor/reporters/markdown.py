@@ -84,7 +84,7 @@ class Document:
         out += [block for piece in finding.evidence[:2] for block in self.quote(piece)]
         rest = [block for piece in finding.evidence[2:] for block in self.quote(piece)]
         out.append(folded(self.words("more_evidence", count=len(finding.evidence) - 2), rest))
-        out += [*self.says(finding), *self.candidates(finding)]
+        out += [*self.samples(finding), *self.says(finding), *self.candidates(finding)]
         if finding.series:
             out.append(fenced("\n".join(base.sparkline(finding.series, 72, self.words))))
         return out
@@ -98,6 +98,11 @@ class Document:
             return []
         rows = [f"- {escaped(one.text)}" + (f"\n  {code(one.command)}" if one.command else "") for one in finding.says]
         return [f"**{self.words('message_says')}**", "\n".join(rows)]
+
+    def samples(self, finding: FindingView) -> list[str]:
+        """The samples of the step that failed."""
+        heading, lines = advice.sample_lines(finding, self.words)
+        return [f"**{escaped(heading)}**", "\n".join(f"- {escaped(line)}" for line in lines)] if lines else []
 
     def candidates(self, finding: FindingView) -> list[str]:
         """Possible causes of a failure that no rule lists, most probable first."""

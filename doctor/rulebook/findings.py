@@ -49,6 +49,30 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     check: Text
 
 
+class SampleRow(msgspec.Struct, frozen=True):
+    """One sample of a data set: `line` counts from 1; in a file without lines it is 0 and `row` counts from 1.
+
+    `tokens`: before truncation, None where that is not known; `trained`: tokens that the loss is computed on.
+    """
+
+    file: str
+    line: int
+    row: int
+    step: int
+    rank: int
+    tokens: int | None = None
+    trained: int | None = None
+
+
+class Samples(msgspec.Struct, frozen=True):
+    """The samples that the run read in `steps` (first and last) on `world` processes, the likeliest first; `total`: how many there are."""
+
+    steps: tuple[int, int]
+    world: int
+    total: int
+    rows: tuple[SampleRow, ...]
+
+
 class Match(msgspec.Struct, frozen=True, kw_only=True):
     """What a detector found.
 
@@ -84,6 +108,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     - `order`: position of the first match: text in file order, then metrics, then config; the same live and post-mortem.
     - `notice`: whether all matches are notices; `is_note`: whether the rule's `note_if` holds.
     - `says`: what the message advises, for a failure that no rule lists; `candidates`: its possible causes, most probable first.
+    - `samples`: those of the batch that failed, where the order of the data is known.
     """
 
     rule: Rule
@@ -97,6 +122,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     is_note: bool = False
     says: tuple[Says, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    samples: Samples | None = None
 
     @property
     def severity(self) -> Severity:

@@ -25,12 +25,15 @@ def folder() -> Path | None:
     return Path(given or default) / "lfdoctor"
 
 
-def write_cache(path: Path, data: bytes) -> None:
-    """Write a cache file `NAME-DIGEST.msgpack` and delete old versions. Errors are ignored; without the cache only time is lost."""
+def write_cache(path: Path, data: bytes, *, keep: int = _MAX_VERSIONS) -> None:
+    """Write a cache file `NAME-DIGEST.msgpack` and delete all but the newest `keep` others of this name.
+
+    Errors are ignored; without the cache only time is lost.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         older = sorted(path.parent.glob(f"{path.name.rpartition('-')[0]}-*.msgpack"), key=lambda file: file.stat().st_mtime)
-        for old in older[:-_MAX_VERSIONS]:
+        for old in older[:-keep]:
             old.unlink(missing_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(data)

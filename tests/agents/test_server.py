@@ -198,3 +198,40 @@ def test_without_the_sdk_the_command_names_the_extra(monkeypatch: pytest.MonkeyP
     assert "pip install 'lfdoctor[mcp]'" in capsys.readouterr().err
     assert main(["mcp", "--root", "/there/is/no/folder"]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    """A root with a configuration, its data set of 200 faulty rows, and a data set beside the root."""
+    root = tmp_path / "root"
+    (root / "data").mkdir(parents=True)
+    rows = [{"instruction": f"secret text {number}", "input": "", "output": "" if number % 2 else None} for number in range(200)]
+    (root / "data" / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "outside.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    info = {"one": {"file_name": "one.jsonl"}, "out": {"file_name": "../../outside.jsonl"}}
+    (root / "data" / "dataset_info.json").write_text(json.dumps(info))
+    for name in info:
+        (root / f"{name}.yaml").write_text(f"stage: sft\ndataset: {name}\nmodel_name_or_path: a/b\ntemplate: qwen\noutput_dir: o\n")
+    return root
+
+
+def test_the_data_tool_names_lines_and_no_text(data_root: Path) -> None:
+    """The worst first, places without what stands there, within the budget."""
+    refused, text = call(data_root, "data", config="one.yaml")
+    assert not refused
+    assert "secret text" not in text
+    assert tokens(text) <= DETAIL_TOKENS
+    told = json.loads(text)
+    assert told["worst"] == "warning"
+    assert told["data_sets"] == [{"name": "one", "role": "train", "rows": 200, "used": 100, "left_out": 100, "whole": True}]
+    assert {one["kind"]: (one["count"], one["first"][0]) for one in told["findings"]} == {
+        "no_answer": (100, "data/one.jsonl:1"),
+        "empty_answer": (100, "data/one.jsonl:2"),
+    }
+
+
+def test_data_outside_the_roots_is_refused(data_root: Path) -> None:
+    """By the data tool; the estimate does without it."""
+    refused, text = call(data_root, "data", config="out.yaml")
+    assert refused
+    assert "lies outside" in text

@@ -147,3 +147,38 @@ def test_an_estimate_with_short_samples_is_smaller(config, capsys):
         assert main(["estimate", str(config), "-f", "json", *more]) == 0
         peaks.append(json.loads(capsys.readouterr().out)["allocated_gib"])
     assert peaks[1] < peaks[0] - 0.5
+
+
+def test_a_web_page_marks_cutoff_len_in_the_lengths(config, capsys):
+    """Bars, the line of cutoff_len, findings with their lines; a hostile file name is text."""
+    library = pytest.importorskip("tokenizers")
+    place = config.parent / "model"
+    place.mkdir()
+    library.Tokenizer(library.models.WordLevel({"[UNK]": 0, "</s>": 1}, unk_token="[UNK]")).save(str(place / "tokenizer.json"))
+    put(config.parent, "<b>.jsonl", lines(good(1), good(2, output=""), good(3, output="<script>alert(1)</script>")))
+    text = config.read_text().replace("nobody/none", str(place)).replace("dataset: one", "dataset: <b>")
+    config.write_text(text + "cutoff_len: 5\n")
+    target = config.parent / "page.html"
+    assert run(config, "-f", "html", "-o", str(target), "--lang", "zh") == 0
+    page = target.read_text(encoding="utf-8")
+    assert page.count("<rect ") >= 1
+    assert '<line class="cut"' in page
+    assert "cutoff_len 5" in page
+    assert "<code>data/&lt;b&gt;.jsonl:2</code>" in page
+    assert "回答为空" in page
+    assert "<b>" not in page
+    assert "<script" not in page
+
+
+def test_a_web_page_without_lengths_says_why(config, capsys):
+    """No bars."""
+    assert run(config, "-f", "html") == 0
+    page = capsys.readouterr().out
+    assert "Lengths not known: " in page
+    assert "<svg" not in page
+
+
+def test_the_samples_of_a_step_have_no_page(config, capsys):
+    """One line, exit code 2."""
+    assert run(config, "--step", "1", "-f", "html") == 2
+    assert "--step has no web page" in capsys.readouterr().err

@@ -234,14 +234,13 @@ def test_a_token_of_the_template_that_the_tokenizer_lacks_is_an_error(tmp_path, 
     assert "[gMASK]" in finding.places[0].detail
 
 
-def test_the_longest_sequence_is_told_only_when_every_length_is_known(tmp_path, words):
-    """At most cutoff_len; nothing from a part of the rows."""
-    put(tmp_path, "one.jsonl", lines(*[good(number, instruction="w " * number, output="w") for number in range(1, 9)]))
-    config = {"template": "empty", "model_name_or_path": words}
-    assert seen(tmp_path, LENGTHS, **config).longest_sequence == 9
-    assert seen(tmp_path, LENGTHS, cutoff_len=5, **config).longest_sequence == 5
-    assert seen(tmp_path, Look(near=False, rows=3), **config).longest_sequence is None
-    assert seen(tmp_path, LENGTHS, template=None, model_name_or_path=words).longest_sequence is None
+def test_the_histogram_counts_each_sample_in_a_bin_of_round_width(tmp_path, words):
+    """Lengths 2 to 121: bins of 4 tokens, the first of 1 to 4."""
+    put(tmp_path, "one.jsonl", lines(*[good(number, instruction="w " * number, output="w") for number in (1, 2, 3, 4, 120)]))
+    numbers = seen(tmp_path, LENGTHS, template="empty", model_name_or_path=words).numbers
+    assert numbers is not None
+    assert (numbers.bin_tokens, len(numbers.bins), numbers.longest) == (4, 31, 121)
+    assert (numbers.bins[0], numbers.bins[1], numbers.bins[-1], sum(numbers.bins)) == (3, 1, 1, 5)
 
 
 def test_no_steps_are_told_of_a_part_of_the_samples(tmp_path, words):

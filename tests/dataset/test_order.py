@@ -185,7 +185,7 @@ def test_the_page_tells_places_lengths_and_what_to_compare():
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration of three samples in an environment with the proven releases."""
-    monkeypatch.setattr(step_rows, "releases", lambda: dict(VERSIONS))
+    monkeypatch.setattr(order, "releases", lambda: dict(VERSIONS))
     put(tmp_path, "one.jsonl", lines(good(1), good(2), good(3)))
     path = tmp_path / "train.yaml"
     path.write_text("stage: sft\ndo_train: true\nmodel_name_or_path: nobody/none\ntemplate: qwen\ndataset: one\noutput_dir: out\n")
@@ -209,10 +209,10 @@ def test_the_command_refuses_other_steps(config, capsys, step):
     assert told.err.startswith("lfdoctor: ")
 
 
-def test_without_torch_the_command_says_what_it_needs(config, capsys, monkeypatch):
-    """In the language of the reports."""
+def test_the_permutation_is_torchs(monkeypatch):
+    """Written down from torch 2.13: randperm with the seeds 42, 43, 2**32 + 42 and one of five digits."""
     monkeypatch.undo()
-    monkeypatch.setattr(step_rows, "releases", lambda: dict(VERSIONS))
-    monkeypatch.setattr(order, "of_the_training", lambda module: None)
-    assert main(["data", str(config), "--folder", str(config.parent), "--step", "1"]) == 2
-    assert "needs the package torch" in capsys.readouterr().err
+    assert order.permutation(10, 42) == order.permutation(10, 2**32 + 42) == [2, 6, 1, 8, 4, 5, 0, 9, 3, 7]
+    assert order.permutation(10, 43) == [8, 4, 9, 0, 5, 1, 6, 7, 2, 3]
+    assert order.permutation(1, 0) == [0]
+    assert order.permutation(1000, 65521)[-5:] == [513, 555, 569, 519, 852]

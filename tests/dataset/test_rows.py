@@ -154,3 +154,72 @@ def test_what_pandas_takes_for_missing_is_listed():
 
     assert pandas
     assert set(STR_NA_VALUES) == table_rows.NO_VALUE
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("a.jsonl", "json", lines(*[good(number) for number in range(2500)])),
+        ("a.json", "json", json.dumps([good(number, output="x" * 300) for number in range(2500)])),
+        ("a.csv", "csv", "instruction,output\n" + "a,b\n" * 2500),
+        ("a.txt", "text", "line\n" * 2500),
+    ],
+)
+def test_the_reading_tells_how_far_it_is(tmp_path, name, kind, text):
+    """Steps forward through the file, of its size; together no more than the file."""
+    path = tmp_path / name
+    path.write_text(text)
+    told: list[tuple[str, int, int]] = []
+    assert len(list(read_rows((path,), kind, lambda *step: told.append(step)))) == 2500
+    assert len(told) >= 2
+    assert {(file, whole) for file, _, whole in told} == {(str(path), len(text))}
+    assert 0 < sum(step for _, step, _ in told) <= len(text)
+
+
+@pytest.mark.parametrize(("encoding", "told"), [("utf-16", "UTF-16"), ("utf-16-be", "UTF-16"), ("utf-32", "UTF-32")])
+@pytest.mark.parametrize(("name", "kind"), [("a.jsonl", "json"), ("a.json", "json"), ("a.csv", "csv"), ("a.txt", "text")])
+def test_a_file_in_another_encoding_is_one_plain_row(tmp_path, encoding, told, name, kind):
+    """As a spreadsheet or a Windows shell writes it: not a broken row for every line."""
+    text = lines(good(1), good(2)) if name == "a.jsonl" else json.dumps([good(1)]) if name == "a.json" else "instruction,output\na,b\n"
+    data = (b"\xfe\xff" if encoding == "utf-16-be" else b"") + text.encode(encoding)
+    got = read(tmp_path / name, data, kind)
+    assert [(row.line, row.problem, row.detail) for row in got] == [(1, "not_utf8", told)]
+
+
+def test_archives_are_named_and_not_unpacked(tmp_path):
+    """A zip that would unpack to 100 MB, xz, bzip2 and zstandard by their first bytes."""
+    import bz2
+    import io
+    import lzma
+    import zipfile
+
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jsonl", b"\0" * 100_000_000)
+    packed = {"zip": held.getvalue(), "xz": lzma.compress(b"{}"), "bzip2": bz2.compress(b"{}"), "zstandard": b"\x28\xb5\x2f\xfd\x04\x00"}
+    for name, data in packed.items():
+        got = read(tmp_path / "a.jsonl", data)
+        assert [(row.problem, row.detail) for row in got] == [("compressed", name)]
+
+
+def test_a_line_of_a_gibibyte_is_passed_over(tmp_path):
+    """A sparse file: nothing of it is kept, the line after it is read."""
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        file.seek(1 << 30)
+        file.write(b"\n" + lines(good(1)).encode())
+    tracemalloc.start()
+    got = [(row.line, row.problem) for row in read_rows((path,), "json")]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert got == [(1, "row_too_long"), (2, "")]
+    assert peak < 200 << 20
+
+
+def test_long_fields_and_lines_of_tables_end_in_a_word(tmp_path, monkeypatch):
+    """A csv file ends there, for a quote may be open in the line; a text file goes on. Neither is cut into rows that nobody wrote."""
+    monkeypatch.setattr(records, "MAX_ROW_BYTES", 1000)
+    got = read(tmp_path / "a.csv", "a,b\n1,2\n" + "x" * 5000 + ",y\n3,4\n", "csv")
+    assert [(row.line, row.index, row.problem) for row in got] == [(2, 0, ""), (3, 1, "row_too_long")]
+    got = read(tmp_path / "a.txt", "x" * 5000 + "\nend\n", "text")
+    assert [(row.line, row.problem) for row in got] == [(1, "row_too_long"), (2, "")]

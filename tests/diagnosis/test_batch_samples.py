@@ -80,14 +80,25 @@ def test_a_long_batch_names_the_step_after_the_last_logged_one(tmp_path):
     """One process that logs every step failed in step 25."""
     report = run(tmp_path, GOOD, text=OOM)
     assert report.cause == "gpu_oom_long_sequence"
-    assert commands(report) == [["lfdoctor", "data", str(tmp_path / "train run.yaml"), "--step", "25"]]
+    assert commands(report) == [["lfdoctor", "data", str(tmp_path / "train run.yaml"), "--step", "25", "--world-size", "1"]]
 
 
-def test_where_the_failed_step_is_in_doubt_no_command_is_named(tmp_path):
-    """Several processes, or records that leave steps out."""
-    assert commands(run(tmp_path, GOOD, world=2, text=OOM)) == []
-    fives: dict[int, float | None] = dict.fromkeys(range(5, 26, 5), 2.0)
-    report = run(tmp_path, fives, text=OOM)
+@pytest.mark.parametrize(
+    ("every", "world", "steps"), [(1, 2, "25-26"), (5, 1, "26-30"), (5, 2, "26-31"), (10, 1, "31-40"), (10, 4, "31-41")]
+)
+def test_records_that_leave_steps_out_and_other_processes_leave_several_steps(tmp_path, every, world, steps):
+    """Up to the next record that did not come; another process may be a step further."""
+    losses: dict[int, float | None] = dict.fromkeys(range(every, 31 if every == 10 else 26 if every == 5 else 25, every), 2.0)
+    report = run(tmp_path, losses, world=world, text=OOM)
+    assert report.cause == "gpu_oom_long_sequence"
+    assert commands(report) == [["lfdoctor", "data", str(tmp_path / "train run.yaml"), "--step", steps, "--world-size", str(world)]]
+
+
+@pytest.mark.parametrize(("every", "world"), [(1, None), (20, 1)])
+def test_where_the_failed_step_is_in_doubt_no_command_is_named(tmp_path, every, world):
+    """An unknown number of processes, or too many steps without a record."""
+    losses: dict[int, float | None] = dict.fromkeys(range(every, 81, every), 2.0)
+    report = run(tmp_path, losses, world=world, text=OOM)
     assert report.cause == "gpu_oom_long_sequence"
     assert commands(report) == []
 

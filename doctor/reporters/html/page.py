@@ -275,6 +275,10 @@ class Page:
         """The attempts of a healed run."""
         return advice.attempt_lines(self.report, self.words)
 
+    def samples(self, finding: FindingView) -> tuple[str, list[str]]:
+        """The samples of the step that failed: a heading and a line each."""
+        return advice.sample_lines(finding, self.words)
+
     def candidates(self, finding: FindingView) -> list[tuple[str, str, str]]:
         """Possible causes of a failure that no rule lists: title, what speaks for it, what would confirm it."""
         return advice.candidate_lines(finding, self.words)

@@ -25,7 +25,7 @@ class Amounts(NamedTuple):
 
     `quotes` are the lines on the screen of the first quote of a cause and of the second, which is shown beside a short one. A diff of more
     than `diff` changed lines (an inline DeepSpeed config) is cut to its first `diff_head`. `named` findings of one kind, possible causes
-    and similar failures are named, the rest is counted.
+    and similar failures are named, and `samples` of a step; the rest is counted.
     """
 
     quotes: tuple[int, ...]
@@ -33,10 +33,11 @@ class Amounts(NamedTuple):
     diff_head: int
     notes: int
     named: int
+    samples: int
 
 
-USUAL = Amounts(quotes=(5, 3), diff=10, diff_head=6, notes=2, named=3)
-TIGHT = Amounts(quotes=(3,), diff=6, diff_head=3, notes=1, named=2)
+USUAL = Amounts(quotes=(5, 3), diff=10, diff_head=6, notes=2, named=3, samples=advice.SAMPLES_SHOWN)
+TIGHT = Amounts(quotes=(3,), diff=6, diff_head=3, notes=1, named=2, samples=4)
 
 
 class Brief(Page):
@@ -61,14 +62,14 @@ class Brief(Page):
         return [*out, *([Text(), *named] if named else []), *self.bottom()]
 
     def proof(self, finding: FindingView) -> list[RenderableType]:
-        """The first quotes, cut; what the message itself says; possible causes; the curve."""
+        """The first quotes, cut; the samples of the step; what the message itself says; possible causes; the curve."""
         canvas = self.canvas
         out: list[RenderableType] = []
         for piece, most in zip(finding.evidence, self.amounts.quotes, strict=False):
             if len(out) > self.amounts.quotes[0]:
                 break
             out += [Text(), canvas.indented(self.place(piece)), *(self.quoted(line) for line in self.cut(piece, most))]
-        out += self.says(finding)
+        out += [*self.samples(finding, self.amounts.samples), *self.says(finding)]
         possible = advice.candidate_lines(finding, self.words)[: self.amounts.named]
         if possible:
             out += [Text(), canvas.indented(canvas.text(self.words("candidates"), "bold"))]

@@ -64,7 +64,7 @@ class Page:
 
     def proof(self, finding: FindingView) -> list[RenderableType]:
         """The quotes and the series."""
-        return [*self.evidence(finding), *self.says(finding), *self.candidates(finding), *self.series(finding)]
+        return [*self.evidence(finding), *self.samples(finding, 100), *self.says(finding), *self.candidates(finding), *self.series(finding)]
 
     def says(self, finding: FindingView) -> list[RenderableType]:
         """What the message itself advises."""
@@ -75,6 +75,12 @@ class Page:
             out.append(self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), self.canvas.text(one.text))))
             out += [self.canvas.indented(self.canvas.text(one.command, "cyan"), 6)] if one.command else []
         return out
+
+    def samples(self, finding: FindingView, most: int) -> list[RenderableType]:
+        """The samples of the step that failed."""
+        heading, lines = advice.sample_lines(finding, self.words, most)
+        rows = [self.canvas.indented(Text.assemble((f"{self.symbols['bar']} ", "dim"), self.canvas.text(line))) for line in lines]
+        return [Text(), self.canvas.indented(self.canvas.text(heading, "bold")), *rows] if rows else []
 
     def candidates(self, finding: FindingView) -> list[RenderableType]:
         """Possible causes of a failure that no rule lists, most probable first."""
