@@ -37,14 +37,15 @@ class LineFilter:
 
     def __init__(self, words: Mapping[int, Iterable[str]]) -> None:
         self._masks: dict[bytes, int] = {}
-        self._exact: list[bytes] = []
+        self._exact: dict[bytes, list[bytes]] = {}
+        self._doubtful: dict[bytes, list[bytes]] = {}
         for usual, literals in words.items():
             for word in literals:
                 stripped = word.encode().translate(None, _DIGITS)
                 doubtful = usual == WANTED and word.isascii() and len(stripped) < len(word)
                 self._masks[stripped] = self._masks.get(stripped, 0) | (_DOUBTFUL if doubtful else usual)
                 if doubtful:
-                    self._exact.append(word.encode())
+                    self._exact.setdefault(stripped, []).append(word.encode())
         self._always = (0 if WANTED in words else WANTED) | self._masks.pop(b"", 0)
         self._literals = MultiSearch(self._masks)
         self._classes: dict[bytes, int] = {}
@@ -53,7 +54,7 @@ class LineFilter:
         """The class of one line or a part of it."""
         shape = raw.translate(None, _DIGITS)
         known = self._class(shape)
-        return self._decided(raw, known) if known & _DOUBTFUL else known
+        return self._decided(raw, shape, known) if known & _DOUBTFUL else known
 
     def classes(self, lines: list[bytes], shapes: list[bytes]) -> list[int]:
         """The classes of lines with these shapes."""
@@ -61,11 +62,20 @@ class LineFilter:
         classes = [self._class(shape) if known is None else known for known, shape in zip(found, shapes, strict=True)]
         if max(classes, default=0) < _DOUBTFUL:
             return classes
-        return [self._decided(line, known) if known & _DOUBTFUL else known for known, line in zip(classes, lines, strict=True)]
+        decided = zip(lines, shapes, classes, strict=True)
+        return [self._decided(line, shape, known) if known & _DOUBTFUL else known for line, shape, known in decided]
 
-    def _decided(self, raw: bytes, known: int) -> int:
-        wanted = known & WANTED or any(literal in raw for literal in self._exact)
-        return known & ~_DOUBTFUL | (WANTED if wanted else 0)
+    def _decided(self, raw: bytes, shape: bytes, known: int) -> int:
+        """The class of a line whose shape contains literals without their digits."""
+        known &= ~_DOUBTFUL
+        if known & WANTED:
+            return known
+        exact = self._doubtful.get(shape)
+        if exact is None:
+            exact = [literal for found in self._literals.find(shape) for literal in self._exact.get(found, ())]
+            if len(shape) < _MAX_SHAPE:
+                self._doubtful[shape] = exact
+        return known | (WANTED if any(literal in raw for literal in exact) else 0)
 
     def _class(self, shape: bytes) -> int:
         known = self._classes.get(shape)
@@ -74,6 +84,7 @@ class LineFilter:
                 return self._of_long(shape)
             if len(self._classes) >= _MAX_SHAPES:
                 self._classes.clear()
+                self._doubtful.clear()
             known = self._classes[shape] = self._searched(shape)
         return known
 

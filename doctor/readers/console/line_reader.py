@@ -30,6 +30,8 @@ _STRUCTURE = (
 _OWN_OUTPUT = b"lfdoctor: "
 """What the doctor itself printed during the run is no evidence."""
 _AFTER_BAR = re.compile(rb"(?<=it/s\]|s/it\])")
+_REDRAWS = re.compile(rb"(?:\r*[^%\r]*%\|[^%\r]*\][ ]*\r)+")
+"""Redraws of bars at the beginning of a line, each one bar and nothing behind it."""
 _MAX_MODEL = 400
 """Lines of a printed model at most that are compared with the last one."""
 _MIN_CLEARING = 10
@@ -156,9 +158,11 @@ class LineReader:
             for part in _AFTER_BAR.split(raw) if len(raw) > MAX_TEXT else (raw,):
                 yield from self._segment(part)
             return
-        bar = b""
+        redraws = _REDRAWS.match(raw)
+        place = redraws.end() if redraws else 0
+        bar = raw[raw.rfind(b"\r", 0, place - 1) + 1 : place - 1] if redraws else b""
         cleared = False
-        for part in raw.split(b"\r"):
+        for part in raw[place:].split(b"\r"):
             if b"%|" in part and part.rstrip().endswith(b"]") and part.count(b"%|") == 1:
                 bar = part
                 if cleared and (marked := bar_step(part)) is not None:

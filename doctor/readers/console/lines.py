@@ -62,7 +62,7 @@ def _bars(text: str) -> Iterator[_Bar]:
         stop = found.start()
         while stop > place and text[stop - 1].isspace():
             stop -= 1
-        label = _LABEL.search(text[max(place, stop - _MAX_LABEL) : stop])
+        label = _LABEL.search(text[max(place, stop - _MAX_LABEL) : stop]) if stop > place and text[stop - 1] == ":" else None
         yield _Bar(stop - len(label[0]) if label else stop, found.end(), label[0] if label else "", found[1], found[2])
         place = found.end()
 
