@@ -92,7 +92,7 @@ def test_the_engine_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setitem(sys.modules, "hyperscan", None)
     found = shown(told(path))
     assert found == expected
-    assert "signal=9" in found[-1]
+    assert sum("signal=9" in one for one in found) == 1
 
 
 def test_a_flood_is_counted(tmp_path: Path):

@@ -87,6 +87,10 @@ class Interpreter:
     def text(self, text: str, *, structure: bool, wanted: bool) -> Iterator[Event]:
         """Events of one line. `structure`: it may be part of what is always read; `wanted`: rules want the line itself."""
         lane, rank, rest = self._prefixes.split(text)
+        if not structure and not self.in_block and (lane not in self._tracebacks or self._tracebacks[lane].idle):
+            if wanted and rest.strip():
+                yield self.log_line(rest, rank)
+            return
         if HEADER in rest:
             before = rest[: rest.index(HEADER)]
             if before.strip() and not any(sign in before for sign in _HEADER_PREFIXES) and not HEADER_NAME.match(before):
