@@ -114,12 +114,16 @@ def choices_of(name: str, packages: Mapping[str, Version]) -> list[Any] | None:
 
 
 def effective_batch_size(config: Mapping[str, Any], world_size: int = 1) -> int | None:
-    """Samples per optimizer step: per device x accumulation x ranks (TF get_total_train_batch_size); None if a factor is not an int."""
+    """Samples per optimizer step: per device x accumulation x ranks (TF get_total_train_batch_size).
+
+    None if a factor is not an int, or the product no 32-bit count of samples.
+    """
     values = effective(config)
     parts = (values["per_device_train_batch_size"], values["gradient_accumulation_steps"], world_size)
     if any(isinstance(part, bool) or not isinstance(part, int) for part in parts):
         return None
-    return int(parts[0] * parts[1] * parts[2])
+    size = int(parts[0] * parts[1] * parts[2])
+    return size if 0 < size < 1 << 31 else None
 
 
 def suggestion(name: str, packages: Mapping[str, Version]) -> str | None:

@@ -40,8 +40,9 @@ class OptionValues(DetectorBase):
       spelling, if nothing is suggested); newer (a later release or another trainer has it); older (older releases have it, and
       nothing says which one runs); package; confirmed (the parser said so in
       the console; its list then decides for every key).
-    - `choice`: a value that is not allowed. `of`: training (transformers rejects it at once) or other (fails later). Facts: key, given,
-      suggested (the same value in LLaMA-Factory's words, from tables), similar (the nearest spelling, if nothing is suggested), legal.
+    - `choice`: a value that no version of LLaMA-Factory which the run may have allows. `of`: training (transformers rejects it at once)
+      or other (fails later). Facts: key, given, suggested (the same value in LLaMA-Factory's words, from tables), similar (the nearest
+      spelling, if nothing is suggested), legal.
     - `template`: no version that the run may have has this template. Facts: key, given, similar.
     - `elsewhere`: an option or a template that the version lacks, or the newest one where nothing tells the version, and that another
       possible version or trainer has. Facts: key, given; since, until (the first and last version with it, None for no bound), switch
@@ -143,6 +144,8 @@ class OptionValues(DetectorBase):
         legal = choices_of(key, versions_of(run.facts)) or []
         if not isinstance(given, str | bool) or _legal(given, legal, option) or key in _CHECKED_ELSEWHERE:
             return None
+        if any(_legal(given, others, option) for others in _choices_elsewhere(key, option, run)):
+            return None
         meant = correction(key, given)
         return {
             "suggested": meant.value if meant and not meant.also else None,
@@ -178,6 +181,15 @@ def _templates_with(name: str, run: Run) -> list[str]:
 def is_other_command(config: dict[str, Any]) -> bool:
     """Whether this config is for the v1 trainer (`model:`) or the benchmark command (`task:`), which have other keys."""
     return "task" in config or ("model" in config and "model_name_or_path" not in config)
+
+
+def _choices_elsewhere(key: str, option: Option, run: Run) -> Iterator[list[Any]]:
+    """The values that the option takes in each LLaMA-Factory that the run may have, where none is reported."""
+    changes = knowledge.option_history(option.of, key) if option.of == "llamafactory" else ()
+    for version in possible(run.facts):
+        entry = knowledge.at(changes, version)
+        if isinstance(entry, dict):
+            yield entry.get("choices") or []
 
 
 def _legal(given: str | bool, legal: list[Any], option: Option) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
@@ -14,6 +15,7 @@ from doctor.config import yaml_edit
 from doctor.config.options import table
 from doctor.config.patch import Change
 from doctor.core.run import Run
+from doctor.support import shell
 
 _LAUNCHERS = ("llamafactory-cli", "torchrun", "deepspeed", "accelerate", "python", "python3", "lmf", "srun", "lfdoctor")
 """Programs that a training's command begins with."""
@@ -24,7 +26,9 @@ _OWN_LAUNCH = ("llamafactory-cli", "lmf")
 _CONFIG = (".yaml", ".yml", ".json")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=.*", re.DOTALL)
-_REDIRECTION = re.compile(r"[12&]?>|<|\|\|?$|&&?$|;$")
+_END = re.compile(r"[12&]?>|[<>|&;()]+$")
+"""What ends the words of a command: a redirection, a pipe, another command."""
+_REDIRECTION = re.compile(r"[<>]")
 _REFERENCE = re.compile(r"\$(?:\w+|\{\w+\})")
 _WRAPPERS = ("env", "nohup", "time", "exec", "sudo")
 """Words before a command that do not change what it trains."""
@@ -133,22 +137,37 @@ def _value(change: Change) -> str:
 
 def _command_words(line: str) -> Iterator[str]:
     """The words of the command, from its first variable or launcher (a prompt stands before) to a redirection, pipe or `;`."""
-    try:
-        words = shlex.split(line, comments=True)
-    except ValueError:
-        words = line.split()
+    words = _shell_words(line)
     starts = [at for at, word in enumerate(words) if _VARIABLE.fullmatch(word) or PurePath(word).name in _LAUNCHERS]
-    for word in words[starts[0] :] if starts else ():
-        if _REDIRECTION.match(word):
+    for word, following in pairwise([*words[starts[0] :], ""]) if starts else ():
+        if _END.match(word) or (word.isdecimal() and _REDIRECTION.match(following)):
             return
-        yield word.removesuffix(";")
-        if word.endswith(";"):
-            return
+        yield word
+
+
+def _shell_words(line: str) -> list[str]:
+    """The words and operators of a line as a shell divides it; a word with a command substitution is left out: its value is not known."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:
+        return line.split()
+    out: list[str] = []
+    depth = 0
+    for word in words:
+        if set(word) <= {"(", ")"} and (depth or (out and out[-1].endswith("$"))):
+            if not depth:
+                out.pop()
+            depth += word.count("(") - word.count(")")
+        elif not depth:
+            out.append(word)
+    return out
 
 
 def _quoted(word: str) -> str:
     """Quoted for a shell; a reference to a variable keeps its meaning, a command substitution does not."""
-    if _REFERENCE.search(word) and "$(" not in word and not re.search(r"[`\"\\]", word):
+    if _REFERENCE.search(word) and "$(" not in word and not re.search(r"[`\"\\!\n]", word):
         return f'"{word}"'
     name, equals, value = word.partition("=")
-    return f"{name}={shlex.quote(value)}" if equals and re.fullmatch(r"[\w.-]+", name) else shlex.quote(word)
+    return f"{name}={shell.word(value)}" if equals and re.fullmatch(r"[\w.-]+", name) else shell.word(word)

@@ -8,7 +8,7 @@ from typing import Any
 
 from doctor.config import yaml_edit
 
-_DURATION = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d)(?:\.\d+)?")
+_DURATION = re.compile(r"(?:(-?\d{1,9}) days?, )?(\d{1,9}):(\d\d):(\d\d)(?:\.\d{1,9})?")
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "+inf": float("inf")}
 _MAX_INTEGER = 1 << 1000
 """Larger integers do not fit a float."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -48,6 +47,7 @@ from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
 from doctor.rulebook.findings import Candidate, Finding, RankedFinding, UncheckedRule
 from doctor.rulebook.model import Body, GuideStep, Remedy, Rulebook
+from doctor.support import shell
 from doctor.support.texts import Text
 from doctor.version import __version__
 from doctor.words.catalogue import Words
@@ -131,7 +131,11 @@ class ReportWriter:
         self.run = diagnosis.run
         self.contexts = diagnosis.contexts
         self.llamafactory = diagnosis.llamafactory
-        self.config_path = shlex.quote(clean(diagnosis.config_path)) if diagnosis.config_path else "your-config.yaml"
+        logs = [source.path for source in diagnosis.sources if source.kind == "console" and source.path != "-"]
+        self._paths = {
+            "<config>": shell.path(clean(diagnosis.config_path)) if diagnosis.config_path else "your-config.yaml",
+            "<log>": shell.path(clean(logs[0])) if logs else "your.log",
+        }
         self.patched = diagnosis.plan.patch.patch.changes if diagnosis.plan.patch else ()
         self.texts = TextWriter(lang)
         steps = book.guide.steps if book.guide else ()
@@ -233,10 +237,14 @@ class ReportWriter:
         )
 
     def _command(self, remedy: Remedy, scope: Mapping[str, Mapping[str, Any]]) -> str | None:
-        """A remedy's command, on the run's own config."""
+        """A remedy's command, on the run's own config and first log; texts of a log are quoted."""
         if not remedy.command or (not self.llamafactory and "llamafactory-cli" in remedy.command):
             return None
-        return fill(remedy.command, _lookup(scope)).replace("<config>", self.config_path)
+        known = _lookup(scope)
+        command = fill(remedy.command, lambda name: shell.word(value) if isinstance(value := known(name), str) else value)
+        for name, path in self._paths.items():
+            command = command.replace(name, path)
+        return command
 
     def _guide(self, place: str, step: tuple[str, int] | None) -> GuideView | None:
         """The guide's own words in Korean, their translation elsewhere."""

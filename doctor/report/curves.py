@@ -10,6 +10,7 @@ import msgspec
 
 from doctor.core.run import Run
 from doctor.core.series import Series, downsample
+from doctor.privacy.secrets import clean
 
 POINTS = 2000
 """Maximum points of a curve: twice the pixels of a wide plot, so that each column of pixels has its lowest and highest value."""
@@ -52,7 +53,7 @@ def _chosen(measured: dict[str, Series]) -> list[str]:
 def _curves(name: str, series: Series, over: Literal["steps", "seconds"]) -> Iterator[Curve]:
     for attempt, (start, stop) in enumerate(_attempts(series.steps)):
         at, values = downsample(series.steps[start:stop], series.values[start:stop], POINTS)
-        yield Curve(name, attempt, over, at, [_short(value) for value in values])
+        yield Curve(clean(name), attempt, over, at, [_short(value) for value in values])
 
 
 def _attempts(steps: Sequence[int]) -> Iterator[tuple[int, int]]:

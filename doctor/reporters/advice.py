@@ -12,6 +12,7 @@ import msgspec
 
 from doctor.report.model import ChangeView, FindingView, PatchView, RemedyView, Report, SimilarView
 from doctor.reporters.base import parts
+from doctor.support import shell
 from doctor.words import catalogue
 from doctor.words.catalogue import Words
 
@@ -88,15 +89,15 @@ def next_commands(report: Report) -> list[str]:
     if patch is None:
         return []
     out = [f"pip install {' '.join(patch.packages)}"] if patch.packages else []
-    path = shlex.quote(report.run.path)
+    path = shell.path(report.run.path)
     command = patch.command
     if report.kind == "check" and patch.yaml:
         out += _fix_commands(patch, path)
         command = None if patch.fixed_by in ("partly", "nothing") else with_config(command, patch.file, report.run.path)
     elif patch.yaml and patch.file and not patch.written:
-        given = f" --config {shlex.quote(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
-        options = "".join(f" {shlex.quote(word)}" for word in patch.options)
-        out.append(f"lfdoctor fix {path}{given}{options} -o {shlex.quote(patch.file)}")
+        given = f" --config {shell.path(patch.source)}" if patch.source and not _lies_in(patch.source, report.run.path) else ""
+        options = "".join(f" {shell.word(word)}" for word in patch.options)
+        out.append(f"lfdoctor fix {path}{given}{options} -o {shell.path(patch.file)}")
     return [*out, *([command] if command else [])]
 
 
@@ -113,7 +114,7 @@ def with_config(command: str | None, old: str | None, new: str) -> str | None:
     """A command on another config file."""
     if command is None or old is None:
         return command
-    return re.sub(rf"(?<!\S){re.escape(shlex.quote(old))}(?!\S)", lambda _: shlex.quote(new), command, count=1)
+    return re.sub(rf"(?<!\S){re.escape(shell.word(old))}(?!\S)", lambda _: shell.word(new), command, count=1)
 
 
 def _lies_in(file: str, folder: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import isfinite
@@ -14,6 +13,7 @@ import msgspec
 from doctor.core.series import BLOCKS, downsample
 from doctor.core.series import sparkline as draw
 from doctor.report.model import BlindView, EvidenceView, FindingView, Report, SeriesView, VitalsView
+from doctor.support import shell
 from doctor.words.catalogue import Words
 
 
@@ -80,9 +80,7 @@ def _undecided(report: Report, words: Words) -> str:
     """The files that were read to no effect, and what would help."""
     read = words("comma").join(_shown(f"{source.path} ({source.kind})" for source in report.run.sources)) or words("no_sources")
     hint = (
-        words("undecided_config", path=shlex.quote(report.run.path))
-        if any(source.kind == "config" for source in report.run.sources)
-        else ""
+        words("undecided_config", path=shell.path(report.run.path)) if any(source.kind == "config" for source in report.run.sources) else ""
     )
     return words.sentences(words("undecided_text", read=read), hint)
 
@@ -248,7 +246,7 @@ def other_run_lines(report: Report, words: Words) -> list[str]:
         folder = report.run.path
     folder = folder or "."
     known = (f"{other.path} ({words.run_status[other.status]})" if other.status != "unknown" else other.path for other in report.other_runs)
-    return [words("other_runs_scan", path=report.run.path, folder=shlex.quote(folder)), *known]
+    return [words("other_runs_scan", path=report.run.path, folder=shell.path(folder)), *known]
 
 
 def sparkline(series: SeriesView, width: int, words: Words, *, unicode: bool = True) -> list[str]:

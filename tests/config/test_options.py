@@ -76,6 +76,8 @@ def test_effective_batch_size():
     assert effective_batch_size({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8}, 4) == 64
     assert effective_batch_size({}) == 8
     assert effective_batch_size({"per_device_train_batch_size": "2"}) is None
+    assert effective_batch_size({"gradient_accumulation_steps": 10**400}) is None  # no JSON reader takes such a number
+    assert effective_batch_size({"gradient_accumulation_steps": -1}) is None
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,14 @@ def test_legal_and_absent_values_are_silent():
     assert found(OptionValues(problem="choice", of="other"), config) == {}
 
 
+def test_a_value_of_a_version_that_the_run_may_have_is_no_mistake():
+    """0.9.4 alone has `infer_backend: ktransformers` (extras/constants.py EngineName.KT)."""
+    config = {"infer_backend": "ktransformers"}
+    assert found(OptionValues(problem="choice", of="other"), config) == {}
+    assert found(OptionValues(problem="choice", of="other"), config, llamafactory="0.9.4") == {}
+    assert "infer_backend" in found(OptionValues(problem="choice", of="other"), config, llamafactory="0.9.5")
+
+
 def test_numbers_and_nothing_in_quotes():
     """A number as text where no text is legal; the text None where nothing is meant, but not where none is a value."""
     told = found(OptionValues(problem="number_as_text"), {"learning_rate": "5e-5", "per_device_train_batch_size": "4", "run_name": "12"})

@@ -76,14 +76,16 @@ def names_of(releases: list[Path]) -> set[str]:
         for path in [*package.glob("hparams/*.py"), *package.glob("v1/config/*.py")]:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ClassDef):
-                    found |= {
-                        part.target.id
-                        for part in node.body
-                        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and "init=False" not in ast.unparse(part)
-                    }
+                    found |= {part.target.id for part in node.body if isinstance(part, ast.AnnAssign) and _is_option(part)}
     code = "import transformers, dataclasses; print(*(f.name for f in dataclasses.fields(transformers.Seq2SeqTrainingArguments)))"
     told = subprocess.run([str(lab_bin() / "python"), "-c", code], capture_output=True, text=True, check=True).stdout
     return found | set(told.split())
+
+
+def _is_option(part: ast.AnnAssign) -> bool:
+    """Whether a field of a dataclass can be given: not one that the parser sets itself (`init=False`)."""
+    given = part.value.keywords if isinstance(part.value, ast.Call) else []
+    return isinstance(part.target, ast.Name) and not any(word.arg == "init" for word in given)
 
 
 def ask(questions: list[tuple[str, Config, Mapping[str, Any]]]) -> dict[str, str | None]:

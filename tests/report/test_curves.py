@@ -49,3 +49,12 @@ def test_only_the_metrics_people_look_at_first_when_there_are_hundreds() -> None
     names = {one.metric for one in of_run(run)}
     assert "loss" in names
     assert len(names) == METRICS
+
+
+def test_a_metric_name_is_cleaned_like_every_text_of_a_run() -> None:
+    """It is data of the run: no lone surrogate that JSON cannot hold, no control character, no secret."""
+    run = Run()
+    run.apply(Step(where=HERE, step=1, metrics={"loss": 1.0, "a\ud800\x1b[31m": 1.0, "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH": 1.0}))
+    names = {one.metric for one in of_run(run)} - {"loss"}
+    assert all(name.encode("utf-8") and "\x1b" not in name and "abcdefgh" not in name for name in names)
+    assert len(names) == 2

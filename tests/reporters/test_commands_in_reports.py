@@ -1,9 +1,12 @@
-"""Every command that a report prints does what it says when it is pasted: checked with shlex and a dry llamafactory-cli."""
+"""Every command that a report prints does what it says when it is pasted: into a real shell with a dry llamafactory-cli and lfdoctor."""
 
 from __future__ import annotations
 
+import html
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +15,17 @@ import yaml
 
 import doctor
 from doctor.planner.launching import Launch
-from doctor.report.model import Report
+from doctor.report.model import PatchView, Report
 from doctor.reporters.advice import next_commands
+from doctor.reporters.base import Screen
+from doctor.reporters.json import settled
 from doctor.reporters.registry import REPORTERS
+from doctor.rulebook import loader
 from tests.expected import fixtures
+from tests.reporters.dry_shell import Call, DryShell
 
 BATCHES = 6
+FACTS = re.compile(r"(?<!\$)\{[a-z][a-z_.]*\}")
 
 
 class Received(NamedTuple):
@@ -29,69 +37,150 @@ class Received(NamedTuple):
     launcher: list[str]
 
 
-def dry_run(command: str) -> Received:
-    """What a shell and llamafactory-cli (hparams/parser.py read_args) make of a command; nothing runs."""
-    assert "\n" not in command
-    words = shlex.split(command)
-    env = {}
-    while re.fullmatch(r"[A-Za-z_]\w*=.*", words[0]):
-        name, _, value = words.pop(0).partition("=")
-        env[name] = value
+def received(call: Call) -> Received:
+    """What llamafactory-cli (hparams/parser.py read_args) makes of what it gets."""
+    words = [call.program, *call.arguments]
     place = next(at for at, word in enumerate(words) if word.endswith((".yaml", ".yml", ".json")))
     assert words[:2] == ["llamafactory-cli", "train"]
-    overrides = {}
-    for word in words[place + 1 :]:
-        key, equals, value = word.partition("=")
-        assert equals, command
-        overrides[key] = yaml.safe_load(value)
-    return Received(env, words[place], overrides, words[:place])
+    pairs = [word.split("=", 1) for word in words[place + 1 :]]
+    return Received(call.env, words[place], {key: yaml.safe_load(value) for key, value in pairs}, words[:place])
 
 
-def started_with(fixture: Path) -> Received:
+def dry_run(command: str, shell: DryShell) -> Received:
+    """What the training gets when the command is pasted."""
+    [call] = shell.paste(command)
+    return received(call)
+
+
+def started_with(fixture: Path, shell: DryShell) -> Received:
     """What the fixture's own run.sh gave the training."""
     line = next(line for line in (fixture / "run.sh").read_text(encoding="utf-8").splitlines() if "llamafactory-cli" in line)
-    return dry_run(re.sub(r"lfdoctor run .* -- ", "", line))
+    return dry_run(re.sub(r"lfdoctor run .* -- ", "", line), shell)
+
+
+@pytest.fixture
+def shell(tmp_path_factory: pytest.TempPathFactory) -> DryShell:
+    """bash, as most terminals."""
+    return DryShell(tmp_path_factory.mktemp("shell"))
 
 
 def training_command(report: Report) -> str | None:
     return report.patch.command if report.patch else None
 
 
+def printed(report: Report) -> dict[str, list[str]]:
+    """The commands to run next as each format shows them: on a narrow terminal, in a Markdown block, behind HTML's buttons."""
+    page = REPORTERS["terminal"](report, Screen(width=40)).split("\n")
+    blocks = re.findall(r"```sh\n(.*?)\n```", REPORTERS["markdown"](report), re.DOTALL)
+    buttons = re.findall(r'class="command"><code>([^<]*)</code><button[^>]*data-copy="([^"]*)"', REPORTERS["html"](report))
+    assert all(shown == copied for shown, copied in buttons)
+    wanted = set(next_commands(report))
+    return {
+        "terminal": [line.strip() for line in page if line.strip() in wanted],
+        "markdown": blocks[-1].split("\n") if blocks else [],
+        "html": [html.unescape(copied) for copied in dict.fromkeys(copied for _, copied in buttons)],  # once in each language
+    }
+
+
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_commands_of_every_fixture_arrive_as_meant(batch: int) -> None:
-    """Config, overrides and variables: the patch's own, and the user's where the patch does not change them."""
+def test_commands_of_every_fixture_arrive_as_meant(batch: int, shell: DryShell) -> None:
+    """Pasted out of every format: packages first, then the patch, then the training with the patch's config, overrides and variables, and
+    the user's where the patch does not change them."""
     trained = 0
     for fixture in fixtures()[batch::BATCHES]:
         report = doctor.analyze(fixture)
-        for remedy in (remedy for finding in report.findings for remedy in finding.remedies if remedy.command):
-            assert "\n" not in remedy.command, fixture.name
-        command = training_command(report)
-        if command is None:
+        patch = report.patch
+        if patch is None or patch.command is None:
+            assert set(map(tuple, printed(report).values())) == {()}, fixture.name
             continue
         trained += 1
-        got, given = dry_run(command), started_with(fixture)
-        patch = report.patch
-        assert patch is not None
-        assert got.config == (patch.file or given.config), fixture.name
-        env = {change.key: str(change.new) for change in patch.changes if change.target == "env"}
-        assert got.env == {**given.env, **env} or got.env == {"FORCE_TORCHRUN": "1", **given.env, **env}, fixture.name
-        behind = {
-            change.key: change.new
-            for change in patch.changes
-            if change.target == "command" or (change.target == "config" and not patch.yaml)
-        }
-        kept = {key: value for key, value in given.overrides.items() if key not in {change.key for change in patch.changes}}
-        assert got.overrides == {**kept, **behind}, fixture.name
-        for line in next_commands(report):
-            words = shlex.split(line)
-            if words[:2] == ["lfdoctor", "fix"]:
-                assert words[2] == report.run.path
-                assert words[words.index("-o") + 1] == got.config
-        if patch.packages:
-            assert next_commands(report)[0] == f"pip install {' '.join(patch.packages)}"
-        page = [line.strip() for line in REPORTERS["terminal"](report).split("\n")]
-        assert all(line in page for line in next_commands(report)), fixture.name
+        given = started_with(fixture, shell)
+        for kind, lines in printed(settled(report)).items():
+            *before, last = shell.paste(*lines)
+            got = received(last)
+            assert got.config == (patch.file or given.config), (fixture.name, kind)
+            env = {change.key: str(change.new) for change in patch.changes if change.target == "env"}
+            assert got.env in ({**given.env, **env}, {"FORCE_TORCHRUN": "1", **given.env, **env}), (fixture.name, kind)
+            assert got.overrides == expected_overrides(given, patch), (fixture.name, kind)
+            assert [call for call in before if call.program == "pip"] == (
+                [Call("pip", ["install", *patch.packages], {})] if patch.packages else []
+            )
+            fixes = [call.arguments for call in before if call.program == "lfdoctor"]
+            assert fixes == ([["fix", report.run.path, *patch.options, "-o", got.config]] if patch.yaml else []), (fixture.name, kind)
     assert trained > 0
+
+
+def expected_overrides(given: Received, patch: PatchView) -> dict[str, Any]:
+    """The user's own words but for those that the patch changes, and the changes that stand in no file."""
+    changed = {change.key for change in patch.changes}
+    behind = {
+        change.key: change.new for change in patch.changes if change.target == "command" or (change.target == "config" and not patch.yaml)
+    }
+    return {**{key: value for key, value in given.overrides.items() if key not in changed}, **behind}
+
+
+def test_commands_of_remedies_parse_in_every_shell(tmp_path: Path) -> None:
+    """Of all rules: one line that sh and bash take; only the config's and the log's names and facts are filled in."""
+    commands = {remedy.command for rule in loader.load().rules for remedy in rule.remedies if remedy.command}
+    assert len(commands) > 60
+    for command in sorted(commands):
+        assert "\n" not in command
+        command = FACTS.sub("'a b'", command)
+        assert "{" not in re.sub(r"\$\{\w+\}|\{print[^}]*\}", "", command) or "python -c" in command, command
+        filled = command.replace("<config>", "'my train.yaml'").replace("<log>", "'a b.log'")
+        assert "python -c" in command or not re.search(r"<[a-z ]+>", filled), command
+        for shell in ("sh", "bash"):
+            done = subprocess.run([shell, "-n", "-c", filled], capture_output=True, check=False)
+            assert (done.returncode, done.stderr) == (0, b""), command
+
+
+ODD = [
+    "with blank",
+    "it's",
+    'say "hi"',
+    "$HOME",
+    "$(touch x)",
+    "`touch x`",
+    "a;touch x",
+    "a&b",
+    "*",
+    "학습 로그",
+    "训练",
+    "-rf",
+    "~",
+    "a!b",
+    "#a",
+    "a\\b",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("kind", ["bash", "sh"])
+def test_odd_names_arrive_as_they_are(name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders, configs and values with blanks, quotes, dollars, Korean: nothing is expanded, split, run or taken for an option."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path(name)
+    folder.mkdir()
+    value = shlex.quote(name)
+    config = shlex.quote(f"conf/{name}.yaml")
+    report = told(folder, f"NAME={value} llamafactory-cli train {config} run_name={value}\n")
+    value_arrives = "/home/somebody" if name == "$HOME" else name  # a reference to a variable stays one
+    (tmp_path / "dry").mkdir()
+    fixing, training = DryShell(tmp_path / "dry", kind).paste(*next_commands(settled(report)))
+    assert fixing.arguments == ["fix", f"./{name}" if name.startswith("-") else name, "-o", "train-patched.yaml"]
+    assert training.arguments == ["train", "train-patched.yaml", f"run_name={value_arrives}"]
+    assert training.env == {"NAME": value_arrives}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names do not exist there")
+def test_a_name_with_a_newline_stays_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bash and zsh read $'...'."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("a\n'b")
+    folder.mkdir()
+    (tmp_path / "dry").mkdir()
+    fixing, _ = DryShell(tmp_path / "dry").paste(*next_commands(settled(told(folder))))
+    assert fixing.arguments[1] == "a\n'b"
 
 
 RUN = """\
@@ -144,13 +233,13 @@ def test_the_users_launcher_variables_and_overrides_are_kept(script: str | None,
     assert training_command(told(tmp_path, script)) == expected
 
 
-def test_an_override_that_the_patch_changes_does_not_win_over_the_file(tmp_path: Path) -> None:
+def test_an_override_that_the_patch_changes_does_not_win_over_the_file(tmp_path: Path, shell: DryShell) -> None:
     """`per_device_train_batch_size=16` behind the YAML would undo the patch."""
     report = told(tmp_path, "llamafactory-cli train train.yaml per_device_train_batch_size=16 warmup_steps=3 output_dir=saves/other\n")
     assert report.patch is not None
     changed = {change.key for change in report.patch.changes}
     assert "output_dir" in changed
-    got = dry_run(training_command(report) or "")
+    got = dry_run(training_command(report) or "", shell)
     assert got.overrides == {
         key: value for key, value in {"per_device_train_batch_size": 16, "warmup_steps": 3}.items() if key not in changed
     }
@@ -216,9 +305,8 @@ def test_a_command_line_is_taken_apart(line: str, words: list[str] | None) -> No
     assert (launch.words if launch else None) == words
 
 
-def test_a_command_substitution_of_a_log_is_never_printed_live(tmp_path: Path) -> None:
+def test_a_command_substitution_of_a_log_is_never_printed_live(tmp_path: Path, shell: DryShell) -> None:
     """A log may be anybody's: what it pasted must not run when it is pasted back."""
-    report = told(tmp_path, "llamafactory-cli train train.yaml run_name=$(touch /tmp/owned) x=`id`\n")
-    command = training_command(report) or ""
-    assert shlex.split(command)[-1] in ("x=`id`", "/tmp/owned)", "`id`") or "$(" not in command
-    assert not re.search(r"(?<!')\$\(touch", command) or "'$(touch" in command
+    report = told(tmp_path, "llamafactory-cli train train.yaml 'run_name=$(touch owned)' 'x=`touch owned`' y=a;touch owned\n")
+    *_, call = shell.paste(*next_commands(report))
+    assert call.arguments == ["train", "train-patched.yaml", "run_name=$(touch owned)", "x=`touch owned`", "y=a"]

@@ -7,10 +7,9 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
 from doctor.config.options import Option, table
 from doctor.diagnosis.unlisted.messages import packages
+from doctor.readers.values import option_value
 from doctor.rulebook.findings import Says
 from doctor.rulebook.model import Op, Remedy
 from doctor.support.pasted_text import restored
@@ -112,7 +111,7 @@ def _options(text: str, quote: str) -> Iterator[Says]:
         return
     for found in _ASSIGNED.finditer(text):
         name, words = _ALIASES.get(found["name"], (found["name"], {}))
-        given = yaml.safe_load(found["value"].strip("`'\""))
+        given = option_value(found["value"].strip("`'\""))
         value = words.get(given, given) if not words or given in words else None
         if "_" not in name and not found["mark"]:
             continue  # `model: x` in prose is no option

@@ -27,6 +27,8 @@ RENAMED = {"llmtuner": "llamafactory"}
 STANDARD, REMOTE_CODE, SCRIPT = "python", "remote_code", "script"
 """In the place of a package: Python's own library, model code from the hub, and the user's script."""
 _INSTALLED = ("site-packages", "dist-packages")
+_SCRIPTS = ("run.py", "train.py", "main.py", "finetune.py")
+"""Files of the user in a folder that is called like a package."""
 _STANDARD = re.compile(r"(?:^|/)(?:lib/)?python3\.\d+/|^<frozen |[/^]Lib/(?!site-packages)|^<string>$|^<attrs |^<@")
 _NOTEBOOK = re.compile(r"ipykernel|ipython-input|/tmp/ipykernel|^Cell In")
 _WRAPPERS = re.compile(
@@ -79,7 +81,7 @@ def package_of(file: str) -> tuple[str, str]:
         return REMOTE_CODE, parts[-1].removesuffix(".py")
     for at in range(len(parts) - 2, -1, -1):
         name = RENAMED.get(parts[at], parts[at])
-        if name in KNOWN and not (at + 2 == len(parts) and parts[-1] in ("run.py", "train.py", "main.py", "finetune.py")):
+        if name in KNOWN and parts[at - 1 : at] != ["third_party"] and not (at + 2 == len(parts) and parts[-1] in _SCRIPTS):
             return _named(parts[at:])
     if _STANDARD.search(path):
         return STANDARD, _STANDARD.split(module)[-1].strip("/>")

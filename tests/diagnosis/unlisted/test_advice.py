@@ -71,6 +71,7 @@ def test_an_illegal_value_is_no_remedy() -> None:
     """A value that LLaMA-Factory's parser refuses is only quoted."""
     assert all(remedy_of(says) is None for says in advice_in("Please set `cutoff_len: many`."))
     assert all(remedy_of(says) is None for says in advice_in("Please set `no_such_option=True`."))
+    assert all(remedy_of(says) is None for says in advice_in("Please set `max_steps=2024-99-99`."))  # YAML takes it for a date
 
 
 NOTHING = ["", "out of memory", "got 3, expected 4", "transformers failed", "the value of x_y=3 was read"]

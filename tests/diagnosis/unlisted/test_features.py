@@ -19,6 +19,7 @@ FILES = [
     ("C:\\Python311\\Lib\\site-packages\\peft\\utils\\other.py", ("peft", "utils/other")),
     ("/usr/local/lib/python3.10/dist-packages/torch/nn/modules/module.py", ("torch", "nn/modules/module")),
     ("/home/me/LLaMA-Factory/src/llamafactory/train/tuner.py", ("llamafactory", "train/tuner")),
+    ("/app/src/llamafactory/third_party/triton/solve_tril.py", ("llamafactory", "third_party/triton/solve_tril")),
     ("/root/LLaMA-Factory/src/llmtuner/data/loader.py", ("llamafactory", "data/loader")),
     ("/usr/lib/python3.11/subprocess.py", ("python", "subprocess")),
     ("<frozen importlib._bootstrap>", ("python", "importlib._bootstrap")),
