@@ -106,7 +106,7 @@ def test_a_flood_is_counted(tmp_path: Path):
     assert [line.where.line for line in lines[:1000]] == list(range(1, 1001))
     left_out = 100_000 - len(lines)
     assert left_out > 70_000
-    assert read.sources[0].problems == [f"{left_out:,} lines are others of its lines again but for their numbers: counted, not read"]
+    assert read.sources[0].problems == [f"{left_out:,} lines differ from others in their numbers only: counted, not read"]
 
 
 def test_a_flood_of_errors_is_counted(tmp_path: Path):

@@ -88,7 +88,7 @@ class LineReader:
         yield from self._interpreter.close()
         if self._floods.left_out:
             shown = f"{self._floods.left_out:,}"
-            self._file.source.problem(f"{shown} lines are others of its lines again but for their numbers: counted, not read")
+            self._file.source.problem(f"{shown} lines differ from others in their numbers only: counted, not read")
 
     def _numbered(self, block: _Block, number: int) -> Iterator[Event]:
         """Read one line of a block."""
