@@ -182,7 +182,7 @@ def literals() -> tuple[list[str], list[str]]:
     from doctor.rulebook import loader
 
     engine = Engine(loader.load().rules)
-    expressions = [re.compile(expression) for expression in engine.line_patterns.expressions]
+    expressions = [re.compile(expression) for rule in engine.rules for expression in rule.params.get("any_of", ())]
     known = sorted(literal for literal in engine.literals if len(literal) > 5 and literal.isprintable())
     enough = [
         literal for literal in known if facts.has_fact(literal) or any(regex.search(f"word {literal} word 0a1b") for regex in expressions)

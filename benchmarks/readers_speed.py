@@ -4,9 +4,10 @@
 
 Parts:
 
-- console: `lfdoctor analyze` against ripgrep with the rules' literals, `wc -l`, and zcat for gzip. Inputs: a realistic large console, a
-  hostile console, a tenth of the size with matches in half of the lines, and loss records. ripgrep with the rules' 1,700 regular
-  expressions takes minutes for a few MB.
+- console: `lfdoctor analyze` with and without the extra `fast` against ripgrep with the rules' literals, `wc -l`, and zcat for gzip.
+  Inputs: a realistic large console, a hostile console, a tenth of the size with matches in half of the lines, loss records, and the kinds
+  of `console_inputs.py`, of a third of the size. ripgrep with the rules' 1,700 regular expressions takes minutes for a few MB.
+- small: each of these consoles cut to 3 MB, start included.
 - trainer_log: reading, and a finished report, against polars and pandas.
 - trainer_state: against json and pandas.
 - events: against EventAccumulator and tbparse, with checksums.
@@ -30,11 +31,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import console_inputs
 import inputs
 
 ROOT = Path(__file__).parent.parent
 ANALYZE = [sys.executable, "-m", "doctor", "analyze", "--format", "json", "-o", os.devnull, "--fail-on", "never"]
 """Our command for a finished report."""
+
+WITHOUT_FAST = (
+    "import runpy, sys; sys.modules.update(hyperscan=None, numpy=None); sys.argv[0] = 'doctor'; "
+    "runpy.run_module('doctor', run_name='__main__')"
+)
+"""Code of our command as it is without the extra `fast`."""
+
+SMALL = 3_000_000
+"""Bytes of a small console."""
 
 READ = (
     "import sys; from doctor.readers import reading; "
@@ -87,7 +98,8 @@ def run(command: Sequence[str]) -> Took:
 def made(kind: str, size: int, path: Path) -> Path:
     """The input, made by another process: a parent's own peak memory counts in the rusage of its children."""
     if not path.exists():
-        subprocess.run([sys.executable, str(Path(inputs.__file__)), kind, str(size), str(path)], check=True, stdout=subprocess.DEVNULL)
+        maker = console_inputs if kind in console_inputs.KINDS else inputs
+        subprocess.run([sys.executable, str(Path(str(maker.__file__))), kind, str(size), str(path)], check=True, stdout=subprocess.DEVNULL)
     return path
 
 
@@ -130,13 +142,36 @@ def literals(folder: Path) -> Path:
     return path
 
 
+def consoles(options: argparse.Namespace) -> dict[str, tuple[Path, int]]:
+    """All consoles of this run: kind -> file, megabytes."""
+    sizes = {"bars": options.megabytes, "hostile": options.megabytes, "flood": options.megabytes // 10}
+    sizes |= dict.fromkeys(console_inputs.KINDS, options.megabytes // 3)
+    return {kind: (made(kind, size, options.folder / f"{kind}-{size}.log"), size) for kind, size in sizes.items()}
+
+
+def without_fast(path: Path) -> list[str]:
+    """Our command as it is without the extra `fast`."""
+    return [sys.executable, "-c", WITHOUT_FAST, *ANALYZE[3:], str(path)]
+
+
+def small(options: argparse.Namespace) -> None:
+    """Consoles of a few megabytes."""
+    for kind, (path, _) in consoles(options).items():
+        start = path.with_name(f"{kind}-small.log")
+        with path.open("rb") as whole:
+            start.write_bytes(whole.read(SMALL))
+        compare(
+            f"{kind}, {SMALL / 1e6:g} MB", {"lfdoctor analyze": [*ANALYZE, str(start)], "without fast": without_fast(start)}, options.rounds
+        )
+
+
 def console(options: argparse.Namespace) -> None:
     """Consoles: a finished report against ripgrep."""
     wanted = literals(options.folder)
-    for kind, size in (("bars", options.megabytes), ("hostile", options.megabytes), ("flood", options.megabytes // 10)):
-        path = made(kind, size, options.folder / f"{kind}-{size}.log")
+    for kind, (path, size) in consoles(options).items():
         commands = {
             "lfdoctor analyze": [*ANALYZE, str(path)],
+            "without fast": without_fast(path),
             "rg -F -f literals": tool("rg", "-a", "-c", "-F", "-f", str(wanted), str(path)),
             "wc -l": tool("wc", "-l", str(path)),
         }
@@ -219,7 +254,7 @@ def folder(options: argparse.Namespace) -> None:
     compare("run folder, 3,000 lines and 1,000 records", commands, max(options.rounds, 7))
 
 
-PARTS = {part.__name__: part for part in (console, trainer_log, trainer_state, events, folder)}
+PARTS = {part.__name__: part for part in (console, small, trainer_log, trainer_state, events, folder)}
 """Name on the command line -> benchmark."""
 
 

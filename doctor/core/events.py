@@ -73,11 +73,15 @@ class Step(Event, frozen=True, kw_only=True, gc=False):
 
 
 class LogLine(Event, frozen=True, kw_only=True):
-    """One line of text (no newline, no ANSI codes, no rank prefix; cut at 20,000 characters)."""
+    """One line of text (no newline, no ANSI codes, no rank prefix; cut at 20,000 characters).
+
+    `repeats`: how many lines it stands for, itself included; the others differ in their numbers only.
+    """
 
     text: str
     level: str | None = None
     phase: Phase | None = None
+    repeats: int = 1
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):
@@ -93,7 +97,7 @@ class Crash(Event, frozen=True, kw_only=True):
     """One exception of a printed traceback, outermost frame first.
 
     Of chained exceptions each is a `Crash` of its own, in printed order: `chain` 0 is the original one,
-    1, 2, ... those raised while handling it or from it. The exception's lines are not repeated as `LogLine`s.
+    1, 2, ... those raised while handling it or from it. The exception's lines are not repeated as `LogLine`s. `repeats`: see `LogLine`.
     """
 
     exception: str
@@ -101,6 +105,7 @@ class Crash(Event, frozen=True, kw_only=True):
     frames: tuple[Frame, ...] = ()
     phase: Phase | None = None
     chain: int = 0
+    repeats: int = 1
 
     @property
     def text(self) -> str:

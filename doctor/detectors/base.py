@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -41,16 +40,6 @@ class Detector(Protocol):
         """For a detector of text: one of these stands in every line it can match. Empty: it must see every event it reads."""
         ...
 
-    @property
-    def expressions(self) -> tuple[str, ...]:
-        """For a detector of text: regular expressions of which one matches every line it can match."""
-        ...
-
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """Literals of lines of which it need see only the latest before a line that matches an expression."""
-        ...
-
     def could_look(self, run: Run) -> str | None:
         """None if `run` holds all that it needs; else the first missing input, as in `has_input`."""
         ...
@@ -78,12 +67,6 @@ class DetectorBase:
     needs: tuple[str, ...] = ()
     """Inputs without which it cannot look, as in `has_input`."""
     literals: tuple[str, ...] = ()
-    markers: tuple[str, ...] = ()
-
-    @property
-    def expressions(self) -> tuple[str, ...]:
-        """Its literals."""
-        return tuple(map(re.escape, self.literals))
 
     def could_look(self, run: Run) -> str | None:
         """The first of `needs` that `run` lacks."""

@@ -90,7 +90,6 @@ class LogPattern(DetectorBase):
 
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash)
     needs: tuple[str, ...] = ("text",)
-    expressions: tuple[str, ...] = ()
     _compiled: Compiled | None = None
 
     def __init__(
@@ -110,7 +109,6 @@ class LogPattern(DetectorBase):
         self.literals = tuple(dict.fromkeys(form for literal in contains for form in _forms(literal)))
         loose = tuple(map(without_backticks, any_of))
         self.sources = (loose, tuple(none_of), exception, tuple(frames), tuple(outside))
-        self.expressions = () if exception is not None or frames else loose
         self.tracebacks_only = exception is not None or bool(frames)
         self.phases = frozenset(phase)
         named = {name for pattern in any_of for name in re.findall(r"\(\?P<(\w+)>", pattern)}

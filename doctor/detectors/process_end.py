@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
@@ -135,10 +134,6 @@ class ProcessEnds(DetectorBase):
     needs: tuple[str, ...] = ("text",)
     facts: tuple[str, ...] = ("signal", "name", "code", "phase", "confirmed", "reporter", "local_rank", "first", "states")
     literals: tuple[str, ...] = LITERALS
-    expressions: tuple[str, ...] = (
-        re.escape(FORCED_EXIT),
-        *(regex.pattern for regex in (OOM_KILLER, OPTIMIZER_STATES, *NUMBERED_SIGNALS, SHELL_CODE, WINDOWS_CODE, *SHELL_WORDS)),
-    )  # fmt: skip
 
     def __init__(self, signals: Sequence[int] = (), exits: bool = False) -> None:
         if bool(signals) is exits:

@@ -24,7 +24,6 @@ class StopsAfter(DetectorBase):
 
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash, ProcessEnd)
     needs: tuple[str, ...] = ("text",)
-    expressions: tuple[str, ...] = ()
 
     def __init__(self, last: Sequence[str], later: Sequence[str], contains: Sequence[str]) -> None:
         if any(isinstance(part, str) for part in (last, later, contains)) or not last or not contains:
@@ -32,9 +31,7 @@ class StopsAfter(DetectorBase):
         self.last = tuple(map(re.compile, last))
         self.later = tuple(later)
         self.gate = tuple(contains)
-        self.expressions = tuple(last)
-        self.markers = (*later, "Traceback", "Error", "Killed")
-        self.literals: tuple[str, ...] = (*contains, *self.markers)
+        self.literals: tuple[str, ...] = (*contains, *later, "Traceback", "Error", "Killed")
         self.facts: tuple[str, ...] = tuple(sorted({name for pattern in self.last for name in pattern.groupindex}))
         self._open: Match | None = None
 

@@ -22,7 +22,6 @@ from doctor.diagnosis.subscriptions import LiteralRouter, Subscription
 from doctor.rulebook.conditions import Condition, holds
 from doctor.rulebook.findings import Finding, Match, UncheckedRule
 from doctor.rulebook.model import Rule
-from doctor.support.literal_search import LinePatterns
 
 _LANES: dict[type[Event], int] = {LogLine: 0, Crash: 0, ProcessEnd: 0, Step: 1, Sample: 1, ConfigSeen: 2, Fact: 2}
 """Lane of each kind of event: text, metrics, config. Between two lanes there is no order."""
@@ -40,6 +39,11 @@ def _is_notice(event: Event) -> bool:
     if not isinstance(event, LogLine):
         return False
     return (event.level in _NOTICES and _LAUNCHER not in event.text) or event.phase == "end"
+
+
+def _times(event: Event) -> int:
+    """How many lines the event stands for."""
+    return event.repeats if isinstance(event, LogLine | Crash) else 1
 
 
 class Engine:
@@ -74,17 +78,7 @@ class Engine:
     @property
     def literals(self) -> frozenset[str]:
         """Strings of which one stands in every line that a rule can match; readers may drop the others if no detector wants all lines."""
-        return frozenset(literal for detector in self._of_lines() for literal in detector.literals)
-
-    @property
-    def line_patterns(self) -> LinePatterns:
-        """The same more narrowly, for logs in which many lines hold literals."""
-        expressions = dict.fromkeys(expression for detector in self._of_lines() for expression in detector.expressions)
-        markers = dict.fromkeys(marker for detector in self._of_lines() for marker in detector.markers)
-        return LinePatterns(tuple(expressions), tuple(markers))
-
-    def _of_lines(self) -> list[Detector]:
-        return [subscription.detector for subscription in self._subscriptions.get(LogLine, ())]
+        return frozenset(literal for subscription in self._subscriptions.get(LogLine, ()) for literal in subscription.detector.literals)
 
     def feed(self, event: Event) -> list[tuple[str, Match]]:
         """Takes one event; returns new matches as (rule id, match) whose conditions hold for what is known so far."""
@@ -102,7 +96,7 @@ class Engine:
                 if found is QUIET:
                     continue
                 for match in found:
-                    if self._keep(key, replace(match, notice=True) if _is_notice(event) else match):
+                    if self._keep(key, replace(match, notice=True) if _is_notice(event) else match, _times(event)):
                         changed.append(key)
             except Exception as error:
                 self._record_error(detector, "feed", error)
@@ -145,8 +139,8 @@ class Engine:
         if problem not in self.problems and len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(problem)
 
-    def _keep(self, key: bytes, match: Match) -> bool:
-        return self._groups[key].setdefault(match.key, MatchGroup()).add(self._order, match)
+    def _keep(self, key: bytes, match: Match, times: int = 1) -> bool:
+        return self._groups[key].setdefault(match.key, MatchGroup()).add(self._order, match, times)
 
     def _new_matches(self, keys: list[bytes]) -> list[tuple[str, Match]]:
         return [

@@ -113,9 +113,7 @@ def run_analysis(
     given = Path(config) if config else None
     chosen = _chosen([path] if isinstance(path, str | Path) else list(path), kinds)
     paths = chosen.paths
-    reading = readers.read(
-        paths, literals=engine.literals, line_patterns=engine.line_patterns, config=given, readers=kinds, progress=progress
-    )
+    reading = readers.read(paths, literals=engine.literals, config=given, readers=kinds, progress=progress)
     seen = LastEvents()
     feed(engine, reading.batches(), seen)
     feed(engine, derived(paths, engine.run))

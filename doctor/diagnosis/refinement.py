@@ -25,9 +25,9 @@ class MatchGroup(msgspec.Struct):
     ranks: set[int] = set()
     last_step: int | None = None
 
-    def add(self, order: int, match: Match) -> bool:
-        """Counts a match; True if it is kept whole."""
-        self.count += 1
+    def add(self, order: int, match: Match, times: int = 1) -> bool:
+        """Counts a match that came so many times; True if it is kept whole."""
+        self.count += times
         if match.rank is not None:
             self.ranks.add(match.rank)
         if match.steps is not None:

@@ -10,7 +10,6 @@ import msgspec
 
 from doctor.core.events import Event, Step
 from doctor.readers.file import File
-from doctor.support.literal_search import LinePatterns
 
 Lane = Literal["config", "metrics", "text"]
 """What `Reader.read` can yield: nothing, steps only, or text and steps."""
@@ -19,11 +18,10 @@ Lane = Literal["config", "metrics", "text"]
 class Context(msgspec.Struct):
     """What is known before the logs are read: the lines that rules want, the configuration, and facts.
 
-    A line is wanted if it contains one of `literals` (None: every line). `line_patterns` describe the same lines more precisely.
+    A line is wanted if it contains one of `literals` (None: every line).
     """
 
     literals: frozenset[str] | None = None
-    line_patterns: LinePatterns | None = None
     config: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     shared: dict[str, Any] = {}

@@ -16,7 +16,6 @@ from doctor.readers.config_yaml import ConfigYaml
 from doctor.readers.file import File, Progress, Source
 from doctor.readers.found_files import FoundFiles
 from doctor.readers.registry import READERS
-from doctor.support.literal_search import LinePatterns
 from doctor.words import catalogue
 
 BATCH = 1024
@@ -28,20 +27,19 @@ def read(
     paths: Sequence[str | Path],
     *,
     literals: frozenset[str] | None = None,
-    line_patterns: LinePatterns | None = None,
     config: Path | None = None,
     readers: Sequence[Reader] = READERS,
     progress: Progress | None = None,
 ) -> Reading:
     """Find what can be read under `paths` (folders, files, archives, URLs, `-` for standard input) and read the configuration.
 
-    Only lines that contain one of `literals` become `LogLine`s (None: every line). `line_patterns` describe the same lines more
-    precisely, for logs in which many lines contain literals. Records, facts, tracebacks and failure blocks are read in any case.
+    Only lines that contain one of `literals` become `LogLine`s (None: every line). Records, facts, tracebacks and failure blocks are read
+    in any case. Of many lines that differ in their numbers only, some stand for all (`LogLine.repeats`).
     `config` is the user's own training YAML. `progress` is called for every chunk read.
 
     Raises DoctorError: 3 if there is nothing to read, 2 for a `config` that cannot be used.
     """
-    reading = Reading(paths, Context(literals, line_patterns), readers, progress)
+    reading = Reading(paths, Context(literals), readers, progress)
     if config is not None:
         reading.use_config(config)
     reading.prepare()

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, AnyStr, Generic, NamedTuple
+from typing import Any, AnyStr, Generic
 
 from doctor.support.optional import optional
-
-
-class LinePatterns(NamedTuple):
-    """Which lines to read: those that match an expression or contain a marker. Of each marker only the last line before such a match
-    matters."""
-
-    expressions: tuple[str, ...]
-    markers: tuple[str, ...] = ()
-
 
 _TEXT = re.compile(r"[^\x00-@\[-`{-\x7f]{3,}")
 """A word in text: three letters or non-ASCII characters in a row, or more."""
@@ -35,18 +26,14 @@ def escaped(text: bytes) -> bytes:
     return b"".join(b"\\x%02x" % byte for byte in text)
 
 
-def database(expressions: Sequence[bytes], *, lines: bool = False, once: int = 0) -> Any:
-    """A Hyperscan database of the expressions; ids are positions. None if Hyperscan is not installed or rejects an expression.
-
-    `lines`: `^` and `$` match at every line. The first `once` expressions report at most one match per scan.
-    """
+def database(literals: Sequence[bytes]) -> Any:
+    """A Hyperscan database of the literals, each reported once a scan; ids are positions. None if Hyperscan is not installed."""
     hyperscan = optional("hyperscan", "fast")
     if hyperscan is None:
         return None
-    made, flag = hyperscan.Database(), hyperscan.HS_FLAG_MULTILINE if lines else 0
-    flags = [flag | hyperscan.HS_FLAG_SINGLEMATCH] * once + [flag] * (len(expressions) - once)
+    made, flags = hyperscan.Database(), [hyperscan.HS_FLAG_SINGLEMATCH] * len(literals)
     try:
-        made.compile(expressions=expressions, ids=list(range(len(expressions))), flags=flags)
+        made.compile(expressions=list(map(escaped, literals)), ids=list(range(len(literals))), flags=flags)
     except hyperscan.error:
         return None
     return made
@@ -81,7 +68,7 @@ class MultiSearch(Generic[AnyStr]):
         self._looked += 1
         if self._looked == TEXTS_BEFORE_HYPERSCAN:
             raw = [literal.encode() if isinstance(literal, str) else literal for literal in self._all]
-            self._database = database(list(map(escaped, raw)), once=len(raw)) if all(raw) else None
+            self._database = database(raw) if all(raw) else None
         if self._database is not None:
             return self._scan(text)
         keys: dict[AnyStr, None] = {}

@@ -1,8 +1,7 @@
-"""The multi-pattern pass and the gate tell the same of every console, whatever its size, its blocks and its damage."""
+"""A console's blocks, its shapes and its repetitions change nothing that is told of it."""
 
 from __future__ import annotations
 
-import functools
 import random
 import re
 import sys
@@ -13,49 +12,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctor.core.events import LogLine
+from doctor.core.events import Crash, Event, LogLine
 from doctor.diagnosis.engine import Engine
 from doctor.readers import reading
-from doctor.readers.console import finder, scan
-from doctor.readers.console import reader as console_reader
-from doctor.readers.console.line_patterns import line_patterns
-from doctor.readers.console.superset import superset
+from doctor.readers.console import blocks, line_filter
+from doctor.readers.console.blocks import blocks as blocks_of
 from doctor.rulebook.loader import load
+from doctor.support import literal_search
 from doctor.support.literal_search import MultiSearch
 from tests.readers.test_damage import CONSOLE, EXAMPLES
 
 BOOK = load()
 LITERALS = Engine(BOOK.rules).literals
-PATTERNS = Engine(BOOK.rules).line_patterns
-EXPRESSIONS = [re.compile(one) for one in PATTERNS.expressions]
-COMPILED = functools.lru_cache(line_patterns)
-"""Half a second a time: once is enough for all logs of a worker."""
-LOGS = sorted((Path(__file__).parents[2] / "fixtures").glob("*/*.log"))
-FIXTURES = LOGS[::7]
 
 
-def told(path: Path, small: int, monkeypatch: pytest.MonkeyPatch, engine: bool = True) -> list[str]:
-    """Every event that a rule could want, as text (nan equals nan); the pass takes over after `small` bytes."""
-    monkeypatch.setattr(console_reader, "SMALL", small)
-    if not engine:
-        monkeypatch.setitem(sys.modules, "hyperscan", None)
-    events = reading.read([path], literals=LITERALS).events()
-    return [repr(event) for event in events if not isinstance(event, LogLine) or any(literal in event.text for literal in LITERALS)]
+def told(path: Path, literals: frozenset[str] | None = LITERALS) -> list[Event]:
+    """All events of a console."""
+    return list(reading.read([path], literals=literals).events())
 
 
-def by_patterns(path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> tuple[list[str], list[str]]:
-    """(Every event that is no line, every line that some rule's expression matches), with the expressions from line `many` on.
-
-    Times are left out: the clock is that of the lines that are looked at.
-    """
-    monkeypatch.setattr(console_reader, "SMALL", 0)
-    for module in (console_reader, finder):
-        monkeypatch.setattr(module, "MANY", many)
-    monkeypatch.setattr(finder, "line_patterns", COMPILED)
-    events = list(reading.read([path], literals=LITERALS, line_patterns=PATTERNS).events())
-    texts = [event for event in events if isinstance(event, LogLine) and any(one.search(event.text) for one in EXPRESSIONS)]
-    others = [event for event in events if not isinstance(event, LogLine)]
-    return tuple([re.sub(r"time=[^,)]*", "", repr(event)) for event in some] for some in (others, texts))  # type: ignore[return-value]
+def shown(events: list[Event]) -> list[str]:
+    """Events as text (nan equals nan) without times, which are those of lines looked at; of the lines those that a rule could want."""
+    wanted = (event for event in events if not isinstance(event, LogLine) or any(literal in event.text for literal in LITERALS))
+    return [re.sub(r"\btime=[^,)]*", "", repr(event)) for event in wanted]
 
 
 def large(seed: int) -> Iterator[str]:
@@ -81,90 +60,97 @@ def large(seed: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_pass_finds_what_the_gate_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int):
-    """Events, places and phases are equal to those of the line-by-line way, with the engine and without its wheel."""
-    pytest.importorskip("hyperscan")
+def test_every_line_read_tells_the_same(tmp_path: Path, seed: int):
+    """Where every line is wanted, nothing but lines that no rule wants is added."""
     path = tmp_path / "train.log"
     path.write_text("".join(large(seed)), encoding="utf-8", newline="")
-    plain = told(path, 1 << 60, monkeypatch)
-    assert len(plain) > 50
-    assert told(path, 0, monkeypatch) == plain
-    assert told(path, 0, monkeypatch, engine=False) == plain
+    wanted = shown(told(path))
+    assert len(wanted) > 50
+    assert shown(told(path, None)) == wanted
 
 
-@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.parent.name)
-def test_the_pass_changes_nothing_on_real_logs(path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Recorded runs, the pass from the first byte on."""
-    pytest.importorskip("hyperscan")
-    assert told(path, 0, monkeypatch) == told(path, 1 << 60, monkeypatch)
-
-
-@pytest.mark.parametrize("part", range(6))
-def test_the_expressions_find_what_the_literals_find(monkeypatch: pytest.MonkeyPatch, part: int):
-    """Recorded runs, the expressions from the first byte on: the same steps, tracebacks, facts, ends, and lines that a rule matches."""
-    pytest.importorskip("hyperscan")
-    for path in LOGS[part::18]:  # every third
-        assert by_patterns(path, monkeypatch, -1) == by_patterns(path, monkeypatch, 1 << 60), path
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_expressions_find_every_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int):
-    """The examples of all rules in one console, shuffled, with prefixes, colours, bars and carriage returns around them."""
-    pytest.importorskip("hyperscan")
-    rng = random.Random(seed)
-    texts = [text for rule in BOOK.rules for one in (*rule.examples.match, *rule.examples.no_match) if (text := one.line or one.text or "")]
-    rng.shuffle(texts)
-    around = ("{}", "{}", "[rank3]: {}", "node-1: {}", "\x1b[31m{}\x1b[0m", " 50%|█████     | 5/10 [00:01<00:01,  1.00s/it]{}",
-              "x\r{}", "  {}", "2026-03-02 10:00:05,100 - INFO - {}", "(Worker pid=12, ip=10.0.0.1) {}", "저장 {} 끝")  # fmt: skip
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_size_of_blocks_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int):
+    """Blocks that end inside tracebacks, printed models and records."""
     path = tmp_path / "train.log"
-    path.write_text(
-        "\n".join(rng.choice(around).format(line) for text in texts for line in [*text.splitlines(), "ok"]), encoding="utf-8", newline=""
-    )
-    found = by_patterns(path, monkeypatch, -1)
-    assert found == by_patterns(path, monkeypatch, 1 << 60)
-    assert len(found[1]) > 400
+    path.write_text("".join(large(seed)), encoding="utf-8", newline="")
+    whole = shown(told(path))
+    monkeypatch.setattr(blocks, "PIECE", 700)
+    assert shown(told(path)) == whole
 
 
-def test_a_console_in_another_code_page_keeps_to_the_literals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """GBK: its bytes are not those of the expressions."""
-    pytest.importorskip("hyperscan")
+@pytest.mark.parametrize("engine", [True, False])
+def test_the_engine_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: bool):
+    """Hyperscan from the first shape on, or not installed: the tracebacks and the end of `large` are told."""
     path = tmp_path / "train.log"
-    path.write_bytes("训练日志 the word Error stands here\n".encode("gbk") * 100)
-    monkeypatch.setattr(console_reader, "SMALL", 0)
-    monkeypatch.setattr(finder, "MANY", -1)
-    events = reading.read([path], literals=LITERALS, line_patterns=PATTERNS).events()
-    assert [event.text for event in events if isinstance(event, LogLine)] == ["训练日志 the word Error stands here"] * 100
+    path.write_text("".join(large(5)), encoding="utf-8", newline="")
+    expected = shown(told(path))
+    if engine:
+        pytest.importorskip("hyperscan")
+        monkeypatch.setattr(literal_search, "TEXTS_BEFORE_HYPERSCAN", 1)
+    else:
+        monkeypatch.setitem(sys.modules, "hyperscan", None)
+    found = shown(told(path))
+    assert found == expected
+    assert any("signal=9" in one and "reporter='shell'" in one for one in found)
 
 
-def test_of_lines_that_are_only_signs_the_last_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A thousand lines that mention an Error and nothing else: the last one of the block is looked at."""
-    pytest.importorskip("hyperscan")
+def test_a_flood_is_counted(tmp_path: Path):
+    """Of 5,000 lines that differ in numbers the first 1,000 are read, then one a block for all; the source says so."""
     path = tmp_path / "train.log"
-    path.write_text("".join(f"the word Error stands here, {number}\n" for number in range(1000)))
-    monkeypatch.setattr(console_reader, "SMALL", 0)
-    monkeypatch.setattr(finder, "MANY", -1)
-    lines = [event for event in reading.read([path], literals=LITERALS, line_patterns=PATTERNS).events() if isinstance(event, LogLine)]
-    assert [line.where.line for line in lines] == [1000]
+    path.write_text("".join(f"Dropped lengthy example with length {number} > 2048.\n" for number in range(5000)) * 20)
+    read = reading.read([path], literals=frozenset({"Dropped lengthy example"}))
+    lines = [event for event in read.events() if isinstance(event, LogLine)]
+    assert sum(line.repeats for line in lines) == 100_000
+    assert lines[-1].where.line == 100_000
+    assert [line.where.line for line in lines[:1000]] == list(range(1, 1001))
+    left_out = 100_000 - len(lines)
+    assert left_out > 70_000
+    assert read.sources[0].problems == [f"{left_out:,} lines differ from others in their numbers only: counted, not read"]
 
 
-@given(st.sampled_from(sorted(PATTERNS.expressions)), st.data())
-@settings(max_examples=5 * EXAMPLES, deadline=None)
-def test_a_superset_finds_what_its_expression_finds(expression: str, data: st.DataObject):
-    """Texts made to match a rule's expression, of any characters that a line can have."""
-    hyperscan = pytest.importorskip("hyperscan")
-    text = data.draw(st.from_regex(expression).filter(lambda text: not set("\n\r") & set(text) and "\0" not in text))
-    found: list[int] = []
-    database = hyperscan.Database()
-    database.compile(expressions=[superset(expression).body], ids=[0], flags=[0])
-    database.scan(text.encode("utf-8", "replace"), match_event_handler=lambda *hit: found.append(hit[2]))
-    assert found
+def test_a_flood_of_errors_is_counted(tmp_path: Path):
+    """Exceptions without traceback, each on one line, as the ranks of a job print them."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"[rank3]: RuntimeError: CUDA error: no device {number}\n" for number in range(50_000)))
+    crashes = [event for event in told(path) if isinstance(event, Crash)]
+    assert sum(crash.repeats for crash in crashes) == 50_000
+    assert len(crashes) < 12_000
+
+
+def test_the_exception_of_a_traceback_is_read_in_a_flood_of_it(tmp_path: Path):
+    """50,000 times the same line, and once more as the end of a traceback in the same block."""
+    line = "ValueError: sample 7 is empty\n"
+    path = tmp_path / "train.log"
+    path.write_text(line * 50_000 + 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n' + line + "ok\n" + line * 9)
+    crashes = [event for event in told(path) if isinstance(event, Crash) and event.frames]
+    assert [(crash.exception, crash.where.line) for crash in crashes] == [("ValueError", 50_004)]
+
+
+def test_records_are_never_left_out(tmp_path: Path):
+    """3,000 lines of metrics have one shape."""
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"{{'loss': 1.{step:04d}, 'grad_norm': 0.5, 'epoch': 0.1}}\n" for step in range(3000)))
+    read = reading.read([path], literals=LITERALS)
+    assert sum(type(event).__name__ == "Step" for event in read.events()) == 3000
+    assert not read.sources[0].problems
+
+
+def test_without_literals_every_line_is_read(tmp_path: Path):
+    """Also of many that are alike."""
+    path = tmp_path / "train.log"
+    path.write_text("Killed time\n" * (line_filter.ENOUGH * 40))
+    assert sum(isinstance(event, LogLine) for event in told(path, None)) == line_filter.ENOUGH * 40
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20), st.integers(1, 50))
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_blocks_are_the_bytes_and_end_lines(chunks: list[bytes], longest: int):
     """However the bytes come: nothing is lost, and every block but pieces of overlong lines ends with a newline."""
-    found = list(scan.blocks(chunks))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "MAX_LINE", longest)
+        patch.setattr(blocks, "PIECE", longest)
+        found = list(blocks_of(chunks))
     assert b"".join(data for data, _ in found) == b"".join(chunks)
     assert all(data.endswith(b"\n") for data, whole in found if whole)
 
@@ -178,21 +164,9 @@ def test_literals_are_found_as_by_looking_for_each(literals: list[str], text: st
     assert set(MultiSearch(raw).find(text.encode())) == {one for one in raw if one in text.encode()}
 
 
-@pytest.mark.parametrize("engine", [True, False])
-def test_a_traceback_inside_glued_bars_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: bool):
-    """Megabytes of bars without a newline before it, by the pass and by the gate."""
+def test_a_traceback_inside_glued_bars_is_found(tmp_path: Path):
+    """Megabytes of bars without a newline before it."""
     bar = " 50%|█████     | 5/10 [00:01<00:01,  1.00s/it]".encode()
     path = tmp_path / "train.log"
     path.write_bytes(bar * 30_000 + b'Traceback (most recent call last):\n  File "a.py", line 1, in f\nValueError: glued\n')
-    assert sum("message='glued'" in event for event in told(path, 0 if engine else 1 << 60, monkeypatch)) == 1
-
-
-@pytest.mark.parametrize(
-    ("line", "kept"),
-    [(b"x" * 3000 + b"\rCUDA error", b"CUDA error"), (b"CUDA error\r" + b"x" * 3000 + b"\r\r", b"CUDA error\r" + b"x" * 3000)],
-)
-def test_of_a_long_line_what_was_found_is_kept(line: bytes, kept: bytes):
-    """Also where it ends with the line; a find of the next line is left to it."""
-    end = line.index(b"error") + 5
-    data = line + b"\nCUDA error"
-    assert scan.relevant_part(data, 0, len(line), [end, len(data)], 0) == kept
+    assert [event.message for event in told(path) if isinstance(event, Crash)] == ["glued"]

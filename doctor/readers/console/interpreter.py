@@ -36,7 +36,7 @@ _TRAINING_RESUMES: tuple[Phase | None, ...] = (None, "start", "load", "tokenise"
 class Interpreter:
     """The state of one console: open blocks of each lane, the phase, the attempt, the steps of printed records.
 
-    `number` is the current line (1-based); the line reader counts it.
+    `number` is the current line (1-based); the line reader counts it. `repeats`: lines that stand for several, and for how many.
     """
 
     def __init__(self, file: File, context: Context) -> None:
@@ -53,6 +53,7 @@ class Interpreter:
         self._attempt = 0
         self._trained = self._failed = self._completed = False
         self._time: float | None = None
+        self.repeats: dict[int, int] = {}
 
     @property
     def in_traceback(self) -> bool:
@@ -65,6 +66,11 @@ class Interpreter:
         return bool(self._open_lanes) or self._ends.in_block or self._model_config.lane is not None
 
     @property
+    def lacks_exception(self) -> bool:
+        """Whether a traceback is open that waits for its exception."""
+        return any(self._tracebacks[lane].silent_since is None for lane in self._open_lanes)
+
+    @property
     def in_model(self) -> bool:
         """Whether a printed model is open, and nothing else."""
         return self._model_config.lane is not None and not self._open_lanes and not self._ends.in_block
@@ -73,9 +79,18 @@ class Interpreter:
         """The open printed model was skipped to its end."""
         self._model_config.lane = None
 
+    def model_line(self, text: str) -> Fact | None:
+        """A line without prefix that can only be part of the open model."""
+        model = self._model_config.feed(text) if self._model_config.lane == "" else None
+        return None if model is None else self.fact("model.config", model)
+
     def text(self, text: str, *, structure: bool, wanted: bool) -> Iterator[Event]:
         """Events of one line. `structure`: it may be part of what is always read; `wanted`: rules want the line itself."""
         lane, rank, rest = self._prefixes.split(text)
+        if not structure and not self.in_block and (lane not in self._tracebacks or self._tracebacks[lane].idle):
+            if wanted and rest.strip():
+                yield self.log_line(rest, rank)
+            return
         if HEADER in rest:
             before = rest[: rest.index(HEADER)]
             if before.strip() and not any(sign in before for sign in _HEADER_PREFIXES) and not HEADER_NAME.match(before):
@@ -105,7 +120,14 @@ class Interpreter:
         self._clock(text)
         where = self.file.where(self.number)
         return LogLine(
-            where=where, rank=rank, attempt=self._attempt, time=self._time, text=text.rstrip(), level=level(text), phase=self.phase
+            where=where,
+            rank=rank,
+            attempt=self._attempt,
+            time=self._time,
+            text=text.rstrip(),
+            level=level(text),
+            phase=self.phase,
+            repeats=self.repeats.pop(self.number, 1),
         )
 
     def close_silent(self, before: int | None = None) -> Iterator[Event]:
@@ -192,6 +214,7 @@ class Interpreter:
             frames=raised.frames,
             phase=phase_of([frame.function for frame in raised.frames]) or self.phase,
             chain=raised.chain,
+            repeats=self.repeats.pop(raised.line, 1),
         )
 
     def _clock(self, text: str) -> float | None:

@@ -1,162 +1,151 @@
-"""Bytes of a console into lines of text for the `Interpreter`: progress bars skipped, carriage returns split, unwanted lines left out."""
+"""Bytes of a console into lines of text for the `Interpreter`: carriage returns split, progress bars skipped, unwanted lines left out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator
-from typing import Any
+from itertools import compress
+from typing import Any, NamedTuple
 
-from doctor.core.events import Event, LogLine, Step
+from doctor.core.events import Event, LogLine
 from doctor.readers.base import Context
 from doctor.readers.console import facts, process_exits
 from doctor.readers.console.interpreter import Interpreter
 from doctor.readers.console.ipython import ARROW
-from doctor.readers.console.lines import MAX_TEXT, LineFilter, bar_step, clean, labelled_bar, plain_bar, unglue
-from doctor.readers.console.records import plain, printed
-from doctor.readers.console.scan import Found, bars, last_segment, relevant_part
+from doctor.readers.console.line_filter import BAR, READ, STATES, STRUCTURE, WANTED, Floods, LineFilter, shapes_of
+from doctor.readers.console.lines import MAX_TEXT, bar_step, clean, plain_bar, unglue
+from doctor.readers.console.records import plain
 from doctor.readers.console.tracebacks import CUT, HEADER, IGNORED, LOGGING_ERROR
 from doctor.readers.file import File, decode
 
-STRUCTURE = (
-    *facts.WORDS, *process_exits.WORDS, HEADER, ARROW, CUT, LOGGING_ERROR, IGNORED, "Arguments:", 'File "',
-    "Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration",
-    "RemoteTraceback",
+_STATES = ("Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration", "total capacity of", "total capacity;")
+"""Literals of the names of exceptions, and of facts that they state: of such lines few say what many do."""
+_STRUCTURE = (
+    *(word for word in facts.WORDS if word not in _STATES), *process_exits.WORDS,
+    HEADER, ARROW, CUT, LOGGING_ERROR, IGNORED, "Arguments:", 'File "', "RemoteTraceback",
     "During handling of", "The above exception", "loss", "Loss", "'eval_", "'reward'", "train_runtime", "Config {", "current_steps",
 )  # fmt: skip
-"""Literals of the lines that are read in any case: facts, tracebacks, process ends, metric records, printed models."""
+"""Literals of the other lines that are read in any case: facts, tracebacks, process ends, metric records, printed models."""
 
 _OWN_OUTPUT = b"lfdoctor: "
 """What the doctor itself printed during the run is no evidence."""
 _AFTER_BAR = re.compile(rb"(?<=it/s\]|s/it\])")
-_MODEL_ENDS = b"\n}\n"
-_MAX_MODEL = 1 << 16
-"""Bytes of a printed model at most that are compared with the last one."""
+_REDRAWS = re.compile(rb"(?:\r*[^%\r]*%\|[^%\r]*\][ ]*\r)+")
+"""Redraws of bars at the beginning of a line, each one bar and nothing behind it."""
+_MAX_MODEL = 400
+"""Lines of a printed model at most that are compared with the last one."""
 _MIN_CLEARING = 10
 """Blanks with which tqdm overwrites a bar before something is printed: at least the length of the shortest bar."""
+_CLEARED = b" " * _MIN_CLEARING + b"\r"
 
 
 def _filter_of(context: Context) -> LineFilter:
-    """One filter for all consoles of a run: it takes longer to build than most consoles take to read."""
+    """One filter for all consoles of a run."""
     known = context.shared.get("line filter")
-    return known if isinstance(known, LineFilter) else context.shared.setdefault("line filter", LineFilter(STRUCTURE, context.literals))
+    if isinstance(known, LineFilter):
+        return known
+    words: dict[int, Any] = {STRUCTURE: _STRUCTURE, STATES: _STATES}
+    if context.literals is not None:
+        words[WANTED] = context.literals
+    made = context.shared["line filter"] = LineFilter(words)
+    return made
 
 
 class LineReader:
-    """Reads lines one by one (`lines`), or only those in which a finder found something (`found_lines`)."""
+    """Reads a console block by block: of each block the wanted lines, and every line while a traceback or a printed model is open."""
 
     def __init__(self, file: File, context: Context) -> None:
-        self.wanted_lines = 0
+        self._file = file
         self._interpreter = Interpreter(file, context)
         self._filter = _filter_of(context)
+        self._floods = Floods(counting=context.literals is not None)
         self._last_bar: LogLine | None = None
         self._of_bars: dict[str, Any] = {}
-        self._silent_model: bytes | None = None
+        self._silent_model: list[bytes] = []
 
     def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
-        """Every line of a block. If not `whole`, its last line continues in the next block."""
-        state, blank = self._interpreter, not self._filter(b"")
-        if blank and not state.in_block and not data.strip(b"\n"):
-            state.number += len(data)
-            return
-        place = 0
-        while (stop := data.find(b"\n", place)) >= 0:
-            if stop > place or not blank or state.in_block:
-                yield from self._line(data[place:stop])
-            state.number += 1
-            place = (yield from self._read_model(data, stop + 1)) if state.in_model else stop + 1
-        if place < len(data) or not whole:
-            yield from self._line(data[place:])
-
-    def found_lines(self, data: bytes, found: Found) -> Iterator[Event | list[Step]]:
-        """The lines of a block that have finds, and the lines after them while a block (traceback, printed model) is open."""
-        state = self._interpreter
-        first, ends, has_bars = state.number, found.ends, b"%|" in data
-        steps: list[Step] = []
-        place = yield from self._read_open_block(data, 0)
-        for find, (end, number, start, stop) in enumerate(zip(ends, found.numbers, found.starts, found.stops, strict=True)):
-            if end <= place:
+        """The lines of a block. If not `whole`, its last line continues in the next block."""
+        lines, shapes = data.split(b"\n"), shapes_of(data)
+        last, _ = lines.pop(), shapes.pop()
+        block = _Block(lines, shapes, self._filter.classes(lines, shapes), self._floods.in_block(shapes), self._interpreter.number)
+        place = yield from self._read_open(block, 0)
+        for number in compress(range(len(lines)), block.classes):
+            if number < place or block.stands_for.get(number) == 0:
                 continue
-            if has_bars:
-                self._skip_bars(data, place, start)
-            state.number = first + number
-            quick = self._plain_record(data, start, stop, ends, find)
-            if quick is not None and len(quick) == 1 and (not steps or steps[-1].step < quick[0].step):
-                steps += quick
-            else:
-                if steps:
-                    yield steps
-                steps = []
-                yield from self._line(relevant_part(data, start, stop, ends, find)) if quick is None else quick
-            state.number += stop < len(data)
-            place = yield from self._read_open_block(data, stop + 1)
-        if steps:
-            yield steps
-        if has_bars:
-            self._skip_bars(data, place, len(data))
-        state.number = first + found.lines
+            if block.classes[number] & READ:
+                yield from self._numbered(block, number)
+                place = yield from self._read_open(block, number + 1)
+            elif self._needs_step_from_bars():
+                self._interpreter.number = block.first + number
+                yield from self._bars_of(lines[number])
+        self._interpreter.number = block.first + len(lines)
+        if last or not whole:
+            yield from self._line(last)
 
     def close(self) -> Iterator[Event]:
         """The end of the text."""
         yield from self._shown_bar()
         yield from self._interpreter.close()
+        if self._floods.left_out:
+            shown = f"{self._floods.left_out:,}"
+            self._file.source.problem(f"{shown} lines differ from others in their numbers only: counted, not read")
 
-    def _plain_record(self, data: bytes, start: int, stop: int, ends: list[int], find: int) -> list[Step] | None:
-        """The steps of the usual line of a record: bars, blanks that clear them, one flat dict of numbers. None for any other line."""
-        if self._last_bar is not None or data.find(b"{'", start, stop) < 0:
-            return None
-        place = last_segment(data, start, stop, ends, find)
-        raw = data[place:stop]
-        if place < 0 or not raw.startswith(b"{'") or self._filter(raw) != LineFilter.STRUCTURE or (record := plain(raw)) is None:
-            return None
-        bar = None
-        if self._needs_step_from_bars() and (shown := data.rfind(b"%|", start, place)) >= 0:
-            bar = plain_bar(data[data.rfind(b"\r", start, shown) + 1 or start : data.find(b"\r", shown, place)])
-            if bar is None:
-                return None
-        steps = self._interpreter.training_steps(record, None)
-        self._bar(bar)
-        return steps
+    def _numbered(self, block: _Block, number: int) -> Iterator[Event]:
+        """Read one line of a block."""
+        known, state = block.classes[number], self._interpreter
+        state.number = block.first + number
+        if known & (WANTED | STATES):
+            self._floods.read(block.shapes[number], known)
+            if (times := block.stands_for.get(number, 1)) > 1:
+                state.repeats[state.number] = times
+        yield from self._line(block.lines[number])
 
-    def _read_open_block(self, data: bytes, place: int) -> Generator[Event, None, int]:
-        """Read line after line while a block is open; return where it ended."""
-        place = yield from self._read_model(data, place)
-        while place < len(data) and self._interpreter.in_block:
-            stop = data.find(b"\n", place)
-            stop = len(data) if stop < 0 else stop
-            yield from self._line(data[place:stop])
-            self._interpreter.number += stop < len(data)
-            place = stop + 1
+    def _read_open(self, block: _Block, place: int) -> Generator[Event, None, int]:
+        """Read line after line while something is open; return where it ended."""
+        state = self._interpreter
+        while place < len(block.lines) and state.in_block:
+            if state.in_model:
+                place = yield from self._read_model(block, place)
+            elif block.stands_for.get(place) == 0 and not state.lacks_exception:
+                place += 1
+            else:
+                yield from self._numbered(block, place)
+                place += 1
         return place
 
-    def _read_model(self, data: bytes, place: int) -> Generator[Event, None, int]:
+    def _read_model(self, block: _Block, place: int) -> Generator[Event, None, int]:
         """Read a printed model up to its closing brace. What said nothing the last time is skipped: each checkpoint prints it again."""
-        if not self._interpreter.in_model:
-            return place
-        stop = data.find(_MODEL_ENDS, place, place + _MAX_MODEL) + len(_MODEL_ENDS)
-        if stop < len(_MODEL_ENDS):
-            self._silent_model = None
-            return place
-        block = data[place:stop]
-        if block == self._silent_model:
-            self._interpreter.skip_model()
-            self._interpreter.number += block.count(b"\n")
+        state, lines = self._interpreter, block.lines
+        try:
+            stop = lines.index(b"}", place, place + _MAX_MODEL) + 1
+        except ValueError:
+            stop = 0
+        if stop and lines[place:stop] == self._silent_model:
+            state.skip_model()
             return stop
-        said = False
-        while place < stop and self._interpreter.in_model:
-            end = data.find(b"\n", place)
-            for event in self._line(data[place:end]):
+        begun, said = place, False
+        while place < len(lines) and state.in_model:
+            state.number = block.first + place
+            if block.classes[place] or self._last_bar is not None or self._of_bars or not lines[place].startswith((b"  ", b"}")):
+                for event in self._line(lines[place]):
+                    said = True
+                    yield event
+            elif (fact := state.model_line(decode(lines[place]))) is not None:
                 said = True
-                yield event
-            self._interpreter.number += 1
-            place = end + 1
-        self._silent_model = block if place == stop and not said else None
+                yield fact
+            place += 1
+        self._silent_model = lines[begun:stop] if place == stop and not said else []
         return place
 
-    def _skip_bars(self, data: bytes, start: int, stop: int) -> None:
-        """Skip lines without finds; of their progress bars only the decisive ones are read."""
-        if start < stop and self._needs_step_from_bars():
-            for bar in bars(data, start, stop):
-                self._bar(bar_step(bar))
+    def _bars_of(self, raw: bytes) -> Iterator[Event]:
+        """A line that only its bars make interesting."""
+        shown = raw.rfind(b"%|")
+        stop = raw.find(b"\r", shown)
+        bar = plain_bar(raw[raw.rfind(b"\r", 0, shown) + 1 : len(raw) if stop < 0 else stop])
+        if bar is None or _CLEARED in raw:
+            yield from self._line(raw)
+        else:
+            self._bar(bar)
 
     def _line(self, raw: bytes) -> Iterator[Event]:
         """One `\\n` line: its carriage-return segments; of plain progress bars only the last."""
@@ -169,9 +158,11 @@ class LineReader:
             for part in _AFTER_BAR.split(raw) if len(raw) > MAX_TEXT else (raw,):
                 yield from self._segment(part)
             return
-        bar = b""
+        redraws = _REDRAWS.match(raw)
+        place = redraws.end() if redraws else 0
+        bar = raw[raw.rfind(b"\r", 0, place - 1) + 1 : place - 1] if redraws else b""
         cleared = False
-        for part in raw.split(b"\r"):
+        for part in raw[place:].split(b"\r"):
             if b"%|" in part and part.rstrip().endswith(b"]") and part.count(b"%|") == 1:
                 bar = part
                 if cleared and (marked := bar_step(part)) is not None:
@@ -183,35 +174,36 @@ class LineReader:
             elif bar and len(part) >= _MIN_CLEARING:
                 cleared = True
         if bar:
-            self._bar(bar_step(bar))
-            self._labelled(bar, self._filter(bar))
+            known = self._filter(bar)
+            if known & READ:
+                found = unglue(clean(decode(bar)))
+                self._bar(found.step)
+                self._labelled(found.labelled, known)
+            else:
+                self._bar(bar_step(bar))
 
     def _segment(self, raw: bytes) -> Iterator[Event]:
         if b"\x1b" in raw:
             raw = clean(decode(raw)).encode()
-        known = self._filter(raw)
-        structure, wanted = known & LineFilter.STRUCTURE != 0, known & LineFilter.WANTED != 0
-        self.wanted_lines += wanted
-        state = self._interpreter
-        if not known and not state.in_block:
-            if b"%|" in raw:
+        known, state = self._filter(raw), self._interpreter
+        if not known & READ and not state.in_block:
+            if known & BAR:
                 self._bar(bar_step(raw))
             return
-        if raw.startswith(b"{'") and known == LineFilter.STRUCTURE and not state.in_block:
-            text = decode(raw[:MAX_TEXT])
-            record = printed(text)
-            if record is not None and record.metrics and "%|" not in text:
-                yield from self._shown_bar()
-                yield from state.record(record, text)
-                return
-        pieces, bar = unglue(clean(decode(raw)))
-        self._bar(bar)
-        self._labelled(raw, known)
-        if pieces:
+        if known == STRUCTURE and raw.startswith(b"{'") and not state.in_block and (record := plain(raw[:MAX_TEXT])) is not None:
             yield from self._shown_bar()
-        for piece in pieces:
+            yield from state.record(record, "")
+            return
+        structure, wanted = known & (STRUCTURE | STATES) != 0, known & WANTED != 0
+        found = unglue(clean(decode(raw)))
+        self._bar(found.step)
+        if known & READ:
+            self._labelled(found.labelled, known)
+        if found.pieces:
+            yield from self._shown_bar()
+        for piece in found.pieces:
             yield from state.text(piece, structure=structure, wanted=wanted)
-        if not pieces and state.in_traceback and not raw.strip():
+        if not found.pieces and state.in_traceback and not raw.strip():
             yield from state.text("", structure=structure, wanted=wanted)
 
     def _needs_step_from_bars(self) -> bool:
@@ -226,21 +218,33 @@ class LineReader:
         if state.phase is None or (training and state.phase == "save"):
             state.phase = "train"
 
-    def _labelled(self, raw: bytes, known: int) -> None:
+    def _labelled(self, bar: tuple[str, str] | None, known: int) -> None:
         """A bar with a label may begin a phase; if rules want the line, the last redraw of the bar is kept for them."""
-        if not known or b"%|" not in raw or (found := labelled_bar(clean(decode(raw)))) is None:
+        if bar is None:
             return
-        label, shown = found
+        label, shown = bar
         stated, phase = facts.parse_facts(label)
         self._of_bars.update(stated)
         if phase is not None:
             self._interpreter.phase = phase
-        if known & LineFilter.WANTED:
+        if known & WANTED:
             self._last_bar = self._interpreter.log_line(shown)
 
     def _shown_bar(self) -> list[Event]:
         """What the bars before this line state, and the last of them if a rule wants it."""
+        if self._last_bar is None and not self._of_bars:
+            return []
         shown, self._last_bar = self._last_bar, None
         out: list[Event] = [self._interpreter.fact(name, value) for name, value in self._of_bars.items()]
         self._of_bars.clear()
         return out if shown is None else [*out, shown]
+
+
+class _Block(NamedTuple):
+    """Lines with their shapes and classes. `stands_for`: see Floods; `first` is the number of the first line in the file."""
+
+    lines: list[bytes]
+    shapes: list[bytes]
+    classes: list[int]
+    stands_for: dict[int, int]
+    first: int

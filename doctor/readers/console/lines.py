@@ -1,16 +1,13 @@
-"""What lines of a console need before they can be interpreted: a filter, and removal of colours, progress bars and rank prefixes."""
+"""What lines of a console need before they can be interpreted: removal of colours, progress bars and rank prefixes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from doctor.readers.file import decode
-from doctor.support.literal_search import MultiSearch
 
-MAX_LINE = 1 << 20
-"""Bytes; longer lines come in pieces."""
 MAX_TEXT = 20_000
 """Characters; longer texts are cut (no rule and no record needs more)."""
 
@@ -38,57 +35,7 @@ _PREFIX = re.compile(
 _NUMBERED = re.compile(r"\s{0,6}(\d{1,5}): ")
 _HOSTED = re.compile(r"([A-Za-z][\w.-]{0,60}): ")
 _CERTAIN = re.compile(r'(?:\[rank\d+\]:|Traceback \(most recent|\[(?:INFO|WARNING|ERROR)\||\{\'loss\'|  File "|\s*\d+%\|)')
-_DIGITS = b"0123456789"
-_MAX_SHAPES = 20_000
-"""Shapes of lines whose result is remembered."""
-_MAX_SHAPE = 1000
-"""Bytes of a shape that is remembered."""
 _MAX_HOSTS = 1000
-
-
-class LineFilter:
-    """Decides by a line's shape (its bytes without digits) whether anybody may want it. Shapes repeat, so most lines cost one look-up.
-
-    A text that contains a literal also contains it after digits are removed from both, so no wanted line is lost. Literals with digits
-    are then searched for in the line itself.
-    """
-
-    STRUCTURE, WANTED, _DOUBTFUL = 1, 2, 4
-
-    def __init__(self, structure: Iterable[str], wanted: Iterable[str] | None) -> None:
-        masks: dict[bytes, int] = {}
-        self._exact: list[bytes] = []
-        for words, usual in ((structure, self.STRUCTURE), (wanted or (), self.WANTED)):
-            for word in words:
-                stripped = word.encode().translate(None, _DIGITS)
-                doubtful = usual == self.WANTED and word.isascii() and len(stripped) < len(word)
-                masks[stripped] = masks.get(stripped, 0) | (self._DOUBTFUL if doubtful else usual)
-                if doubtful:
-                    self._exact.append(word.encode())
-        self._always = (self.WANTED if wanted is None else 0) | masks.pop(b"", 0)
-        self._masks = masks
-        self._literals = MultiSearch(masks)
-        self._shapes: dict[bytes, int] = {}
-
-    def __call__(self, raw: bytes) -> int:
-        """0, or the sum of STRUCTURE (it may be part of what is always read) and WANTED (it may contain a literal)."""
-        shape = raw.translate(None, _DIGITS)
-        known = self._shapes.get(shape)
-        if known is None:
-            known = self._search(shape)
-            if len(shape) < _MAX_SHAPE:
-                if len(self._shapes) >= _MAX_SHAPES:
-                    self._shapes.clear()
-                self._shapes[shape] = known
-        if known & (self.WANTED | self._DOUBTFUL) == self._DOUBTFUL and any(literal in raw for literal in self._exact):
-            return known | self.WANTED
-        return known & ~self._DOUBTFUL
-
-    def _search(self, shape: bytes) -> int:
-        found = self._always
-        for literal in self._literals.find(shape):
-            found |= self._masks[literal]
-        return found
 
 
 def clean(text: str) -> str:
@@ -115,31 +62,39 @@ def _bars(text: str) -> Iterator[_Bar]:
         stop = found.start()
         while stop > place and text[stop - 1].isspace():
             stop -= 1
-        label = _LABEL.search(text[max(place, stop - _MAX_LABEL) : stop])
+        label = _LABEL.search(text[max(place, stop - _MAX_LABEL) : stop]) if stop > place and text[stop - 1] == ":" else None
         yield _Bar(stop - len(label[0]) if label else stop, found.end(), label[0] if label else "", found[1], found[2])
         place = found.end()
 
 
-def unglue(text: str) -> tuple[list[str], tuple[int, int] | None]:
-    """The texts between progress bars, and the last bar's (done, total) if it has no label."""
+class Unglued(NamedTuple):
+    """A text without its bars: the `pieces` between them; (done, total) of the last bar without a label; label and whole text of the
+    last bar that has one ("Loading checkpoint shards:  20%|..| 3/15 [...]").
+    """
+
+    pieces: list[str]
+    step: tuple[int, int] | None = None
+    labelled: tuple[str, str] | None = None
+
+
+def unglue(text: str) -> Unglued:
+    """The text, and what its progress bars say."""
     if "%|" not in text and "[0" not in text and "it/s]" not in text:
-        return [text], None
-    last = None
-    pieces, place = [], 0
+        return Unglued([text])
+    step, labelled, place = None, None, 0
+    pieces = []
     for bar in _bars(text):
         pieces.append(text[place : bar.start])
         place = bar.end
-        if not bar.label and bar.done.isdecimal() and bar.total.isdecimal():
-            last = (int(bar.done), int(bar.total))
+        if bar.label:
+            labelled = bar
+        elif bar.done.isdecimal() and bar.total.isdecimal():
+            step = (int(bar.done), int(bar.total))
     pieces.append(text[place:])
     if place == 0 or "it/s]" in pieces[-1] or "examples/s]" in pieces[-1]:
         pieces[-1:] = _COUNT.split(pieces[-1])
-    return [piece for piece in pieces if piece.strip()], last
-
-
-def bar_step(raw: bytes) -> tuple[int, int] | None:
-    """(done, total) of the last progress bar without a label in these bytes."""
-    return plain_bar(raw) or unglue(clean(decode(raw)))[1]
+    shown = (labelled.label.strip(), text[labelled.start : labelled.end].strip()) if labelled else None
+    return Unglued([piece for piece in pieces if piece.strip()], step, shown)
 
 
 def plain_bar(raw: bytes) -> tuple[int, int] | None:
@@ -148,13 +103,9 @@ def plain_bar(raw: bytes) -> tuple[int, int] | None:
     return (int(plain[1]), int(plain[2])) if plain else None
 
 
-def labelled_bar(text: str) -> tuple[str, str] | None:
-    """Label and whole text of the last progress bar that has a label ("Loading checkpoint shards:  20%|..| 3/15 [...]")."""
-    last = None
-    for bar in _bars(text):
-        if bar.label:
-            last = (bar.label.strip(), text[bar.start : bar.end].strip())
-    return last
+def bar_step(raw: bytes) -> tuple[int, int] | None:
+    """(done, total) of the last progress bar without a label in these bytes."""
+    return plain_bar(raw) or unglue(clean(decode(raw))).step
 
 
 class Prefixes:

@@ -9,17 +9,12 @@ from pathlib import Path
 from doctor.core.events import ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.console import facts
-from doctor.readers.console.finder import MANY, Finder, Wanted
-from doctor.readers.console.line_reader import STRUCTURE, LineReader
-from doctor.readers.console.scan import blocks, without_leading_nuls
+from doctor.readers.console.blocks import blocks, without_leading_nuls
+from doctor.readers.console.line_reader import LineReader
 from doctor.readers.file import File, decode, utf16
 from doctor.readers.formats.compression import plain_name
 from doctor.readers.origins import is_llamafactory, stage_of
 
-SMALL, FEW = 4 << 20, 100_000
-"""Bytes and lines read line by line before a finder is created: creating one takes as long as reading them."""
-_PIECE = 1 << 17
-"""Bytes read line by line between two checks whether a finder is worthwhile."""
 _HEADER_WITHIN = 1 << 20
 """Bytes at the beginning of a log in which the training's header is searched for."""
 _HEADER_LENGTH = 4000
@@ -85,18 +80,6 @@ class Console(ReaderBase):
     def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:
         yield Fact(where=file.where(), name="text", value=True)
         reader = LineReader(file, context)
-        wanted = None if context.literals is None else Wanted(STRUCTURE, tuple(sorted(context.literals)), context.line_patterns)
-        finder: Finder | None = None
-        seen = lines = 0
         for block, whole in blocks(without_leading_nuls(file.chunks())):
-            data = block
-            while wanted is not None and data:
-                if seen >= SMALL or lines >= FEW or reader.wanted_lines > MANY:
-                    finder, wanted = Finder.create(wanted, reader.wanted_lines), None
-                    break
-                stop = data.find(b"\n", _PIECE) + 1 or len(data)
-                yield from reader.lines(data[:stop], whole or stop < len(data))
-                seen, lines, data = seen + stop, lines + data.count(b"\n", 0, stop), data[stop:]
-            if data:
-                yield from reader.lines(data, whole) if finder is None else reader.found_lines(data, finder.scan(data))
+            yield from reader.lines(block, whole)
         yield from reader.close()

@@ -15,7 +15,7 @@ _DICT = re.compile(r"\{\s*['\"][\w/@.()% -]{1,100}['\"]: [^{}]{1,20000}\}")
 _PAIR = re.compile(rf"['\"]([\w/@.()% -]{{1,100}})['\"]: (?:tensor\(|np\.float\d+\()?(['\"]?)({_NUMBER})\2(?=[,}})\s])")
 _STEP_TEXT = re.compile(r"['\"](?:global_step/max_steps|step/total)['\"]: ['\"](\d+)/(\d+)")
 _OTHER_STEP = re.compile(r"\b(?:global[_ ]?step|step|iteration|iter)s?\b[\s:=]*\[?\s*(\d{1,12})(?:\s*/\s*(\d{1,12}))?", re.I)
-_OTHER_PAIR = re.compile(rf"([A-Za-z][\w/.-]*(?: [a-z][\w-]*){{0,3}}(?: \((?:ms|s)\))?)\s*[:=]\s*({_NUMBER})(?![\w.])")
+_OTHER_PAIR = re.compile(rf"(?<![A-Za-z])([A-Za-z][\w/.-]*+(?: [a-z][\w-]*+){{0,3}}(?: \((?:ms|s)\))?)\s*[:=]\s*({_NUMBER})(?![\w.])")
 ALIASES = {
     "lr": "learning_rate", "lm loss": "loss", "train_loss": "loss", "avg_train_loss": "loss", "training loss": "loss",
     "val_loss": "eval_loss", "valid_loss": "eval_loss", "grad norm": "grad_norm", "learning rate": "learning_rate", "train/loss": "loss",

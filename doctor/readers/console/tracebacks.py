@@ -115,6 +115,11 @@ class Tracebacks:
         """Whether the next line may belong to a traceback whatever it looks like."""
         return self._open is not None or self._remote
 
+    @property
+    def idle(self) -> bool:
+        """Whether the next line matters only if it begins something."""
+        return self._open is None and not self._remote and not self._skipping
+
     def lacks(self, text: str) -> bool:
         """Whether a traceback is open whose exception is missing, and this line (without newline and prefix) names one."""
         open_ = self._open

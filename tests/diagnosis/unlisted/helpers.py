@@ -14,7 +14,7 @@ def read_console(text: str, folder: Path) -> tuple[list[Crash], Run]:
     path = folder / "console.log"
     path.write_text(text + "\n", encoding="utf-8")
     run, crashes = Run(), []
-    for event in reading.read([path], literals=[], line_patterns=[]).batches():
+    for event in reading.read([path], literals=frozenset()).batches():
         for one in event if isinstance(event, list) else [event]:
             run.apply(one)
             if isinstance(one, Crash):
