@@ -118,13 +118,13 @@ class Joined:
                 places[name].append(found)
             for name, signature in names.functions.items():
                 functions[name].append(signature)
-        single = {name: found[0] for name, found in places.items() if len(found) == 1}
-        for name, found in places.items():
+        single = {name: several[0] for name, several in places.items() if len(several) == 1}
+        for name, several in places.items():
             self.classes[name].add(number)
             if name in single:
                 self._one_class(number, name, single)
             else:
-                self._several(number, name, found)
+                self._several(number, name, several)
         for name, signatures in functions.items():
             self._signature(number, name, signatures[0] if len(set(signatures)) == 1 else Signature((), any=True))
 
