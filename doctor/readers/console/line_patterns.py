@@ -59,6 +59,8 @@ STRUCTURE: tuple[bytes, ...] = (
     rb"Config \{\s*$",
     # records
     rb"""['"](?:[\w/.-]*[lL]oss|rewards?|rewards/[\w/.-]*|train_runtime|eval_[\w/.-]*|current_steps)['"]\s*:""",
+    rb"iteration +\d+/ *\d+ \|",
+    rb"lm loss value: ",
     rb"(?i:loss(?:/train|/val)?['\"]?\s*[:=]\s*['\"]?[-+.\dni])",
 )
 """Hyperscan's syntax, `^` and `$` at every line."""
