@@ -459,7 +459,7 @@ time.sleep(1.5)
 
 
 def test_a_training_without_callbacks_is_read_from_its_output(tmp_path):
-    """Megatron Bridge ignores callbacks: that is said once, the printed steps are watched while it runs, and its NaN is the report's cause."""
+    """Megatron Bridge ignores callbacks: told once; the printed steps are watched while it runs, and its NaN is the cause."""
     done = start(tmp_path, MEGATRON)
     told = [line for line in done.stderr.decode().splitlines() if line.startswith("lfdoctor: ")]
     assert sum("calls no callbacks" in line for line in told) == 1, told

@@ -41,7 +41,7 @@ class JournalTail:
         self.warned: list[str] = []
         self._monitor = Monitor(self.tell, str(path))
         self._path, self._offset, self._rest = path, file_size(path), b""
-        self._console = ConsoleTail(path.with_name("console.log"), lambda: self.tell(catalogue.say("live.no_callbacks", catalogue.user_language())))
+        self._console = ConsoleTail(path.with_name("console.log"), self._no_callbacks)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="lfdoctor-tail", daemon=True)
 
@@ -58,6 +58,9 @@ class JournalTail:
         self.warned.append(text)
         self._listeners.tell(text)
         print(f"lfdoctor: {text}", file=sys.stderr, flush=True)
+
+    def _no_callbacks(self) -> None:
+        self.tell(catalogue.say("live.no_callbacks", catalogue.user_language()))
 
     def _follow(self) -> None:
         try:

@@ -89,13 +89,13 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("Resuming training from", r"Resuming training from (\S+?)\.?(?:\s|$)", _one("resumed_from")),
         ("Saving model checkpoint to", r"Saving model checkpoint to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),
         ("Auto-detected latest checkpoint:", r"Auto-detected latest checkpoint: (\S+)", _one("resumed_from")),
-        ("successfully loaded checkpoint from", r"successfully loaded checkpoint from (\S+) .{0,80}\bat iteration [1-9]", _one("resumed_from")),
+        ("loaded checkpoint from", r"successfully loaded checkpoint from (\S+) .{0,80}\bat iteration [1-9]", _one("resumed_from")),
         ("Checkpoint saved to", r"Checkpoint saved to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),
         ("saved checkpoint from iteration", r"saved checkpoint from iteration +(\d{1,12})\b", _one("checkpoint.saved", int)),
         ("Model saved to", r"llamafactory\.v1\.\S{1,80} >> (Model saved to)", _one("run.completed", bool)),
         ("stopping training.", r"(Reached max_steps) \(\d{1,12}\), stopping training\.", _one("run.completed", bool)),
-        ("DistributedInterface initialized", r"DistributedInterface initialized: .{0,200}?\bdp_size=(?P<dp>\d{1,6}), cp_size=(?P<cp>\d{1,6})\)\)"
-         r".{0,40}?current_device=(?P<device>\w+)", _v1_processes),
+        ("DistributedInterface initialized", r"DistributedInterface initialized: .{0,199}\bdp_size=(?P<dp>\d{1,6}), cp_size=(?P<cp>\d{1,6})"
+         r"\)\).{0,40}?current_device=(?P<device>\w+)", _v1_processes),
         ("Using attention implementation:", r"Using attention implementation: (sdpa|flash_attention_2|eager)\b", _v1_attention),
         ("-bit quantized model", r"Loading (\d)-bit quantized model", _one("quantized.bits", int)),
         ("closing signal SIGTERM", r"Sending process \d+ (closing signal) SIGTERM", _one("launcher.closed_workers", bool)),

@@ -24,7 +24,7 @@ ALIASES = {
 }  # fmt: skip
 """Name that other trainers print -> name in trainer_state.json."""
 _OTHER_STEPS = ("step", "iteration", "iter", "global_step", "total_steps", "steps")
-_MEGATRON = re.compile(r"\biteration +(\d{1,12})/ *(\d{1,12}) \|.*\belapsed time per iteration \(ms\): [\d.]+ \|")
+_MEGATRON = re.compile(r"\biteration +(\d{1,12})/ *(\d{1,12}) \|.*\belapsed time per iteration \(ms\): ([\d.]{1,20}) \|")
 _MEGATRON_EVAL = re.compile(rf"\bvalidation loss at iteration (\d{{1,12}})\b[^|]{{0,80}}\| lm loss value: ({_NUMBER})")
 _MEGATRON_COUNTS = ("consumed samples", "skipped samples", "global batch size", "number of skipped iterations", "number of nan iterations")
 """What a line of Megatron counts: no metric of the training."""
@@ -107,6 +107,7 @@ def _of_other(text: str) -> MetricRecord | None:
     """`iteration 10/ 1000 | lm loss: 6.1E+00 | ...`, `step:10/300, avg_train_loss:2.99 ...`, `epoch: 0, step: 1, loss: 2.12, ...`."""
     if len(text) > 5000:
         return None
+    text = text.rpartition(" >> ")[2]  # behind the name and line of LLaMA-Factory's logger
     step = _OTHER_STEP.search(text)
     if step is None:
         return None
@@ -129,6 +130,7 @@ def _of_megatron(text: str) -> MetricRecord | None:
         return None
     pairs = {name.lower(): float(value) for name, value in _OTHER_PAIR.findall(text[found.start() :])}
     metrics = {ALIASES.get(name, name): value for name, value in pairs.items() if name not in _MEGATRON_COUNTS and "time per" not in name}
+    metrics["step_seconds"] = float(found[3]) / 1000
     skipped, nan = pairs.get("number of skipped iterations"), pairs.get("number of nan iterations")
     if nan or (skipped == 0 and "loss" not in metrics):
         metrics["loss"] = math.nan  # Megatron leaves a loss out that is not >= 0, and counts those of skipped iterations
