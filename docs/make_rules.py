@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from generated import write_or_check
 
 from doctor.rulebook import loader
 from doctor.rulebook.model import Remedy, Rule, Rulebook
@@ -109,22 +110,5 @@ def _link(rule: Rule, other: str) -> str:
     return f"{name}.md" if family == rule.family else f"../{other}.md"
 
 
-def main() -> int:
-    """Writes the pages, or with --check returns 1 if any is not current."""
-    wanted = pages(loader.load())
-    there = set(FOLDER.rglob("*.md"))
-    stale = [path for path, text in wanted.items() if path not in there or path.read_text(encoding="utf-8") != text]
-    gone = there - set(wanted)
-    if "--check" in sys.argv:
-        print("\n".join(str(path) for path in [*stale, *gone]))
-        return int(bool(stale or gone))
-    for path in gone:
-        path.unlink()
-    for path in stale:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted[path], encoding="utf-8", newline="\n")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(FOLDER, pages(loader.load())))

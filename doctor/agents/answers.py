@@ -92,7 +92,11 @@ def _todo(report: Report) -> list[dict[str, Any]]:
 
 
 def _remedy(remedy: RemedyView, report: Report, *, short: bool = False) -> dict[str, Any]:
-    changes = {change.key: [_value(change.old), _value(change.new) if change.op == "set" else "(remove)"] for change in remedy.changes}
+    new = {"unset": "(remove)", "scale": "(times {})"}
+    changes = {
+        change.key: [_value(change.old), new[change.op].format(change.new) if change.op in new else _value(change.new)]
+        for change in remedy.changes
+    }
     told = {"text": remedy.text, "status": STANDING[advice.standing(remedy, report)], "old_new": changes, "command": remedy.command}
     return _plain(told if short else {**told, "reason": remedy.reason, "cost": remedy.cost})
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
@@ -58,6 +59,7 @@ def check(
     data: Annotated[
         bool, typer.Option("--data", help="Also look into the data sets (the first 20,000 rows of each; all: lfdoctor data).")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Check again whenever a file changes, until Ctrl-C.")] = False,
     lang: Lang = "en",
     fail_on: FailOn = "error",
     exit_zero: ExitZero = False,
@@ -77,11 +79,64 @@ def check(
         raise DoctorError(_text("errors.several_reports", formats=", ".join(JOINED)))
     if data and (kind != "terminal" or output is not None):
         raise DoctorError(_text("errors.data_terminal"))
-    from doctor.readers.command import is_script
-
+    if watch and (fix or output is not None):
+        raise DoctorError(_text("errors.watch_alone"))
     about = {"folder": folder, "gpu_memory_gib": gpu_memory, "num_gpus": num_gpus, "lang": lang}
     about["llamafactory_version"] = llamafactory_version or installed_version("llamafactory")
     work = _Work(fix, diff, unsafe_fixes, about)
+    rows = (lambda path: _data(path, folder, lang, num_gpus or 1, detail=verbose - quiet)) if data else None
+
+    def once() -> int:
+        reports, pages, code = _checked(configs, work, rows, severities, skip_foreign=skip_foreign, stay=watch, ignore_diff=exit_zero)
+        if not diff:
+            joined = len(configs) > 1 and kind in JOINED
+            _emit_all(reports, kind, output, joined=joined, quiet=quiet, verbose=verbose, translations=translations)
+        for page in pages:
+            write_out(f"\n{page}", encoding=None)
+        return code
+
+    return whenever_changed(configs, once) if watch else once()
+
+
+POLL_SECONDS = 0.5
+"""Between two looks at the files with `--watch`."""
+
+
+def whenever_changed(paths: Sequence[Path], once: Callable[[], int], sleep: Callable[[float], None] | None = None) -> NoReturn:
+    """Call `once` now and whenever one of the files has changed, appeared or gone, until Ctrl-C (KeyboardInterrupt)."""
+    seen: list[tuple[int, int] | None] | None = None
+    while True:
+        now = [_stamp(path) for path in paths]
+        if now != seen:
+            seen = now
+            once()
+        (sleep or time.sleep)(POLL_SECONDS)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _checked(
+    configs: Sequence[Path],
+    work: _Work,
+    rows: Callable[[Path], tuple[str, set[str]]] | None,
+    severities: Sequence[str],
+    *,
+    skip_foreign: bool,
+    stay: bool,
+    ignore_diff: bool,
+) -> tuple[list[Report], list[str], int]:
+    """The reports of the files, the pages about their data sets, the exit code. A file that cannot be checked is told on stderr.
+
+    With one file the error is raised, unless `stay`.
+    """
+    from doctor.readers.command import is_script
+
     reports: list[Report] = []
     pages: list[str] = []
     code = 0
@@ -90,21 +145,15 @@ def check(
             report, differs = work.check(path)
         except DoctorError as error:
             if not (skip_foreign and isinstance(error, _Foreign)):
-                code = _report(error, lang, alone=len(configs) == 1)
+                code = _report(error, work.about["lang"], alone=len(configs) == 1 and not stay)
             continue
-        code = max(code, int((differs and not exit_zero) or any(finding.severity in severities for finding in report.findings)))
+        code = max(code, int((differs and not ignore_diff) or any(finding.severity in severities for finding in report.findings)))
         reports.append(report)
-        if data and not is_script(path):
-            page, worst = _data(path, folder, lang, num_gpus or 1, detail=verbose - quiet)
+        if rows is not None and not is_script(path):
+            page, worst = rows(path)
             pages.append(page)
             code = max(code, int(bool(worst & set(severities))))
-    if not diff:
-        _emit_all(
-            reports, kind, output, joined=len(configs) > 1 and kind in JOINED, quiet=quiet, verbose=verbose, translations=translations
-        )
-    for page in pages:
-        write_out(f"\n{page}", encoding=None)
-    return code
+    return reports, pages, code
 
 
 DATA_ROWS = 20_000

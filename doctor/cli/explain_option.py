@@ -37,36 +37,37 @@ class OptionPage:
 
     def blocks(self) -> list[RenderableType]:
         """All parts in reading order."""
-        from rich.text import Text
-
-        out: list[RenderableType] = [Text(self.name, "bold")]
-        option = table().get(self.name)
-        synonym = synonyms().get(self.name)
-        use = option.use if option is not None and option.use else synonym.use if synonym is not None else None
-        if use and use != self.name and not trainers_of(self.name):
-            out += self.section("option_use", [self.words("option_use_instead", name=use)])
-        out += self.section("option_help", list(self.helps()))
-        out += self.section("option_guide", list(self.guide()))
-        for trainer in ("v0", *trainers_of(self.name)):
-            changes = list(self.changes(trainer))
-            if changes:
-                switch = SWITCHES.get(trainer)
-                title = self.words("option_with", switch=switch) if switch else self.words("option_versions")
-                out += self._titled(title, changes)
-        out += self.section("option_rules", list(self.rules()))
-        return out
-
-    def section(self, name: str, lines: list[str]) -> list[RenderableType]:
-        """A heading and its lines; nothing without lines."""
-        return self._titled(self.words(name), lines) if lines else []
-
-    def _titled(self, title: str, lines: list[str]) -> list[RenderableType]:
         from rich.padding import Padding
         from rich.text import Text
 
         from doctor.support.wrapping import Flowing
 
-        return [Text(f"\n{title}", "bold"), *(Padding(Flowing(line), (0, 0, 0, 2)) for line in lines)]
+        out: list[RenderableType] = [Text(self.name, "bold")]
+        for title, lines in self.sections():
+            out += [Text(f"\n{title}", "bold"), *(Padding(Flowing(line), (0, 0, 0, 2)) for line in lines)]
+        return out
+
+    def sections(self) -> Iterator[tuple[str, list[str]]]:
+        """Headings, each with its lines, in reading order; none without lines."""
+        parts = {
+            "option_use": self.instead(),
+            "option_help": self.helps(),
+            "option_guide": self.guide(),
+        }
+        named = [(self.words(name), list(lines)) for name, lines in parts.items()]
+        for trainer in ("v0", *trainers_of(self.name)):
+            switch = SWITCHES.get(trainer)
+            title = self.words("option_with", switch=switch) if switch else self.words("option_versions")
+            named.append((title, list(self.changes(trainer))))
+        rules = [f"{rule.id}: {with_names(rule.title.get(self.words.lang))}" for rule in self.rules()]
+        yield from ((title, lines) for title, lines in (*named, (self.words("option_rules"), rules)) if lines)
+
+    def instead(self) -> Iterator[str]:
+        """The name to use where this one is gone or of another program."""
+        option, synonym = table().get(self.name), synonyms().get(self.name)
+        use = option.use if option is not None and option.use else synonym.use if synonym is not None else None
+        if use and use != self.name and not trainers_of(self.name):
+            yield self.words("option_use_instead", name=use)
 
     def helps(self) -> Iterator[str]:
         """The help texts of LLaMA-Factory and transformers, in English as they are."""
@@ -83,30 +84,33 @@ class OptionPage:
 
     def changes(self, trainer: str) -> Iterator[str]:
         """One line for each period of versions, oldest first."""
+        before: list[str] = []
         for period in periods(self.name, trainer):
-            yield self.period(period)
+            yield self.period(period, before)
+            before = _choices(period)
 
-    def period(self, period: Period) -> str:
-        """Since which version, with which type, default and values."""
+    def period(self, period: Period, before: list[str]) -> str:
+        """Since which version, with which type, default and values; where values were listed `before`, only those that came or went."""
         version = f"{PRODUCT[period.of]} {knowledge.shown(period.since)}"
         if period.entry is None:
             return self.words("option_gone", version=version)
         parts = [self.words("option_since", version=version, type=period.entry["type"].replace("|", ", "))]
         if not period.entry.get("computed"):
             parts.append(self.words("option_default", value=json.dumps(period.entry["default"], ensure_ascii=False)))
-        choices = list(map(str, period.entry.get("choices") or ()))
-        if choices:
-            rest = len(choices) - SHOWN_CHOICES
-            more = self.words("option_more", count=rest) if rest > 0 else ""
-            parts.append(self.words("option_values", values=", ".join(choices[:SHOWN_CHOICES])) + more)
-        return self.words("comma").join(parts)
+        values = _choices(period)
+        new, gone = [one for one in values if one not in before], [one for one in before if one not in values] if values else []
+        listed = (("option_also" if before else "option_values", new), ("option_no_longer", gone))
+        return self.words("comma").join([*parts, *(self._values(name, some) for name, some in listed if some)])
 
-    def rules(self) -> Iterator[str]:
+    def _values(self, name: str, values: list[str]) -> str:
+        rest = len(values) - SHOWN_CHOICES
+        return self.words(name, values=", ".join(values[:SHOWN_CHOICES])) + (self.words("option_more", count=rest) if rest > 0 else "")
+
+    def rules(self) -> list[Rule]:
         """The rules that ask for the option or change it: errors first."""
         order = ("error", "warning", "note")
         found = [rule for rule in self.book.rules if self.asks(rule) or self.sets(rule)]
-        for rule in sorted(found, key=lambda rule: (order.index(rule.severity), rule.id)):
-            yield f"{rule.id}: {with_names(rule.title.get(self.words.lang))}"
+        return sorted(found, key=lambda rule: (order.index(rule.severity), rule.id))
 
     def asks(self, rule: Rule) -> bool:
         """Whether a condition of the rule reads the option."""
@@ -115,6 +119,10 @@ class OptionPage:
     def sets(self, rule: Rule) -> bool:
         """Whether a remedy of the rule itself, not a shared one, sets or removes the option."""
         return any(_holds_path(remedy.patch, self.name) for remedy in rule.remedies if remedy.guide_step is None)
+
+
+def _choices(period: Period) -> list[str]:
+    return list(map(str, (period.entry or {}).get("choices") or ()))
 
 
 def _holds_path(part: Any, path: str) -> bool:

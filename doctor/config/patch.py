@@ -28,10 +28,13 @@ class Unknown(LookupError):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One key set or unset; `old` is the given value (None if it was not given)."""
+    """One key set or unset; `old` is the given value (None if it was not given).
+
+    `scale` is for a value that was not read: `new` is the factor. No patch has it.
+    """
 
     target: Target
-    op: Literal["set", "unset"]
+    op: Literal["set", "unset", "scale"]
     key: str
     old: Any
     new: Any

@@ -11,7 +11,7 @@ from doctor.core.events import Crash, Event, LogLine
 from doctor.core.run import Run
 from doctor.detectors.base import DetectorBase
 from doctor.detectors.oom_message import CONTINUATION_WORDS, FINAL_WORDS, GIB, SHARES, find_head, is_of_nccl, message_facts
-from doctor.detectors.oom_place import place_of
+from doctor.detectors.oom_place import ENGINE_WORDS, place_of
 from doctor.rulebook.findings import Evidence, Match
 
 LARGEST_VOCABULARY = 262_144
@@ -43,8 +43,8 @@ class GpuOom(DetectorBase):
     `total_gib`, `free_gib`, `allocated_gib` (live tensors of this process), `reserved_gib` (kept by PyTorch, unused), `process_gib`
     (this process), `others_gib` (memory of other processes); `wanted_share`, `allocated_share`, `reserved_share` and
     `others_share` of the card; `reserved_over_wanted` (how many times the request the unused part is).
-    Facts of the traceback: `place` (load, reference, pinned, forward, logits, vision, backward, optimizer, flat_buffer, eval, gather,
-    generate, save, merge) and `phase` (the place's, else the reader's).
+    Facts of the traceback: `place` (engine: vLLM or SGLang; load, reference, pinned, forward, logits, vision, backward,
+    optimizer, flat_buffer, eval, gather, generate, save, merge) and `phase` (the place's, else the reader's).
     Facts that need the config: `weights_gib` (16-bit or quantised, by the run's parameter count or the size in the model's name),
     `weights_share` (of all GPUs: the number the run reports, at least the number of GPUs with messages),
     `request_over_logits` (the request is more than batch x length x the largest vocabulary x 4 bytes),
@@ -124,6 +124,8 @@ class GpuOom(DetectorBase):
 
 def _add_place(known: dict[str, Any], event: LogLine | Crash) -> None:
     place = place_of(event.frames) if isinstance(event, Crash) else "save" if any(said in event.text for said in SAVING_WORDS) else None
+    if any(word in event.text for word in ENGINE_WORDS):
+        place = "engine"
     if place is not None and (known.get("place") in (None, "forward", "backward")):
         known["place"] = place
     phase_of_place = PHASE_OF_PLACE.get(known.get("place", ""))

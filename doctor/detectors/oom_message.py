@@ -25,7 +25,7 @@ HEADS = tuple(
         # torch 2.x with backend:cudaMallocAsync
         r"Allocation on device(?: \d+)? would exceed allowed memory",
         # a failed CUDA call: RuntimeError, torch.AcceleratorError (torch 2.8), Triton
-        r"(?P<device>CUDA|HIP)(?: driver)? error:? (?:\(\d+\): )?out of memory",
+        r"(?P<device>CUDA|Cuda|HIP)(?: driver)? [eE]rror:? (?:\(\d+\): )?out of memory",
         r"(?P<device>CUDA)_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory",
         r"CU(?:BLAS|DNN|SOLVER|SPARSE)_STATUS_ALLOC_FAILED",
         # NCCL's own allocations (2.10 and later)

@@ -10,6 +10,7 @@ from doctor.support.lazy_regex import lazy_compile
 PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, lazy_compile(pattern))
     for name, pattern in (
+        ("engine", r"(?:^|/)(?:vllm|sglang)/|cumem_allocator"),
         ("merge", r"merge_and_unload|:export_model:|export_model\(|unload_and_optionally_merge|get_delta_weight|:merge\b|safe_merge"),
         (
             "save",
@@ -42,6 +43,8 @@ PLACES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     )
 )
 """Place -> expression on a frame (`file:function: code`); the first that matches any frame wins."""
+ENGINE_WORDS = ("cumem_allocator", "CuMemAllocator", "cumem.py")
+"""vLLM's own allocator (vllm/device_allocator), in messages that it prints without a traceback."""
 LOGITS = lazy_compile(
     r"cross_entropy|log_softmax|logsumexp|CrossEntropyLoss|ForCausalLMLoss|loss_function|lm_head|logits|get_batch_logps|loss_fct|fused_linear"
 )

@@ -19,6 +19,7 @@ from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.failed_step import failed_step
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
+from doctor.diagnosis.program import is_of_another_program
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
@@ -125,6 +126,8 @@ def run_analysis(
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
     ranked = with_candidates(answered, engine.run, seen, consoles)
     launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
+    ours = is_llamafactory(engine.run, launch)
+    foreign = not ours and is_of_another_program(seen.tracebacks)
     planned = plan.plan(
         ranked,
         engine.run,
@@ -135,6 +138,7 @@ def run_analysis(
         previous_attempts=previous_attempts,
         launch=launch,
         checkpoint_seen=seen.checkpoint_written or checkpoint_seen(paths, engine.run),
+        foreign=foreign,
     )
     said = verdict("analyze", status, ranked, engine.run)
     diagnosis = Diagnosis(
@@ -154,7 +158,7 @@ def run_analysis(
         contexts=context.around(evidence_places(ranked)),
         problems=[*tools.added.problems, *engine.problems],
         config_path=reading.config_source[0] if reading.config_source else None,
-        llamafactory=is_llamafactory(engine.run, launch) or not engine.run.config,
+        llamafactory=ours or not (engine.run.config or foreign),
     )
     return Analysis(build(diagnosis, tools.book, lang), judged, engine.run)
 

@@ -11,6 +11,7 @@ from doctor.config.options import options_from_facts
 from doctor.config.patch import Change, joined
 from doctor.core.run import Run
 from doctor.planner import search
+from doctor.planner.admission import refusal
 from doctor.planner.assembly import PatchWriter
 from doctor.planner.launching import Launch
 from doctor.planner.prediction import Predictor, filled_by_something_else
@@ -50,13 +51,17 @@ def plan(
     previous_attempts: Sequence[PreviousAttempt] = (),
     launch: Launch | None = None,
     checkpoint_seen: bool = True,
+    foreign: bool = False,
 ) -> Plan:
     """Every remedy's status, and one patch for the root cause (and what agrees with it).
 
     `previous_attempts` are attempts of the same job that failed from the same cause: what they had already is not proposed again.
-    `launch` is how the run was started, if that was read. Without `checkpoint_seen` nothing is resumed.
+    `launch` is how the run was started, if that was read. Without `checkpoint_seen` nothing is resumed. `foreign`: another program than
+    LLaMA-Factory failed.
     """
-    work = PatchPlanner(run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen)
+    work = PatchPlanner(
+        run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen, foreign=foreign
+    )
     work.believe(judged)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
     for place in order:
@@ -87,7 +92,9 @@ class PatchPlanner:
         *,
         launch: Launch | None,
         checkpoint_seen: bool,
+        foreign: bool = False,
     ) -> None:
+        self.foreign = foreign
         self.run, self.book, self.strategy, self.gpu_memory_gib, self.launch = run, book, strategy, gpu_memory_gib, launch
         self.rules = tuple(rule for rule in book.rules if rule.detector == "config")
         shape = {"completed": run.completed, "first_step": run.first_step, "last_step": run.last_step, "ranks": len(run.ranks)}
@@ -127,7 +134,8 @@ class PatchPlanner:
         if not self._patched(judged):
             return
         rule, facts = judged.finding.rule, judged.finding.first.facts
-        free = [remedy for remedy in rule.remedies if not self.conflicting_rule(remedy, rule, facts)]
+        admitted = [one for one in rule.remedies if refusal(one, judged.finding, foreign=self.foreign) is None]
+        free = [remedy for remedy in admitted if not self.conflicting_rule(remedy, rule, facts)]
         chosen = self._chosen(judged, free, facts)
         if chosen is None or not chosen.steps:
             return
@@ -231,6 +239,9 @@ class PatchPlanner:
         return in_report_order(named, others)
 
     def _advice(self, judged: RankedFinding, remedy: Remedy) -> Advice:
+        refused = refusal(remedy, judged.finding, foreign=self.foreign)
+        if refused is not None:
+            return Advice(remedy, "not_applicable", refused)
         rule, facts = judged.finding.rule, judged.finding.first.facts
         taken = self.taken.get(id(judged.finding))
         mine = [change for step, changes in (taken.steps if taken else ()) if step is remedy for change in changes]
@@ -295,6 +306,8 @@ def in_report_order(named: Sequence[Advice], other_steps: Sequence[Advice]) -> t
        the guide, if a person has to do it or if no step of the guide is in the patch;
     2. the guide's steps, all of them, in the guide's order;
     3. the other remedies, in the rule's order.
+
+    In each group what only shows more stands behind what cures.
     """
     before_guide = next((place for place, row in enumerate(named) if row.remedy.guide_step), len(named))
     guide_chosen = any(row.chosen and row.remedy.guide_step for row in named)
@@ -308,7 +321,11 @@ def in_report_order(named: Sequence[Advice], other_steps: Sequence[Advice]) -> t
     sections = list(dict.fromkeys(section for (section, _), _ in steps))
     guide = [row for _, row in sorted(steps, key=lambda step: (sections.index(step[0][0]), step[0][1]))]
     rest = [row for row in named if row.remedy.guide_step is None and not any(row is other for other in direct)]
-    return (*sorted(direct, key=lambda row: not row.chosen), *guide, *rest)
+    return (
+        *sorted(direct, key=lambda row: (not row.chosen, row.remedy.check)),
+        *guide,
+        *sorted(rest, key=lambda row: row.remedy.check),
+    )
 
 
 def _unnamed_steps(rule: Rule, guide: Guide | None) -> list[Remedy]:

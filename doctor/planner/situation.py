@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from doctor.core.run import Run
 from doctor.planner.types import Advice, PreviousAttempt
 from doctor.planner.v1 import for_v1
 from doctor.rulebook.conditions import Scope, holds
-from doctor.rulebook.model import Remedy, Rule
+from doctor.rulebook.model import Op, Remedy, Rule
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
@@ -166,9 +166,22 @@ def _of_an_unread_config(remedy: Remedy, scope: Scope, *, helps: bool, done: boo
 
 
 def _written(remedy: Remedy, scope: Scope) -> tuple[Change, ...]:
-    """The values that a remedy sets, whatever they are now; those that depend on an unread value are left out."""
-    sets = [op for op in remedy.patch if op.set and holds(op.only_if, scope)]
-    return tuple(Change(op.target, "set", key, None, fill(value, scope)) for op in sets for key, value in (op.set or {}).items())
+    """The values that a remedy sets, whatever they are now, and the factors of those that depend on an unread value."""
+    ops = [op for op in remedy.patch if holds(op.only_if, scope)]
+    sets = [Change(op.target, "set", key, None, fill(value, scope)) for op in ops for key, value in (op.set or {}).items()]
+    scales = [Change(op.target, "scale", key, None, by) for op in ops for key, by in _factors(op, scope)]
+    return (*sets, *scales)
+
+
+def _factors(op: Op, scope: Scope) -> Iterator[tuple[str, float]]:
+    """What to multiply each value by; without those whose factor is not known."""
+    for key, scale in (op.scale or {}).items():
+        try:
+            by = fill(scale.by, scope)
+        except Unknown:
+            continue
+        if isinstance(by, int | float):
+            yield key, by
 
 
 def _scales_unknown(remedy: Remedy, situation: Situation) -> bool:

@@ -47,6 +47,8 @@ TOKENS = re.compile(
     | (?P<uuidlike>)(?=[a-z-]*\d)(?=[0-9a-f-]*[g-z])[0-9a-z]{8}(?:-[0-9a-z]{4}){3}-[0-9a-z]{12}\b    # a UUID has no letter beyond f
     | (?P<groups>)(?=(?:[A-Z-]*\d){4})(?=(?:[0-9-]*[A-Z]){4})(?:[A-Z0-9]{2}-)?[A-Z0-9]{5,11}(?:-[A-Z0-9]{5,11}){3,}\b  # licences
     | (?P<mode>[A-Z]{2,10}_(?:TEST|LIVE|PROD)[-_])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}\b    # keys for tests and for real
+    | (?P<shortlived>sl\.)(?=[\w-]{0,40}[\d=])[A-Za-z0-9_=-]{60,}      # Dropbox
+    | (?P<dotted>[A-Z]{2,4}\.(?:[A-Z]{2,4}\.)?)(?=[A-Za-z]{0,40}\d)[A-Za-z0-9]{20,}\.[A-Za-z0-9]{12,}\b    # Voiceflow and the like
     | (?P<fly>fm\d{1,12}_)[A-Za-z0-9+/=_,-]{60,}                   # Fly.io
     | (?P<maxmind>)[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk\b
     | (?P<terraform>)[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{40,}
@@ -101,7 +103,7 @@ _WORDS = (
     r"app[_-]?key|passwd|password|passphrase|credentials?"
 )
 NAMED = re.compile(
-    rf"""(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:{_WORDS}|pg(?:password|pass)|_auth|(?<=["'])auth(?=\\*["'])|(?<=_)[sa]k))
+    rf"""(?P<name>(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,40}}[_-]){{0,6}}(?:[a-z0-9]{{0,30}}(?:api|app|access|secret)_?key|{_WORDS}|pg(?:password|pass)|_auth|(?<=["'])auth(?=\\*["'])|(?<=_)[sa]k))
         (?P<between>(?:\\*["']){{0,5}}(?:\s*[:=]\s*|\s+)(?:\\*["']){{0,5}})
         (?P<value>[^\s"',;&|<>{{}}()\[\]]{{8,}})""",
     re.VERBOSE | re.IGNORECASE,
@@ -126,13 +128,13 @@ NO_SECRET_NAME = re.compile(
 
 CAMEL_NAMED = re.compile(
     r"""(?P<name>(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9]{0,40}?(?:Secret|SecretKey|ApiKey|APIKey|AccessKey|Password|Passwd|PrivateKey|Credential))
-        (?P<between>(?:\\*["']){0,5}\s*[:=]\s*(?:\\*["']){0,5})(?P<value>[^\s"',;&|<>{}()\[\]]{8,})""",
+        (?P<between>(?:\\*["']){0,5}(?:\s+value)?\s*[:=]\s*(?:\\*["']){0,5})(?P<value>[^\s"',;&|<>{}()\[\]]{8,})""",
     re.VERBOSE,
 )
 """clientSecret, accessKeySecret and the like of JSON and Java configs."""
 
 PASSWORD = re.compile(
-    r"""((?<![A-Za-z0-9])(?:[A-Za-z0-9]{1,40}[_-]){0,6}(?:\w{0,12}passw(?:or)?d|passphrase)(?:\\*["']){0,5}\s*[:=]\s*(?:\\*["']){0,5}
+    r"""((?<![A-Za-z0-9])(?:[A-Za-z0-9]{1,40}[_-]){0,6}(?:\w{0,12}passw(?:or)?d|passphrase)(?:\\*["']){0,5}(?:\s+value)?\s*[:=]\s*(?:\\*["']){0,5}
         |(?<![A-Za-z0-9])(?:[A-Z0-9]{1,40}_){1,6}(?:PASS|PWD|PSWD|PW)(?:\\*["']){0,5}\s*[:=]\s*(?:\\*["']){0,5}
         |(?<![A-Za-z0-9_])(?:[a-z0-9]{1,40}_){0,6}(?:pass|pwd)=(?:\\*["']){0,5}(?![/~.]))
         (?!(?:true|false|none|null|\*+|\$)\b)(?P<value>[^\s"',;&|<>{}()\[\]]{3,})""",

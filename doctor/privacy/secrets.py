@@ -115,7 +115,10 @@ _NO_WORD = re.compile(r"[BCDFGHJKLMNPQRSTVWXZ]{5}")
 
 
 def is_keylike(text: str) -> bool:
-    """Whether the value of something called a key may be one: hexadecimal digits, a UUID, or letters and digits without order."""
+    """Whether the value of something called a key may be one: hexadecimal digits, a UUID, or letters and digits without order.
+
+    In letters by chance every second neighbour is of the other case, in names of classes every third.
+    """
     text = text.rstrip("=")
     if _HEX.fullmatch(text) or _UUID.fullmatch(text):
         return True
@@ -124,7 +127,8 @@ def is_keylike(text: str) -> bool:
         return text.isalnum() and bool(_NO_WORD.search(text))
     if digits < 2:
         enough = 0.4 if len(text) < 16 else 0.25
-        return len(text) >= 12 and _mixed(text, digits=0) and _disorder(text) >= enough and _is_unpronounceable(text)
+        mixed = len(text) >= 12 and _mixed(text, digits=0)
+        return mixed and ((_disorder(text) >= enough and _is_unpronounceable(text)) or (len(text) >= 20 and _disorder(text) >= 0.42))
     if len(text) < 16:
         return _is_short_key(text)
     return not text.isdecimal() and (_disorder(text) >= (0.3 if len(text) < 40 else 0.08) or _is_one_piece(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -53,6 +54,8 @@ from doctor.version import __version__
 from doctor.words.catalogue import Words
 from doctor.words.josa import resolve_josa
 
+_OWN_COMMAND = re.compile(r"llamafactory-cli|pip install -e \.")
+"""Commands that only LLaMA-Factory and its folder have."""
 SERIES_POINTS = 72
 """Points of a finding's series: one per column of a terminal line."""
 _METRIC_OF = {
@@ -229,7 +232,7 @@ class ReportWriter:
             cost=self._fill(f"{place}.cost", remedy.cost, scope),
             effect=remedy.effect,
             in_patch=advice.status == "apply" and bool(advice.changes) and all(change in self.patched for change in advice.changes),
-            primary=advice.status == "manual" and (remedy.effect != "manual" or (remedy.price or 1) < 1),
+            primary=advice.status == "manual" and not remedy.check and (remedy.effect != "manual" or (remedy.price or 1) < 1),
             changes=_changes(advice.changes),
             command=self._command(remedy, scope),
             correction=self.texts.put(f"{place}.correction", step.correction) if step and step.correction else None,
@@ -238,7 +241,7 @@ class ReportWriter:
 
     def _command(self, remedy: Remedy, scope: Mapping[str, Mapping[str, Any]]) -> str | None:
         """A remedy's command, on the run's own config and first log; texts of a log are quoted."""
-        if not remedy.command or (not self.llamafactory and "llamafactory-cli" in remedy.command):
+        if not remedy.command or (not self.llamafactory and _OWN_COMMAND.search(remedy.command)):
             return None
         known = _lookup(scope)
         command = fill(remedy.command, lambda name: shell.word(value) if isinstance(value := known(name), str) else value)

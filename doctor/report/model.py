@@ -129,7 +129,7 @@ class GuideView(msgspec.Struct, frozen=True):
 
 
 class ChangeView(msgspec.Struct, frozen=True):
-    """One changed key; `target` is config, env, deepspeed or command, `op` is set or unset."""
+    """One changed key; `target` is config, env, deepspeed or command, `op` set, unset, or (value not read, `new` is the factor) scale."""
 
     target: str
     op: str

@@ -16,6 +16,8 @@ from doctor.support import shell
 from doctor.words import catalogue
 from doctor.words.catalogue import Words
 
+_OR = re.compile(r"(?:Or |또는 |或者(?:，)?)(?=\S)")
+"""How a remedy begins that is another way than the one before it."""
 VALUE_CHARS = 40
 """A longer value is cut where only the keys matter; the patch shows it whole."""
 
@@ -128,6 +130,18 @@ def todo(report: Report) -> list[RemedyView]:
     Before it the first remedy that only a person can apply and that acts on the cause itself, or that only an unread configuration
     keeps out of the patch.
     """
+    return _beginning(_todo(report))
+
+
+def _beginning(remedies: list[RemedyView]) -> list[RemedyView]:
+    """The remedies; the first does not begin with `Or` where the one before it in the rule is not shown."""
+    if not remedies or (found := _OR.match(remedies[0].text)) is None:
+        return remedies
+    rest = remedies[0].text[found.end() :]
+    return [msgspec.structs.replace(remedies[0], text=rest[:1].upper() + rest[1:]), *remedies[1:]]
+
+
+def _todo(report: Report) -> list[RemedyView]:
     remedies = [remedy for finding in parts(report)[0] for remedy in finding.remedies]
     undecided = [remedy for remedy in remedies if remedy.primary][:1]
     if report.patch is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import msgspec
@@ -14,11 +15,16 @@ from doctor.support.texts import Text
 
 
 class CauseNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`check` says how to confirm the cause or rule it out."""
+    """`check` says how to confirm the cause or rule it out; `needs` is an expression for what it presupposes (a package, a feature)."""
 
     family: str
     title: Text
     check: Text
+    needs: str | None = None
+
+    def is_possible(self, text: str) -> bool:
+        """Whether what the cause presupposes stands in a text, in upper or lower case."""
+        return self.needs is None or re.search(self.needs, text, re.IGNORECASE) is not None
 
 
 @cache

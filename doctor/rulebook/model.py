@@ -46,6 +46,9 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       these to the user (keys not_applicable, done, harmful).
     - `excluded`: why it never helps against the rule's cause.
     - `requires`: pip packages that it needs.
+    - `named`: a regular expression; without a match in the finding's evidence the remedy is not offered (it is about timeouts, and nothing
+      timed out).
+    - `check`: it changes nothing and only shows more; it stands behind what cures.
     - `price`: cost of applying it once in the search for the cheapest sufficient set; by default from the effect and the packages
       (doctor/planner/search.py).
     """
@@ -64,6 +67,8 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command: str | None = None
     reasons: dict[Literal["done", "not_applicable", "harmful"], Text] = {}
     requires: list[str] = []
+    named: str | None = None
+    check: bool = False
     price: float | None = None
     references: list[str] = []
 

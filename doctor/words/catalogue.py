@@ -15,7 +15,21 @@ from doctor.support.languages import LANGUAGES
 from doctor.support.texts import Text
 from doctor.words.josa import resolve_josa
 
-FILES = ("report", "page", "planner", "healing", "fleet", "live", "evidence", "origins", "check", "estimate", "errors", "data")
+FILES = (
+    "report",
+    "page",
+    "planner",
+    "healing",
+    "fleet",
+    "live",
+    "evidence",
+    "origins",
+    "check",
+    "estimate",
+    "errors",
+    "data",
+    "exceptions",
+)
 """The files of the catalogue; a text's full name is `file.name` or `file.group.name`."""
 _GROUPS = ("severity", "run_status", "advice", "confidence", "phase", "section", "section_title", "missing")
 """Groups of report.yaml that are asked for by a key of the report, not by a sentence's name."""

@@ -40,6 +40,14 @@ def test_a_default_that_changed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "LLaMA-Factory 0.9.1부터: int, 기본값 2048" in page
 
 
+def test_values_that_came_and_went(capsys: pytest.CaptureFixture[str]) -> None:
+    """A later version lists only the difference: sglang came with 0.9.3, ktransformers stood in 0.9.4 alone (extras/constants.py)."""
+    page = said(capsys, "infer_backend")
+    assert 'From LLaMA-Factory 0.9.3 on: str, default "huggingface", also sglang From' in page
+    assert 'From LLaMA-Factory 0.9.4 on: str, default "huggingface", also ktransformers From' in page
+    assert 'From LLaMA-Factory 0.9.5 on: str, default "huggingface", no longer ktransformers' in page
+
+
 def test_an_option_that_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
     """Since when, and what to use."""
     page = said(capsys, "evaluation_strategy")

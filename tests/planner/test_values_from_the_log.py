@@ -47,3 +47,20 @@ def test_one_half_precision_where_no_config_was_read(tmp_path: Path):
     patch = analyze([path]).patch
     overrides = [] if patch is None else patch.overrides
     assert ("bf16=true" in overrides) is ("fp16=false" in overrides)
+
+
+def test_a_value_that_was_not_read_is_scaled_in_words(tmp_path: Path):
+    """Half of an unknown length is no number: the option and the factor are named, for agents too; no patch has it."""
+    path = tmp_path / "console.log"
+    path.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB.\n")
+    report = analyze([path])
+    remedies = {one.id: one for one in report.findings[0].remedies}
+    (change,) = remedies["shorter-cutoff"].changes
+    assert (remedies["shorter-cutoff"].status, change.op, change.key, change.old, change.new) == (
+        "manual",
+        "scale",
+        "cutoff_len",
+        None,
+        0.5,
+    )
+    assert report.patch is None or all(one.op != "scale" for one in report.patch.changes)

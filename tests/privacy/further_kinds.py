@@ -75,5 +75,9 @@ FURTHER: dict[str, tuple[Maker, str]] = {
     "tailscale": (lambda dice: "tskey-auth-" + _of(LETTERS, 16)(dice) + "-" + _of(LETTERS, 32)(dice), "tailscale up {}"),
     "ngrok": (_of(LETTERS, 49), "ngrok config add-authtoken {}"),
     "jupyter": (_of(HEX, 48), "http://127.0.0.1:8888/lab?token={}"),
+    "compact provider name": (_of(LETTERS, 20), 'export TIMEZONEAPI_KEY="{}"'),
+    "dropbox short-lived": (lambda dice: "sl.0nz25=" + _of(LETTERS, 130)(dice), "['python', 'train.py', '{}']"),
+    "voiceflow": (lambda dice: "VF.DM.E6" + _of(HEX, 22)(dice) + "." + _of(LETTERS, 16)(dice), "['python', 'train.py', '{}']"),
+    "nuget in clear text": (_of(LETTERS, 11), '<add key="ClearTextPassword"    value="{}"   />'),
     "netrc": (_of(HEX, 40), "machine api.wandb.ai login user password {}"),
 }

@@ -45,3 +45,30 @@ def test_a_source_line_that_only_calls_something(tmp_path: Path):
     """Nothing is known of the exception."""
     (crash,) = console(tmp_path, FRAMES).crashes
     assert (crash.exception, crash.message) == ("", "")
+
+
+def test_a_raising_source_line_after_frames_that_were_cut_out(tmp_path: Path):
+    """The innermost frames were left out of the paste; the raising line still names class and text, and belongs to its rank."""
+    text = (
+        "".join(f"[rank1]: {line}\n" for line in FRAMES.splitlines()) + '[rank1]: raise RuntimeError("No active run. Call init first.")\n'
+    )
+    (crash,) = console(tmp_path, text).crashes
+    assert (crash.exception, crash.message, crash.rank) == ("RuntimeError", "No active run. Call init first.", 1)
+
+
+def test_a_raising_source_line_alone(tmp_path: Path):
+    """It is all that was pasted: class and the text's template."""
+    (crash,) = console(tmp_path, 'raise ValueError("Invalid weight in {}.".format(rows))\nLoading: the rest\n').crashes
+    assert (crash.exception, crash.message, crash.frames) == ("ValueError", "Invalid weight in {}.", ())
+
+
+def test_the_exception_behind_a_raising_line_counts(tmp_path: Path):
+    """Its message is complete, the template is not; one exception, not two."""
+    text = 'raise ValueError("Invalid weight in {}.".format(rows))\nValueError: Invalid weight in [3].\n'
+    (crash,) = console(tmp_path, text).crashes
+    assert (crash.exception, crash.message) == ("ValueError", "Invalid weight in [3].")
+
+
+def test_a_sentence_that_begins_with_raise(tmp_path: Path):
+    """Advice of a message is no source line."""
+    assert console(tmp_path, "raise the limit with ulimit -n\nError budget: 3\n").crashes == []

@@ -10,7 +10,7 @@ import msgspec
 
 from doctor.core.events import Crash, ProcessEnd, Where
 from doctor.core.run import Run
-from doctor.diagnosis.unlisted import telling
+from doctor.diagnosis.unlisted import lone_line, telling
 from doctor.diagnosis.unlisted.advice import advice_in, remedy_of
 from doctor.diagnosis.unlisted.features import ExceptionFeatures, config_features, features_of
 from doctor.diagnosis.unlisted.last_events import LastEvents
@@ -20,7 +20,7 @@ from doctor.report.context import last_lines
 from doctor.report.model import Status
 from doctor.report.status import explains_an_end
 from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding, Says
-from doctor.rulebook.model import Body, Rule
+from doctor.rulebook.model import Body, Remedy, Rule
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
@@ -59,12 +59,14 @@ def with_unknown_failure(
     ranked, files = list(ranked), list(consoles)
     known = max((one.finding.confidence for one in ranked if explains(one)), default=0.0)
     if status == "failed" and known < WEAK:
-        found = _first_conclusion(raised(run, seen), victims=False) if known else concluded(run, seen, files)
+        found = _beside_weak(run, seen, files) if known else concluded(run, seen, files)
         if found is not None and found.confidence > known:
             return _first(found, ranked)
         return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
     if status == "unknown" and not any(one.finding.severity != "note" for one in ranked):
-        stated = _first_conclusion(_stated(run, files))
+        stated = _first_conclusion(_stated(run, files)) or _alone(run, files)
+        if stated is not None and stated.rule.symptom == "nonfinite" and run.series:  # where steps were read, their numbers tell
+            return ranked
         return ranked if stated is None else _first(stated, ranked)
     late = [crash for crash in seen.after_end if not _is_harmless(crash)]
     if status in ("completed", "ended_early") and late and not any(one.finding.severity == "error" for one in ranked):
@@ -94,6 +96,12 @@ def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFind
         RankedFinding(finding, "root"),
         *(RankedFinding(other.finding, "contributing") if other.role == "root" else other for other in rest),
     ]
+
+
+def _beside_weak(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
+    """What follows from an exception, Python's or a C++ library's, where a finding says no more than that a process ended."""
+    native = (one for one in _stated(run, files) if one.features.native)
+    return _first_conclusion(raised(run, seen), victims=False) or _first_conclusion(native, victims=False)
 
 
 def concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
@@ -130,6 +138,24 @@ def _stated(run: Run, files: Sequence[str]) -> Iterator[Seen]:
         yield Seen(telling.features_of_line(text, config), where, text)
 
 
+def _alone(run: Run, files: Sequence[str]) -> Finding | None:
+    """What a line that states an error says by itself, where the log holds no step: an excerpt, whose end is not the run's."""
+    if run.last_step is not None or run.series:
+        return None
+    told = lone_line.strongest([*_stated(run, files)])
+    if told is None:
+        return None
+    rule = _rule(_exception_title(told.features), "error", lone_line.told(told.features))
+    rule = msgspec.structs.replace(rule, remedies=[*_asked(told.features), lone_line.what_decides(told.features)])
+    facts = telling.facts_of(told.features)
+    return _finding(rule, (Evidence(told.where, told.text[:_QUOTED]),), facts, advice_in(told.features.message))
+
+
+def _asked(features: ExceptionFeatures) -> list[Remedy]:
+    """What the message itself asks for."""
+    return [remedy for one in advice_in(features.message) if (remedy := remedy_of(one)) is not None]
+
+
 def _ended(run: Run) -> Iterator[Seen]:
     for end in run.ends:
         number = end.signal or (-end.code if end.code is not None and end.code < 0 else None)
@@ -143,8 +169,7 @@ def _of_row(conclusion: Conclusion, seen: Seen) -> Finding:
     facts = {**telling.facts_of(features), **conclusion.facts}
     says = advice_in(features.message)
     rule = conclusion.row.rule(telling.opening(features))
-    asked = [remedy for one in says if (remedy := remedy_of(one)) is not None]
-    rule = msgspec.structs.replace(rule, remedies=[*asked, *rule.remedies])
+    rule = msgspec.structs.replace(rule, remedies=[*_asked(features), *rule.remedies])
     rank = seen.crash.rank if seen.crash else None
     return _finding(rule, (Evidence(seen.where, seen.text[:_QUOTED] or facts["message"]),), facts, says, rank)
 
@@ -183,10 +208,12 @@ def _earliest(seen: LastEvents) -> Crash | None:
 
 def _unknown(features: ExceptionFeatures, evidence: tuple[Evidence, ...], rank: int | None) -> Finding:
     says = advice_in(features.message)
-    body = catalogue.text("report.say.unlisted_unknown", opening=telling.opening(features), ask=telling.whom_to_ask(features))
-    rule = _rule(_exception_title(features.message), "error", body)
-    asked = [remedy for one in says if (remedy := remedy_of(one)) is not None]
-    rule = msgspec.structs.replace(rule, remedies=[*asked, *telling.next_steps(features)])
+    alone = not features.path
+    ask = telling.whom_to_ask(features)
+    body = lone_line.told(features) if alone else catalogue.text("report.say.unlisted_unknown", opening=telling.opening(features), ask=ask)
+    rule = _rule(_exception_title(features), "error", body)
+    more = [lone_line.what_decides(features)] if alone else []
+    rule = msgspec.structs.replace(rule, remedies=[*_asked(features), *more, *telling.next_steps(features)])
     facts = {name: value for name, value in telling.facts_of(features).items() if name != "message" or features.message}
     return _finding(rule, evidence, facts, says, rank)
 
@@ -199,7 +226,7 @@ def unknown_of(finding: Finding, run: Run, seen: LastEvents) -> Finding | None:
 
 def _late(crash: Crash) -> Finding:
     facts = {"exception": crash.exception, **({"message": crash.message.partition("\n")[0][:300]} if crash.message else {})}
-    title = catalogue.text("report.say.after_end", title=_exception_title(crash.message))
+    title = catalogue.text("report.say.after_end", title=_exception_title(crash))
     rule = _rule(title, "warning", catalogue.text("report.say.after_end_text", steps=""))
     return _finding(rule, (Evidence(crash.where, crash.text[:_QUOTED]),), facts)
 
@@ -208,9 +235,9 @@ def _is_harmless(crash: Crash) -> bool:
     return crash.exception.rpartition(".")[2] in _HARMLESS
 
 
-def _exception_title(message: str) -> Text:
+def _exception_title(seen: ExceptionFeatures | Crash) -> Text:
     """`class: message`; both are facts, filled in and masked where the report is written."""
-    form = "{exception}: {message}" if message else "{exception}"
+    form = "{exception}: {message}" if seen.exception and seen.message else "{exception}" if seen.exception else "{message}"
     return Text(form, form, form)
 
 

@@ -1,4 +1,4 @@
-"""A failure that no rule lists, told with a cause that was inferred rather than read: what would confirm it comes first."""
+"""A failure that no rule lists, told with a cause that was inferred rather than read, and with what would confirm it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def with_noted_cause(finding: Finding, cause: str, name: str, body: Text, confid
         title=note.title,
         body=[Body(body.en, body.ko, body.zh)],
         confidence=confidence,
-        remedies=[Remedy(id="confirm", text=note.check, effect="manual"), *finding.rule.remedies],
+        remedies=[Remedy(id="confirm", text=note.check, effect="manual", check=True), *finding.rule.remedies],
         fallback=False,
     )
     return msgspec.structs.replace(finding, rule=rule)

@@ -15,11 +15,14 @@ _BYTES = 96 << 10
 """Bytes from the end of a log that are searched: a few hundred lines."""
 _MOST = 60
 """Lines that are considered."""
+_EXCERPT = 5
+"""Lines that a log has at most for each of them to have been chosen by a person."""
 _LONGEST = 2_000
 _ERROR = re.compile(
     r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|"
     r"exceeded|not (?:found|enough|supported|available|compatible|installed)|does(?: not|n.t) |unsupported|no paths|invalid|duplicate|"
     r"out of memory|\boom\b|poll for socket|requires|abort|terminat|core dumped|No module named|"
+    r"^>?\s*assert |(?:grad_?norm|loss)\W{0,4}(?:nan|inf)\b|undefined symbol|what\(\):|报错|出错|失败|错误|异常|오류|에러|실패|unable to|"
     r"StopIteration|unexpected keyword|died|no longer|must (?:match|be)|ran into|mismatch|No such file",
     re.IGNORECASE,
 )
@@ -40,9 +43,21 @@ _COMMAND = re.compile(
 
 
 def statements(files: Iterable[str]) -> Iterator[tuple[Where, str]]:
-    """The lines near the end of each file that state an error, in their order; DEBUG, INFO and WARNING lines do not."""
+    """The lines near the end of each file that state an error, in their order.
+
+    DEBUG, INFO and WARNING lines do not, unless the file is an excerpt of a few lines: somebody pasted the warning for what it says.
+    """
     for file in dict.fromkeys(filter(None, files)):
         yield from _of_file(Path(file))
+
+
+def _states_an_error(text: str, *, excerpt: bool) -> bool:
+    if not _ERROR.search(text):
+        return False
+    said = level(text)
+    if said == "WARNING":
+        return excerpt
+    return said in (None, "ERROR", "CRITICAL", "FATAL") and not _TOLD.search(text)
 
 
 def _of_file(path: Path) -> Iterator[tuple[Where, str]]:
@@ -53,10 +68,11 @@ def _of_file(path: Path) -> Iterator[tuple[Where, str]]:
         return
     if b"\0" in data[:4096]:
         return
-    found = 0
-    for offset, raw in enumerate(data.split(b"\n")):
+    found, raws = 0, data.split(b"\n")
+    excerpt = sum(not raw.isspace() and raw != b"" for raw in raws) <= _EXCERPT
+    for offset, raw in enumerate(raws):
         text = restored(_ANSI.sub("", raw.rsplit(b"\r", 1)[-1][:_LONGEST].decode("utf-8", "replace"))).strip()
-        if found < _MOST and _ERROR.search(text) and level(text) in (None, "ERROR", "CRITICAL", "FATAL") and not _TOLD.search(text):
+        if found < _MOST and _states_an_error(text, excerpt=excerpt):
             found += 1
             yield Where(str(path), number + offset + 1 if number is not None else None), _without_command(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -29,12 +30,20 @@ _SEARCHED = 120
 
 
 _NAMED = re.compile(
-    r"(?:^|[\s(])(?P<full>(?:\w+\.)*(?P<name>[A-Z]\w*(?:Error|Exception)|StopIteration|Exception))(?::\s+(?P<message>\S.*)|\s*$)"
+    r"(?:^|[\s(\[:：，。、；]|(?<=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]))(?P<full>(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*(?:Error|Exception)|StopIteration|Exception))"
+    r"(?:(?::\s+|：\s*)(?P<message>\S.*)|[\s。，.!！]*$)",
+    re.ASCII,
 )
 """An exception that a line names at its end: a traceback whose line breaks were lost in the paste, a logger's message."""
 _OF_TRACEBACK = re.compile(r"Traceback \(most|,\s?line \d+\s?,|\braise [A-Z]\w*\(")
 _BEGINNING = re.compile(r"(?>[\[(<|][^\])>|]{0,60}[\])>|]\s*+|[\d:.,/ -]++|(?:ERROR|CRITICAL|FATAL|E)\b[:\s]*+)*+\W{0,3}")
 """What may stand before an exception that a line is about: ranks, times, levels. After a sentence it is one that the program caught."""
+_REPORTED = re.compile(
+    r"(?:报错|报了|出现|提示|抛出|错误|异常|오류|에러|예외|\b(?:got|get|gets|throws|raises|with|error))\s*(?:是|为|가|는|이|:|：)?\s*$"
+)
+"""A person's words directly before an exception that ended their run."""
+_NATIVE = re.compile(r"uncaught exception of type (?P<kind>[\w:]+): (?P<message>\S.*)|^\s*what\(\):\s+(?P<what>\S.*)")
+"""What a C++ library prints when its exception ends the process (libc++abi, libstdc++)."""
 _OWN_WORDS = (
     (re.compile(r"No module named '?\w"), "ModuleNotFoundError"),
     (re.compile(r"cannot import name '\w"), "ImportError"),
@@ -44,6 +53,10 @@ _OWN_WORDS = (
 """Messages of Python itself -> the class that has them, for a line that was pasted without it and begins with them."""
 
 
+_LOWER = re.compile(r"\W{0,3}([A-Za-z]+error):\s+(\S.*)", re.IGNORECASE)
+_ASSERTS = re.compile(r">?\s*assert [\w(].*[=<>(.]")
+_BUILTIN = {name.lower(): name for name in dir(builtins) if name.endswith("Error")}
+"""Python's own classes, for a line that was typed from memory in lower case."""
 _LABEL = re.compile(r"[A-Za-z ]{0,24}\berror:\s", re.IGNORECASE)
 """A program's own word before the message of an exception that it caught and ended with: `import error: `."""
 
@@ -56,15 +69,14 @@ def _label(text: str) -> int:
 
 def features_of_line(text: str, config: Mapping[str, str]) -> ExceptionFeatures:
     """A line that is no part of a traceback, with the exception that it names or that has its words; else a message alone."""
-    named = next(iter([*_NAMED.finditer(text)][-1:]), None)
-    if named is not None and not (_OF_TRACEBACK.search(text) or _BEGINNING.fullmatch(text[: named.start("full")])):
-        named = None
-    name = named["name"] if named else next((one for words, one in _OWN_WORDS if words.match(text, _label(text))), "")
+    native = _NATIVE.search(text)
+    full, message = _exception_in(text) if native is None else ("", native["message"] or native["what"])
+    name = full.rpartition(".")[2]
     return ExceptionFeatures(
         exception=name,
-        full_name=named["full"] if named else name,
+        full_name=full,
         bases=bases_of(name) if name else (),
-        message=(named["message"] or text[: named.start()].strip()) if named else text,
+        message=message,
         errno=messages.error_number(name, text),
         options=messages.options(text),
         variables=messages.variables(text),
@@ -72,7 +84,29 @@ def features_of_line(text: str, config: Mapping[str, str]) -> ExceptionFeatures:
         files=messages.files(text),
         quoted=messages.quoted(text),
         config=dict(config),
+        native=native is not None,
     )
+
+
+def _exception_in(text: str) -> tuple[str, str]:
+    """Class and message of the exception that a line is about; an empty class and the whole line where it is about none.
+
+    A source line that asserts says what did not hold.
+    """
+    if _ASSERTS.match(text):
+        return "AssertionError", text.lstrip("> ")
+    named = next(iter([*_NAMED.finditer(text)][-1:]), None)
+    if named is not None and (_OF_TRACEBACK.search(text) or _is_told(text[: named.start("full")])):
+        return named["full"], named["message"] or text[: named.start("full")].strip()
+    lower = _LOWER.match(text)
+    if lower is not None and lower[1].lower() in _BUILTIN:
+        return _BUILTIN[lower[1].lower()], lower[2]
+    return next((one for words, one in _OWN_WORDS if words.match(text, _label(text))), ""), text
+
+
+def _is_told(before: str) -> bool:
+    """Whether the text before an exception says that the line is about it."""
+    return _BEGINNING.fullmatch(before) is not None or _REPORTED.search(before) is not None
 
 
 def facts_of(features: ExceptionFeatures) -> dict[str, Any]:
@@ -133,12 +167,18 @@ def next_steps(features: ExceptionFeatures) -> list[Remedy]:
     repository = _TRACKERS.get(place.package) if place else None
     link = f"https://github.com/{repository or _TRACKERS['llamafactory']}/issues?q={quote_plus(words)}"
     steps = (
-        [Remedy(id="search", text=catalogue.text("report.say.unlisted_search"), effect="manual", references=[link])]
+        [Remedy(id="search", text=catalogue.text("report.say.unlisted_search"), effect="manual", references=[link], check=True)]
         if words.strip()
         else []
     )
     return [
         *steps,
-        Remedy(id="show-environment", text=catalogue.text("report.say.unlisted_versions"), effect="manual", command="llamafactory-cli env"),
-        Remedy(id="send", text=catalogue.text("report.say.unlisted_send"), effect="manual"),
+        Remedy(
+            id="show-environment",
+            text=catalogue.text("report.say.unlisted_versions"),
+            effect="manual",
+            command="llamafactory-cli env",
+            check=True,
+        ),
+        Remedy(id="send", text=catalogue.text("report.say.unlisted_send"), effect="manual", check=True),
     ]

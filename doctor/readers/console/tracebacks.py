@@ -75,7 +75,7 @@ class Raised(msgspec.Struct):
 
 
 class _Open(msgspec.Struct):
-    """A traceback that is being read."""
+    """A traceback that is being read. `raises`: class and text of a source line that raises, which counts if no exception follows."""
 
     indent: int
     line: int
@@ -89,6 +89,7 @@ class _Open(msgspec.Struct):
     exception: str = ""
     message: list[str] = []
     size: int = 0
+    raises: tuple[str, str] | None = None
 
 
 class Tracebacks:
@@ -116,7 +117,8 @@ class Tracebacks:
 
     def lacks(self, text: str) -> bool:
         """Whether a traceback is open whose exception is missing, and this line (without newline and prefix) names one."""
-        return self._open is not None and not self._open.exception and bool(self._open.frames) and _BARE.match(text) is not None
+        open_ = self._open
+        return open_ is not None and not open_.exception and bool(open_.frames or open_.raises) and _BARE.match(text) is not None
 
     def feed(self, text: str, line: int) -> tuple[bool, list[Raised]]:
         """Add a line (without newline and rank prefix)."""
@@ -197,6 +199,10 @@ class Tracebacks:
             self._chain = 0
             self._open = _Open(indent=0, line=line, cells=True)
             return self._in_cells(self._open, text, line)
+        if (raises := _RAISES.match(text.lstrip())) is not None:
+            self._chain = 0
+            self._open = _Open(indent=len(text) - len(text.lstrip()) - 1, line=line, raises=(raises[1], raises[3]))
+            return True, []
         bare = _BARE.match(text) if not text.startswith("\t") else None
         if bare is not None and bare[1] not in _NO_EXCEPTION and bare[1] not in _DOUBTFUL:
             self._chain = self._chain if self._chained else 0
@@ -219,6 +225,10 @@ class Tracebacks:
             self._add_frame(open_, frame, text)
             open_.line = line
             return True, []
+        if not open_.frames and not _BARE.match(stripped):  # a raising source line alone: only its exception may follow
+            done = self._finish()
+            consumed, more = self._idle(text, line)
+            return consumed, [*done, *more]
         indent = len(text) - len(text.lstrip())
         if indent > max(open_.indent, 0) or (indent and not open_.flat and indent > open_.indent):
             return self._code(open_, stripped), []
@@ -233,6 +243,9 @@ class Tracebacks:
             return True, []
         if open_.expects_code and open_.flat:
             return self._code(open_, stripped), []
+        if (raises := _RAISES.match(stripped)) is not None:  # an excerpt: the frames before it were cut out
+            open_.raises, open_.line = (raises[1], raises[3]), line
+            return True, []
         open_.foreign += 1
         return False, self._finish() if open_.foreign > _MAX_FOREIGN else []
 
@@ -309,12 +322,18 @@ class Tracebacks:
         """Complete the innermost open traceback; an outer one that quoted it continues."""
         open_ = self._open
         self._open = self._outer.pop() if self._outer else None
-        if open_ is None or not (open_.exception or open_.frames):
+        if open_ is None or not (open_.exception or open_.frames or open_.raises):
             return []
         if self._ignores:
             self._ignores = False
             return []
-        if not open_.exception and (raises := _RAISES.match(open_.frames[-1].code)) is not None:
-            open_.exception, open_.message = raises[1], [raises[3]]
+        if not open_.exception and (raises := open_.raises or _raised_by(open_.frames)) is not None:
+            open_.exception, open_.message = raises[0], [raises[1]]
         chain, self._chain = self._chain, self._chain + 1
         return [Raised(open_.exception, "\n".join(open_.message).strip(), tuple(open_.frames), chain, open_.line)]
+
+
+def _raised_by(frames: list[Frame]) -> tuple[str, str] | None:
+    """Class and text that the innermost frame's source line raises."""
+    found = _RAISES.match(frames[-1].code) if frames else None
+    return (found[1], found[3]) if found else None

@@ -34,11 +34,11 @@ class Remedies:
             return []
         canvas = self.canvas
         lines: list[RenderableType] = []
-        for remedy in todo[:NEXT_SHOWN]:
+        for place, remedy in enumerate(todo[:NEXT_SHOWN]):
             values = advice.new_values(remedy, self.words)
             lines.append(canvas.indented(canvas.text(remedy.text), 4))
             lines += [canvas.indented(Text(values, "green"), 6)] if values else []
-            lines += [canvas.command(remedy.command, 6)] if remedy.command and remedy.primary else []
+            lines += [canvas.command(remedy.command, 6)] if remedy.command and _is_shown(remedy, first=place == 0) else []
         heading = canvas.indented(Text(self.words("do_next"), "bold green"))
         return [Text(), heading, *lines, *(canvas.command(command, 4) for command in commands)]
 
@@ -139,3 +139,8 @@ def _columns(widths: Sequence[int]) -> Table:
 def _diff(patch: PatchView) -> list[Text]:
     lines = [line for line in (patch.diff or "").splitlines() if not line.startswith(("--- ", "+++ "))]
     return [Text(line, DIFF_COLOURS.get(line[:1], "dim")) for line in lines]
+
+
+def _is_shown(remedy: RemedyView, *, first: bool) -> bool:
+    """Whether the command of a remedy stands under "Do next": of one that comes before all others, and of a first one done by hand."""
+    return remedy.primary or (first and remedy.status == "manual")

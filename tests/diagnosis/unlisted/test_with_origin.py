@@ -36,14 +36,14 @@ def test_a_message_of_one_place_is_told_with_package_and_function(tmp_path: Path
 
 
 def test_a_message_that_a_person_gave_a_cause_is_told_as_likely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its sentence names the place; what would confirm the cause comes first among the remedies."""
+    """Its sentence names the place; what would confirm the cause stands behind what cures."""
     monkeypatch.setattr(learned, "opinions_on", lambda *_: [Opinion("streaming_needs", 0.6)])
     message = "All datasets must be streaming or non-streaming."
     found = told(tmp_path, "llamafactory/v1/core/data_engine.py", "_load_dataset", message)
     assert (found.rule, found.cause) == ("config/origin", "streaming_needs")
     assert 0.7 <= found.confidence < 0.9
     assert "In the source it stands for this cause." in found.text
-    assert found.remedies[0].id == "confirm"
+    assert [one.id for one in found.remedies][:2] == ["data-format", "confirm"]
 
 
 def test_an_unknown_message_has_no_origin(tmp_path: Path) -> None:
