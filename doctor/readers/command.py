@@ -22,8 +22,8 @@ _HEAD = 256 << 10
 _MAX_COMMAND = 50_000
 """Maximum characters of a command with its continuation lines; longer text is no command."""
 
-_TRAINERS = ("llamafactory-cli", "train_bash.py", "train.py", "llamafactory.launcher", "llamafactory.cli", "launcher.py", "cli_demo.py", "export_model",
-             "lmf ", "train_sft.py", "src/train", "finetune", "swift ")  # fmt: skip
+_TRAINERS = ("llamafactory-cli", "train_bash.py", "train.py", "llamafactory.launcher", "llamafactory.cli", "launcher.py", "cli_demo.py",
+             "export_model", "lmf ", "train_sft.py", "src/train", "finetune", "swift ")  # fmt: skip
 """Parts of words that show a training command."""
 
 _LAUNCHERS = (
