@@ -63,7 +63,7 @@ FACTS: dict[str, FactInfo] = {
     "llamafactory.parser_line": FactInfo(
         "int", "", "console: the line of hparams/parser.py that wrote Process rank: ...; tells the release"
     ),
-    "llamafactory.trainer": FactInfo("str", "", "config: v1 where it is a config of the v1 trainer"),
+    "llamafactory.trainer": FactInfo("str", "", "config, console: v1 where it is a config or a log of the v1 trainer"),
     "v1.config": FactInfo("dict", "", "config of the v1 trainer: values, and the lines of its keys"),
     # model
     "framework": FactInfo("str", "", "console, live"),
@@ -124,6 +124,7 @@ FACTS: dict[str, FactInfo] = {
         "int", "tokens", "console: the first sample that LLaMA-Factory prints, if no token of it is trained on"
     ),
     "dataset.loading": FactInfo("str", "", "console: the data set whose loading LLaMA-Factory began last"),
+    "config_of_web_ui": FactInfo("str", "", "check: the file's name where it holds the web UI's settings"),
     "dataset_info_unreadable": FactInfo("str", "", "preflight"),
     "dataset_undefined": FactInfo("str", "", "preflight"),
     "datasets_known": FactInfo("str", "", "preflight"),

@@ -57,12 +57,18 @@ def best_saved(paths: Sequence[str | Path], run: Run) -> Iterator[Fact]:
 
 
 def last_saved(paths: Sequence[str | Path], run: Run) -> Iterator[Fact]:
-    """The fact on the checkpoint folder under the paths of the highest step that the run reached."""
-    saved = {int(folder.name[11:]): folder for root in map(Path, paths) for folder in _checkpoints(root, _DEPTH)}
+    """The fact on the checkpoint folder under the paths of the highest step that the run reached; one that v1 only began is none."""
+    folders = [folder for root in map(Path, paths) for folder in _checkpoints(root, _DEPTH)]
+    saved = {int(folder.name[11:]): folder for folder in folders if not _begun_by_v1(folder)}
     reached = [step for step in saved if run.last_step is not None and step <= run.last_step]
     if reached:
         folder = saved[max(reached)]
         yield Fact(where=Where(str(folder), step=max(reached)), name="checkpoint.last", value=folder.name)
+
+
+def _begun_by_v1(folder: Path) -> bool:
+    """Whether the v1 trainer did not finish a checkpoint: it writes metadata.json first and the marker last, and resumes from no other."""
+    return (folder / "metadata.json").is_file() and not (folder / "CHECKPOINT_COMPLETE").exists()
 
 
 def _checkpoints(folder: Path, depth: int) -> Iterator[Path]:

@@ -36,6 +36,7 @@ from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.readers import reading as readers
 from doctor.readers.base import Reader
 from doctor.readers.command import is_script, named_config
+from doctor.readers.config_yaml import facts_of_web_ui
 from doctor.readers.discovery import ChosenRun, choose_run
 from doctor.readers.file import Progress
 from doctor.readers.origins import stage_of_folder, stage_of_metrics
@@ -210,6 +211,7 @@ def check(
         feed(engine, reading.batches())
         text = ConfigText(*reading.config_source) if reading.config_source else None
         sources = _sources(reading)
+        feed(engine, facts_of_web_ui(path))
     for fact in (*_given_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
         engine.feed(fact)
     feed(engine, lengths_of(engine.run, Path(folder), where, may_read))

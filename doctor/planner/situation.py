@@ -13,6 +13,7 @@ from doctor.config.patch import Change, Unknown, apply, changes_of, fill
 from doctor.config.versions import versions_of
 from doctor.core.run import Run
 from doctor.planner.types import Advice, PreviousAttempt
+from doctor.planner.v1 import for_v1
 from doctor.rulebook.conditions import Scope, holds
 from doctor.rulebook.model import Op, Remedy, Rule
 from doctor.support.texts import Text
@@ -119,6 +120,13 @@ def _condition(rule: Rule) -> Any:
 
 def advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule]) -> Advice:
     """Whether the remedy can be applied here, its changes, and if not, the reason."""
+    advice = _advise(remedy, situation, facts, rules)
+    of_v1 = situation.facts.get("llamafactory.trainer") == "v1" and advice.status != "not_applicable"
+    return for_v1(remedy, situation.facts) if of_v1 else advice
+
+
+def _advise(remedy: Remedy, situation: Situation, facts: Mapping[str, Any], rules: Iterable[Rule]) -> Advice:
+    """The same for v0's options."""
     if remedy.excluded is not None:
         return Advice(remedy, "not_applicable", remedy.excluded)
     scope = situation.scope(facts)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from doctor.config.option_names import written_out
+from doctor.config.options import table
 from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import ReaderBase
 from doctor.readers.file import File, Source
@@ -21,8 +22,8 @@ _HEAD = 256 << 10
 _MAX_COMMAND = 50_000
 """Maximum characters of a command with its continuation lines; longer text is no command."""
 
-_TRAINERS = ("llamafactory-cli", "train_bash.py", "train.py", "llamafactory.launcher", "launcher.py", "cli_demo.py", "export_model",
-             "lmf ", "train_sft.py", "src/train", "finetune", "swift ")  # fmt: skip
+_TRAINERS = ("llamafactory-cli", "train_bash.py", "train.py", "llamafactory.launcher", "llamafactory.cli", "launcher.py", "cli_demo.py",
+             "export_model", "lmf ", "train_sft.py", "src/train", "finetune", "swift ")  # fmt: skip
 """Parts of words that show a training command."""
 
 _LAUNCHERS = (
@@ -48,6 +49,9 @@ _ASSIGNED = lazy_compile(r"([A-Za-z_]\w*)=(.*)", re.S)
 """A variable set before a command; one in capitals is taken for an environment variable."""
 
 _ENVIRONMENT = lazy_compile(r"[A-Z][A-Z0-9_]{2,}")
+
+_VARIABLE = lazy_compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
+"""A word that is a variable: the shell splits its value into words."""
 
 _MAKE_VARIABLE = lazy_compile(r"^([A-Za-z_]\w*)[ ]*[:?]?=[ ]*(.*?)[ ]*$", re.M)
 """A variable of a Makefile."""
@@ -210,7 +214,7 @@ def _split(words: list[str], variables: dict[str, str]) -> tuple[dict[str, Any],
     values: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     name: str | None = None
-    words = [_expand(word, variables) for word in words]
+    words = [part for word in words for part in _expanded(word, variables)]
     script = next((place for place, word in enumerate(words) if _is_trainer(word)), None)
     launching = True
     for place, word in enumerate(words):
@@ -227,18 +231,33 @@ def _split(words: list[str], variables: dict[str, str]) -> tuple[dict[str, Any],
         if name is not None:
             _set(values, facts, name, option_value(word), launching)
             name = None
+        elif wrapping and (assigned := _ASSIGNED.fullmatch(word)) is not None and _ENVIRONMENT.fullmatch(assigned[1]):
+            facts[f"env.{assigned[1]}"] = assigned[2]  # set by a shell or `env` behind srun or docker
         elif any(word == launcher or word.endswith(f"/{launcher}") for launcher in _LAUNCHERS) and "launcher" not in facts:
             facts["launcher"] = Path(word).name if "python" not in word else "python"
         elif word in ("torch.distributed.run", "torch.distributed.launch"):
             facts["launcher"] = "torchrun"
         elif _is_trainer(word):
             launching = False
-        elif _YAML_ARGUMENT.fullmatch(word):
-            facts["config.named"] = word
         elif (not launching or facts.get("launcher") == "llamafactory-cli") and _OVERRIDE.fullmatch(word):
             path, _, value = word.partition("=")
-            _set_nested(values, path.split("."), option_value(value))
+            if not _unresolved(path, value):
+                _set_nested(values, path.split("."), option_value(value))
+        elif _YAML_ARGUMENT.fullmatch(word):
+            facts["config.named"] = word
     return values, facts
+
+
+def _expanded(word: str, variables: dict[str, str]) -> list[str]:
+    """The word with its variables replaced; one that is a variable with several words becomes those."""
+    text = _expand(word, variables)
+    return _words(text) if " " in text and _VARIABLE.fullmatch(word) else [text]
+
+
+def _unresolved(name: str, value: Any) -> bool:
+    """Whether a value is a variable that the script does not set (a loop's, the environment's) where no text is legal."""
+    option = table().get(name)
+    return isinstance(value, str) and "$" in value and option is not None and not {"str", "any", "dict"} & set(option.type.split("|"))
 
 
 def _is_trainer(word: str) -> bool:
@@ -260,4 +279,5 @@ def _set(values: dict[str, Any], facts: dict[str, Any], name: str, value: Any, l
         facts[fact] = value
     else:
         key, negated = written_out(name.replace("-", "_"))
-        values[key] = False if negated and value is True else value
+        if not _unresolved(key, value):
+            values[key] = False if negated and value is True else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from doctor.config import yaml_edit
 from doctor.config.recognise import shape_by_names
-from doctor.core.events import ConfigSeen, Event, Fact
+from doctor.core.events import ConfigSeen, Event, Fact, Where
 from doctor.readers.base import ReaderBase
 from doctor.readers.file import File
 from doctor.readers.values import option_value
@@ -20,14 +21,25 @@ _ENTRY = re.compile(r"\s*([A-Za-z_]\w*)\s*:\s+(\S.*?)\s*$")
 _BOARD_KEY = re.compile(r"^(?:top|train)\.\w+[ \t]*:", re.M)
 _INLINE = re.compile(r"(?:^|,\s*)([a-z_]\w*)\s*:\s+([^,()]+?)(?=\s*(?:,\s*[a-z_]\w*\s*:|\(|$))")
 _BOARD = {
-    "learning_rate": "learning_rate", "num_train_epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size",
-    "gradient_accumulation_steps": "gradient_accumulation_steps", "cutoff_len": "cutoff_len", "lr_scheduler_type": "lr_scheduler_type",
-    "max_grad_norm": "max_grad_norm", "warmup_steps": "warmup_steps", "logging_steps": "logging_steps", "save_steps": "save_steps",
-    "lora_rank": "lora_rank", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout", "packing": "packing", "optim": "optim",
-    "val_size": "val_size", "neat_packing": "neat_packing", "dataset": "dataset",
-    "finetuning_type": "finetuning_type", "template": "template", "model_path": "model_name_or_path",
+    "batch_size": "per_device_train_batch_size", "neftune_alpha": "neftune_noise_alpha", "model_path": "model_name_or_path",
+    **{name: name for name in (
+        "learning_rate", "num_train_epochs", "gradient_accumulation_steps", "cutoff_len", "lr_scheduler_type", "max_grad_norm",
+        "warmup_steps", "logging_steps", "save_steps", "packing", "optim", "val_size", "neat_packing", "dataset", "dataset_dir",
+        "max_samples",
+        "finetuning_type", "template", "rope_scaling", "train_on_prompt", "mask_history", "resize_vocab", "use_llama_pro",
+        "enable_thinking", "report_to", "use_galore", "use_apollo", "use_badam", "use_swanlab", "quantization_bit",
+    )},
 }  # fmt: skip
-"""Names of llamaboard_config.yaml (after `top.` or `train.`) -> options."""
+"""Names of llamaboard_config.yaml (after `top.` or `train.`) -> options (webui/runner.py, _parse_train_args)."""
+_BOARD_LORA = frozenset({"lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_rslora", "use_dora", "create_new_adapter"})
+"""Fields that the web UI passes on for LoRA only."""
+_BOARD_CHOICES: dict[tuple[str, str], dict[str, Any]] = {
+    **{("train.compute_type", kind): {kind: True} for kind in ("fp16", "bf16", "pure_bf16")},
+    ("top.booster", "flashattn2"): {"flash_attn": "fa2"},
+    ("top.booster", "unsloth"): {"use_unsloth": True},
+    ("top.booster", "liger_kernel"): {"enable_liger_kernel": True},
+}
+"""A field and its choice -> the options that the web UI sets for it."""
 
 
 class ConfigYaml(ReaderBase):
@@ -93,6 +105,16 @@ def is_board(text: str) -> bool:
     return _BOARD_KEY.search(text) is not None
 
 
+def facts_of_web_ui(path: Path) -> Iterator[Fact]:
+    """For `check`: the fact config_of_web_ui where a file holds the web UI's settings."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.suffix.lower() in (".yaml", ".yml") else ""
+    except OSError:
+        return
+    if is_board(text):
+        yield Fact(where=Where(str(path)), name="config_of_web_ui", value=path.name)
+
+
 def by_line(text: str) -> dict[str, Any]:
     """Options of a text that is no YAML as a whole: its `key: value` lines, and `key: value, key: value` lists."""
     values: dict[str, Any] = {}
@@ -124,13 +146,26 @@ def _json_keys(path: Path, head: bytes) -> set[str]:
 def _board(values: dict[str, Any]) -> dict[str, Any]:
     """llamaboard_config.yaml in option names (the web UI keeps numbers as text)."""
     out: dict[str, Any] = {}
+    lora = values.get("top.finetuning_type", "lora") == "lora"
     for name, value in values.items():
-        option = _BOARD.get(name.partition(".")[2])
-        if option and value not in (None, "", []):
+        field = name.partition(".")[2]
+        option = field if lora and field in _BOARD_LORA else _BOARD.get(field)
+        if option and value not in (None, "", [], "none"):
             out[option] = option_value(value) if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, list) else value
+        out |= _BOARD_CHOICES.get((name, str(value)), {})
+    out |= _extra(values.get("train.extra_args"))
     stage = str(values.get("train.training_stage", ""))
     short = next((short for word, short in _STAGES.items() if word in stage), None)
     return {**out, "stage": short} if short else out
+
+
+def _extra(text: Any) -> dict[str, Any]:
+    """The options of the web UI's field "Extra arguments", a JSON object."""
+    try:
+        given = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return {}
+    return given if isinstance(given, dict) else {}
 
 
 _STAGES = {"Supervised": "sft", "Reward": "rm", "PPO": "ppo", "DPO": "dpo", "KTO": "kto", "Pre-Training": "pt"}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 _OF_LLAMAFACTORY = re.compile(
-    r"(?:llamafactory|llmtuner)[./](?:cli|launcher|train|hparams|data|model|extras|webui|api|chat|eval)\b|llamafactory-cli|\[llamafactory\]"
+    r"(?:llamafactory|llmtuner)[./](?:cli|launcher|train|hparams|data|model|extras|webui|api|chat|eval|v1)\b|llamafactory-cli|\[llamafactory\]"
 )
 _STAGE_OF_MODULE = re.compile(r"(?:llamafactory|llmtuner)[./]train[./](pt|sft|rm|ppo|dpo|kto|orpo)\b")
 _STAGE_OF_TRAINER = {

@@ -36,7 +36,8 @@ def vitals_of(run: Run) -> VitalsView | None:
 
 def _pace(run: Run) -> float | None:
     """The median of the measured step times; else what the training's own summary says."""
-    times = [value for value in run.step_seconds.values if math.isfinite(value) and value > 0]
+    measured = run.step_seconds if len(run.step_seconds) else run.series.get("step_seconds")
+    times = [value for value in _values([measured]) if math.isfinite(value) and value > 0]
     if times:
         return _short(statistics.median(times))
     rate = positive(run.facts.get("train.steps_per_second"))

@@ -276,6 +276,16 @@ def test_settings_of_a_deepspeed_file_move_into_the_yaml(tmp_path):
     assert json.loads(file.read_text())["zero_optimization"]["stage"] == 2
 
 
+def test_a_checkpoint_of_the_v1_trainer_is_whole_with_its_mark(tmp_path):
+    """LLaMA-Factory's v1 trainer writes metadata.json first and CHECKPOINT_COMPLETE last (v1/core/utils/checkpoint.py)."""
+    for step in (5, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "metadata.json").write_text(json.dumps({"global_step": step, "epoch": 0}))
+    assert checkpoints.whole(tmp_path) == []
+    (tmp_path / "checkpoint-5" / "CHECKPOINT_COMPLETE").touch()
+    assert [one.step for one in checkpoints.whole(tmp_path)] == [5]
+
+
 def whole(folder: Path, step: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)

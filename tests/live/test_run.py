@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from doctor.core.events import LogLine, ProcessEnd
+from doctor.live.supervisor import console_tail
+from doctor.live.supervisor.console_tail import ConsoleTail
 from doctor.live.supervisor.supervise import INJECT, exit_code
 from doctor.readers.reading import read
 from tests.live.kills import kill
@@ -441,3 +443,53 @@ def test_the_language_reaches_the_alerts(tmp_path):
     """`--lang` counts for what is said while the run lasts, in this process and in the training's."""
     script = "import os; print(os.environ['LFDOCTOR_LANG'])"
     assert start(tmp_path, script, "--lang", "zh").stdout == b"zh\n"
+
+
+MEGATRON = """
+import sys, time
+print("[WARNING|2026-03-02 10:00:00] llamafactory.train.megatron_bridge.workflow:127 >> Megatron Bridge does not support Trainer "
+      "callbacks yet; ignoring provided callbacks.", flush=True)
+for step in range(1, 60):
+    loss = "lm loss: %.6E | " % (2.0 if step < 40 else 1e4)
+    print(" [2026-03-02 10:00:%02d] iteration %8d/%8d | consumed samples: %12d | elapsed time per iteration (ms): 1000.0 | learning rate: "
+          "1.000000E-05 | global batch size:    16 | %sloss scale: 1.0 | grad norm: 1.200 | number of skipped iterations:   0 | "
+          "number of nan iterations:   0 |" % (step, step, 60, step * 16, "" if step > 50 else loss), flush=True)
+time.sleep(1.5)
+"""
+
+
+def test_a_training_without_callbacks_is_read_from_its_output(tmp_path):
+    """Megatron Bridge ignores callbacks: told once; the printed steps are watched while it runs, and its NaN is the cause."""
+    done = start(tmp_path, MEGATRON)
+    told = [line for line in done.stderr.decode().splitlines() if line.startswith("lfdoctor: ")]
+    assert sum("calls no callbacks" in line for line in told) == 1, told
+    assert any("error at step 51:" in line for line in told), told
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [one["rule"] for one in report["findings"] if one["role"] == "root"] == ["stability/nonfinite"]
+
+
+def test_the_output_is_not_read_where_callbacks_are_called(tmp_path):
+    """A step in the journal ends it, and a few printed steps alone prove nothing: the journal may only be late."""
+    console = tmp_path / "console.log"
+    console.write_bytes(b"")
+    began = []
+    tail = ConsoleTail(console, lambda: began.append(1))
+    console.write_text("".join(f"step:{step}/300, avg_train_loss:2.38 step_avg:34ms\n" for step in range(1, 9)))
+    assert tail.lines() == []
+    tail.not_needed()
+    with console.open("a") as file:
+        file.write("Megatron Bridge does not support Trainer callbacks yet; ignoring provided callbacks.\nstep:9/300, avg_train_loss:2.3\n")
+    assert (tail.lines(), began) == ([], [])
+
+
+def test_a_loop_that_never_calls_back_is_read_after_a_while(tmp_path, monkeypatch):
+    """Eight printed steps and none in the journal: after the waiting time all of them are given, and the beginning is told once."""
+    console = tmp_path / "console.log"
+    console.write_bytes(b"")
+    began = []
+    tail = ConsoleTail(console, lambda: began.append(1))
+    console.write_text("".join(f"step:{step}/300, avg_train_loss:2.38 step_avg:34ms\n" for step in range(1, 9)))
+    assert tail.lines() == []
+    monkeypatch.setattr(console_tail, "WAIT_SECONDS", 0.0)
+    assert [json.loads(line)["step"] for line in tail.lines()] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert (tail.lines(), began) == ([], [1])

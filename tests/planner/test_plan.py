@@ -585,3 +585,33 @@ def test_full_tuning_goes_on_without_galore() -> None:
     assert "finetuning_type" not in changed
     assert changed["use_galore"] is None
     assert changed["deepspeed"]["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
+
+
+def v1_advice(remedy: Remedy, **config: Any) -> Advice:
+    facts = {"llamafactory.trainer": "v1", "v1.config": {"values": {"model": "m", **config}, "lines": {}}}
+    return advise(remedy, Situation({}, facts, {}, config_known=False), {}, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "status", "said"),
+    [
+        (Op(set={"per_device_train_batch_size": 1}), "Lower it.", "manual", "`per_device_train_batch_size` → `micro_batch_size`"),
+        (Op(set={"gradient_accumulation_steps": 2}), "Raise it.", "not_applicable", "`global_batch_size`"),
+        (Op(set={"use_galore": True}), "GaLore.", "not_applicable", "no `use_galore`"),
+        (Op(set={"disable_gradient_checkpointing": False}), "Checkpoint.", "done", ""),
+        (Op(set={"flash_attn": "fa2"}), "Use it.", "not_applicable", "no `flash_attn`"),
+        (Op(set={"learning_rate": 1e-5}), "Lower it.", "manual", ""),
+        (Op(set={"PYTORCH_CUDA_ALLOC_CONF": "x"}, target="env"), "Set it.", "manual", ""),
+    ],
+)
+def test_a_run_of_the_v1_trainer_gets_no_option_of_v0(change: Op, text: str, status: str, said: str) -> None:
+    """v1 refuses v0's names: the remedy is told in v1's, never put into a patch."""
+    advice = v1_advice(Remedy(id="r", text=Text(text, text, text), patch=[change]))
+    assert (advice.status, advice.changes) == (status, ())
+    assert said in f"{advice.remedy.text.en} {advice.reason.en}"
+
+
+def test_checkpointing_that_a_v1_config_turned_off_can_be_turned_on() -> None:
+    """It is on unless the config says otherwise."""
+    remedy = Remedy(id="r", text=Text("Checkpoint.", "", ""), patch=[Op(set={"disable_gradient_checkpointing": False})])
+    assert v1_advice(remedy, enable_activation_checkpointing=False).status == "manual"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from doctor.core.events import ConfigSeen
+from doctor.diagnosis.pipeline import analyze, check
 from tests.readers.helpers import Seen, console
 
 
@@ -81,6 +82,41 @@ def test_the_web_uis_files(tmp_path: Path):
     board = "top.finetuning_type: lora\ntrain.learning_rate: 5e-5\ntrain.batch_size: 2\ntrain.training_stage: Reward Modeling\n"
     values = config(tmp_path, board, "llamaboard_config.yaml").config
     assert (values["learning_rate"], values["per_device_train_batch_size"], values["stage"]) == (5e-05, 2, "rm")
+
+
+BOARD = """top.booster: liger_kernel
+top.finetuning_type: {method}
+top.model_name: Qwen2.5-7B-Instruct
+top.quantization_bit: '4'
+top.rope_scaling: none
+train.batch_size: 2
+train.compute_type: pure_bf16
+train.dataset: [identity, alpaca_en_demo]
+train.extra_args: '{{"optim": "adamw_8bit"}}'
+train.lora_rank: 8
+train.max_samples: '100000'
+train.training_stage: DPO
+"""
+
+
+def test_the_web_uis_fields_are_the_options_that_it_makes_of_them(tmp_path: Path):
+    """Its choices, its own names and its extra arguments (webui/runner.py, _parse_train_args); LoRA's fields only with LoRA."""
+    meant = {"enable_liger_kernel": True, "finetuning_type": "lora", "quantization_bit": 4, "per_device_train_batch_size": 2,
+             "pure_bf16": True, "dataset": "identity,alpaca_en_demo", "optim": "adamw_8bit", "lora_rank": 8, "max_samples": 100000,
+             "stage": "dpo"}  # fmt: skip
+    assert config(tmp_path, BOARD.format(method="lora"), "llamaboard_config.yaml").config == meant
+    full = config(tmp_path, BOARD.format(method="full"), "llamaboard_config.yaml").config
+    assert full == {name: value for name, value in meant.items() if name != "lora_rank"} | {"finetuning_type": "full"}
+
+
+def test_check_says_that_the_command_line_refuses_the_web_uis_settings(tmp_path: Path):
+    """Under any name; its training_args.yaml is a training configuration, and a run that has both files is no mistake."""
+    (tmp_path / "2026.yaml").write_text(BOARD.format(method="lora"))
+    (tmp_path / "training_args.yaml").write_text("stage: sft\ndo_train: true\nmodel_name_or_path: m\ntemplate: qwen\ndataset: identity\n")
+    told = {name: {one.rule for one in check(tmp_path / name, folder=tmp_path).findings} for name in ("2026.yaml", "training_args.yaml")}
+    assert "config/check-web-ui-settings" in told["2026.yaml"]
+    assert "config/check-web-ui-settings" not in told["training_args.yaml"]
+    assert "config/check-web-ui-settings" not in {one.rule for one in analyze(tmp_path).findings}
 
 
 def test_deepspeed_files_are_facts(tmp_path: Path):

@@ -148,6 +148,79 @@ def test_records_that_print_their_step(tmp_path: Path, line: str, step: int, los
     assert console(tmp_path, line + "\n").series("loss") == [(step, loss)]
 
 
+MEGATRON = (
+    " [2026-03-02 10:00:{second:02d}] iteration {step:8d}/     200 | consumed samples: {samples:12d} | elapsed time per iteration (ms):"
+    " 812.4 | throughput per GPU (TFLOP/s/GPU): 241.3 | learning rate: 1.000000E-05 | global batch size:    16 |{loss} loss scale: 1.0 |"
+    " grad norm: 1.175 | number of skipped iterations: {skipped:3d} | number of nan iterations: {nan:3d} |\n"
+)
+"""As Megatron-LM's training.py and Megatron Bridge's train_utils.py print it."""
+
+
+def megatron(step: int, loss: str, skipped: int = 0, nan: int = 0) -> str:
+    return MEGATRON.format(second=step // 10, step=step, samples=16 * step, loss=loss, skipped=skipped, nan=nan)
+
+
+def test_megatrons_training_log(tmp_path: Path):
+    """Training, evaluation, checkpoints, pace and the end; what it counts is no metric."""
+    text = (
+        megatron(10, " lm loss: 2.838767E+00 |")
+        + megatron(20, " lm loss: 2.687933E+00 |")
+        + " validation loss at iteration 20 on validation set | lm loss value: 1.800000E+00 | lm loss PPL: 6.049647E+00 | \n"
+        + "  successfully saved checkpoint from iteration      20 to saves/run [ t 1/1, p 1/1 ]\n"
+        + "[after training is done] datetime: 2026-03-02 10:03:00 \n"
+    )
+    seen = console(tmp_path, text)
+    assert {name: seen.series(name) for name in {name for step in seen.steps for name in step.metrics}} == {
+        "loss": [(10, 2.838767), (20, 2.687933)], "eval_loss": [(20, 1.8)], "learning_rate": [(10, 1e-05), (20, 1e-05)],
+        "grad_norm": [(10, 1.175), (20, 1.175)], "loss scale": [(10, 1.0), (20, 1.0)], "step_seconds": [(10, 0.8124), (20, 0.8124)],
+    }  # fmt: skip
+    assert {"steps.planned": 200, "checkpoint.saved": 20, "run.completed": True}.items() <= seen.facts.items()
+    assert seen.steps[1].time - seen.steps[0].time == 1
+
+
+@pytest.mark.parametrize(
+    ("loss", "skipped", "nan", "read"),
+    [
+        (" lm loss: 2.0E+00 |", 1, 0, [2.0]),  # the mean of the steps that were made
+        (" lm loss: 0.000000E+00 |", 10, 0, []),  # all skipped: the mean of nothing
+        ("", 0, 0, [math.nan]),  # a loss that is not >= 0 is left out
+        (" lm loss: 2.0E+00 |", 1, 1, [math.nan]),
+    ],
+)
+def test_what_megatron_leaves_out(tmp_path: Path, loss: str, skipped: int, nan: int, read: list[float]):
+    """A NaN is not printed as one; skipped steps print a loss of 0."""
+    assert repr([value for _, value in console(tmp_path, megatron(10, loss, skipped, nan)).series("loss")]) == repr(read)
+
+
+def test_the_v1_trainers_console(tmp_path: Path):
+    """Lines of a real run of LLaMA-Factory 0.9.5 with USE_V1=1 that resumed, and of its loader for a quantised model."""
+    said = "[INFO|2026-11-30 19:48:{second}] llamafactory.v1.{module}:107 >> {text}\n"
+    lines = [
+        ("05", "accelerator.interface", "DistributedInterface initialized: DistributedInterface(strategy=DistributedStrategy("
+         "mp_replicate_size=1, mp_shard_size=4, dp_size=2, cp_size=2)), is_distributed=True, current_device=cuda, "),
+        ("06", "core.model_engine", "Using attention implementation: flash_attention_2."),
+        ("07", "plugins.model_plugins.quantization", "Loading 4-bit quantized model."),
+        ("08", "plugins.model_plugins.peft", "Fine-tuning method: LoRA"),
+        ("09", "core.utils.checkpoint", "Auto-detected latest checkpoint: out/checkpoint-10"),
+        ("44", "utils.callbacks.logging_callback",
+         "epoch: 0, step: 11, loss: 4.4587, grad_norm: 2.4214, learning_rate: 0.0005, total_steps: 12"),
+        ("48", "utils.callbacks.logging_callback",
+         "epoch: 0, step: 12, loss: 4.3796, grad_norm: 2.4404, learning_rate: 0.0005, total_steps: 12"),
+        ("49", "core.utils.checkpoint", "Checkpoint saved to out/checkpoint-12"),
+    ]  # fmt: skip
+    text = "".join(said.format(second=second, module=module, text=words) for second, module, words in lines)
+    seen = console(tmp_path, text)
+    assert {name for step in seen.steps for name in step.metrics} == {"epoch", "loss", "grad_norm", "learning_rate"}
+    assert seen.series("loss") == [(11, 4.4587), (12, 4.3796)]
+    expected = {"framework": "llamafactory", "llamafactory.trainer": "v1", "world_size": 4, "device": "cuda", "attention": "fa2",
+                "quantized.bits": 4, "finetuning_method": "lora", "resumed_from": "out/checkpoint-10", "steps.planned": 12,
+                "checkpoint.saved": 12}  # fmt: skip
+    assert expected.items() <= seen.facts.items()
+    assert "run.completed" not in seen.facts
+    end = said.format(second="50", module="core.base_trainer", text="Model saved to out")
+    assert console(tmp_path, text + end).facts["run.completed"] is True
+
+
 def test_two_trainings_in_one_console_are_two_attempts(tmp_path: Path):
     """A second training begins at its own first step; its lines and steps are of another attempt, and completion is forgotten."""
     first = HEADER + "\n".join(records(3, 100, 10)) + "\n{'train_runtime': 9.5, 'train_loss': 1.9, 'epoch': 2.0}\n"

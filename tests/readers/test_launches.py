@@ -29,6 +29,30 @@ LAUNCHES: list[tuple[str, str, dict[str, Any], str | None]] = [
      {"deepspeed": "ds.json", "stage": "sft"}, None),
     ("short.sh", "llamafactory-cli train --stage sft --lora_r 128 --per-device-train-batch-size 2\n",
      {"stage": "sft", "lora_rank": 128, "per_device_train_batch_size": 2}, None),
+    ("module.sh", "python -m accelerate.commands.launch --num_processes 4 src/train.py a.yaml learning_rate=2e-5\n",
+     {"learning_rate": 2e-05}, "a.yaml"),
+    ("cli.sh", "accelerate launch --config_file acc.yaml -m llamafactory.cli train b.yaml seed=3\n", {"seed": 3}, "b.yaml"),
+    ("use_ray.sh", "USE_RAY=1 llamafactory-cli train c.yaml ray_num_workers=4\n", {"ray_num_workers": 4}, "c.yaml"),
+
+        ("ray_module.sh", "ray job submit --runtime-env-json '{\"env_vars\": {}}' -- python -m llamafactory.cli train r.yaml max_steps=5\n",
+     {"max_steps": 5}, "r.yaml"),
+    ("rendezvous.sh", "torchrun --nnodes=2 --node_rank=$RANK --rdzv_backend=c10d -m llamafactory.launcher g.yaml save_steps=100\n",
+     {"save_steps": 100}, "g.yaml"),
+    ("include.sh", "deepspeed --include localhost:0,1 --module llamafactory.launcher f.yaml cutoff_len=1024\n",
+     {"cutoff_len": 1024}, "f.yaml"),
+    ("words.sh", 'ARGS="--stage sft --cutoff_len 4096"\nllamafactory-cli train $ARGS\n', {"stage": "sft", "cutoff_len": 4096}, None),
+    ("array.sh", 'args=(\n  --stage dpo\n  --pref_beta 0.2\n)\nllamafactory-cli train "${args[@]}"\n',
+     {"stage": "dpo", "pref_beta": 0.2}, None),
+    ("loop.sh", "for lr in 1e-4 2e-4; do\n  llamafactory-cli train m.yaml learning_rate=$lr output_dir=saves/$lr\ndone\n",
+     {"output_dir": "saves/$lr"}, "m.yaml"),
+    ("file.slurm", "srun -n1 bash -c 'FORCE_TORCHRUN=1 llamafactory-cli train p.yaml deepspeed=ds.json'\n",
+     {"deepspeed": "ds.json"}, "p.yaml"),
+    ("abbreviated.sh", "llamafactory-cli train --num_train 3 --per_device_train 2 --gradient_acc 8\n",
+     {"num_train_epochs": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 8}, None),
+    ("dotted.sh", "nohup llamafactory-cli train j.yaml lr_scheduler_kwargs.min_lr=1e-6 > log.txt 2>&1 &\n",
+     {"lr_scheduler_kwargs": {"min_lr": 1e-06}}, "j.yaml"),
+    ("continued.mk", "CFG ?= d.yaml\ntrain: data\n\tFORCE_TORCHRUN=1 \\\n\tllamafactory-cli train $(CFG) \\\n\t  output_dir=saves/x\n",
+     {"output_dir": "saves/x"}, "d.yaml"),
     ("Makefile", "LR := 1e-5\nrun:\n\t@USE_MCA=1 llamafactory-cli train x.yaml learning_rate=$(LR)\n", {"learning_rate": 1e-05}, "x.yaml"),
 ]  # fmt: skip
 """(file name, text, its options, the YAML that it names)."""
@@ -46,6 +70,14 @@ def test_a_launch_is_read(name: str, text: str, options: dict[str, Any], yaml: s
         values |= event.values if isinstance(event, ConfigSeen) else {}
     assert values == options
     assert [event.value for event in events if isinstance(event, Fact) and event.name == "config.named"] == ([yaml] if yaml else [])
+
+
+def test_variables_behind_a_scheduler_are_the_trainings(tmp_path: Path) -> None:
+    """What a shell sets behind srun reaches the training: DeepSpeed is started with torchrun here."""
+    path = tmp_path / "job.slurm"
+    path.write_text("srun -n1 bash -c 'FORCE_TORCHRUN=1 llamafactory-cli train p.yaml deepspeed=ds.json'\n", encoding="utf-8")
+    events = Command().configs(File(path, "job.slurm", Source("job.slurm", "command", 1)))
+    assert ("env.FORCE_TORCHRUN", "1") in [(event.name, event.value) for event in events if isinstance(event, Fact)]
 
 
 @pytest.mark.parametrize(

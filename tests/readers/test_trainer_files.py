@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from doctor.core.events import Step
+from doctor.diagnosis.pipeline import analyze
 from doctor.readers import reading
 from tests.readers.helpers import Seen, jsonl, log_record
 
@@ -175,6 +176,19 @@ def test_v1_logs_are_read(tmp_path: Path):
     records = [{"epoch": 0, "step": step, "loss": 2.0, "grad_norm": 1.5, "learning_rate": 1e-5, "total_steps": 10} for step in (1, 2)]
     (tmp_path / "trainer_log.jsonl").write_text(jsonl(*records))
     assert Seen(tmp_path).series("grad_norm") == [(1, 1.5), (2, 1.5)]
+
+
+def test_a_checkpoint_that_v1_only_began_is_not_the_last_one(tmp_path: Path):
+    """It resumes from those with its mark only."""
+    records = [{"epoch": 0, "step": step, "loss": 2.0, "learning_rate": 1e-5, "total_steps": 20} for step in range(1, 13)]
+    (tmp_path / "trainer_log.jsonl").write_text(jsonl(*records))
+    for step in (5, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "metadata.json").write_text(f'{{"global_step": {step}}}')
+    (tmp_path / "checkpoint-5" / "CHECKPOINT_COMPLETE").touch()
+    vitals = analyze(tmp_path).run.vitals
+    assert vitals is not None
+    assert vitals.checkpoint == "checkpoint-5"
 
 
 def test_results_prove_completion_and_speed(tmp_path: Path):

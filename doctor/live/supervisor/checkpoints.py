@@ -95,6 +95,8 @@ def is_whole(point: Checkpoint) -> bool:
     transformers writes weights, optimizer, schedule, random state and last trainer_state.json (Trainer._save_checkpoint).
     """
     path, step = point.path, point.step
+    if (path / "metadata.json").is_file() and not (path / "trainer_state.json").exists():  # LLaMA-Factory's v1 trainer marks the end
+        return (path / "CHECKPOINT_COMPLETE").exists()
     try:
         state = json.loads((path / "trainer_state.json").read_bytes())
         if not isinstance(state, dict) or state.get("global_step") != step:

@@ -1,4 +1,7 @@
-"""Follows the journal of a running training: warnings on standard error, and lines for whoever else listens."""
+"""Follows the journal of a running training: warnings on standard error, and lines for whoever else listens.
+
+Where the trainer calls no callbacks, the steps come from the copy of its output.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from pathlib import Path
 
 import msgspec
 
+from doctor.live.supervisor.console_tail import ConsoleTail
 from doctor.live.trainer.monitor import Monitor
 from doctor.support.files import file_size
+from doctor.words import catalogue
 
 PERIOD_SECONDS = 0.5
 """Between two looks; the recorder writes as often."""
@@ -39,6 +44,7 @@ class JournalTail:
         self.warned: list[str] = []
         self._monitor = Monitor(self.tell, str(path))
         self._path, self._offset, self._rest = path, file_size(path), b""
+        self._console = ConsoleTail(path.with_name("console.log"), self._no_callbacks)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="lfdoctor-tail", daemon=True)
 
@@ -56,6 +62,9 @@ class JournalTail:
         self._listeners.tell(text)
         print(f"lfdoctor: {text}", file=sys.stderr, flush=True)
 
+    def _no_callbacks(self) -> None:
+        self.tell(catalogue.say("live.no_callbacks", catalogue.user_language()))
+
     def _follow(self) -> None:
         try:
             for line in self._first:
@@ -68,6 +77,10 @@ class JournalTail:
             self.tell(f"no more warnings: {type(error).__name__}: {error}")
 
     def _read(self) -> None:
+        self._read_journal()
+        self._hear(self._console.lines())
+
+    def _read_journal(self) -> None:
         size = file_size(self._path)
         if size < self._offset:  # rotated
             self._offset, self._rest = 0, b""
@@ -78,6 +91,11 @@ class JournalTail:
             data = file.read(size - self._offset)
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
+        if any(b'"type":"Step"' in line for line in lines):
+            self._console.not_needed()
+        self._hear(lines)
+
+    def _hear(self, lines: list[bytes]) -> None:
         for line in lines:
             self._monitor.line(line)
             for listener in self._listeners.lines:

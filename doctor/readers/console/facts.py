@@ -55,11 +55,21 @@ def _runtime(found: re.Match[str]) -> dict[str, Any]:
     return {"train.runtime_seconds": days * 86400 + hours * 3600 + minutes * 60 + seconds}
 
 
+def _v1_attention(found: re.Match[str]) -> dict[str, Any]:
+    return {"attention": {"flash_attention_2": "fa2"}.get(found[1], found[1])}
+
+
+def _v1_processes(found: re.Match[str]) -> dict[str, Any]:
+    return {"world_size": int(found["dp"]) * int(found["cp"]), "device": found["device"], "llamafactory.trainer": "v1"}
+
+
 CONSTANT: dict[str, dict[str, Any]] = {
     "Gradient checkpointing enabled.": {"gradient_checkpointing": True},
     "***** Running training *****": {"run.started_training": True},
     "Training completed. Do not forget to share": {"run.completed": True},
     "***** train metrics *****": {"run.completed": True},
+    "Fine-tuning mode: full tuning": {"finetuning_method": "full"},
+    "[after training is done] datetime:": {"run.completed": True},
 }
 """Text of a line -> the facts that it states."""
 
@@ -80,6 +90,16 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("[-100, -100", r"^\s*\[(-100(?:, -100)*)\]\s*$", _one("first_sample.masked_tokens", lambda text: text.count("-100"))),
         ("Resuming training from", r"Resuming training from (\S+?)\.?(?:\s|$)", _one("resumed_from")),
         ("Saving model checkpoint to", r"Saving model checkpoint to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),
+        ("Auto-detected latest checkpoint:", r"Auto-detected latest checkpoint: (\S+)", _one("resumed_from")),
+        ("loaded checkpoint from", r"successfully loaded checkpoint from (\S+) .{0,80}\bat iteration [1-9]", _one("resumed_from")),
+        ("Checkpoint saved to", r"Checkpoint saved to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),
+        ("saved checkpoint from iteration", r"saved checkpoint from iteration +(\d{1,12})\b", _one("checkpoint.saved", int)),
+        ("Model saved to", r"llamafactory\.v1\.\S{1,80} >> (Model saved to)", _one("run.completed", bool)),
+        ("stopping training.", r"(Reached max_steps) \(\d{1,12}\), stopping training\.", _one("run.completed", bool)),
+        ("DistributedInterface initialized", r"DistributedInterface initialized: .{0,199}\bdp_size=(?P<dp>\d{1,6}), cp_size=(?P<cp>\d{1,6})"
+         r"\)\).{0,40}?current_device=(?P<device>\w+)", _v1_processes),
+        ("Using attention implementation:", r"Using attention implementation: (sdpa|flash_attention_2|eager)\b", _v1_attention),
+        ("-bit quantized model", r"Loading (\d)-bit quantized model", _one("quantized.bits", int)),
         ("closing signal SIGTERM", r"Sending process \d+ (closing signal) SIGTERM", _one("launcher.closed_workers", bool)),
         ("num_proc=", r"\(num_proc=(\d+)\)", _one("preprocessing.workers", int)),
         ("Num examples", r"Num examples\s*[=:]\s*([\d,]+)", _one("examples.num", _whole)),

@@ -29,6 +29,8 @@ _MESSAGE_SILENCE = 8
 """Lines of other lanes after which an exception's message counts as complete."""
 _MAX_FACT_LINE = 2000
 """Characters; longer lines have no facts and no process ends."""
+_STARTS = ("Process rank: 0,", "distributed tasks at", "DistributedInterface initialized")
+"""What the first process of a training prints once."""
 _TRAINING_RESUMES: tuple[Phase | None, ...] = (None, "start", "load", "tokenise", "save", "eval")
 """Phases that end with a record of the training."""
 
@@ -54,6 +56,7 @@ class Interpreter:
         self._trained = self._failed = self._completed = False
         self._time: float | None = None
         self.repeats: dict[int, int] = {}
+        self._planned: int | None = None
 
     @property
     def in_traceback(self) -> bool:
@@ -104,6 +107,9 @@ class Interpreter:
             self.file.source.records += 1
             yield from self._summary(record)
             return
+        if record.total and record.total != self._planned and "loss" in record.metrics:
+            self._planned = record.total
+            yield self.fact("steps.planned", record.total)
         # the time of an earlier line is not the time of this step
         yield from self.training_steps(record, self._clock(text))
 
@@ -237,7 +243,7 @@ class Interpreter:
 
     def _facts(self, text: str) -> Iterator[Event]:
         found, phase = facts.parse_facts(text)
-        if any(name == "run.started_training" for name, _ in found) or "Process rank: 0," in text or "distributed tasks at" in text:
+        if any(name == "run.started_training" for name, _ in found) or any(words in text for words in _STARTS):
             yield from self._begin_attempt()
         if phase is not None:
             self.phase = phase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import msgspec
@@ -22,6 +23,11 @@ ALIASES = {
     "eval/loss": "eval_loss", "training_loss": "loss", "validation loss": "eval_loss", "loss/train": "loss", "loss/val": "eval_loss",
 }  # fmt: skip
 """Name that other trainers print -> name in trainer_state.json."""
+_OTHER_STEPS = ("step", "iteration", "iter", "global_step", "total_steps", "steps")
+_MEGATRON = re.compile(r"\biteration +(\d{1,12})/ *(\d{1,12}) \|.*\belapsed time per iteration \(ms\): ([\d.]{1,20}) \|")
+_MEGATRON_EVAL = re.compile(rf"\bvalidation loss at iteration (\d{{1,12}})\b[^|]{{0,80}}\| lm loss value: ({_NUMBER})")
+_MEGATRON_COUNTS = ("consumed samples", "skipped samples", "global batch size", "number of skipped iterations", "number of nan iterations")
+"""What a line of Megatron counts: no metric of the training."""
 _STEPS = ("current_steps", "global_step", "step")
 _RECORD_SIGNS = ("'loss'", '"loss"', "'eval_", '"eval_', "'train_runtime'", "'reward'", "'rewards/", '"train_runtime"', "_loss'")
 
@@ -41,6 +47,8 @@ def printed(text: str) -> MetricRecord | None:
         found = _DICT.search(text)
         if found is not None and (record := _of_dict(found[0], ">>" in text[: found.start()] or " - " in text[: found.start()])):
             return record
+    if "iteration " in text and (record := _of_megatron(text)) is not None:
+        return record
     return _of_other(text) if "oss" in text else None
 
 
@@ -99,14 +107,33 @@ def _of_other(text: str) -> MetricRecord | None:
     """`iteration 10/ 1000 | lm loss: 6.1E+00 | ...`, `step:10/300, avg_train_loss:2.99 ...`, `epoch: 0, step: 1, loss: 2.12, ...`."""
     if len(text) > 5000:
         return None
+    text = text.rpartition(" >> ")[2]  # behind the name and line of LLaMA-Factory's logger
     step = _OTHER_STEP.search(text)
     if step is None:
         return None
-    metrics = {}
-    for name, value in _OTHER_PAIR.findall(text):
-        low = name.lower()
-        if low not in ("step", "iteration", "iter", "global_step", "total_steps", "steps"):
-            metrics[ALIASES.get(low, name)] = float(value)
+    pairs = {name.lower(): (name, float(value)) for name, value in _OTHER_PAIR.findall(text)}
+    total = step[2] or pairs.get("total_steps", ("", None))[1]
+    metrics = {ALIASES.get(low, name): value for low, (name, value) in pairs.items() if low not in _OTHER_STEPS}
     if not any(name.lower().endswith("loss") for name in metrics):
         return None
-    return MetricRecord(metrics, int(step[1]), int(step[2]) if step[2] else None, None, False)
+    return MetricRecord(metrics, int(step[1]), int(total) if total else None, None, False)
+
+
+def _of_megatron(text: str) -> MetricRecord | None:
+    """A line of Megatron's training log, or the one of an evaluation.
+
+    ` iteration 10/ 200 | consumed samples: 160 | elapsed time per iteration (ms): 812.4 | ... | lm loss: 2.8E+00 | grad norm: 1.2 | ...`
+    """
+    if (found := _MEGATRON_EVAL.search(text)) is not None:
+        return MetricRecord({"eval_loss": float(found[2])}, int(found[1]), None, None, False)
+    if len(text) > 5000 or (found := _MEGATRON.search(text)) is None:
+        return None
+    pairs = {name.lower(): float(value) for name, value in _OTHER_PAIR.findall(text[found.start() :])}
+    metrics = {ALIASES.get(name, name): value for name, value in pairs.items() if name not in _MEGATRON_COUNTS and "time per" not in name}
+    metrics["step_seconds"] = float(found[3]) / 1000
+    skipped, nan = pairs.get("number of skipped iterations"), pairs.get("number of nan iterations")
+    if nan or (skipped == 0 and "loss" not in metrics):
+        metrics["loss"] = math.nan  # Megatron leaves a loss out that is not >= 0, and counts those of skipped iterations
+    elif skipped and metrics.get("loss") == 0:
+        del metrics["loss"]  # no iteration advanced: the mean of nothing
+    return MetricRecord(metrics, int(found[1]), int(found[2]), None, False)
