@@ -70,7 +70,7 @@ def analyze(
     strategy: Strategy = "least-change",
     lang: str = "en",
     progress: Progress | None = None,
-    may_read: MayRead = everything,
+    may_read: MayRead | None = None,
 ) -> Report:
     """The post-mortem of one run: its folder, a log file, a trainer_*.json(l), an event file, several of these, or `-` (standard input).
 
@@ -80,7 +80,7 @@ def analyze(
     2 for an unreadable config or rule.
     """
     given: dict[str, Any] = {"gpu_memory_gib": gpu_memory_gib, "llamafactory_version": llamafactory_version, "strategy": strategy}
-    return run_analysis(path, config=config, lang=lang, progress=progress, may_read=may_read, **given).report
+    return run_analysis(path, config=config, lang=lang, progress=progress, may_read=may_read or everything, **given).report
 
 
 def read(path: str | Path | Sequence[str | Path] = ".", *, config: str | Path | None = None) -> Run:
@@ -186,7 +186,7 @@ def check(
     num_gpus: int | None = None,
     llamafactory_version: str | None = None,
     lang: str = "en",
-    may_read: MayRead = everything,
+    may_read: MayRead | None = None,
 ) -> Report:
     """A training configuration before it is run: what LLaMA-Factory will refuse or fail on, what is in its way on disk, whether it fits.
 
@@ -214,7 +214,7 @@ def check(
         feed(engine, facts_of_web_ui(path))
     for fact in (*_given_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
         engine.feed(fact)
-    feed(engine, lengths_of(engine.run, Path(folder), where, may_read))
+    feed(engine, lengths_of(engine.run, Path(folder), where, may_read or everything))
     predicted, missing = forecast(engine.run, where, Path(folder))
     feed(engine, predicted)
     ranked = causes.assign_roles(engine.findings())

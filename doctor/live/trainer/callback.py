@@ -25,14 +25,12 @@ from doctor.live.trainer.sampler import Sampler
 from doctor.live.trainer.stacks import StackFile
 from doctor.live.trainer.step_timer import LEAST_SECONDS, StepTimer
 from doctor.live.trainer.trackers import Trackers
-from doctor.live.trainer.values import is_main_process, planned_steps, to_count, to_metrics
+from doctor.live.trainer.values import earlier_logs, is_main_process, planned_steps, to_count, to_metrics
 
 NOTE_SECONDS = 1.0
 """Shortest time between two Step events without a log."""
 ALIVE_SECONDS = 5.0
 """Shortest time between two Alive events during evaluation; `lfdoctor run` needs one before its silence limit."""
-MAX_HISTORY = 500
-"""Logs from before the checkpoint that a resumed training repeats in its journal; the longest window of a detector is 200."""
 LISTEN_SECONDS = 1.0
 """Longest wait for a disk that does not answer when the training begins."""
 
@@ -177,11 +175,7 @@ class DoctorCallback:
 
     def _repeat_history(self, state: Any) -> None:
         """Logs from before the checkpoint of a resumed training: a divergence after it is judged against the levels before it."""
-        begun = to_count(getattr(state, "global_step", 0))
-        for log in (getattr(state, "log_history", None) or [])[-MAX_HISTORY:] if begun else ():
-            step, metrics = to_count(log.get("step")), to_metrics(log)
-            if not 0 < step <= begun or not metrics:
-                continue
+        for step, metrics in earlier_logs(state):
             if self.recorder is not None and self.recorder.rank == 0:
                 self.recorder.put({"type": "Step", "step": step, "metrics": metrics, "history": True})
             if self._judge is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+MAX_HISTORY = 500
+"""Logs from before the checkpoint that a resumed training repeats in its journal; the longest window of a detector is 200."""
 _MAX_INT = 1 << 60
 """Above any real counter; keeps damaged states out of the journal."""
 
@@ -37,3 +40,12 @@ def is_main_process(state: Any) -> bool:
 def planned_steps(state: Any) -> int:
     """Planned number of steps; `num_training_steps` is the name in LLaMA-Factory's v1 trainer. 0 if unknown."""
     return to_count(getattr(state, "max_steps", None) or getattr(state, "num_training_steps", 0))
+
+
+def earlier_logs(state: Any) -> Iterator[tuple[int, dict[str, float]]]:
+    """Step and metrics of the last logs that a resumed training brings along; nothing of one that begins."""
+    begun = to_count(getattr(state, "global_step", 0))
+    for log in (getattr(state, "log_history", None) or [])[-MAX_HISTORY:] if begun else ():
+        step, metrics = to_count(log.get("step")), to_metrics(log)
+        if 0 < step <= begun and metrics:
+            yield step, metrics

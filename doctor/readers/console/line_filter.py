@@ -42,7 +42,7 @@ class LineFilter:
         for usual, literals in words.items():
             for word in literals:
                 stripped = word.encode().translate(None, _DIGITS)
-                doubtful = usual == WANTED and word.isascii() and len(stripped) < len(word)
+                doubtful = usual == WANTED and word.isascii() and 0 < len(stripped) < len(word)
                 self._masks[stripped] = self._masks.get(stripped, 0) | (_DOUBTFUL if doubtful else usual)
                 if doubtful:
                     self._exact.setdefault(stripped, []).append(word.encode())
