@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,13 @@ signal.sigwait([{int(number)}])
 print("caught", flush=True)
 sys.exit(5)
 """
-    process = subprocess.Popen(lfdoctor(tmp_path, script), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment())
+    process = subprocess.Popen(
+        lfdoctor(tmp_path, script),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # a shell's background job ignores SIGINT, and hands that on
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(number)
