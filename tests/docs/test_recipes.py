@@ -57,7 +57,7 @@ class Cluster:
         self.program("llamafactory-cli", f"exec {sys.executable} {self.folder}/train.py")
         (self.folder / "train.yaml").write_text("model_name_or_path: m\nstage: sft\ndo_train: true\ndataset: a\noutput_dir: saves/x\n")
 
-    def run(self, script: str, shell: str = "bash", **variables: str) -> int:
+    def run(self, script: str, shell: str = "sh", **variables: str) -> int:
         """The script's exit code."""
         (self.folder / "script.sh").write_text(script)
         env = {**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **variables}
@@ -92,14 +92,14 @@ def test_requeue(cluster, does, restarts, code, calls):
     """A job that met its limit is put back, five times at most; one on a broken card goes elsewhere; no other is."""
     cluster.training(does)
     variables = {"SLURM_JOB_ID": "77", "SLURMD_NODENAME": "gpu012", **({"SLURM_RESTART_COUNT": restarts} if restarts else {})}
-    assert cluster.run(block("### Requeue at the time limit, and away from a broken node", "bash"), **variables) == code, cluster.stderr
+    assert cluster.run(block("### Requeue at the time limit, and away from a broken node", "sh"), **variables) == code, cluster.stderr
     assert cluster.calls == calls
     assert (cluster.folder / f"doctor-77-{restarts or 0}" / "report.json").exists()
 
 
 def test_the_requeue_script_asks_slurm_for_its_signal(cluster):
     """The lines that Slurm itself reads: SIGTERM before the limit, a job that may be requeued, one log."""
-    script = block("### Requeue at the time limit, and away from a broken node", "bash")
+    script = block("### Requeue at the time limit, and away from a broken node", "sh")
     asked = re.findall(r"^#SBATCH (\S+)$", script, re.MULTILINE)
     assert asked == ["--signal=TERM@120", "--requeue", "--open-mode=append"]
     assert script.startswith("#!/bin/bash\n#SBATCH")

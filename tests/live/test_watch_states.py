@@ -161,7 +161,7 @@ def test_every_state_has_its_word(tmp_path, lang):
     from doctor.live.watch.state import State
 
     heads = [
-        to_text([render(msgspec.structs.replace(state, state=one), 80, lang)], Screen(width=80)).split("\n")[0] for one in get_args(State)
+        to_text([render(msgspec.structs.replace(state, state=one), 200, lang)], Screen(width=200)).split("\n")[0] for one in get_args(State)
     ]
     assert len(set(heads)) == len(get_args(State))
 

@@ -77,7 +77,7 @@ def printed(report: Report) -> dict[str, list[str]]:
     wanted = set(next_commands(report))
     return {
         "terminal": [line.strip() for line in page if line.strip() in wanted],
-        "markdown": blocks[-1].split("\n") if blocks else [],
+        "markdown": blocks[-1].split("\n") if blocks and wanted else [],  # without a command the last block has the options to add
         "html": [html.unescape(copied) for copied in dict.fromkeys(copied for _, copied in buttons)],  # once in each language
     }
 

@@ -34,7 +34,7 @@ PLACEHOLDER = re.compile(r"(?<!\{)\{([a-z_][\w.]*)(?::[^{}]*)?\}(?!\})")
 HERE = Where("train.yaml", 1)
 MAIN_BRANCH = {"use_megatron_bridge", "use_hyper_parallel"}
 """Options of LLaMA-Factory's main branch that no release has yet."""
-RUN_FACTS = {f"forecast_{name}" for name in ("verdict", "allocated_gib", "low_gib", "high_gib", "capacity_gib", "peak_phase")}
+RUN_FACTS = {f"forecast_{name}" for name in ("verdict", "allocated_gib", "low_gib", "high_gib", "capacity_gib", "peak_phase")} | {"length"}
 """Facts that are the run's, not the match's, under which texts may speak of the memory estimate."""
 CLIMBS = 60
 """No remedy needs more steps than this from any sensible value to where it ends (a million halved 20 times is 1)."""

@@ -116,4 +116,4 @@ def test_a_librarys_last_words_beside_an_abort(tmp_path: Path) -> None:
     said = "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Insufficient Memory"
     text = f"{said}\n[1]    31148 abort      python x.py"
     found = analysed(text, tmp_path).findings[0]
-    assert (found.rule, found.symptom) == ("memory/allocation-refused", "out_of_memory")
+    assert (found.rule, found.symptom) == ("memory/metal-out-of-memory", "out_of_memory")
