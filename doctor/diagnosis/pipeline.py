@@ -135,7 +135,7 @@ def run_analysis(
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
         ranked = [data.of(one, failed) for one in ranked]
         feed(engine, data.lengths(ranked, Where(str(chosen.path))))
-    foreign = not ours and is_of_another_program(seen.tracebacks)
+    foreign = not ours and (engine.run.facts.get("framework") is not None or is_of_another_program(seen.tracebacks))
     planned = plan.plan(
         ranked,
         engine.run,

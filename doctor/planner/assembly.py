@@ -91,9 +91,10 @@ class PatchWriter:
             self._add(Change("config", "unset", "resume_from_checkpoint", config["resume_from_checkpoint"], None))
             notes.append(catalogue.text("planner.no_resume"))
         resumes = bool(self.plan.situation.config.get("resume_from_checkpoint"))
-        if self._began() and not resumes and "output_dir" not in changed and not config.get("output_dir"):
+        restarts = self._began() and not resumes and "output_dir" not in changed and not self.plan.foreign  # only LLaMA-Factory resumes
+        if restarts and not config.get("output_dir"):
             notes.append(catalogue.text("planner.other_folder"))
-        elif self._began() and not resumes and "output_dir" not in changed:
+        elif restarts:
             path = next_name(config["output_dir"])
             self._add(Change("config", "set", "output_dir", config.get("output_dir"), path))
             notes.append(catalogue.text("planner.new_folder", path=path))

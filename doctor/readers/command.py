@@ -59,6 +59,9 @@ _MAKE_VARIABLE = lazy_compile(r"^([A-Za-z_]\w*)[ ]*[:?]?=[ ]*(.*?)[ ]*$", re.M)
 _OVERRIDE = lazy_compile(r"[a-z_]\w*(?:\.\w+)*=.*", re.S)
 """`learning_rate=1e-5` or `kt_config.kt_mode=a` after the name of a YAML (OmegaConf.from_cli in hparams/parser.py)."""
 
+_OTHER_TRAINERS = ("swift", "axolotl", "oumi", "xtuner", "trl", "tune")
+"""Programs with commands of their own to train: their options and defaults are not LLaMA-Factory's."""
+
 SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch", ".cmd", ".bat", ".mk")
 """Suffixes of launch scripts."""
 
@@ -113,6 +116,9 @@ class Command(ReaderBase):
         words = _without_shells(_words(line))
         where = file.where(number)
         environment, words = _environment(words, variables)
+        if (other := _other_trainer(words)) is not None:
+            yield Fact(where=where, name="framework", value=other)
+            return
         is_training = script or any(any(trainer in word for trainer in _TRAINERS) for word in words) or len(_KNOWN.findall(line)) >= 2
         if not is_training:
             return
@@ -246,6 +252,15 @@ def _split(words: list[str], variables: dict[str, str]) -> tuple[dict[str, Any],
         elif _YAML_ARGUMENT.fullmatch(word):
             facts["config.named"] = word
     return values, facts
+
+
+def _other_trainer(words: list[str]) -> str | None:
+    """The program of another project that the command starts: by its name, or as a module (`-m axolotl.cli.train`)."""
+    if not words:
+        return None
+    first = words[0].rpartition("/")[2]
+    modules = (words[place + 1].partition(".")[0] for place, word in enumerate(words[:-1]) if word == "-m")
+    return next((name for name in (first, *modules) if name in _OTHER_TRAINERS), None)
 
 
 def _expanded(word: str, variables: dict[str, str]) -> list[str]:

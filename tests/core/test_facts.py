@@ -67,7 +67,9 @@ def keys_of(path: Path, *functions: str) -> Iterator[str]:
 def everything_set() -> set[str]:
     found = {name for path in PACKAGE.rglob("*.py") for name in names_set(path)} | {*TABLES, *ELSEWHERE}
     found |= {*keys_of(PACKAGE / "live/trainer/snapshot.py", "_environment", "_plan", "_model", "_device")}
-    found |= {*keys_of(PACKAGE / "config/preflight.py", "_datasets", "_one_dataset", "_deepspeed", "_output", "model_folder", "facts_about")}
+    found |= {
+        *keys_of(PACKAGE / "config/preflight.py", "_datasets", "_one_dataset", "_deepspeed", "_output", "model_folder", "facts_about")
+    }
     found |= {*keys_of(PACKAGE / "readers/command.py", "_split")}
     found |= {*keys_of(PACKAGE / "diagnosis/pipeline.py", "run_analysis")}
     found |= {name for told in console.CONSTANT.values() for name in told}

@@ -9,7 +9,7 @@ import pytest
 
 from doctor.config.option_names import written_out
 from doctor.core.events import ConfigSeen, Fact
-from doctor.diagnosis.pipeline import check
+from doctor.diagnosis.pipeline import analyze, check
 from doctor.readers.command import Command, is_script, named_config
 from doctor.readers.file import File, Source
 
@@ -104,3 +104,24 @@ def test_check_judges_the_yaml_and_what_the_command_overrides(tmp_path: Path) ->
     assert named_config(tmp_path / "run.sh", tmp_path) == tmp_path / "train.yaml"
     found = check(tmp_path / "run.sh", folder=tmp_path).findings
     assert [finding.rule for finding in found if finding.severity == "error"] == ["config/unknown-option"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("NPROC_PER_NODE=4 swift sft --model_type qwen2-vl --num_train_epochs 3 --deepspeed default-zero2\n", "swift"),
+        ("accelerate launch -m axolotl.cli.train config.yaml --learning_rate 1e-5 --output_dir out\n", "axolotl"),
+        ("/opt/venv/bin/trl sft --model_name_or_path m --learning_rate 1e-5\n", "trl"),
+    ],
+)
+def test_the_options_of_another_trainer_are_its_own(tmp_path: Path, command: str, name: str) -> None:
+    """Its defaults are others: no batch of 8, no option of LLaMA-Factory, no command of it in the report."""
+    (tmp_path / "run.sh").write_text(command)
+    (tmp_path / "console.log").write_text(
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 34.83 GiB. GPU 0 has a total capacity of 44.55 GiB.\n"
+    )
+    report = analyze(tmp_path)
+    assert report.run.framework == name
+    assert report.patch is None or (report.patch.command is None and report.patch.predicted.effective_batch is None)
+    assert report.patch is None or not any("resume" in note for note in report.patch.notes)
+    assert not any("llamafactory-cli" in str(remedy.command) for finding in report.findings for remedy in finding.remedies)
