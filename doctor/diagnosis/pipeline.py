@@ -45,7 +45,7 @@ from doctor.report import context
 from doctor.report.build import Diagnosis, build
 from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView, SourceView
 from doctor.report.status import run_status
-from doctor.rulebook.findings import RankedFinding, UncheckedRule
+from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
 from doctor.rulebook.model import Rule
 from doctor.words import catalogue
 
@@ -125,7 +125,7 @@ def run_analysis(
     feed(engine, given_version(llamafactory_version))
     launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
     ours = is_llamafactory(engine.run, launch)
-    found = engine.findings()
+    found = _teardown_as_notes(engine.findings(), engine.run, seen)
     judged = causes.assign_roles(found if ours else [finding for finding in found if not judges_llamafactorys_options(finding.rule)])
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
@@ -169,6 +169,14 @@ def run_analysis(
         llamafactory=ours or not (engine.run.config or foreign),
     )
     return Analysis(build(diagnosis, tools.book, lang), judged, engine.run)
+
+
+def _teardown_as_notes(findings: Sequence[Finding], run: Run, seen: LastEvents) -> list[Finding]:
+    """What stands only on lines below the end of a completed training, without an exception, is a note: its teardown."""
+    if not run.completed or run.exceptions:
+        return list(findings)
+    closing = [bool(one.evidence) and all(seen.is_after_end(piece.where) for piece in one.evidence) for one in findings]
+    return [msgspec.structs.replace(one, is_note=True) if after else one for one, after in zip(findings, closing, strict=True)]
 
 
 def _chosen(paths: list[str | Path], kinds: tuple[Reader, ...]) -> ChosenRun:

@@ -73,7 +73,13 @@ def is_llamafactory(run: Run, launch: Launch | None) -> bool:
     if framework not in (None, "llamafactory"):
         return False
     own = run.facts.get("launcher") == "llamafactory-cli" or "versions.llamafactory" in run.facts
-    return bool(framework or own or launch) or any((known := table().get(key)) and known.of == "llamafactory" for key in run.config)
+    return bool(framework or own or launch) or any(map(_is_its_own, run.config))
+
+
+def _is_its_own(key: str) -> bool:
+    """Whether only LLaMA-Factory has the option: not those of generation, nor what it took over from transformers."""
+    option = table().get(key)
+    return option is not None and option.of == "llamafactory" and option.group != "generating" and not option.also
 
 
 def next_command(

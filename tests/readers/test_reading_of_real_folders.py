@@ -58,6 +58,9 @@ def test_the_step_of_a_state_counts_where_nothing_was_logged_at_it(tmp_path: Pat
     assert analyze(write(tmp_path / "trainer_state.json", json.dumps(state))).run.steps.last == 375
 
 
+TRAINING = "[INFO|trainer.py:2519] 2025-05-27 22:00:00,101 >> ***** Running training *****\n"
+
+
 @pytest.mark.parametrize("method", ["lora", "full", "freeze"])
 def test_the_model_card_names_framework_and_method(tmp_path: Path, method: str) -> None:
     write(tmp_path / "README.md", CARD.format(library="peft" if method == "lora" else "transformers", method=method))
@@ -87,7 +90,7 @@ def test_options_of_another_program_are_not_judged_as_llamafactorys(tmp_path: Pa
     }
     files = tmp_path / "wandb" / "run-20240101_000000-abcd1234" / "files"
     files.mkdir(parents=True)
-    write(files / "config.yaml", yaml.safe_dump(config))
+    write(files / "config.yaml", yaml.safe_dump({**config, "max_length": {"value": 20}, "overwrite_output_dir": {"value": False}}))
     write(files / "wandb-summary.json", json.dumps({"train_runtime": 12.0, "train_loss": 0.5}))
     assert [finding.rule for finding in analyze(tmp_path).findings] == []
     write(files / "config.yaml", yaml.safe_dump({**config, "finetuning_type": {"value": "lora"}, "stage": {"value": "sft"}}))
@@ -293,6 +296,20 @@ def test_another_runs_journal_is_another_run(tmp_path: Path) -> None:
 def test_an_old_name_of_an_option_counts_as_the_new_one() -> None:
     assert effective({"evaluation_strategy": "epoch"})["eval_strategy"] == "epoch"
     assert effective({"evaluation_strategy": "epoch", "eval_strategy": "steps"})["eval_strategy"] == "steps"
+
+
+def test_what_processes_say_while_they_close_is_a_note(tmp_path: Path) -> None:
+    """LLaMA-Factory warns when a process group cannot be destroyed; the model is saved by then."""
+    metrics = "***** train metrics *****\n  epoch                    =       10.0\n  train_loss               =     0.2301\n"
+    closing = (
+        "[WARNING|2025-05-27 23:21:50] tuner.py:88 >> Failed to destroy process group: NCCL error, unhandled cuda error\n"
+        "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 'out of memory'.\n"
+    )
+    steps = "".join(f"{{'loss': {2.0 - 0.01 * step}, 'learning_rate': 1e-4, 'epoch': {0.1 * step}}}\n" for step in range(1, 100))
+    report = analyze(write(tmp_path / "running_log.txt", TRAINING + steps + metrics + closing))
+    assert (report.run.status, report.verdict) == ("completed", "healthy")
+    report = analyze(write(tmp_path / "other.txt", TRAINING + steps + closing + metrics))
+    assert report.verdict != "healthy"
 
 
 def test_git_is_no_training(tmp_path: Path) -> None:

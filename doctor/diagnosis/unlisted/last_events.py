@@ -60,10 +60,11 @@ class LastEvents:
             self.last = [*self.last, chain][-KEPT:]
             if len(self.first) < KEPT:
                 self.first.append(chain)
-        if crash.exception and not crash.chain and self._is_after_end(crash.where):
+        if crash.exception and not crash.chain and self.is_after_end(crash.where):
             self.after_end = [*self.after_end, crash][-KEPT:]
 
-    def _is_after_end(self, where: Where) -> bool:
+    def is_after_end(self, where: Where) -> bool:
+        """Whether a line stands below the one that says that the training is completed, in the same file."""
         end = self._completed
         return end is not None and end.file == where.file and end.line is not None and where.line is not None and where.line > end.line
 
