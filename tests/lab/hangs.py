@@ -4,7 +4,8 @@
 
 Each hung training runs under `lfdoctor run` with its defaults until the doctor has told of it, and is then ended. Right: the finding names
 the rank that the others wait for and the function it stands in (a lock: its file). Printed beside it: how many were told within 60 seconds
-after the step that did not come, which depends on the machine. Nothing may be told of a healthy one. The cases and what is true of them were written before the code that is judged.
+after the step that did not come, which depends on the machine. Nothing may be told of a healthy one. The cases and what is true of them
+were written before the code that is judged.
 """
 
 from __future__ import annotations
