@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,10 +19,9 @@ from typing import Any
 from doctor import estimate
 from doctor.dataset.longest import longest
 from doctor.dataset.order import VERSIONS
-from tests.lab.install import lab_bin
 from tests.lab.memory_oracle import GIB, MODELS, case, traced
 from tests.lab.order_proof import BASE
-from tests.lab.runner import kit
+from tests.lab.runner import asked, kit
 
 HERE = Path(__file__).resolve().parent
 FOUR = {"quantization_bit": 4}
@@ -77,18 +74,7 @@ def _words(dice: random.Random, median: int) -> int:
 
 def observed(jobs: list[dict[str, Any]], base: Path) -> list[Any]:
     """[longest row, batches] of each training."""
-    (base / "jobs.json").write_text(json.dumps(jobs))
-    environment = {key: value for key, value in os.environ.items() if key in ("LANG", "TMPDIR", "PATH", "LD_LIBRARY_PATH")}
-    environment |= {
-        "HOME": str(base),
-        "HF_HOME": str(base / ".cache"),
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [str(lab_bin() / "python"), str(HERE / "length_oracle.py"), str(base / "jobs.json")]
-    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    return [json.loads(line) for line in ended.stdout.splitlines()]
+    return [json.loads(line) for line in asked("length_oracle.py", jobs, base)]
 
 
 def errors(job: dict[str, Any], number: int, seen: int, peak: float) -> tuple[float, float, Any]:

@@ -6,17 +6,14 @@ the folder: [step, [row, ...]] for each call of training_step; a row is known by
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
 import re
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from forked import free_port
+import forked
 
 MARK = re.compile(r"#(\d+)#")
 
@@ -49,54 +46,23 @@ def load_on_cpu() -> None:
     torch.load = loading
 
 
-def child(job: dict[str, Any], rank: int, port: int) -> int:
-    """One rank, in the fork."""
-    os.chdir(job["work"])
-    log = os.open("all.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if job["ranks"] > 1:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(job["ranks"]), LOCAL_WORLD_SIZE=str(job["ranks"]))
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    sys.argv = ["train.py"]
-    try:
+def train(job: dict[str, Any]) -> bool:
+    """One training; whether each of its ranks ended well."""
+
+    def run(rank: int) -> None:
         from llamafactory.train.tuner import run_exp
         from transformers import AutoTokenizer
 
         load_on_cpu()
         record(AutoTokenizer.from_pretrained(job["config"]["model_name_or_path"]), rank)
         run_exp(job["config"], callbacks=[])
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
 
-
-def train(job: dict[str, Any]) -> bool:
-    """All ranks of one training; whether each ended well."""
-    port = free_port()
-    ranks = []
-    for rank in range(job["ranks"]):
-        pid = os.fork()
-        if pid == 0:
-            code = child(job, rank, port)
-            atexit._run_exitfuncs()
-            os._exit(code)
-        ranks.append(pid)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks]
-    return not any(codes)
+    return not any(forked.train(job, run))
 
 
 def main() -> None:
     """All jobs; one line each: ok or failed."""
-    sys.modules.update({"bitsandbytes": None, "deepspeed": None})
-    import llamafactory.train.tuner  # noqa: F401
-    import peft.tuners.lora.model  # noqa: F401
-    import torch
-    import transformers.models.llama.modeling_llama  # noqa: F401
-    import trl  # noqa: F401
-
-    torch.set_num_threads(1)
+    forked.load_training()
     for job in json.loads(Path(sys.argv[1]).read_text()):
         print("ok" if train(job) else "failed", flush=True)
 

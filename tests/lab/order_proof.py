@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 import msgspec
 
 from tests.lab.install import lab_bin
-from tests.lab.runner import kit
+from tests.lab.runner import asked, kit
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -111,18 +110,7 @@ def prepare(base: Path, name: str) -> dict[str, Any]:
 
 def train(jobs: list[dict[str, Any]], base: Path) -> None:
     """All jobs in the lab's Python; their logs say why one failed."""
-    (base / "jobs.json").write_text(json.dumps(jobs))
-    environment = {key: value for key, value in os.environ.items() if key in ("LANG", "TMPDIR", "PATH", "LD_LIBRARY_PATH")}
-    environment |= {
-        "HOME": str(base),
-        "HF_HOME": str(base / ".cache"),
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [str(lab_bin() / "python"), str(HERE / "order_oracle.py"), str(base / "jobs.json")]
-    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    for job, line in zip(jobs, ended.stdout.splitlines(), strict=True):
+    for job, line in zip(jobs, asked("order_oracle.py", jobs, base), strict=True):
         assert line == "ok", f"the training failed, see {job['work']}/all.log"
 
 
@@ -210,12 +198,12 @@ def main() -> int:
         again = [resume(job) for job in jobs if "resume-" in job["work"]]
         train(again, base)
         by_work = {job["work"]: job for job in again}
-        asked = [dict(by_work.get(job["work"], job)) for job in jobs]
-        seen = [trained(job) for job in asked]
-        for job, steps in zip(asked, seen, strict=True):
+        judged = [dict(by_work.get(job["work"], job)) for job in jobs]
+        seen = [trained(job) for job in judged]
+        for job, steps in zip(judged, seen, strict=True):
             job |= {"first": min(step for step, _ in steps), "last": max(step for step, _ in steps)}
         wrong = 0
-        for job, steps, said in zip(asked, seen, computed(asked), strict=True):
+        for job, steps, said in zip(judged, seen, computed(judged), strict=True):
             told = difference(job, steps, said)
             wrong += bool(told)
             same = f"{sum(map(len, steps.values()))} batches of steps {job['first']}-{job['last']} equal"

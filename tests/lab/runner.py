@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,22 @@ def kit(folder: Path) -> Path:
     """Model and data of the lab, made once in `folder`."""
     subprocess.run([str(lab_bin() / "python"), str(HERE / "tiny.py"), str(folder)], check=True, capture_output=True)
     return folder
+
+
+def asked(script: str, jobs: Sequence[Mapping[str, Any]], base: Path) -> list[str]:
+    """The lines that an oracle of this folder answers to its jobs; run by the lab's Python, with few variables and no network or GPU."""
+    (base / "jobs.json").write_text(json.dumps(jobs))
+    environment = {key: value for key, value in os.environ.items() if key in ("LANG", "TMPDIR", "PATH", "LD_LIBRARY_PATH")}
+    environment |= {
+        "HOME": str(base),
+        "HF_HOME": str(base / ".cache"),
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [str(lab_bin() / "python"), str(HERE / script), str(base / "jobs.json")]
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    return ended.stdout.splitlines()
 
 
 def prepare(scenario: Scenario, work: Path, kit_folder: Path) -> None:

@@ -6,16 +6,13 @@ Reads a list of jobs as JSON from the file argv[1]: {"work": folder, "config": {
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from forked import free_port
+import forked
 
 MORE_STEPS = 12
 """Steps that a run goes on after the first NaN."""
@@ -57,54 +54,22 @@ def spoil(tokenizer: Any, fault: str, mark: str) -> None:
     Trainer.training_step, Trainer.compute_loss = training_step, compute_loss
 
 
-def child(job: dict[str, Any], rank: int, port: int) -> int:
-    """One rank, in the fork."""
-    os.chdir(job["work"])
-    log = os.open("all.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if job["ranks"] > 1:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(job["ranks"]), LOCAL_WORLD_SIZE=str(job["ranks"]))
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    sys.argv = ["train.py"]
-    try:
+def train(job: dict[str, Any]) -> list[int]:
+    """One training; the exit codes of its ranks."""
+
+    def run(rank: int) -> None:
         from llamafactory.train.tuner import run_exp
         from transformers import AutoTokenizer
 
         spoil(AutoTokenizer.from_pretrained(job["config"]["model_name_or_path"]), job["fault"], job["mark"])
         run_exp(job["config"], callbacks=[])
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
 
-
-def train(job: dict[str, Any]) -> list[int]:
-    """All ranks of one training; their exit codes."""
-    port = free_port()
-    ranks = []
-    for rank in range(job["ranks"]):
-        pid = os.fork()
-        if pid == 0:
-            code = child(job, rank, port)
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        ranks.append(pid)
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks]
+    return forked.train(job, run)
 
 
 def main() -> None:
     """All jobs; the exit codes of each as a line."""
-    sys.modules.update({"bitsandbytes": None, "deepspeed": None})
-    import llamafactory.train.tuner  # noqa: F401
-    import peft.tuners.lora.model  # noqa: F401
-    import torch
-    import transformers.models.llama.modeling_llama  # noqa: F401
-    import trl  # noqa: F401
-
-    torch.set_num_threads(1)
+    forked.load_training()
     for job in json.loads(Path(sys.argv[1]).read_text()):
         print(json.dumps(train(job)), flush=True)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import yaml
 
 from tests.lab.install import lab_bin
 from tests.lab.order_proof import BASE
-from tests.lab.runner import kit
+from tests.lab.runner import asked, kit
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -86,21 +85,6 @@ def prepare(base: Path, name: str) -> dict[str, Any]:
     return {"work": str(work), "config": config, "ranks": ranks, "fault": fault, "mark": mark, "line": line}
 
 
-def train(jobs: list[dict[str, Any]], base: Path) -> None:
-    """All jobs in the lab's Python."""
-    (base / "jobs.json").write_text(json.dumps(jobs))
-    environment = {key: value for key, value in os.environ.items() if key in ("LANG", "TMPDIR", "PATH", "LD_LIBRARY_PATH")}
-    environment |= {
-        "HOME": str(base),
-        "HF_HOME": str(base / ".cache"),
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [str(lab_bin() / "python"), str(HERE / "sample_oracle.py"), str(base / "jobs.json")]
-    subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-
-
 ANALYSE = """
 import json, sys
 sys.path[:0], sys.path[len(sys.path):] = [sys.argv[1]], sys.argv[2:3]
@@ -135,7 +119,7 @@ def main() -> int:
         base = given.keep or Path(place)
         kit(base / "kit")
         jobs = [prepare(base, name) for name in given.names or JOBS]
-        train(jobs, base)
+        asked("sample_oracle.py", jobs, base)
         named = 0
         for job, (cause, heading, lines, held) in zip(jobs, analysed(jobs), strict=True):
             names = [name for name in ("one", "gaps", "plain") if name in job["config"]["dataset"]]

@@ -6,16 +6,14 @@ folder as `run_exp(config, callbacks=[DoctorCallback()])` would; each rank gets 
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from forked import free_port
+import forked
 
 
 def callbacks(wanted: bool) -> list[Any]:
@@ -57,41 +55,16 @@ def trl(kind: str, config: dict[str, Any], ours: bool) -> None:
     trainer.save_model()
 
 
-def child(job: dict[str, Any], rank: int, port: int) -> int:
-    """One rank, in the fork."""
-    os.chdir(job["work"])
-    log = os.open("all.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if job["ranks"] > 1:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(job["ranks"]), LOCAL_WORLD_SIZE=str(job["ranks"]))
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    sys.argv = ["train.py"]
-    try:
+def train(job: dict[str, Any]) -> int:
+    """One training; whether one of its ranks failed, as an exit code."""
+
+    def run(rank: int) -> None:
         if job["kind"] == "llamafactory":
             llamafactory(job["config"], job["callback"])
         else:
             trl(job["kind"], job["config"], job["callback"])
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
 
-
-def train(job: dict[str, Any]) -> int:
-    """All ranks of one training; the first exit code that is not 0."""
-    port = free_port()
-    ranks = []
-    for rank in range(job["ranks"]):
-        pid = os.fork()
-        if pid == 0:
-            code = child(job, rank, port)
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        ranks.append(pid)
-    return max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in ranks)
+    return int(any(forked.train(job, run)))
 
 
 def main() -> None:
@@ -99,14 +72,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
-    sys.modules.update({"bitsandbytes": None, "deepspeed": None})  # slow to import, not used here
-    import llamafactory.train.tuner  # noqa: F401
-    import peft.tuners.lora.model  # noqa: F401
-    import torch
-    import transformers.models.llama.modeling_llama  # noqa: F401
-    import trl  # noqa: F401
-
-    torch.set_num_threads(1)
+    forked.load_training()
     for line in sys.stdin:
         print(json.dumps({"code": int(train(json.loads(line)))}), file=answers, flush=True)
 
