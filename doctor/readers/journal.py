@@ -92,7 +92,7 @@ class Parser:
             return []
         try:
             values = _decode(raw)
-        except (ValueError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.broken += 1
             return []
         if not isinstance(values, dict):

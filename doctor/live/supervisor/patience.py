@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from doctor.live.trainer.step_timer import LEAST_SECONDS
 from doctor.support.decoding import json_decoder
 from doctor.support.files import end_of_file
@@ -138,7 +140,7 @@ def _bytes(pids: list[int]) -> tuple[int, int]:
 
 def last_event(path: Path, kinds: tuple[bytes, ...]) -> dict[str, Any] | None:
     """The last event of these kinds in a journal's newest bytes."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
         lines = [line for line in end_of_file(path, TAIL).split(b"\n") if line.startswith(kinds) and line.endswith(b"}")]
         return _decode(lines[-1]) if lines else None
     return None

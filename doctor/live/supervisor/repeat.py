@@ -163,7 +163,7 @@ def _outcome(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.glob("lfdoctor*.jsonl")):
         for line in path.read_bytes().splitlines():
             if line.startswith(b'{"type":"Repeat"'):
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                     found.append({key: value for key, value in _decode(line).items() if key != "type"})
     order = ("sample", "weight", "module", "exception", "loss", "gradient", "nothing")
     return min(found, key=lambda one: (one["step"], order.index(one["kind"])), default={})
