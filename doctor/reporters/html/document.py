@@ -74,7 +74,7 @@ def _lines_only(code: str) -> str:
     That is what plotly's custom bundles do (its CUSTOM_BUNDLE.md: `require("plotly.js/lib/core")`), and halves the time until it answers.
     The modules stay in the file; a plotly that is bundled otherwise is used as it is.
     """
-    short, cut = re.subn(r"(?<=;)\w+\.register\(\[(?:\w+\(\),?){9,}\]\);", "", code)
+    short, cut = re.subn(r"(?<=;)[\w$]+\.register\(\[(?:[\w$]+\(\),?){9,}\]\);", "", code)
     return short if cut == 1 else code
 
 
