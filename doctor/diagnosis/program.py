@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from doctor.core.events import Crash
 from doctor.diagnosis.unlisted.places import SCRIPT, Place, places
+from doctor.readers.origins import OTHER_TRAINERS
 from doctor.rulebook.model import Rule
 
-OTHER_TRAINERS = frozenset({"axolotl", "swift", "verl", "openrlhf", "oumi", "torchtune", "lightning", "pytorch_lightning"})
-"""Packages that train by themselves and never under LLaMA-Factory."""
 _OWN = "llamafactory"
 _READ_CONFIGS = ("config", "options", "v1_config")
 """Detectors that read nothing but the configuration."""

@@ -13,6 +13,7 @@ from doctor.config.options import table
 from doctor.core.events import ConfigSeen, Event, Fact
 from doctor.readers.base import ReaderBase
 from doctor.readers.file import File, Source
+from doctor.readers.origins import OTHER_COMMANDS
 from doctor.readers.values import option_value
 from doctor.support.lazy_regex import lazy_compile
 
@@ -58,9 +59,6 @@ _MAKE_VARIABLE = lazy_compile(r"^([A-Za-z_]\w*)[ ]*[:?]?=[ ]*(.*?)[ ]*$", re.M)
 
 _OVERRIDE = lazy_compile(r"[a-z_]\w*(?:\.\w+)*=.*", re.S)
 """`learning_rate=1e-5` or `kt_config.kt_mode=a` after the name of a YAML (OmegaConf.from_cli in hparams/parser.py)."""
-
-_OTHER_TRAINERS = ("swift", "axolotl", "oumi", "xtuner", "trl", "tune")
-"""Programs with commands of their own to train: their options and defaults are not LLaMA-Factory's."""
 
 SCRIPTS = (".sh", ".bash", ".slurm", ".sbatch", ".cmd", ".bat", ".mk")
 """Suffixes of launch scripts."""
@@ -260,7 +258,7 @@ def _other_trainer(words: list[str]) -> str | None:
         return None
     first = words[0].rpartition("/")[2]
     modules = (words[place + 1].partition(".")[0] for place, word in enumerate(words[:-1]) if word == "-m")
-    return next((name for name in (first, *modules) if name in _OTHER_TRAINERS), None)
+    return next((name for name in (first, *modules) if name in OTHER_COMMANDS), None)
 
 
 def _expanded(word: str, variables: dict[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the shape of a log says of its origin: LLaMA-Factory's own names, and the training stage by the metrics that only it logs."""
+"""What the shape of a log says of its origin: names of LLaMA-Factory and of others, and the stage by metrics that only it logs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Collection
 _OF_LLAMAFACTORY = re.compile(
     r"(?:llamafactory|llmtuner)[./](?:cli|launcher|train|hparams|data|model|extras|webui|api|chat|eval|v1)\b|llamafactory-cli|\[llamafactory\]"
 )
+OTHER_TRAINERS = frozenset({"axolotl", "swift", "verl", "openrlhf", "oumi", "torchtune", "lightning", "pytorch_lightning"})
+"""Packages that train by themselves and never under LLaMA-Factory."""
+OTHER_COMMANDS = frozenset({"swift", "axolotl", "oumi", "xtuner", "trl", "tune"})
+"""Programs with commands of their own to train, whose options and defaults are not LLaMA-Factory's; trl's package runs under it as well."""
 _STAGE_OF_MODULE = re.compile(r"(?:llamafactory|llmtuner)[./]train[./](pt|sft|rm|ppo|dpo|kto|orpo)\b")
 _STAGE_OF_TRAINER = {
     "CustomSeq2SeqTrainer": "sft",
