@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import doctor
 from doctor.config import options
 from doctor.config.patch import Unknown, apply, changes_of
 from doctor.core.events import ConfigSeen, Crash, LogLine, Where
@@ -29,7 +28,6 @@ from doctor.support.package_files import rules_folder
 from doctor.support.texts import Text
 
 BOOK = loader.load(detectors=DETECTORS)
-FIXTURES = Path(__file__).parents[2] / "fixtures"
 PLACEHOLDER = re.compile(r"(?<!\{)\{([a-z_][\w.]*)(?::[^{}]*)?\}(?!\})")
 HERE = Where("train.yaml", 1)
 MAIN_BRANCH = {"use_megatron_bridge", "use_hyper_parallel"}
