@@ -41,6 +41,7 @@ _SETTINGS = re.compile(r".*\.(?:ya?ml|sh|bash|slurm|sbatch)|.*(?:ds_|deepspeed|z
 _PART = re.compile(
     r"checkpoint-\d+|global_step\d+|runs|logs?|tb|tensorboard|tf?events|wandb|swanlab|swanlog|attempt_\d+|node_?\d+", re.IGNORECASE
 )
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 _LOGS = re.compile(r"logs?|slurm(?:[-_]?logs?)?|std|consoles?|out", re.IGNORECASE)
 _SKIPPED = re.compile(r"\.git|\.cache|__pycache__|node_modules|\.?venv|site-packages|\..*_cache|.*\.reports")
 _TRACKED_RUN = re.compile(r"(?:offline-)?run-\S+")
@@ -169,7 +170,7 @@ class _Walk:
     def visit(self, path: str, depth: int, given: Sequence[Entry]) -> Iterator[RunFiles]:
         """The runs of a folder and below it. `given` are console logs from other folders that carry this folder's name."""
         here = self.look(path)
-        if here.outputs:
+        if here.outputs or self._saved_here(here):
             nested = [run for run in self._below(here.folders, depth, {}) if self._holds(run, _HISTORIES)]
             yield self._run(here, given, whole=not nested)
             yield from nested
@@ -197,6 +198,11 @@ class _Walk:
                 yield RunFiles(here.path, [], [], here.problems)
             for part in here.parts:
                 yield from self.visit(part, depth + 1, ())
+
+    def _saved_here(self, here: _Folder) -> bool:
+        """Whether a trainer saved into this folder, though its own files are gone: people publish checkpoints and leave out the rest."""
+        saved = [part for part in here.parts if _CHECKPOINT.fullmatch(_name(part))]
+        return any(self._holds(self._run(self.look(part), (), whole=False), _TRAINER_FILES) for part in saved[:4])
 
     def _of_tracker(self, path: str, depth: int) -> Iterator[RunFiles]:
         """The runs of W&B's or SwanLab's folder: one per folder that the tracker made."""

@@ -56,6 +56,17 @@ def test_an_adapter_inside_a_run_is_another_run(tmp_path: Path) -> None:
     assert others(report) == {"sft_adapter"}
 
 
+@pytest.mark.parametrize("beside", ["logs/probe_log.csv", "eval/output-eval.txt", "logs/eval.log"])
+def test_checkpoints_without_the_rest_are_the_run_of_their_folder(beside: str, tmp_path: Path) -> None:
+    """People publish checkpoints and leave out the trainer's own files; what another program wrote beside them is newer and no run."""
+    age(state(tmp_path / "checkpoint-60", FALLING[:6], planned=120), 3)
+    age(state(tmp_path / "checkpoint-120", FALLING), 2)
+    (tmp_path / beside).parent.mkdir()
+    (tmp_path / beside).write_text("accuracy 0.8\n", encoding="utf-8")
+    report = analyze(tmp_path)
+    assert (report.run.path, report.run.status, report.run.steps.last) == (str(tmp_path), "completed", 120)
+
+
 def test_of_runs_side_by_side_the_newest_is_told(tmp_path: Path) -> None:
     for days, name in ((3, "results"), (1, "m2"), (2, "m3")):
         age(state(tmp_path / name, FALLING), days)
