@@ -15,14 +15,14 @@ CARD_IS_FULL = {"at": "forward", "do": "raise", "oom": "2.5"}
 
 
 def unseen() -> list[Scenario]:
-    """Written and frozen on 2026-11-30, 22:35 UTC."""
+    """Written and frozen on 2026-11-30, 22:30 UTC."""
 
     def fault(name: str, says: str, **change: Any) -> Scenario:
-        more = {key: change.pop(key) for key in ("fault", "gpu", "ranks") if key in change}
+        more = {key: change.pop(key) for key in ("env", "fault", "gpu") if key in change}
         return Scenario(f"unseen-{name}", "*", says, {"max_steps": 8, **change}, curable=True, **more)
 
     return [
-        fault("both-precisions", "fp16 and bf16 together", fp16=True, bf16=True),
+        fault("both-precisions", "fp16 and bf16 together, on a card with bf16", fp16=True, bf16=True, env={"LFDOCTOR_LAB_BF16": "1"}),
         fault("scheduler-name", "lr_scheduler_type: cosine_decay", lr_scheduler_type="cosine_decay"),
         fault("optimizer-name", "optim: adamw", optim="adamw"),
         fault("logging-steps-zero", "logging_steps: 0", logging_steps=0),
@@ -56,5 +56,9 @@ def unseen() -> list[Scenario]:
             stage="dpo", dataset="pair", per_device_train_batch_size=4, gradient_accumulation_steps=1, learning_rate=5.0e-6,
             gpu=True, fault={**CARD_IS_FULL, "rows": 4},
         ),
-        fault("pretraining-rate", "full pre-training with learning rate 0.5", stage="pt", dataset="plain", max_steps=60, learning_rate=0.5, **FULL),
+        fault(
+            "pretraining-rate",
+            "full pre-training with learning rate 0.5",
+            stage="pt", dataset="plain", max_steps=60, learning_rate=0.5, **FULL,
+        ),
     ]  # fmt: skip
