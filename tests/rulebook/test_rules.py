@@ -64,6 +64,26 @@ def test_a_rule_keeps_its_own_examples(rule: Rule) -> None:
     assert check_rule(rule, DETECTORS, BOOK) == []
 
 
+def about_facts(condition: Any) -> Any:
+    """What a condition asks of the message alone; what it asks of the config may be so."""
+    if isinstance(condition, list):
+        return [about_facts(part) for part in condition]
+    kept = {key: wanted for key, wanted in condition.items() if key.startswith("fact.")}
+    either = [about_facts(part) for part in condition.get("any", [])]
+    return {**kept, "any": either} if either and all(either) else kept
+
+
+@every_rule
+def test_every_message_of_a_failure_leaves_a_way_out(rule: Rule) -> None:
+    """A rule that has remedies has one for each of its messages, whatever the config is: else the report says that nothing helps."""
+    if rule.severity != "error" or rule.detector != "log_pattern" or not rule.remedies:
+        return
+    for example in rule.examples.match:
+        for found in [one for form in forms(example) for one in findings(rule, form, DETECTORS)]:
+            scope = {"config": {}, "written": {}, "run": {}, "fact": found.first.facts}
+            assert any(holds(about_facts(remedy.only_if), scope) for remedy in rule.remedies), example
+
+
 @every_rule
 def test_a_rule_shows_what_it_means_and_what_not(rule: Rule) -> None:
     """At least two lines that it recognises and two that it must leave alone."""
