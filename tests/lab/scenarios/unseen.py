@@ -22,7 +22,11 @@ def unseen() -> list[Scenario]:
         return Scenario(f"unseen-{name}", "*", says, {"max_steps": 8, **change}, curable=True, **more)
 
     return [
-        fault("both-precisions", "fp16 and bf16 together, where bf16 is there", fp16=True, bf16=True, use_cpu=True, env={"LFDOCTOR_LAB_BF16": "1"}),
+        fault(
+            "both-precisions",
+            "fp16 and bf16 together, where bf16 is there",
+            fp16=True, bf16=True, use_cpu=True, env={"LFDOCTOR_LAB_BF16": "1"},
+        ),
         fault("scheduler-name", "lr_scheduler_type: cosine_decay", lr_scheduler_type="cosine_decay"),
         fault("optimizer-name", "optim: adamw", optim="adamw"),
         fault("logging-steps-zero", "logging_steps: 0", logging_steps=0),
