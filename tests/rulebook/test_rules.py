@@ -25,6 +25,7 @@ from doctor.rulebook import loader
 from doctor.rulebook.conditions import holds, paths
 from doctor.rulebook.model import Remedy, Rule
 from doctor.rulebook.parsing import rule_files
+from doctor.support.languages import LANGUAGES
 from doctor.support.package_files import rules_folder
 from doctor.support.texts import Text
 
@@ -82,6 +83,22 @@ def test_every_message_of_a_failure_leaves_a_way_out(rule: Rule) -> None:
         for found in [one for form in forms(example) for one in findings(rule, form, DETECTORS)]:
             scope = {"config": {}, "written": {}, "run": {}, "fact": found.first.facts}
             assert any(holds(about_facts(remedy.only_if), scope) for remedy in rule.remedies), example
+
+
+SLIPS = re.compile(r"(?<!\.)\.\.(?![./])|。。|(?<=\S)  +(?=\S)|, ,| ,|\((?:이|을|은|와)\)(?:가|를|는|과)")
+"""Doubled marks and spaces, and Korean particles in an order that nothing resolves (`이(가)` is, `(이)가` is not)."""
+
+
+@every_rule
+def test_a_text_reads_well_with_the_facts_of_each_example(rule: Rule) -> None:
+    """What a pattern catches ends where its word ends: no second full stop, no gap."""
+    for example in rule.examples.match:
+        for found in [one for form in forms(example) for one in findings(rule, form, DETECTORS)]:
+            facts = found.first.facts
+            for body in rule.body:
+                if names(body.en) <= facts.keys():
+                    for lang in LANGUAGES:
+                        assert not SLIPS.search(PLACEHOLDER.sub(lambda name: str(facts[name[1]]), body.get(lang))), (lang, example)
 
 
 @every_rule
