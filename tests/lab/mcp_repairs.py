@@ -9,7 +9,7 @@ Repaired means what `cures.py` means by cured: the planned end, finite weights, 
 second fault; the client must also have stopped because the run was healthy. 32 faults are those of `cures.py` (near variants and the four
 that no option cures left out), 18 were written before anybody looked how they are answered (`scenarios/unseen.py`).
 
-Each answer is counted with its bound (`doctor/agents/budget.py`) and kept in `answers.json` for counting with a tokenizer.
+Each answer is counted with its bound (`doctor/agents/budget.py`) and kept in NAME.json for counting with a tokenizer.
 """
 
 from __future__ import annotations
@@ -100,17 +100,16 @@ class Agent:
         run, config = self.work, None
         for number in range(1, attempts + 2):
             told = await self.ask("diagnose", path=str(run))
-            if told.get("verdict") in ("healthy", "undecided") or number > attempts or told.get("cause") in self.outcome.causes:
-                self.outcome.stopped = str(told.get("verdict") if told.get("verdict") != "failed" else f"still {told.get('cause')}")
-                if told.get("verdict") == "unhealthy":
-                    self.outcome.stopped = f"still {told.get('cause')}"
+            verdict, cause = str(told.get("verdict")), str(told.get("cause"))
+            if verdict in ("healthy", "undecided") or number > attempts or cause in self.outcome.causes:
+                self.outcome.stopped = verdict if verdict in ("healthy", "undecided") else f"still {cause}"
                 return config
-            self.outcome.causes.append(str(told.get("cause")))
+            self.outcome.causes.append(cause)
             await self.ask("diagnose", path=str(run), detail="evidence")
             await self.ask("plan_patch", path=str(run))
             done = await self.ask("apply_patch", path=str(run), output=str(self.work / f"attempt{number}.yaml"))
             if not done.get("command"):
-                self.outcome.stopped = f"no command for {told.get('cause')}: {done.get('refused') or done.get('instead')}"
+                self.outcome.stopped = f"no command for {cause}: {done.get('refused') or done.get('instead')}"
                 return config
             config = Path(done["written"]) if done.get("written") else config or self.work / "train.yaml"
             run = self.work / f"attempt{number}"
