@@ -62,6 +62,11 @@ def analyze(
         Path | None,
         typer.Option("--history", help="The table of a scan: what already failed for this job is left out.", metavar="FILE"),
     ] = None,
+    write_back: Annotated[
+        bool,
+        typer.Option("--write-back", help="Add the verdict to the tracker that the run used, after showing what is written and asking."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --write-back: do not ask.")] = False,
     rules: Rules = None,  # noqa: ARG001 (its callback has done it)
     lang: Lang = "en",
     fail_on: FailOn = "error",
@@ -76,7 +81,7 @@ def analyze(
 
     return post_mortem(
         with_jobs(paths or ["."]), config=config, kind=kind, output=output, patch=patch, strategy=strategy, gpu_memory=gpu_memory,
-        history=history, llamafactory_version=llamafactory_version,
+        history=history, llamafactory_version=llamafactory_version, to_tracker=write_back, yes=yes,
         lang=lang, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet, verbose=verbose, translations=translations, pager=pager,
     )  # fmt: skip
 
@@ -95,9 +100,14 @@ def post_mortem(
     gpu_memory: float | None = None,
     llamafactory_version: str | None = None,
     history: Path | None = None,
+    to_tracker: bool = False,
+    yes: bool = False,
     **shown: bool,
 ) -> int:
-    """Analyze, write the patch and the report, return the exit code. `shown` are further arguments of `emit`. Raises DoctorError."""
+    """Analyze, write the patch and the report, return the exit code. `shown` are further arguments of `emit`. Raises DoctorError.
+
+    `to_tracker` also adds the verdict to the run's tracker; a tracker that could not take it gives exit code 2.
+    """
     one_of(kind, registry.NAMES, "--format")
     one_language(lang)
     chosen = STRATEGIES[one_of(strategy, STRATEGIES, "--strategy")]
@@ -114,7 +124,15 @@ def post_mortem(
     if patch is not None:
         report = write_patch(report, patch)
     emit(report, kind, output, **shown)
-    return exit_code(report, severities)
+    failed = _write_back(report, yes=yes) if to_tracker else 0
+    return failed or exit_code(report, severities)
+
+
+def _write_back(report: Report, *, yes: bool) -> int:
+    from doctor.cli.write_back import write_back
+    from doctor.reporters.json import settled
+
+    return write_back(settled(report), yes=yes)
 
 
 def exit_code(report: Report, severities: Sequence[str]) -> int:

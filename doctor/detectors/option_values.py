@@ -16,6 +16,7 @@ from doctor.core.events import ConfigSeen, Crash, Event, LogLine
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, DetectorBase
 from doctor.rulebook.findings import Evidence, Match
+from doctor.support.lazy_regex import lazy_compile
 
 Facts = dict[str, Any]
 WRITTEN_ORIGINS = ("yaml", "command", "journal")
@@ -26,7 +27,9 @@ UNKNOWN_VERSION_CONFIDENCE = 0.45
 a root cause needs (diagnosis/causes.py)."""
 
 MAX_REFUSED_KEYS = 1000
-"""Bound on keys remembered from the parser's messages."""
+"""Bound on keys and values remembered from the parser's messages."""
+_REFUSED_VALUE = lazy_compile(r"(\S+) is not a valid \w+, please select one of")
+"""transformers/utils/generic.py, ExplicitEnum._missing_."""
 
 
 _CHECKED_ELSEWHERE = ("quantization_method", "rope_scaling", "fsdp", "template")
@@ -42,7 +45,7 @@ class OptionValues(DetectorBase):
       the console; its list then decides for every key).
     - `choice`: a value that no version of LLaMA-Factory which the run may have allows. `of`: training (transformers rejects it at once)
       or other (fails later). Facts: key, given, suggested (the same value in LLaMA-Factory's words, from tables), similar (the nearest
-      spelling, if nothing is suggested), legal.
+      spelling, if nothing is suggested), legal; confirmed (transformers refused this value in the console).
     - `template`: no version that the run may have has this template. Facts: key, given, similar.
     - `elsewhere`: an option or a template that the version lacks, or the newest one where nothing tells the version, and that another
       possible version or trainer has. Facts: key, given; since, until (the first and last version with it, None for no bound), switch
@@ -53,7 +56,7 @@ class OptionValues(DetectorBase):
 
     reads: ClassVar[tuple[type[Event], ...]] = (ConfigSeen, LogLine, Crash)
     needs: tuple[str, ...] = ("config",)
-    literals: tuple[str, ...] = ("not used by the HfArgumentParser",)
+    literals: tuple[str, ...] = ("not used by the HfArgumentParser", "is not a valid ")
     facts: tuple[str, ...] = ("key", "given", "suggested", "similar", "newer", "older", "legal", "number", "package", "confirmed",
                               "since", "until", "switch", "template")  # fmt: skip
 
@@ -78,6 +81,8 @@ class OptionValues(DetectorBase):
         if isinstance(event, ConfigSeen):
             if event.origin in WRITTEN_ORIGINS:
                 self._written |= event.values.keys()
+        elif self.problem == "choice" and len(self._refused) < MAX_REFUSED_KEYS:
+            self._refused |= set(_REFUSED_VALUE.findall(event.text))
         elif self.problem == "unknown" and len(self._refused) < MAX_REFUSED_KEYS:
             listed = re.search(r"not used by the HfArgumentParser: \[([^\]]*)", event.text)
             self._refused |= set(re.findall(r"'-{0,2}([\w.-]+)'", listed[1])) if listed else set()
@@ -151,6 +156,7 @@ class OptionValues(DetectorBase):
             "suggested": meant.value if meant and not meant.also else None,
             "similar": None if meant else _close(given, [str(choice) for choice in legal]),
             "legal": ", ".join(map(str, legal)),
+            "confirmed": str(given) in self._refused or None,
         }
 
     def _number_as_text(self, key: str, given: Any, run: Run) -> Facts | None:

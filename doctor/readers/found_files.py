@@ -19,6 +19,7 @@ from doctor.readers.console.reader import Console
 from doctor.readers.file import HEAD, File, IteratorStream, Progress, Source, unpacked_head, utf16
 from doctor.readers.formats.compression import compression
 from doctor.readers.mlflow import belongs_to_run
+from doctor.readers.tensorboard.reader import OURS
 from doctor.readers.walk import Reason, Skipped, natural_sort_key, walk
 from doctor.support.files import file_size
 from doctor.support.optional import pip_install
@@ -161,7 +162,7 @@ class FoundFiles:
         shown = str(path) if shown is None else shown
         source = Source(shown, "", file_size(path))
         reader = next((reader for reader in self._readers if reader.claims(path, head)), None)
-        if not explicit and path.suffix == ".json" and _OWN_REPORT.search(head):
+        if not explicit and (path.name.endswith(OURS) or (path.suffix == ".json" and _OWN_REPORT.search(head))):
             self.skipped.note(OWN, shown)
             return
         if head.startswith(_LFS_POINTER):

@@ -10,22 +10,27 @@ import json
 import struct
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from doctor.core.events import MAX_STEP, ConfigSeen, Event, Fact
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.documents import yaml_mapping
-from doctor.readers.file import File
+from doctor.readers.file import File, Source
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
 from doctor.readers.trackers import metric_name, steps_of
 from doctor.readers.values import number
 
-_SCALAR, _LOG = 13, 16
+_START, _SCALAR, _LOG = 10, 13, 16
 """Fields of Record."""
+_PROJECT, _WORKSPACE, _ID = 1, 2, 10
+"""Fields of StartRecord."""
+_HEAD_RECORDS = 50
+"""Records searched for the run's name; it is the first."""
 _NO_METRICS = ("train/global_step", "__swanlab__")
 """Keys (their beginnings) that are no metrics of the run."""
 
@@ -69,6 +74,25 @@ class SwanLabConfig(ReaderBase):
                 yield ConfigSeen(where=file.where(), values=options, origin="events")
         else:
             yield from _machine(values, file)
+
+
+class Started(NamedTuple):
+    """Where SwanLab keeps a run; empty what its file does not say."""
+
+    workspace: str = ""
+    project: str = ""
+    id: str = ""
+
+
+def started(path: Path) -> Started:
+    """The run that a file of SwanLab since 0.8 is of; older ones do not say it."""
+    file = File(path, str(path), Source(str(path), SwanLab.kind, 0))
+    for data in islice(records(file.chunks(), file.source.problem), _HEAD_RECORDS):
+        if (body := _part(data, _START)) is not None:
+            parts = _parts(body)
+            names = (parts.get(number_, b"") for number_ in (_WORKSPACE, _PROJECT, _ID))
+            return Started(*(name.decode("utf-8", "replace") if isinstance(name, bytes) else "" for name in names))
+    return Started()
 
 
 def _machine(values: dict[str, Any], file: File) -> Iterator[Event]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from doctor.core.events import MAX_STEP, ConfigSeen, Event, Step
 from doctor.readers.base import Context, Lane, ReaderBase
-from doctor.readers.file import File
+from doctor.readers.file import File, Source
 from doctor.readers.formats import sqlite
 from doctor.readers.trackers import metric_name
 from doctor.readers.values import number
@@ -54,6 +54,12 @@ class Trackio(ReaderBase):
 def of_other_projects(paths: Sequence[Path]) -> list[Path]:
     """Of several projects' databases in Trackio's folder all but the one that changed last: each holds runs of its own."""
     return sorted(paths, key=_changed)[:-1]
+
+
+def newest_run(path: Path) -> str:
+    """The name of the run that is read from a database; empty without one."""
+    rows = _of_newest(File(path, str(path), Source(str(path), Trackio.kind, 0)), "metrics", "run_name")
+    return str(rows[-1][0]) if rows else ""
 
 
 def _changed(path: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from doctor.config.recognise import LLAMAFACTORY_ONLY
 from doctor.core.events import MAX_STEP, ConfigSeen, Event, Fact, Step
 from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.documents import yaml_mapping
-from doctor.readers.file import File
+from doctor.readers.file import File, Source
 from doctor.readers.formats.leveldb import records
 from doctor.readers.formats.protobuf import fields
 from doctor.readers.trackers import metric_name
@@ -105,6 +106,17 @@ class WandbConfig(ReaderBase):
             yield from _options(
                 {key: entry["value"] for key, entry in values.items() if isinstance(entry, dict) and "value" in entry}, file
             )
+
+
+def run_path(path: Path) -> str:
+    """ENTITY/PROJECT/ID of a run, as `wandb.Api().run` takes it; without the parts that its file does not say. Empty without an id."""
+    file = File(path, str(path), Source(str(path), Wandb.kind, 0))
+    for data in islice(records(file.chunks(), file.source.problem), _HEAD_RECORDS):
+        for field, value in _safe(data):
+            if field == _RUN and type(value) is bytes:
+                parts = {name: text.decode("utf-8", "replace") for name, text in _safe(value) if type(text) is bytes and name <= 3}
+                return "/".join(filter(None, (parts.get(2), parts.get(3), parts.get(1)))) if parts.get(1) else ""
+    return ""
 
 
 def _safe(data: bytes) -> Iterator[tuple[int, int | bytes]]:

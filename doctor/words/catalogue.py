@@ -31,6 +31,7 @@ FILES = (
     "data",
     "exceptions",
     "repeat",
+    "write_back",
 )
 """The files of the catalogue; a text's full name is `file.name` or `file.group.name`."""
 _GROUPS = ("severity", "run_status", "advice", "confidence", "phase", "section", "section_title", "missing")

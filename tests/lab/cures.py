@@ -36,8 +36,10 @@ from tests.lab.healing import finite
 from tests.lab.install import ROOT, lab_bin
 from tests.lab.scenarios import BY_NAME
 from tests.lab.scenarios.base import Scenario, yaml_text
+from tests.lab.scenarios.unseen import unseen
 
 TABLE = ROOT / "docs" / "cures.md"
+UNSEEN = {one.name: one for one in unseen()}
 RISE = 1.1
 """A loss that ends at most this many times where it began has not diverged; runs of few steps are noisy."""
 PATIENCE_SECONDS = 900
@@ -64,7 +66,7 @@ class Cure:
     @property
     def faulty(self) -> Scenario:
         """The scenario with what this case adds."""
-        base = BY_NAME[self.scenario]
+        base = BY_NAME.get(self.scenario) or UNSEEN[self.scenario]
         fault = {**base.fault, **self.fault} if base.fault else {}
         limit = self.spare_mib or base.limit_mib
         return dataclasses.replace(base, fault=fault, change={**base.change, **self.change}, limit_mib=limit)
@@ -145,9 +147,7 @@ def treat(case: Cure, base: Path) -> Result:
     """Fails, is fixed, and runs again."""
     scenario, work = case.faulty, base / case.scenario
     result = Result(says=scenario.says)
-    runner.run(scenario, work, base / "kit")
-    for left in work.glob("*calibration*"):  # the lab's own measurement of the limit is no run of the user's
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    fail(case, work, base / "kit")
     report = doctor.analyze(work)
     result.cause, result.before = report.cause or "none", standing(report)
     if not scenario.accepts(report.cause):
@@ -167,14 +167,25 @@ def treat(case: Cure, base: Path) -> Result:
     return result
 
 
+def fail(case: Cure, work: Path, kit: Path) -> None:
+    """The faulty run in the new folder `work`."""
+    runner.run(case.faulty, work, kit)
+    for left in work.glob("*calibration*"):  # the lab's own measurement of the limit is no run of the user's
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def limit(work: Path) -> str:
+    """The shell's line that set the limit of the faulty run; `true` without one."""
+    return next((line for line in (work / "run.sh").read_text().splitlines() if line.startswith("ulimit")), "true")
+
+
 def fix_and_start(case: Cure, work: Path) -> int:
     """`lfdoctor fix . --start --yes` in a shell with the limits and variables of the run; its exit code."""
     scenario = case.faulty
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from doctor.cli.main import main; sys.exit(main())"
-    limit = next((line for line in (work / "run.sh").read_text().splitlines() if line.startswith("ulimit")), "true")
     variables = runner._environment(work, scenario, {} if case.once else scenario.fault)
     variables |= {"LFDOCTOR_LAB_BF16": "1"} if case.bf16 else {}
-    command = ["bash", "-c", f'{limit}; exec "$0" "$@"', sys.executable, "-c", script, "fix", ".", "--start", "--yes"]
+    command = ["bash", "-c", f'{limit(work)}; exec "$0" "$@"', sys.executable, "-c", script, "fix", ".", "--start", "--yes"]
     with runner.held(scenario.held_port), (work / "fix.log").open("wb") as log:
         return subprocess.run(
             command, cwd=work, env=variables, stdout=log, stderr=log, timeout=runner.TIMEOUT_SECONDS, check=False

@@ -6,6 +6,7 @@ import fnmatch
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from doctor.rulebook import loader
 from doctor.rulebook.conditions import holds, paths
 from doctor.rulebook.model import Remedy, Rule
 from doctor.rulebook.parsing import rule_files
+from doctor.support.languages import LANGUAGES
 from doctor.support.package_files import rules_folder
 from doctor.support.texts import Text
 
@@ -60,6 +62,45 @@ def names(text: str) -> set[str]:
 def test_a_rule_keeps_its_own_examples(rule: Rule) -> None:
     """Every `match` is recognised with its facts, every `no_match` is not, every `fix` changes what it says."""
     assert check_rule(rule, DETECTORS, BOOK) == []
+
+
+def about_facts(condition: Any) -> Any:
+    """What a condition asks of the message alone; what it asks of the config may be so."""
+    if isinstance(condition, list):
+        return [about_facts(part) for part in condition]
+    kept = {key: wanted for key, wanted in condition.items() if key.startswith("fact.")}
+    either = [about_facts(part) for part in condition.get("any", [])]
+    return {**kept, "any": either} if either and all(either) else kept
+
+
+@every_rule
+def test_every_message_of_a_failure_leaves_a_way_out(rule: Rule) -> None:
+    """A rule that has remedies has one for each of its messages, whatever the config is: else the report says that nothing helps."""
+    if rule.severity != "error" or rule.detector != "log_pattern" or not rule.remedies:
+        return
+    for example in rule.examples.match:
+        for found in [one for form in forms(example) for one in findings(rule, form, DETECTORS)]:
+            scope = {"config": {}, "written": {}, "run": {}, "fact": found.first.facts}
+            assert any(holds(about_facts(remedy.only_if), scope) for remedy in rule.remedies), example
+
+
+SLIPS = re.compile(r"(?<!\.)\.\.(?![./])|。。|(?<=\S)  +(?=\S)|, ,| ,|\((?:이|을|은|와)\)(?:가|를|는|과)")
+"""Doubled marks and spaces, and Korean particles in an order that nothing resolves (`이(가)` is, `(이)가` is not)."""
+
+
+def filled(text: str, facts: Mapping[str, Any]) -> str:
+    """The text with the facts as they are, in no format."""
+    return PLACEHOLDER.sub(lambda name: str(facts[name[1]]), text)
+
+
+@every_rule
+def test_a_text_reads_well_with_the_facts_of_each_example(rule: Rule) -> None:
+    """What a pattern catches ends where its word ends: no second full stop, no gap."""
+    for example in rule.examples.match:
+        for found in [one for form in forms(example) for one in findings(rule, form, DETECTORS)]:
+            for body in (one for one in rule.body if names(one.en) <= found.first.facts.keys()):
+                for lang in LANGUAGES:
+                    assert not SLIPS.search(filled(body.get(lang), found.first.facts)), (lang, example)
 
 
 @every_rule

@@ -112,6 +112,7 @@ def test_korean_particles_after_a_placeholder_are_pairs(name: str) -> None:
     """What is filled in decides the particle: `{value}(으)로`, never `{value}로`; and the guide's terms are used."""
     korean = EVERY[name]["ko"]
     assert not re.search(r"\}(?:을|를|이|가|은|는|과|와|으로|로)(?![가-힣(])(?!\()", korean), korean
+    assert not re.search(r"\((?:이|을|은|와)\)(?:가|를|는|과)", korean), korean  # nothing resolves this order
     assert not re.search(r"에폭|유효 배치|카드|그래디언트 어큐뮬레이션", korean), korean
 
 

@@ -17,6 +17,8 @@ from doctor.readers.tensorboard.frames import frames
 from doctor.readers.tensorboard.message import parse
 from doctor.readers.trackers import metric_name, steps_of
 
+OURS = ".lfdoctor"
+"""End of the name of an event file that `lfdoctor analyze --write-back` wrote: no file of the run."""
 _HEAD_EVENTS = 200
 """Events searched for the configuration; the Trainer writes it first."""
 _NAMES = {"lm loss": "loss", "loss/train": "loss", "train/train_loss": "", "train/total_flos": "", "train/train_runtime": "",
@@ -38,7 +40,7 @@ class TensorBoard(ReaderBase):
     output = True
 
     def claims(self, path: Path, head: bytes) -> bool:
-        return ".tfevents." in path.name
+        return ".tfevents." in path.name and not path.name.endswith(OURS)
 
     def configs(self, file: File) -> Iterator[Event]:
         for count, data in enumerate(frames(file)):
