@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,12 +35,18 @@ class Measure(NamedTuple):
     lost: int
 
 
+_Waiting = list[tuple[list[list[list[Element]]] | Measure, Row, Any]]
+"""What is to be encoded, or was measured before."""
+
+
 class Measurer:
-    """Encodes samples many at a time, in their order; what was measured before is taken from the memo."""
+    """Encodes samples many at a time, in their order, in a thread beside the reading (the tokenizer needs no interpreter lock); what was measured before is taken from the memo."""
 
     def __init__(self, tokenizer: Tokenizer, template: Template, options: Options, end: str = "", memo: Memo | None = None) -> None:
         self._tokenizer, self._template, self._options, self._end, self._memo = tokenizer, template, options, end, memo
-        self._waiting: list[tuple[list[list[list[Element]]] | Measure, Row, Any]] = []
+        self._waiting: _Waiting = []
+        self._encoder = ThreadPoolExecutor(max_workers=1)
+        self._encoding: tuple[_Waiting, Future[dict[str, Any]]] | None = None
 
     def begin(self, source: Source) -> None:
         """The samples that follow are of this data set."""
@@ -51,12 +58,24 @@ class Measurer:
         known = self._memo.get(row.file, row.index) if self._memo else None
         waits = Measure(*known) if known else plan(sample, self._template, self._options, self._end)
         self._waiting.append((waits, row, tag))
-        return self.flush() if len(self._waiting) >= _CHUNK else iter(())
+        return self._next() if len(self._waiting) >= _CHUNK else iter(())
 
     def flush(self) -> Iterator[tuple[Measure, Row, Any]]:
-        """Encode all that waits."""
-        waiting, self._waiting = self._waiting, []
-        self._tokenizer.encode_all(turns for waits, *_ in waiting if not isinstance(waits, Measure) for turns in waits)
+        """All that waits."""
+        yield from self._next()
+        yield from self._next()
+
+    def _next(self) -> Iterator[tuple[Measure, Row, Any]]:
+        """What was given to the tokenizer before; what waits now is encoded beside the reading of the samples that follow."""
+        before, waiting = self._encoding, self._waiting
+        self._encoding, self._waiting = None, []
+        if waiting:
+            groups = [turns for waits, *_ in waiting if not isinstance(waits, Measure) for turns in waits]
+            self._encoding = waiting, self._encoder.submit(self._tokenizer.encode_all, groups)
+        return self._measured(*before) if before else iter(())
+
+    def _measured(self, waiting: _Waiting, encoding: Future[dict[str, Any]]) -> Iterator[tuple[Measure, Row, Any]]:
+        self._tokenizer.remember(encoding.result())
         for waits, row, tag in waiting:
             if isinstance(waits, Measure):
                 yield waits, row, tag
@@ -65,7 +84,6 @@ class Measurer:
             if self._memo:
                 self._memo.put(row.file, row.index, found)
             yield found, row, tag
-        self._tokenizer.forget()
 
     def close(self) -> None:
         """Keep what was measured for the next time."""

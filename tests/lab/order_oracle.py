@@ -6,6 +6,7 @@ the folder: [step, [row, ...]] for each call of training_step; a row is known by
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -61,6 +62,7 @@ def on_cpu_as_on_gpus(config: dict[str, Any]) -> None:
             shared = state.PartialState._shared_state
             if shared.get("distributed_type") == state.DistributedType.MULTI_CPU:
                 shared["distributed_type"] = state.DistributedType.MULTI_GPU
+                shared["device"] = state.torch.device("cpu")  # FSDP's first version refuses cpu:0
             begin(self, *arguments, **more)
             assert self.distributed_type == state.DistributedType.FSDP
 
@@ -85,7 +87,8 @@ def train(job: dict[str, Any]) -> bool:
 def main() -> None:
     """All jobs; one line each: ok or failed."""
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    forked.load_training(with_deepspeed=any(job["config"].get("deepspeed") for job in jobs))
+    with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed prints a warning
+        forked.load_training(with_deepspeed=any(job["config"].get("deepspeed") for job in jobs))
     for job in jobs:
         print("ok" if train(job) else "failed", flush=True)
 
