@@ -58,7 +58,7 @@ class ColumnTypes:
         found: dict[tuple[str, str], list[tuple[int, Row]]] = {}
         for shape, rows in self._shapes.items():
             half = len(shape) // 2
-            for column, kind in zip(shape[:half], map(_kind, shape[half:]), strict=True):
+            for column, kind in zip(shape[:half], map(kind_of, shape[half:]), strict=True):
                 self._columns.setdefault(column)
                 if kind:
                     key = (column, kind)
@@ -70,7 +70,7 @@ class ColumnTypes:
         self._shapes, self._seen = {}, {}
 
 
-def _kind(kind: type) -> str:
+def kind_of(kind: type) -> str:
     """The kind of a value's class as Arrow sees it; "" for null."""
     names: dict[type, str] = {type(None): "", bool: "bool", int: "number", float: "number", str: "text", list: "list", dict: "object"}
     return names.get(kind, kind.__name__)

@@ -12,13 +12,14 @@ import msgspec
 from doctor.dataset.convert import Sample
 from doctor.dataset.counts import Count, count
 from doctor.dataset.findings import Collector, place_of
+from doctor.dataset.images import Images, images_of
 from doctor.dataset.memo import Memo
 from doctor.dataset.numbers import Numbers, Tally
 from doctor.dataset.records import Row
 from doctor.dataset.sequences import Options, options_of, plan
 from doctor.dataset.sources import Source
 from doctor.dataset.templates import Element, Template
-from doctor.dataset.tokenizer import Tokenizer, local_tokenizer
+from doctor.dataset.tokenizer import Tokenizer, local_tokenizer, tokenizer_folder
 from doctor.dataset.tools import LengthUnknown, NotEncodable
 
 _CHUNK = 256
@@ -35,15 +36,24 @@ class Measure(NamedTuple):
     lost: int
 
 
-_Waiting = list[tuple[list[list[list[Element]]] | Measure, Row, Any]]
-"""What is to be encoded, or was measured before."""
+_Waiting = list[tuple[list[list[list[Element]]] | Measure, Row, Any, Memo | None]]
+"""What is to be encoded, or was measured before; and where its measure is to be kept."""
 
 
 class Measurer:
     """Encodes samples many at a time, in their order, in a thread beside the reading (the tokenizer needs no interpreter lock); what was measured before is taken from the memo."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Template, options: Options, end: str = "", memo: Memo | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: Template,
+        options: Options,
+        end: str = "",
+        memo: Memo | None = None,
+        images: Images | None = None,
+    ) -> None:
         self._tokenizer, self._template, self._options, self._end, self._memo = tokenizer, template, options, end, memo
+        self._images = images
         self._waiting: _Waiting = []
         self._encoder = ThreadPoolExecutor(max_workers=1)
         self._encoding: tuple[_Waiting, Future[dict[str, Any]]] | None = None
@@ -55,9 +65,12 @@ class Measurer:
 
     def see(self, sample: Sample, row: Row, tag: Any) -> Iterator[tuple[Measure, Row, Any]]:
         """Take one sample; yields what is measured by now. Raises LengthUnknown, NotEncodable."""
-        known = self._memo.get(row.file, row.index) if self._memo else None
+        memo = None if sample.images or sample.videos or sample.audios else self._memo  # other files than the row's decide there
+        if sample.images and self._images:
+            sample = self._images.expanded(sample)
+        known = memo.get(row.file, row.index) if memo else None
         waits = Measure(*known) if known else plan(sample, self._template, self._options, self._end)
-        self._waiting.append((waits, row, tag))
+        self._waiting.append((waits, row, tag, memo))
         return self._next() if len(self._waiting) >= _CHUNK else iter(())
 
     def flush(self) -> Iterator[tuple[Measure, Row, Any]]:
@@ -76,13 +89,13 @@ class Measurer:
 
     def _measured(self, waiting: _Waiting, encoding: Future[dict[str, Any]]) -> Iterator[tuple[Measure, Row, Any]]:
         self._tokenizer.remember(encoding.result())
-        for waits, row, tag in waiting:
+        for waits, row, tag, memo in waiting:
             if isinstance(waits, Measure):
                 yield waits, row, tag
                 continue
             found = self._measure(count(waits, self._tokenizer, self._template, self._options))
-            if self._memo:
-                self._memo.put(row.file, row.index, found)
+            if memo:
+                memo.put(row.file, row.index, found)
             yield found, row, tag
 
     def close(self) -> None:
@@ -118,8 +131,10 @@ def measurer_of(
         return None, None, reason
     tokenizer.prepare(template, config)
     options, end = options_of(config), tokenizer.end_of_text(str(config.get("template")))
+    place = tokenizer_folder(config, folder)
+    images = images_of(config, folder, template, place) if place else None
     memo = Memo(msgspec.msgpack.encode([tokenizer.identity, template, options, end]))
-    return Measurer(tokenizer, template, options, end, memo if kept else None), tokenizer, ""
+    return Measurer(tokenizer, template, options, end, memo if kept else None, images), tokenizer, ""
 
 
 class Lengths:

@@ -62,7 +62,6 @@ def on_cpu_as_on_gpus(config: dict[str, Any]) -> None:
             shared = state.PartialState._shared_state
             if shared.get("distributed_type") == state.DistributedType.MULTI_CPU:
                 shared["distributed_type"] = state.DistributedType.MULTI_GPU
-                shared["device"] = state.torch.device("cpu")  # FSDP's first version refuses cpu:0
             begin(self, *arguments, **more)
             assert self.distributed_type == state.DistributedType.FSDP
 

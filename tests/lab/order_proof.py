@@ -33,12 +33,6 @@ BASE: dict[str, Any] = {
 }  # fmt: skip
 RESUME = {"save_strategy": "steps", "save_only_model": False}
 SHARDED = {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2, "transformer_layer_cls_to_wrap": "LlamaDecoderLayer"}}
-FSDP_1 = {
-    "fsdp_version": 1,
-    "transformer_layer_cls_to_wrap": "LlamaDecoderLayer",
-    "sync_module_states": False,  # needs a GPU
-    "cpu_ram_efficient_loading": False,
-}
 ZERO = {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto", "zero_allow_untested_optimizer": True}  # fmt: skip
 """As in LLaMA-Factory's examples/deepspeed."""
@@ -86,7 +80,6 @@ JOBS: dict[str, tuple[dict[str, Any], int]] = {
     "fsdp-2-full-val": ({**SHARDED, "finetuning_type": "full", "val_size": 0.17, "dataloader_drop_last": True}, 2),
     "fsdp-2-two-sets": ({**SHARDED, "dataset": "b,a", "max_samples": 19, "num_train_epochs": 3}, 2),
     "fsdp-2-resume-second-epoch": ({**SHARDED, **RESUME, "save_steps": 13, "num_train_epochs": 3}, 2),
-    "fsdp-1": ({"fsdp": "full_shard auto_wrap", "fsdp_config": FSDP_1, "finetuning_type": "full"}, 2),
 }  # fmt: skip
 """Name -> change of BASE, ranks. A `resume-` job trains once more from its first checkpoint; that second run is compared."""
 
