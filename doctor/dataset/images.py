@@ -95,7 +95,7 @@ class Fixed(msgspec.Struct, frozen=True):
 
     count: int
 
-    def tokens(self, size: Size) -> int:  # noqa: ARG002 (the shape of Grid.tokens)
+    def tokens(self, size: Size) -> int:  # the shape of Grid.tokens
         """Image tokens of one image."""
         return self.count
 

@@ -41,7 +41,10 @@ _Waiting = list[tuple[list[list[list[Element]]] | Measure, Row, Any, Memo | None
 
 
 class Measurer:
-    """Encodes samples many at a time, in their order, in a thread beside the reading (the tokenizer needs no interpreter lock); what was measured before is taken from the memo."""
+    """Encodes samples many at a time, in their order; what was measured before is taken from the memo.
+
+    The tokenizer works in a thread of its own beside the reading: it does not hold the interpreter's lock.
+    """
 
     def __init__(
         self,

@@ -138,7 +138,9 @@ def test_the_models_folder_tells_the_arithmetic(tmp_path):
     size = {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
     assert kind(tmp_path, "qwen3_vl", {**PREPROCESSOR, **size}) == Grid(16, 2, 65536, 16777216, 589824, 1024)
     bounds = {"min_pixels": 100, "max_pixels": 900, "size": {"min_pixels": 1, "max_pixels": 2}}
-    assert kind(tmp_path, "qwen2_vl", {**PREPROCESSOR, **bounds}, image_max_pixels=5000, image_min_pixels=50) == Grid(16, 2, 100, 900, 5000, 50)
+    assert kind(tmp_path, "qwen2_vl", {**PREPROCESSOR, **bounds}, image_max_pixels=5000, image_min_pixels=50) == Grid(
+        16, 2, 100, 900, 5000, 50
+    )
     assert kind(tmp_path, "llava", CROPPED, LLAVA) == Fixed(576)
     assert kind(tmp_path, "llava", CROPPED, {**LLAVA, "vision_feature_select_strategy": "full"}) == Fixed(577)
 

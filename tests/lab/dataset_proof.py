@@ -79,13 +79,13 @@ def job(number: int, data: Path, name: str, stage: str, template: str, tokenizer
     }  # fmt: skip
 
 
-def oracle(jobs: list[dict[str, Any]], work: Path) -> list[dict[str, Any]]:
-    """LLaMA-Factory's answers."""
+def oracle(jobs: list[dict[str, Any]], work: Path, more: str = "") -> list[dict[str, Any]]:
+    """LLaMA-Factory's answers. `more`: a folder with packages that the lab lacks."""
     (work / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     script = Path(__file__).with_name("dataset_oracle.py")
     env = {
         **os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(work / "cache"), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-        "HF_DATASETS_DISABLE_CACHING": "1", "TOKENIZERS_PARALLELISM": "false", "LLAMAFACTORY_VERBOSITY": "ERROR", "PYTHONPATH": "",
+        "HF_DATASETS_DISABLE_CACHING": "1", "TOKENIZERS_PARALLELISM": "false", "LLAMAFACTORY_VERBOSITY": "ERROR", "PYTHONPATH": more,
     }  # fmt: skip
     with (work / "oracle.log").open("wb") as log:
         command = [str(lab_bin() / "python"), str(script), str(work / "jobs.json"), str(work / "answers.jsonl")]

@@ -1,7 +1,8 @@
 """Samples with images: our token ids and labels against LLaMA-Factory's own, token by token.
 
-    python -m tests.lab.image_proof
+    python -m tests.lab.image_proof [FOLDER]
 
+FOLDER holds torchvision (`pip install --no-deps --target FOLDER torchvision`), which the lab lacks and the processors of Qwen-VL need.
 Every model is a folder with a made tokenizer and the image processor's published settings; the images are blank PNG files of many shapes.
 Exit code 1 for any difference.
 """
@@ -32,19 +33,13 @@ SHAPES = (
 )  # fmt: skip
 """Width and height."""
 QWEN = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}
+BOUNDS = {"min_pixels": 3136, "max_pixels": 12845056}
+SLOW, FAST = {"image_processor_type": "Qwen2VLImageProcessor"}, {"image_processor_type": "Qwen2VLImageProcessorFast"}
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "qwen2-vl": ("Qwen2VLProcessor", {**QWEN, "min_pixels": 3136, "max_pixels": 12845056, "image_processor_type": "Qwen2VLImageProcessor"}, {}),
-    "qwen2.5-vl": (
-        "Qwen2_5_VLProcessor",
-        {**QWEN, "min_pixels": 3136, "max_pixels": 12845056, "image_processor_type": "Qwen2VLImageProcessorFast"},
-        {},
-    ),
-    "narrow": ("Qwen2VLProcessor", {**QWEN, "min_pixels": 50176, "max_pixels": 200704, "image_processor_type": "Qwen2VLImageProcessor"}, {}),
-    "qwen3-vl": (
-        "Qwen3VLProcessor",
-        {**QWEN, "patch_size": 16, "size": {"longest_edge": 16777216, "shortest_edge": 65536}, "image_processor_type": "Qwen2VLImageProcessorFast"},
-        {},
-    ),
+    "qwen2-vl": ("Qwen2VLProcessor", {**QWEN, **BOUNDS, **SLOW}, {}),
+    "qwen2.5-vl": ("Qwen2_5_VLProcessor", {**QWEN, **BOUNDS, **FAST}, {}),
+    "narrow": ("Qwen2VLProcessor", {**QWEN, **SLOW, "min_pixels": 50176, "max_pixels": 200704}, {}),
+    "qwen3-vl": ("Qwen3VLProcessor", {**QWEN, **FAST, "patch_size": 16, "size": {"longest_edge": 16777216, "shortest_edge": 65536}}, {}),
     "llava": (
         "LlavaProcessor",
         {
@@ -96,7 +91,10 @@ def data(folder: Path) -> None:
         (folder / "images" / f"{width}x{height}.png").write_bytes(png(width, height))
     dice = random.Random(5)
     names = [f"images/{width}x{height}.png" for width, height in SHAPES]
-    one = [{"instruction": f"<image>What is in picture {n}?", "output": f"Nothing, {n} times.", "images": [name]} for n, name in enumerate(names)]
+    one = [
+        {"instruction": f"<image>What is in picture {n}?", "output": f"Nothing, {n} times.", "images": [name]}
+        for n, name in enumerate(names)
+    ]
     one += [
         {"instruction": "Compare <image> with <image> and <image>", "output": "All are black. " * n, "images": dice.sample(names, 3),
          "history": [["Hello <image>?", "Black."]] if n % 2 else []}
@@ -105,7 +103,10 @@ def data(folder: Path) -> None:
     for row in one:
         row["images"] += [dice.choice(names)] * bool(row.get("history"))
     one.append({"instruction": "No picture here.", "output": "Fine.", "images": []})
-    pairs = [{"instruction": f"<image>Which? {n}", "chosen": "This.", "rejected": "That one there.", "images": [name]} for n, name in enumerate(names)]
+    pairs = [
+        {"instruction": f"<image>Which? {n}", "chosen": "This.", "rejected": "That one there.", "images": [name]}
+        for n, name in enumerate(names)
+    ]
     rated = [{"instruction": "Rate <image>", "output": "Good.", "tag": n % 2 > 0, "images": [name]} for n, name in enumerate(names)]
     for name, rows in (("one", one), ("pairs", pairs), ("rated", rated)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -134,7 +135,11 @@ def model(folder: Path, name: str, tokenizer: Path) -> Path:
     if own:
         (place / "processor_config.json").write_text(json.dumps({**own, "processor_class": processor}))
     else:
-        video = {**image, "video_processor_type": processor.replace("Processor", "VideoProcessor").replace("2_5_", "2"), "processor_class": processor}
+        video = {
+            **image,
+            "video_processor_type": processor.replace("Processor", "VideoProcessor").replace("2_5_", "2"),
+            "processor_class": processor,
+        }
         (place / "video_preprocessor_config.json").write_text(json.dumps(video))
     return place
 
@@ -164,16 +169,19 @@ def main() -> int:
         tokenizer = dataset_kit.tokenizers(work)["chat"]
         places = {name: model(work, name, tokenizer) for name in MODELS}
         base = {
-            "stage": "sft", "do_train": True, "finetuning_type": "lora", "dataset": "one", "dataset_dir": str(work / "data"), "cutoff_len": 20000,
+            "stage": "sft", "do_train": True, "finetuning_type": "lora", "dataset": "one", "cutoff_len": 20000,
+            "dataset_dir": str(work / "data"),
             "output_dir": str(work / "out"), "overwrite_cache": True, "report_to": "none",
         }  # fmt: skip
         jobs = [{**base, "model_name_or_path": str(places[name]), **change} for name, change in JOBS]
         wrong = counted = 0
-        for (name, change), job, theirs, mine in zip(JOBS, jobs, oracle(jobs, work), computed(jobs), strict=True):
+        for (name, change), job, theirs, mine in zip(JOBS, jobs, oracle(jobs, work, *sys.argv[1:2]), computed(jobs), strict=True):
             told, samples, unknown = compare(job, theirs, mine)
             wrong += bool(told) or not samples
             counted += samples
-            print(f"{name:12} {change} {told or f'{samples} equal, {unknown} unknown'}" + (f" {theirs['error']}" if "error" in theirs else ""))
+            print(
+                f"{name:12} {change} {told or f'{samples} equal, {unknown} unknown'}" + (f" {theirs['error']}" if "error" in theirs else "")
+            )
         print(f"{len(jobs)} configurations, {counted} sequences, {wrong} configurations differ")
     return int(wrong > 0)
 
