@@ -23,7 +23,7 @@ from doctor.dataset.rows import read_rows
 from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, find_sources, media_folder
 from doctor.dataset.templates import special_tokens, template_of
-from doctor.dataset.text_checks import special_pattern, text_problems
+from doctor.dataset.text_checks import sound, special_pattern, text_problems
 from doctor.privacy.secrets import clean
 from doctor.readers.file import Progress
 from doctor.support.optional import MissingPackage
@@ -177,9 +177,12 @@ class _Inspection:
     def sample(self, sample: Sample, row: Row, source: Source) -> None:
         """Check one sample that LLaMA-Factory uses."""
         name, role = source.name, source.role
-        for kind, detail in [*_content_problems(sample, self.stage), *text_problems(sample, self._special)]:
-            self.collector.add(kind, name, role, row, detail)
-        for kind, detail in media_problems(sample, self._media, self._accepted):
+        found = _content_problems(sample, self.stage)
+        if not (plain := sound(sample, self._special)):
+            found += text_problems(sample, self._special)
+        if not plain or sample.images or sample.videos or sample.audios:
+            found += media_problems(sample, self._media, self._accepted)
+        for kind, detail in found:
             self.collector.add(kind, name, role, row, detail)
         self._repeats.see(sample, row, name, role)
         if self.look.ask and role == "train":

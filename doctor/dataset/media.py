@@ -19,8 +19,6 @@ def media_problems(sample: Sample, folder: Path, accepted: frozenset[str] | None
     A template that takes media counts the placeholders (mm_plugin.py _validate_messages); one without refuses the files, and leaves
     placeholders without files as they are.
     """
-    if not (sample.images or sample.videos or sample.audios or _may_hold_marks(sample)):
-        return
     takes = bool(accepted) or accepted is None
     for kind, placeholder in PLACEHOLDERS.items():
         files = getattr(sample, kind) or []
@@ -34,11 +32,6 @@ def media_problems(sample: Sample, folder: Path, accepted: frozenset[str] | None
             if isinstance(name, str) and not _exists(folder, name):
                 yield "media_missing", name[:120]
                 break
-
-
-def _may_hold_marks(sample: Sample) -> bool:
-    """Whether any placeholder can stand in the texts: each begins with this character."""
-    return any(isinstance(turn.content, str) and "<" in turn.content for turn in _counted(sample))
 
 
 def _counted(sample: Sample) -> list[Any]:

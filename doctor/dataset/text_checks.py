@@ -49,10 +49,20 @@ def text_problems(sample: Sample, special: re.Pattern[str] | None) -> Iterator[t
     yield from found.items()
 
 
-def sample_texts(sample: Sample) -> Iterable[str]:
+def sample_texts(sample: Sample) -> list[str]:
     """System prompt and contents, where they are texts."""
-    parts = [sample.system, *(turn.content for turn in sample.turns())]
-    return [part for part in parts if isinstance(part, str) and part]
+    parts = [sample.system, *[turn.content for turn in sample.prompt], *[turn.content for turn in sample.response]]
+    return [part for part in parts if part and isinstance(part, str)]
+
+
+def sound(sample: Sample, special: re.Pattern[str] | None) -> bool:
+    """Whether nothing in the texts can be a problem or a placeholder: what `_problems` looks at first, for all texts at once."""
+    text = "\n".join(sample_texts(sample))
+    data = text.encode("utf-8", "surrogatepass")
+    kinds = data.translate(_KINDS)
+    odd = b"c" in kinds or _TOKEN_LIKE in kinds or b"\xc3" in data or b"\xef\xbf\xbd" in data
+    marked = "<" in text or "&" in text or "{{" in text or "-----BEGIN" in text
+    return not (odd or marked or (special is not None and special.search(text)))
 
 
 def _problems(text: str, special: re.Pattern[str] | None) -> Iterator[tuple[str, str]]:
