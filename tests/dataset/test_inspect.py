@@ -257,7 +257,8 @@ def test_without_near_duplicates_the_library_is_not_asked(tmp_path):
 
 
 DAMAGE = some.sampled_from(
-    ("Ã©", "â€™", "\ufffd", "\x07", "\x7f", "<br>", "&amp;", "{{name}}", "<|im_end|>", "hf_" + "a" * 30, "-----BEGIN RSA PRIVATE KEY-----", "모델",
+    ("Ã©", "â€™", "\ufffd", "\x07", "\x7f", "<br>", "&amp;", "{{name}}", "<|im_end|>", "hf_" + "a" * 30, "-----BEGIN RSA PRIVATE KEY-----",
+     "모델",
      "é", "<image>", "word", " ", "\n", "\ud800", "1.5")
 )  # fmt: skip
 
