@@ -55,9 +55,8 @@ class _Refused(Exception):
 
 def convert(row: Mapping[str, Any], about: Attributes, stage: str) -> Sample:
     """The sample that LLaMA-Factory makes of a row at this stage (pt, sft, rm, dpo, kto, ppo). Missing columns are null, as in Arrow."""
-    makers = {"alpaca": _alpaca, "sharegpt": _sharegpt, "openai": _openai}
     try:
-        sample = makers[about.formatting](row, about)
+        sample = _MAKERS[about.formatting](row, about)
     except _Refused as refused:
         return Sample(fate="crash", reason=refused.reason, detail=refused.detail)
     if not sample.fate:
@@ -70,14 +69,18 @@ def _get(row: Mapping[str, Any], column: str | None, default: Any = None) -> Any
 
 
 def _with_media(sample: Sample, row: Mapping[str, Any], about: Attributes) -> Sample:
-    for kind, column in (("images", about.images), ("videos", about.videos), ("audios", about.audios)):
-        found = _get(row, column)
-        setattr(sample, kind, [found] if found is not None and not isinstance(found, list) else found or None)
+    sample.images = _files(row.get(about.images)) if about.images else None
+    sample.videos = _files(row.get(about.videos)) if about.videos else None
+    sample.audios = _files(row.get(about.audios)) if about.audios else None
     return sample
 
 
+def _files(found: Any) -> list[Any] | None:
+    return [found] if found is not None and not isinstance(found, list) else found or None
+
+
 def _alpaca(row: Mapping[str, Any], about: Attributes) -> Sample:
-    prompt = _history(_get(row, about.history))
+    prompt = _history(row.get(about.history)) if about.history else []
     query = [part for column in (about.prompt, about.query) if (part := _get(row, column))]
     if any(not isinstance(part, str) for part in query):
         raise _Refused("not_text", f"{about.prompt}: {_kind_of(query)}")
@@ -106,9 +109,10 @@ def _alpaca_response(row: Mapping[str, Any], about: Attributes) -> list[Turn]:
     tag, answer = _get(row, about.kto_tag), _get(row, about.response)
     if isinstance(tag, bool):
         return _rated([Turn(ASSISTANT, answer)], tag)
-    pair = [_get(row, about.chosen), _get(row, about.rejected)]
-    if about.ranking and all(isinstance(part, str) for part in pair):
-        return [Turn(ASSISTANT, part) for part in pair]
+    if about.ranking:
+        pair = [_get(row, about.chosen), _get(row, about.rejected)]
+        if all(isinstance(part, str) for part in pair):
+            return [Turn(ASSISTANT, part) for part in pair]
     return [Turn(ASSISTANT, answer)] if isinstance(answer, str) else []
 
 
@@ -227,6 +231,9 @@ def _openai_system(system: Any, tools: bool) -> Any:
     if tools:
         return system + "\n"
     return system if "detailed thinking on" in system or "detailed thinking off" in system else system + "\ndetailed thinking off"
+
+
+_MAKERS = {"alpaca": _alpaca, "sharegpt": _sharegpt, "openai": _openai}
 
 
 def _judge(sample: Sample, stage: str) -> None:

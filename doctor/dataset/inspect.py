@@ -11,6 +11,7 @@ import msgspec
 
 from doctor.dataset.ask import ask, tally
 from doctor.dataset.attributes import needed_columns
+from doctor.dataset.column_types import ColumnTypes
 from doctor.dataset.convert import Sample, convert
 from doctor.dataset.findings import Collector, Finding, Listener, Place, place_of
 from doctor.dataset.lengths import Lengths, measurer_of
@@ -22,7 +23,7 @@ from doctor.dataset.rows import read_rows
 from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import Source, find_sources, media_folder
 from doctor.dataset.templates import special_tokens, template_of
-from doctor.dataset.text_checks import special_pattern, text_problems
+from doctor.dataset.text_checks import sound, special_pattern, text_problems
 from doctor.privacy.secrets import clean
 from doctor.readers.file import Progress
 from doctor.support.optional import MissingPackage
@@ -176,9 +177,12 @@ class _Inspection:
     def sample(self, sample: Sample, row: Row, source: Source) -> None:
         """Check one sample that LLaMA-Factory uses."""
         name, role = source.name, source.role
-        for kind, detail in [*_content_problems(sample, self.stage), *text_problems(sample, self._special)]:
-            self.collector.add(kind, name, role, row, detail)
-        for kind, detail in media_problems(sample, self._media, self._accepted):
+        found = _content_problems(sample, self.stage)
+        if not (plain := sound(sample, self._special)):
+            found += text_problems(sample, self._special)
+        if not plain or sample.images or sample.videos or sample.audios:
+            found += media_problems(sample, self._media, self._accepted)
+        for kind, detail in found:
             self.collector.add(kind, name, role, row, detail)
         self._repeats.see(sample, row, name, role)
         if self.look.ask and role == "train":
@@ -206,9 +210,7 @@ class _DatasetWalk:
 
     def __init__(self, inspection: _Inspection, source: Source, seen: DatasetSeen) -> None:
         self._inspection, self._source, self._seen = inspection, source, seen
-        self._columns: set[str] = set()
-        self._types: dict[str, dict[str, list[Row]]] = {}
-        self._counts: dict[tuple[str, str], int] = {}
+        self._types = ColumnTypes()
         self._ratings: set[bool] = set()
 
     def walk(self) -> None:
@@ -228,12 +230,13 @@ class _DatasetWalk:
         if row.value is None:
             self._add(row.problem, row, row.detail)
             return
-        self._note_types(row, row.value)
+        self._types.see(row, row.value)
         limit = self._inspection.max_samples
         if limit is not None and self._seen.used + self._seen.dropped >= limit:
             return  # the loader takes the first max_samples rows; the file is parsed to its end all the same
         sample = convert(row.value, self._source.attributes, self._inspection.stage)
-        if isinstance(rating := row.value.get(self._source.attributes.kto_tag or ""), bool):
+        tag = self._source.attributes.kto_tag
+        if tag and isinstance(rating := row.value.get(tag), bool):
             self._ratings.add(rating)
         if sample.fate:
             self._seen.dropped += 1
@@ -242,25 +245,12 @@ class _DatasetWalk:
             self._seen.used += 1
             self._inspection.sample(sample, row, self._source)
 
-    def _note_types(self, row: Row, value: dict[str, Any]) -> None:
-        """Remember which kinds of value each column has, and the first rows of each kind."""
-        for column, part in value.items():
-            kind = type_of(part)
-            self._columns.add(column)
-            if not kind:
-                continue
-            key = (column, kind)
-            count = self._counts.get(key, 0)
-            self._counts[key] = count + 1
-            if count < 10:
-                self._types.setdefault(column, {}).setdefault(kind, []).append(row)
-
     def _finish(self) -> None:
         if self._seen.rows == 0:
             self._add("no_rows", None)
             return
         self._mixed_types()
-        readable = self._columns
+        readable = self._types.columns()
         missing = [column for column in needed_columns(self._source.attributes) if column not in readable] if readable else []
         if missing:
             self._inspection.collector.replace(self._source.name, self._source.role, "column_missing", ", ".join(missing))
@@ -271,24 +261,7 @@ class _DatasetWalk:
 
     def _mixed_types(self) -> None:
         """Arrow wants one type in a column: rows of the rarer types are named."""
-        for column, kinds in self._types.items():
-            if len(kinds) < 2:
-                continue
-            usual = max(kinds, key=lambda kind: self._counts[(column, kind)])
-            for kind, rows in kinds.items():
-                for row in rows if kind != usual else ():
-                    self._add("mixed_types", row, f"{column}: {kind}, otherwise {usual}")
+        for row, detail in self._types.mixed():
+            self._add("mixed_types", row, detail)
         if self._inspection.collector.has("mixed_types", self._source.name):
             self._inspection.collector.drop(self._source.name, self._source.role, ("answer_not_text",))
-
-
-def type_of(value: Any) -> str:
-    """The kind of value as Arrow sees it; "" for null."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    names: dict[type, str] = {str: "text", list: "list", dict: "object"}
-    return names.get(type(value), type(value).__name__)

@@ -39,7 +39,7 @@ def _lines(file: Path, stream: BinaryIO, seen: Seen) -> Iterator[Row]:
     index = 0
     for number, data in enumerate(bounded_lines(stream), start=1):
         line = data.removeprefix(_BOM) if number == 1 else data
-        if not line.strip():
+        if not line or line.isspace():
             continue
         yield _too_long(file, number, index) if len(line) > records.MAX_ROW_BYTES else _line(file, number, index, line, decode)
         index += 1

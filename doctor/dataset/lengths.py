@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +12,14 @@ import msgspec
 from doctor.dataset.convert import Sample
 from doctor.dataset.counts import Count, count
 from doctor.dataset.findings import Collector, place_of
+from doctor.dataset.images import Images, images_of
 from doctor.dataset.memo import Memo
 from doctor.dataset.numbers import Numbers, Tally
 from doctor.dataset.records import Row
 from doctor.dataset.sequences import Options, options_of, plan
 from doctor.dataset.sources import Source
 from doctor.dataset.templates import Element, Template
-from doctor.dataset.tokenizer import Tokenizer, local_tokenizer
+from doctor.dataset.tokenizer import Tokenizer, local_tokenizer, tokenizer_folder
 from doctor.dataset.tools import LengthUnknown, NotEncodable
 
 _CHUNK = 256
@@ -34,12 +36,30 @@ class Measure(NamedTuple):
     lost: int
 
 
-class Measurer:
-    """Encodes samples many at a time, in their order; what was measured before is taken from the memo."""
+_Waiting = list[tuple[list[list[list[Element]]] | Measure, Row, Any, Memo | None]]
+"""What is to be encoded, or was measured before; and where its measure is to be kept."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Template, options: Options, end: str = "", memo: Memo | None = None) -> None:
+
+class Measurer:
+    """Encodes samples many at a time, in their order; what was measured before is taken from the memo.
+
+    The tokenizer works in a thread of its own beside the reading: it does not hold the interpreter's lock.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: Template,
+        options: Options,
+        end: str = "",
+        memo: Memo | None = None,
+        images: Images | None = None,
+    ) -> None:
         self._tokenizer, self._template, self._options, self._end, self._memo = tokenizer, template, options, end, memo
-        self._waiting: list[tuple[list[list[list[Element]]] | Measure, Row, Any]] = []
+        self._images = images
+        self._waiting: _Waiting = []
+        self._encoder = ThreadPoolExecutor(max_workers=1)
+        self._encoding: tuple[_Waiting, Future[dict[str, Any]]] | None = None
 
     def begin(self, source: Source) -> None:
         """The samples that follow are of this data set."""
@@ -48,24 +68,38 @@ class Measurer:
 
     def see(self, sample: Sample, row: Row, tag: Any) -> Iterator[tuple[Measure, Row, Any]]:
         """Take one sample; yields what is measured by now. Raises LengthUnknown, NotEncodable."""
-        known = self._memo.get(row.file, row.index) if self._memo else None
+        memo = None if sample.images or sample.videos or sample.audios else self._memo  # other files than the row's decide there
+        if sample.images and self._images:
+            sample = self._images.expanded(sample)
+        known = memo.get(row.file, row.index) if memo else None
         waits = Measure(*known) if known else plan(sample, self._template, self._options, self._end)
-        self._waiting.append((waits, row, tag))
-        return self.flush() if len(self._waiting) >= _CHUNK else iter(())
+        self._waiting.append((waits, row, tag, memo))
+        return self._next() if len(self._waiting) >= _CHUNK else iter(())
 
     def flush(self) -> Iterator[tuple[Measure, Row, Any]]:
-        """Encode all that waits."""
-        waiting, self._waiting = self._waiting, []
-        self._tokenizer.encode_all(turns for waits, *_ in waiting if not isinstance(waits, Measure) for turns in waits)
-        for waits, row, tag in waiting:
+        """All that waits."""
+        yield from self._next()
+        yield from self._next()
+
+    def _next(self) -> Iterator[tuple[Measure, Row, Any]]:
+        """What was given to the tokenizer before; what waits now is encoded beside the reading of the samples that follow."""
+        before, waiting = self._encoding, self._waiting
+        self._encoding, self._waiting = None, []
+        if waiting:
+            groups = [turns for waits, *_ in waiting if not isinstance(waits, Measure) for turns in waits]
+            self._encoding = waiting, self._encoder.submit(self._tokenizer.encode_all, groups)
+        return self._measured(*before) if before else iter(())
+
+    def _measured(self, waiting: _Waiting, encoding: Future[dict[str, Any]]) -> Iterator[tuple[Measure, Row, Any]]:
+        self._tokenizer.remember(encoding.result())
+        for waits, row, tag, memo in waiting:
             if isinstance(waits, Measure):
                 yield waits, row, tag
                 continue
             found = self._measure(count(waits, self._tokenizer, self._template, self._options))
-            if self._memo:
-                self._memo.put(row.file, row.index, found)
+            if memo:
+                memo.put(row.file, row.index, found)
             yield found, row, tag
-        self._tokenizer.forget()
 
     def close(self) -> None:
         """Keep what was measured for the next time."""
@@ -100,8 +134,10 @@ def measurer_of(
         return None, None, reason
     tokenizer.prepare(template, config)
     options, end = options_of(config), tokenizer.end_of_text(str(config.get("template")))
+    place = tokenizer_folder(config, folder)
+    images = images_of(config, folder, template, place) if place else None
     memo = Memo(msgspec.msgpack.encode([tokenizer.identity, template, options, end]))
-    return Measurer(tokenizer, template, options, end, memo if kept else None), tokenizer, ""
+    return Measurer(tokenizer, template, options, end, memo if kept else None, images), tokenizer, ""
 
 
 class Lengths:

@@ -66,7 +66,7 @@ def longest(
         return Longest(unknown="not_readable")
     if measured.unknown or not any(measured.kept):
         return Longest(unknown=measured.unknown or "no_samples")
-    return _of(measured, config, sources, world, order.releases() if installed is None else installed)
+    return _of(measured, config, folder, sources, world, order.releases() if installed is None else installed)
 
 
 def bytes_of(sources: Sequence[Source]) -> int:
@@ -81,10 +81,15 @@ def bytes_of(sources: Sequence[Source]) -> int:
 
 
 def _of(
-    measured: Measured, config: Mapping[str, Any], sources: Sequence[Source], world: int, installed: Mapping[str, str | None]
+    measured: Measured,
+    config: Mapping[str, Any],
+    folder: Path,
+    sources: Sequence[Source],
+    world: int,
+    installed: Mapping[str, str | None],
 ) -> Longest:
     try:
-        order.check(config, sources, installed)
+        order.check(config, folder, sources, installed)
         schedule = order.schedule_of(config, world)
         rows = [row for row in order.train_rows(len(measured.used), schedule) if measured.used[row]]
         return Longest(max(measured.kept[rows[sample]] for sample in read_samples(len(rows), schedule)), "longest_batch", samples=len(rows))

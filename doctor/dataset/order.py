@@ -10,11 +10,13 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from doctor.dataset.sequences import options_of
+from doctor.dataset.sharding import other_order
 from doctor.dataset.sources import Source, dataset_names
 from doctor.support.optional import installed_version, need
 
@@ -22,7 +24,7 @@ VERSIONS = {"llamafactory": "0.9.5", "transformers": "5.6.0", "accelerate": "1.1
 """The releases whose order is proven."""
 STAGES = ("pt", "sft", "rm", "dpo", "kto")
 _UNPROVEN = (
-    "streaming", "tokenized_path", "deepspeed", "fsdp", "full_determinism", "auto_find_batch_size", "accelerator_config",
+    "streaming", "tokenized_path", "full_determinism", "auto_find_batch_size", "accelerator_config",
     "ignore_data_skip", "group_by_length", "parallelism_config", "use_mca", "use_ray", "use_unsloth", "use_hyper_parallel", "use_kt",
 )  # fmt: skip
 """Options that change the order, or with which it was not compared."""
@@ -69,8 +71,11 @@ def releases() -> dict[str, str | None]:
     return {package: installed_version(package) for package in VERSIONS}
 
 
-def check(config: Mapping[str, Any], sources: Sequence[Source], installed: Mapping[str, str | None]) -> None:
-    """Raises Unknown where the order of this configuration, or of these releases, was never compared."""
+def check(config: Mapping[str, Any], folder: Path, sources: Sequence[Source], installed: Mapping[str, str | None]) -> None:
+    """Raises Unknown where the order of this configuration, or of these releases, was never compared.
+
+    `folder` is the working directory of the training.
+    """
     for package, proven in VERSIONS.items():
         if installed.get(package) != proven:
             raise Unknown("version", f"{package} {installed.get(package) or '-'} ({proven})")
@@ -79,6 +84,8 @@ def check(config: Mapping[str, Any], sources: Sequence[Source], installed: Mappi
     for name in _UNPROVEN:
         if config.get(name):
             raise Unknown("option", f"{name}: {config[name]}")
+    if told := other_order(config, folder):
+        raise Unknown(*told)
     if options_of(config).packing:
         raise Unknown("option", "packing")
     if (strategy := config.get("train_sampling_strategy")) not in (None, "random"):

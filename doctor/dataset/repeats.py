@@ -56,18 +56,18 @@ class Repeats:
 
     def see(self, sample: Sample, row: Row, dataset: str, role: str) -> None:
         """Compare a sample with those before it. Samples of the training sets come first."""
-        media = [sample.images, sample.videos, sample.audios]
-        prompt = _digest([sample.system, sample.tools, media, [(turn.role, turn.content) for turn in sample.prompt]])
-        answer = _digest([(turn.role, turn.content) for turn in sample.response])
-        whole = _digest([prompt, answer])
+        about = [sample.system, sample.tools, sample.images, sample.videos, sample.audios]
+        prompt = _digest(about + [part for turn in sample.prompt for part in (turn.role, turn.content)])
+        answer = _digest([part for turn in sample.response for part in (turn.role, turn.content)])
+        whole = hash((prompt, answer))
         if role == "eval":
             self._evaluation(whole, row, dataset)
             return
         if (first := self._samples.get(whole)) is not None:
             self._add("duplicate", dataset, role, row, _other(first))
             return
-        self._samples[whole] = place_of(row)
-        self._answers(sample, prompt, answer, row, dataset, role)
+        place = self._samples[whole] = place_of(row)
+        self._answers(sample, prompt, answer, row, place, dataset, role)
         if self._near:
             self._near.see(sample, row, dataset, role)
 
@@ -78,17 +78,17 @@ class Repeats:
             self._add("duplicate", dataset, "eval", row, _other(first))
         self._eval_samples.setdefault(whole, place_of(row))
 
-    def _answers(self, sample: Sample, prompt: int, answer: int, row: Row, dataset: str, role: str) -> None:
+    def _answers(self, sample: Sample, prompt: int, answer: int, row: Row, place: Place, dataset: str, role: str) -> None:
         """The same prompt with another answer; the opposite rating of the same answer contradicts it."""
         if not sample.response:
             return
-        contents = [turn.content for turn in sample.response]
-        unordered = _digest([prompt, sorted(map(str, contents))]) if len(contents) > 1 else prompt
+        pair = len(sample.response) > 1
+        unordered = _digest([prompt, *sorted(str(turn.content) for turn in sample.response)]) if pair else prompt
         first = self._prompts.get(unordered)
         if first is None:
-            self._prompts[unordered] = _First(answer, place_of(row))
+            self._prompts[unordered] = _First(answer, place)
         elif first.answer != answer:
-            self._add("contradiction" if len(contents) > 1 else "several_answers", dataset, role, row, _other(first.place))
+            self._add("contradiction" if pair else "several_answers", dataset, role, row, _other(first.place))
 
 
 def _other(place: Place) -> str:
@@ -96,13 +96,13 @@ def _other(place: Place) -> str:
     return spot(place, Path(place.file).name)
 
 
-def _digest(value: Any) -> int:
-    """64 bits: among 1e6 samples two different ones agree with probability 3e-8."""
+def _digest(values: list[Any]) -> int:
+    """64 bits, of this process only: among 1e6 samples two different ones agree with probability 3e-8."""
     try:
-        data = msgspec.json.encode(value)
-    except (TypeError, msgspec.EncodeError, ValueError):
-        data = repr(value).encode("utf-8", "replace")
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+        return hash(tuple(values))
+    except TypeError:  # a list or an object: media, contents that are no text
+        data = repr(values).encode("utf-8", "replace")
+        return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 def shingles(text: str) -> set[bytes]:

@@ -13,11 +13,11 @@ import msgspec
 
 from doctor.config.preflight import FILE_TYPES
 from doctor.dataset.attributes import FORMATS, Attributes, attributes
-from doctor.dataset.hub_cache import cached_files
+from doctor.dataset.hub_cache import Hub, cached_files, enabled
 
 MAX_INFO_BYTES = 32 << 20
 """The largest dataset_info.json that is read; LLaMA-Factory's own has 18 kB."""
-_HUBS = ("hf_hub_url", "ms_hub_url", "om_hub_url")
+_HUBS: dict[str, Hub] = {"ms_hub_url": "ms", "om_hub_url": "om", "hf_hub_url": "hf"}
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -43,7 +43,8 @@ def find_sources(config: Mapping[str, Any], folder: Path) -> list[Source]:
     place = str(config.get("dataset_dir") or "data")
     names = [(name, role) for role, key in (("train", "dataset"), ("eval", "eval_dataset")) for name in dataset_names(config.get(key))]
     if place == "ONLINE":
-        return [_on_hub(Source(name, role), name, config) for name, role in names]
+        asked: Hub = "ms" if enabled("ms") else "om" if enabled("om") else "hf"
+        return [_on_hub(Source(name, role), name, asked, config) for name, role in names]
     if place.startswith("REMOTE:"):
         return [Source(name, role, problem="on_a_hub", detail=place) for name, role in names]
     try:
@@ -89,16 +90,23 @@ def _source(name: str, role: str, info: Mapping[str, Any], folder: Path, config:
     if about.ranking is not (stage in ("rm", "dpo")):  # stage dpo loads its data as "rm" (train/dpo/workflow.py)
         return Source(name, role, about, problem="ranking" if about.ranking else "no_ranking", detail=stage, fatal=True)
     if any(hub in entry for hub in _HUBS):
-        return _on_hub(Source(name, role, about), str(entry.get("hf_hub_url") or ""), config)
+        return _on_hub(Source(name, role, about), *_hub_of(entry), config)
     if "file_name" not in entry or "script_url" in entry or "cloud_file_name" in entry:
         return Source(name, role, about, problem="not_a_file", detail=str(entry.get("script_url") or entry.get("cloud_file_name") or ""))
     return _with_files(Source(name, role, about), folder / str(entry["file_name"]))
 
 
-def _on_hub(source: Source, name: str, config: Mapping[str, Any]) -> Source:
-    """The source with its files in the caches of Hugging Face; LLaMA-Factory asks another hub where a variable says so (data/parser.py)."""
-    elsewhere = any(os.environ.get(variable, "0").lower() in ("true", "1") for variable in ("USE_MODELSCOPE_HUB", "USE_OPENMIND_HUB"))
-    files = [] if elsewhere or not name else cached_files(name, source.attributes, config)
+def _hub_of(entry: Mapping[str, Any]) -> tuple[str, Hub]:
+    """The name that LLaMA-Factory asks for, and the hub (data/parser.py): another than Hugging Face if a variable or the entry says so."""
+    for key, hub in _HUBS.items():
+        if key in entry and (enabled(hub) or hub == "hf" or "hf_hub_url" not in entry):
+            return str(entry[key] or ""), hub
+    return "", "hf"
+
+
+def _on_hub(source: Source, name: str, hub: Hub, config: Mapping[str, Any]) -> Source:
+    """The source with its files in the caches of the hub."""
+    files = cached_files(name, source.attributes, config, hub) if name else []
     if not files:
         return msgspec.structs.replace(source, problem="on_a_hub", detail=name or source.name)
     kind = "arrow" if files[0].suffix == ".arrow" else str(FILE_TYPES[files[0].suffix[1:]])

@@ -73,7 +73,7 @@ def rows_of_steps(
     Raises Unknown where the order cannot be known.
     """
     sources = [source for source in find_sources(config, folder) if source.role == "train"]
-    order.check(config, sources, order.releases() if installed is None else installed)
+    order.check(config, folder, sources, order.releases() if installed is None else installed)
     schedule = order.schedule_of(config, asked.world)
     used = used_rows(config, sources)
     kept = array("Q", (row for row in order.train_rows(len(used), schedule) if used[row]))

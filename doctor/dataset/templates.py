@@ -22,7 +22,10 @@ Element = str | dict[str, str]
 
 
 class Template(msgspec.Struct, frozen=True):
-    """One template. Slots hold `{{content}}` where the message goes; what templates.yaml leaves out is register_template's default."""
+    """One template. Slots hold `{{content}}` where the message goes; what templates.yaml leaves out is register_template's default.
+
+    `images_as`: how images become tokens (images.py; "" where that is not known); `image_marks`: the token before, of and behind an image.
+    """
 
     kind: str = "plain"
     prefix: Slots = ()
@@ -42,6 +45,8 @@ class Template(msgspec.Struct, frozen=True):
     preserve_thinking: bool = False
     media: tuple[str, ...] = ()
     plugin: bool = False
+    images_as: str = ""
+    image_marks: tuple[str, str, str] = ("", "", "")
     enable_thinking: bool | None = True
 
     @property

@@ -76,16 +76,14 @@ class Tokenizer:
         """Tokens that the tokenizer takes for marks wherever they stand."""
         return {token.content for token in self._backend.get_added_tokens_decoder().values() if token.special}
 
-    def encode_all(self, groups: Iterable[list[list[Element]]]) -> None:
-        """Encode the texts of many samples at once, on all cores; `ids` then finds them."""
-        texts = {part for turns in groups for parts in turns for part in parts if isinstance(part, str) and part}
-        missing = [text for text in texts if text not in self._cache]
-        for text, found in zip(missing, self._backend.encode_batch_fast(missing, add_special_tokens=False), strict=True):
-            self._cache[text] = found
+    def encode_all(self, groups: Iterable[list[list[Element]]]) -> dict[str, Any]:
+        """The texts of many samples, encoded at once on all cores; may run in any thread."""
+        texts = list({part for turns in groups for parts in turns for part in parts if isinstance(part, str) and part})
+        return dict(zip(texts, self._backend.encode_batch_fast(texts, add_special_tokens=False), strict=True))
 
-    def forget(self) -> None:
-        """Drop the encoded texts."""
-        self._cache.clear()
+    def remember(self, encoded: dict[str, Any]) -> None:
+        """From now on `ids` and `count` find these texts, in place of those before."""
+        self._cache = encoded
 
     def ids(self, parts: list[Element]) -> list[int]:
         """Token ids of one turn (Template._convert_elements_to_ids)."""

@@ -47,16 +47,31 @@ def _candidates(name: str, place: Place) -> Iterator[Path]:
 
 
 def _cached(owner: str, repository: str, cache: str) -> Iterator[Path]:
-    """Hugging Face's cache (huggingface_hub/constants.py) and ModelScope's, which writes a dot as three underscores."""
-    home = Path.home()
+    """The caches of Hugging Face and of ModelScope, first that of the hub which LLaMA-Factory asks (extras/misc.py)."""
+    places = [_of_hugging_face, _of_modelscope]
+    if os.environ.get("USE_MODELSCOPE_HUB", "0").lower() in ("true", "y", "1"):
+        places.reverse()
+    for place in places:
+        yield from place(owner, repository, cache)
+
+
+def _of_hugging_face(owner: str, repository: str, cache: str) -> Iterator[Path]:
+    """huggingface_hub/constants.py."""
     given = os.environ
     hub = given.get("HF_HUB_CACHE") or given.get("HUGGINGFACE_HUB_CACHE")
-    base = Path(given.get("HF_HOME") or Path(given.get("XDG_CACHE_HOME") or home / ".cache") / "huggingface")
+    base = Path(given.get("HF_HOME") or Path(given.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
     for root in filter(None, (cache, hub, str(base / "hub"))):
         yield from _snapshots(Path(root).expanduser() / f"models--{owner}--{repository}")
-    scope = given.get("MODELSCOPE_CACHE") or str(home / ".cache" / "modelscope" / "hub")
-    for root in filter(None, (cache, scope)):
-        for folder in (Path(root).expanduser(), Path(root).expanduser() / "models"):
+
+
+def _of_modelscope(owner: str, repository: str, cache: str) -> Iterator[Path]:
+    """modelscope up to 1.37 writes a dot as three underscores; modelscope_hub keeps snapshots (modelscope_hub/_download.py)."""
+    home = Path.home() / ".cache" / "modelscope"
+    chosen = os.environ.get("MODELSCOPE_CACHE")
+    for root in filter(None, (cache, *([chosen] if chosen else [str(home / "hub"), str(home)]))):
+        for folder in (Path(root).expanduser() / "models", Path(root).expanduser()):
+            for revision in ("master", "main"):
+                yield folder / f"{owner}--{repository}" / "snapshots" / revision / "config.json"
             yield folder / owner / repository.replace(".", "___") / "config.json"
 
 

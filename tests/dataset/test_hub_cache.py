@@ -128,11 +128,69 @@ def test_a_commit_that_leads_out_is_not_followed(tmp_path, home):
     assert read(tmp_path) == ("on_a_hub", 0)
 
 
-def test_another_hub_is_another_data_set(tmp_path, home, monkeypatch):
-    """With ModelScope asked for, LLaMA-Factory does not look at Hugging Face."""
+def scope(root: Path, place: str, **files: str) -> None:
+    """A repository with these files in ModelScope's cache."""
+    for name, text in files.items():
+        file = root / "datasets" / place / name.replace("__", "/").replace("_dot_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def test_the_hub_that_llamafactory_asks(tmp_path, home, monkeypatch):
+    """data/parser.py: Hugging Face where the entry names it, ModelScope where it is alone or asked for by its variable."""
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "ms"))
     snapshot(home, a_dot_jsonl=lines(good(1)))
+    scope(tmp_path / "ms", "other/na___me", data__train_dot_jsonl=lines(good(1), good(2)), dataset_infos_dot_json="{}")
+    entry(tmp_path, hf_hub_url="owner/name", ms_hub_url="other/na.me")
     assert read(tmp_path) == ("", 1)
     monkeypatch.setenv("USE_MODELSCOPE_HUB", "1")
+    assert read(tmp_path) == ("", 2)
+    entry(tmp_path, hf_hub_url="owner/name")
+    assert read(tmp_path) == ("", 1)
+    assert read(tmp_path, dataset_dir="ONLINE", dataset="owner/name") == ("on_a_hub", 0)
+    assert read(tmp_path, dataset_dir="ONLINE", dataset="other/na.me") == ("", 2)
+    monkeypatch.delenv("USE_MODELSCOPE_HUB")
+    entry(tmp_path, ms_hub_url="other/na.me")
+    assert read(tmp_path) == ("", 2)
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("root", "place"),
+    [
+        (".cache/modelscope/hub", "owner/name"),
+        (".cache/modelscope", "owner--name/snapshots/master"),
+        (".cache/modelscope", "owner/name"),
+        ("given", "owner--name/snapshots/main"),
+    ],
+)
+def test_where_modelscope_keeps_repositories(tmp_path, monkeypatch, root, place):
+    """Old and new layout, without a variable below the home; `given` is the option cache_dir."""
+    monkeypatch.delenv("MODELSCOPE_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    scope(tmp_path / root, place, train_dot_jsonl=lines(good(1)))
+    entry(tmp_path, ms_hub_url="owner/name")
+    assert read(tmp_path, **({"cache_dir": str(tmp_path / root / "datasets")} if root == "given" else {})) == ("", 1)
+
+
+@pytest.mark.usefixtures("home")
+def test_modelscope_writes_arrow_files_as_datasets_does(tmp_path, monkeypatch):
+    """MsDataset.load calls load_dataset with its own cache; what it wrote stands before files downloaded by hand."""
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "ms"))
+    arrow(tmp_path / "ms", "default/0.0.0/x/name-train.arrow", ["a", "b", "c"])
+    scope(tmp_path / "ms", "owner/name", train_dot_jsonl=lines(good(1)))
+    entry(tmp_path, ms_hub_url="owner/name")
+    assert read(tmp_path) == ("", 3)
+
+
+@pytest.mark.usefixtures("home")
+def test_openmind_is_not_looked_for(tmp_path, monkeypatch):
+    """Its cache is not known here; a card that names configurations leaves ModelScope's files open too."""
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "ms"))
+    scope(tmp_path / "ms", "owner/name", a_dot_jsonl=lines(good(1)), README_dot_md="---\nconfigs:\n- config_name: a\n---\n")
+    entry(tmp_path, om_hub_url="owner/name")
+    assert read(tmp_path) == ("on_a_hub", 0)
+    entry(tmp_path, ms_hub_url="owner/name")
     assert read(tmp_path) == ("on_a_hub", 0)
 
 

@@ -7,9 +7,13 @@ import os
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
+from doctor.dataset.convert import Sample, Turn
 from doctor.dataset.findings import SEVERITY
 from doctor.dataset.inspect import Look
+from doctor.dataset.text_checks import sound, special_pattern, text_problems
 from tests.dataset.sets import QUIET, found, good, lines, put, seen, talk, the
 
 CHAT = {"formatting": "sharegpt"}
@@ -250,3 +254,28 @@ def test_without_near_duplicates_the_library_is_not_asked(tmp_path):
     """`near=False` compares nothing."""
     put(tmp_path, "one.jsonl", rows())
     assert seen(tmp_path, QUIET).near_compared == 0
+
+
+DAMAGE = some.sampled_from(
+    ("Ã©", "â€™", "\ufffd", "\x07", "\x7f", "<br>", "&amp;", "{{name}}", "<|im_end|>", "hf_" + "a" * 30, "-----BEGIN RSA PRIVATE KEY-----",
+     "모델",
+     "é", "<image>", "word", " ", "\n", "\ud800", "1.5")
+)  # fmt: skip
+
+
+@given(some.lists(some.lists(DAMAGE, max_size=4).map("".join), min_size=2, max_size=4))
+def test_a_text_that_is_passed_over_holds_no_problem(contents):
+    """What the quick look calls sound, the careful one does too; and what holds a placeholder is never passed over."""
+    special = special_pattern({"<|im_end|>"})
+    turns = [Turn("user", content) for content in contents]
+    made = Sample(turns[:-1], turns[-1:], system=contents[0])
+    if sound(made, special):
+        assert list(text_problems(made, special)) == []
+        assert not any("<image>" in content for content in contents)
+
+
+def test_plain_texts_are_passed_over():
+    """Words, numbers, line ends, Korean and Chinese; not an accent, behind which damage may stand."""
+    assert sound(Sample([Turn("user", "Say 1.5 times.\n\t모델 学习")], [Turn("assistant", "a" * 19)]), None)
+    assert not sound(Sample([Turn("user", "café")], []), None)
+    assert not sound(Sample([Turn("user", "a" * 20)], []), None)

@@ -88,7 +88,7 @@ def kept(tmp_path, monkeypatch, config):
     def counting(self, groups):
         listed = list(groups)
         encoded.append(len(listed))
-        encode(self, listed)
+        return encode(self, listed)
 
     monkeypatch.setattr(Tokenizer, "encode_all", counting)
 

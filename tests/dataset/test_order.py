@@ -119,8 +119,9 @@ def test_sets_follow_each_other(tmp_path):
     "change",
     [
         {"streaming": True}, {"packing": True}, {"neat_packing": True}, {"stage": "pt"}, {"stage": "ppo"}, {"group_by_length": True},
-        {"train_sampling_strategy": "group_by_length"}, {"tokenized_path": "x"}, {"deepspeed": "ds.json"},
-        {"mix_strategy": "interleave_under"},
+        {"train_sampling_strategy": "group_by_length"}, {"tokenized_path": "x"}, {"mix_strategy": "interleave_under"},
+        {"deepspeed": {"tensor_parallel": {"autotp_size": 2}}}, {"deepspeed": '{"sequence_parallel_size": 4}'},
+        {"deepspeed": {"curriculum_learning": {"enabled": True}}}, {"fsdp": "full_shard", "fsdp_config": {"xla": True}},
         {"ignore_data_skip": True}, {"val_size": 1}, {"seed": "a"}, {"per_device_train_batch_size": 0}, {"val_size": 9},
     ],
     ids=str,
@@ -132,6 +133,37 @@ def test_what_was_not_proven_is_refused(tmp_path, change):
     with pytest.raises(Unknown) as refused:
         places(tmp_path, dataset="one,two", **change)
     assert refused.value.reason == "option"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deepspeed": {"zero_optimization": {"stage": 3}, "tensor_parallel": {"autotp_size": 1}}},
+        {"deepspeed": {"curriculum_learning": {"enabled": False}}},
+        {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2, "xla": False}},
+        {"fsdp": "full_shard", "fsdp_config": "fsdp.json"},
+        {"deepspeed": "ds.json"},
+    ],
+    ids=str,
+)
+def test_sharding_leaves_the_order_as_it_is(tmp_path, change):
+    """DeepSpeed and FSDP, written into the configuration or into a file: the second process has the second batch."""
+    put(tmp_path, "one.jsonl", lines(good(1), good(2), good(3), good(4)))
+    for name in ("ds.json", "fsdp.json"):
+        (tmp_path / name).write_text('{"zero_optimization": {"stage": 2}}')
+    assert places(tmp_path, (1, 1), 2, **change) == [(1, 0, "one", 1), (1, 0, "one", 2), (1, 1, "one", 3), (1, 1, "one", 4)]
+
+
+@pytest.mark.parametrize("written", [None, "{", "[]", "\xff\xfe"])
+@pytest.mark.parametrize("option", ["deepspeed", "fsdp_config"])
+def test_a_sharding_file_that_cannot_be_read_leaves_the_order_unknown(tmp_path, option, written):
+    """It may set tensor parallelism: missing, broken, no object."""
+    put(tmp_path, "one.jsonl", lines(good(1)))
+    if written is not None:
+        (tmp_path / "ds.json").write_bytes(written.encode("latin-1"))
+    with pytest.raises(Unknown) as refused:
+        places(tmp_path, **{option: "ds.json"})
+    assert (refused.value.reason, refused.value.detail) == ("no_file", f"{option}: ds.json")
 
 
 @pytest.mark.parametrize("package", VERSIONS)

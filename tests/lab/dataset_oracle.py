@@ -12,6 +12,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 KEYS = (("input_ids", "labels"), ("chosen_input_ids", "chosen_labels"), ("rejected_input_ids", "rejected_labels"))
@@ -36,8 +37,14 @@ def ask(config: dict[str, Any]) -> dict[str, Any]:
     return {"samples": samples}
 
 
+def allow_torchvision() -> None:
+    """torchvision whose compiled part is built for another torch: operators are not declared that are not there; images need none."""
+    sys.modules["torchvision._meta_registrations"] = ModuleType("torchvision._meta_registrations")
+
+
 def main(jobs: str, answers: str) -> None:
     """Answer every job."""
+    allow_torchvision()
     from copy import deepcopy
 
     from llamafactory.data import template

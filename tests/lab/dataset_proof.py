@@ -28,14 +28,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from doctor.dataset.attributes import needed_columns
+from doctor.dataset.column_types import kind_of
 from doctor.dataset.convert import convert
-from doctor.dataset.inspect import type_of
+from doctor.dataset.images import images_of
 from doctor.dataset.numbers import packed_rows
 from doctor.dataset.rows import read_rows
 from doctor.dataset.sequences import IGNORE, build, options_of, plan
 from doctor.dataset.sources import find_sources
 from doctor.dataset.templates import known_templates, template_of
-from doctor.dataset.tokenizer import local_tokenizer
+from doctor.dataset.tokenizer import local_tokenizer, tokenizer_folder
 from doctor.dataset.tools import LengthUnknown, NotEncodable
 from tests.lab import dataset_kit
 from tests.lab.install import lab_bin
@@ -78,13 +79,13 @@ def job(number: int, data: Path, name: str, stage: str, template: str, tokenizer
     }  # fmt: skip
 
 
-def oracle(jobs: list[dict[str, Any]], work: Path) -> list[dict[str, Any]]:
-    """LLaMA-Factory's answers."""
+def oracle(jobs: list[dict[str, Any]], work: Path, more: str = "") -> list[dict[str, Any]]:
+    """LLaMA-Factory's answers. `more`: a folder with packages that the lab lacks."""
     (work / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     script = Path(__file__).with_name("dataset_oracle.py")
     env = {
         **os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(work / "cache"), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-        "HF_DATASETS_DISABLE_CACHING": "1", "TOKENIZERS_PARALLELISM": "false", "LLAMAFACTORY_VERBOSITY": "ERROR", "PYTHONPATH": "",
+        "HF_DATASETS_DISABLE_CACHING": "1", "TOKENIZERS_PARALLELISM": "false", "LLAMAFACTORY_VERBOSITY": "ERROR", "PYTHONPATH": more,
     }  # fmt: skip
     with (work / "oracle.log").open("wb") as log:
         command = [str(lab_bin() / "python"), str(script), str(work / "jobs.json"), str(work / "answers.jsonl")]
@@ -101,6 +102,8 @@ def ours(config: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": reason or "template"}
     tokenizer.prepare(template, config)
     options = options_of(config)
+    place = tokenizer_folder(config, Path())
+    images = images_of(config, Path(), template, place) if place else None
     samples: list[list[list[int]] | None] = []
     crashes: list[str] = []
     types: set[tuple[str, str]] = set()
@@ -109,7 +112,7 @@ def ours(config: Mapping[str, Any]) -> dict[str, Any]:
             return {"error": source.problem}
         for row in islice(read_rows(source.files, source.kind), config.get("max_samples")):
             if row.value is not None:
-                types |= {(column, type_of(part) or "null") for column, part in row.value.items()}
+                types |= {(column, kind_of(type(part)) or "null") for column, part in row.value.items()}
             if row.value is None:
                 crashes.append(row.problem)
                 continue
@@ -119,6 +122,7 @@ def ours(config: Mapping[str, Any]) -> dict[str, Any]:
             if sample.fate:
                 continue
             try:
+                sample = images.expanded(sample) if images and sample.images else sample
                 turns = plan(sample, template, options, tokenizer.end_of_text(str(config["template"])))
             except NotEncodable as kind:
                 crashes.append(str(kind))

@@ -46,14 +46,17 @@ def _in_a_fork(ask: Callable[[], str | None]) -> str | None:
     return json.loads(told) if told else "the parser died"
 
 
-def load_training() -> None:
+def load_training(*, with_deepspeed: bool = False) -> None:
     """Import once what every training imports (five seconds), before the forks."""
-    sys.modules.update({"bitsandbytes": None, "deepspeed": None})  # slow to import, not used here
+    sys.modules.update({"bitsandbytes": None} if with_deepspeed else {"bitsandbytes": None, "deepspeed": None})  # slow to import
     import llamafactory.train.tuner  # noqa: F401
     import peft.tuners.lora.model  # noqa: F401
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401
     import trl  # noqa: F401
+
+    if with_deepspeed:
+        import deepspeed.comm.torch  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -61,7 +64,8 @@ def load_training() -> None:
 def train(job: Mapping[str, Any], run: Callable[[int], None]) -> list[int]:
     """`run(rank)` in one fork for each rank of the job, as torchrun starts them; their exit codes.
 
-    `work`: the folder in which they run, where all of their output is in all.log. `ranks`: how many, by default one.
+    `work`: the folder in which they run, where all of their output is in all.log. `ranks`: how many, by default one. `launched`: one rank
+    alone is started as several are (FORCE_TORCHRUN=1).
     """
     port, ranks = free_port(), []
     for rank in range(job.get("ranks", 1)):
@@ -82,7 +86,7 @@ def _rank(job: Mapping[str, Any], rank: int, port: int, run: Callable[[int], Non
     os.dup2(log, 1)
     os.dup2(log, 2)
     count = str(job.get("ranks", 1))
-    if count != "1":
+    if count != "1" or job.get("launched"):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=count, LOCAL_WORLD_SIZE=count)
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     sys.argv = ["train.py"]

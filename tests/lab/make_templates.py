@@ -13,11 +13,13 @@ from typing import Any
 HEAD = "# Written by tests/lab/make_templates.py from LLaMA-Factory {version}, data/template.py. Do not edit.\n"
 KINDS = {"Template": "plain", "Llama2Template": "llama2", "ReasoningTemplate": "reasoning", "Glm47ReasoningTemplate": "reasoning_short"}
 MEDIA = {"images": "image_token", "videos": "video_token", "audios": "audio_token"}
+IMAGES = {"Qwen2VLPlugin": "qwen_vl", "Qwen3VLPlugin": "qwen_vl", "LlavaPlugin": "llava"}
+"""What doctor/dataset/images.py knows."""
 DEFAULTS = {
     "kind": "plain", "user": ["{{content}}"], "assistant": ["{{content}}", {"special": "eos_token"}], "system": ["{{content}}"],
     "prefix": [], "tools": "default", "function_tools": "default", "default_system": "", "stop_words": [],
     "thought_words": ["<think>\n", "\n</think>\n\n"], "tool_call_words": ["<tool_call>", "</tool_call>"], "efficient_eos": False,
-    "replace_eos": False, "preserve_thinking": False, "media": [], "plugin": False,
+    "replace_eos": False, "preserve_thinking": False, "media": [], "plugin": False, "images_as": "", "image_marks": ["", "", ""],
 }  # fmt: skip
 """Left out where a template has them; doctor/dataset/templates.py fills them in."""
 
@@ -45,7 +47,11 @@ def described(template: Any) -> dict[str, Any]:
         **{name: list(getattr(template, name)) for name in ("stop_words", "thought_words", "tool_call_words")},
         "media": [kind for kind, token in MEDIA.items() if getattr(plugin, token) is not None],
         "plugin": type(plugin).__name__ != "BasePlugin",
+        "images_as": IMAGES.get(type(plugin).__name__, ""),
+        "image_marks": ["", "", ""],
     }
+    if data["images_as"]:
+        data["image_marks"] = [getattr(plugin, name, "") for name in ("vision_bos_token", "image_token", "vision_eos_token")]
     if data["function"] == data["assistant"]:
         del data["function"]
     if data["observation"] == data["user"]:

@@ -6,6 +6,7 @@ the folder: [step, [row, ...]] for each call of training_step; a row is known by
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -46,6 +47,27 @@ def load_on_cpu() -> None:
     torch.load = loading
 
 
+def on_cpu_as_on_gpus(config: dict[str, Any]) -> None:
+    """DeepSpeed without its compiled collectives, FSDP where accelerate would take DDP because there is no GPU."""
+    if config.get("deepspeed"):
+        import deepspeed.comm.torch  # noqa: F401
+
+        sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None
+    if config.get("fsdp"):
+        import accelerate.state as state
+
+        begin = state.AcceleratorState.__init__
+
+        def beginning(self: Any, *arguments: Any, **more: Any) -> None:
+            shared = state.PartialState._shared_state
+            if shared.get("distributed_type") == state.DistributedType.MULTI_CPU:
+                shared["distributed_type"] = state.DistributedType.MULTI_GPU
+            begin(self, *arguments, **more)
+            assert self.distributed_type == state.DistributedType.FSDP
+
+        state.AcceleratorState.__init__ = beginning
+
+
 def train(job: dict[str, Any]) -> bool:
     """One training; whether each of its ranks ended well."""
 
@@ -54,6 +76,7 @@ def train(job: dict[str, Any]) -> bool:
         from transformers import AutoTokenizer
 
         load_on_cpu()
+        on_cpu_as_on_gpus(job["config"])
         record(AutoTokenizer.from_pretrained(job["config"]["model_name_or_path"]), rank)
         run_exp(job["config"], callbacks=[])
 
@@ -62,8 +85,10 @@ def train(job: dict[str, Any]) -> bool:
 
 def main() -> None:
     """All jobs; one line each: ok or failed."""
-    forked.load_training()
-    for job in json.loads(Path(sys.argv[1]).read_text()):
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed prints a warning
+        forked.load_training(with_deepspeed=any(job["config"].get("deepspeed") for job in jobs))
+    for job in jobs:
         print("ok" if train(job) else "failed", flush=True)
 
 

@@ -32,6 +32,10 @@ BASE: dict[str, Any] = {
     "num_train_epochs": 2.0, "overwrite_cache": True,
 }  # fmt: skip
 RESUME = {"save_strategy": "steps", "save_only_model": False}
+SHARDED = {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2, "transformer_layer_cls_to_wrap": "LlamaDecoderLayer"}}
+ZERO = {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto", "zero_allow_untested_optimizer": True}  # fmt: skip
+"""As in LLaMA-Factory's examples/deepspeed."""
 JOBS: dict[str, tuple[dict[str, Any], int]] = {
     "plain": ({}, 1),
     "accumulation-4": ({"gradient_accumulation_steps": 4}, 1),
@@ -65,6 +69,17 @@ JOBS: dict[str, tuple[dict[str, Any], int]] = {
     "resume-first-epoch-ranks-2": ({**RESUME, "save_steps": 5}, 2),
     "resume-second-epoch-ranks-2": ({**RESUME, "save_steps": 13, "num_train_epochs": 3}, 2),
     "resume-edge-ranks-2": ({**RESUME, "save_steps": 10, "num_train_epochs": 3}, 2),
+    "deepspeed-0": ({"deepspeed": "z0.json", "gradient_accumulation_steps": 2}, 2),
+    "deepspeed-2": ({"deepspeed": "z2.json", "gradient_accumulation_steps": 4, "val_size": 0.17, "seed": 7}, 2),
+    "deepspeed-2-one-rank": ({"deepspeed": "z2.json", "data_seed": 5}, 1),
+    "deepspeed-2-dpo": ({"deepspeed": "z2.json", "stage": "dpo", "dataset": "pairs", "dataloader_drop_last": True}, 2),
+    "deepspeed-2-resume-second-epoch": ({**RESUME, "deepspeed": "z2.json", "save_steps": 13, "num_train_epochs": 3}, 2),
+    "deepspeed-3-full": ({"deepspeed": "z3.json", "finetuning_type": "full", "dataset": "a,gaps", "max_samples": 30}, 2),
+    "deepspeed-3-unshuffled": ({"deepspeed": "z3.json", "disable_shuffling": True, "gradient_accumulation_steps": 4}, 2),
+    "fsdp-2": ({**SHARDED, "gradient_accumulation_steps": 4, "data_seed": 5}, 2),
+    "fsdp-2-full-val": ({**SHARDED, "finetuning_type": "full", "val_size": 0.17, "dataloader_drop_last": True}, 2),
+    "fsdp-2-two-sets": ({**SHARDED, "dataset": "b,a", "max_samples": 19, "num_train_epochs": 3}, 2),
+    "fsdp-2-resume-second-epoch": ({**SHARDED, **RESUME, "save_steps": 13, "num_train_epochs": 3}, 2),
 }  # fmt: skip
 """Name -> change of BASE, ranks. A `resume-` job trains once more from its first checkpoint; that second run is compared."""
 
@@ -105,7 +120,9 @@ def prepare(base: Path, name: str) -> dict[str, Any]:
     work = base / name
     data(work / "data")
     (work / "models").symlink_to((base / "kit" / "models").resolve())
-    return {"work": str(work), "config": {**BASE, **change}, "ranks": ranks}
+    for stage in (0, 2, 3):
+        (work / f"z{stage}.json").write_text(json.dumps({**ZERO, "zero_optimization": {"stage": stage}}))
+    return {"work": str(work), "config": {**BASE, **change}, "ranks": ranks, "launched": "deepspeed" in change}
 
 
 def train(jobs: list[dict[str, Any]], base: Path) -> None:

@@ -30,7 +30,7 @@ def empty_home(tmp_path, monkeypatch):
     """No test sees the caches of the machine it runs on."""
     home = tmp_path / "home"
     home.mkdir()
-    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "MODELSCOPE_CACHE"):
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "MODELSCOPE_CACHE", "USE_MODELSCOPE_HUB"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setattr(Path, "home", lambda: home)
@@ -69,6 +69,18 @@ def test_where_caches_lie(tmp_path, monkeypatch, variable):
         monkeypatch.setenv(variable, str(root))
     place = Place(cache=str(root)) if variable == "cache_dir" else Place()
     assert lookup("acme/own.5-7b", place).hidden == 64
+
+
+@pytest.mark.parametrize(
+    "place", [".cache/modelscope/hub/models/acme/own___5-7b", ".cache/modelscope/models/acme--own.5-7b/snapshots/master"]
+)
+def test_the_hub_that_is_asked_for_stands_first(empty_home, monkeypatch, place):
+    """USE_MODELSCOPE_HUB=1: the copy of ModelScope, in its old and its new layout, before that of Hugging Face."""
+    put(empty_home / ".cache/huggingface/hub/models--acme--own.5-7b/snapshots/abc", {**TINY, "hidden_size": 32})
+    put(empty_home / place)
+    assert lookup("acme/own.5-7b").hidden == 32
+    monkeypatch.setenv("USE_MODELSCOPE_HUB", "1")
+    assert lookup("acme/own.5-7b").hidden == 64
 
 
 def test_a_path_relative_to_the_config_file(tmp_path, monkeypatch):
