@@ -29,7 +29,7 @@ from doctor.config.options import table
 from doctor.config.recognise import shape_of
 from doctor.config.schema import schema
 from doctor.config.versions import NEWEST, versions_of
-from doctor.diagnosis.pipeline import check
+from doctor.diagnosis.check import check
 from doctor.report.model import Report
 from doctor.rulebook import loader
 
