@@ -24,10 +24,10 @@ import doctor
 from doctor.report.model import Report
 from tests.lab import runner
 from tests.lab.harvest import harvest
-from tests.lab.install import ROOT, install, lab_bin
+from tests.lab.install import ROOT, install, lab_bin, lab_folder
 from tests.lab.scenarios import SCENARIOS, VARIANTS, Scenario
 
-FOLDER = ROOT / ".lab"
+FOLDER = lab_folder()
 FIXTURES = ROOT / "fixtures"
 SHARE_POINTS = 10.0
 
