@@ -28,14 +28,21 @@ class Stack:
     """An entry of stacks.yaml."""
 
     name: str
+    version: str
     says: str
     llamafactory: str
     packages: tuple[str, ...]
     scenarios: tuple[str, ...] = ("*",)
     stages: tuple[str, ...] = ()
 
-    def version(self, package: str) -> str:
-        """The pinned version of a package."""
+    @property
+    def facts(self) -> dict[str, str]:
+        """What tells the rules which LLaMA-Factory is meant; of the release nothing, it is what they take without."""
+        versions = {"llamafactory": self.version, "transformers": self.pinned("transformers")}
+        return {} if self.name == RELEASE else {f"versions.{package}": version for package, version in versions.items()}
+
+    def pinned(self, package: str) -> str:
+        """The version of a package that `packages` states."""
         return next(one.partition("==")[2] for one in self.packages if one.startswith(f"{package}=="))
 
 
