@@ -5,7 +5,7 @@
 #   newest   whatever pip finds newest
 #   lowest   requirements/lowest.txt, the lowest that pyproject.toml allows
 #
-# STACK is the LLaMA-Factory of `make lab` and `make proof` (tests/lab/stacks.yaml): release (default) or main.
+# STACK is the LLaMA-Factory of `make lab` and `make proof` (tests/lab/stacks.yaml): release (default), lowest or main.
 PYTHON ?= python3
 DEPS ?= locked
 TESTS ?=

@@ -63,5 +63,5 @@ def test_another_stack_has_its_own_folder_and_tells_the_rules_what_it_is(stack: 
 def test_an_unknown_stack_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt name installs nothing."""
     monkeypatch.setenv("LFDOCTOR_LAB_STACK", "mian")
-    with pytest.raises(SystemExit, match="release, main"):
+    with pytest.raises(SystemExit, match="release, lowest, main"):
         install.stack.__wrapped__()

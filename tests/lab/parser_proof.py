@@ -73,8 +73,11 @@ FACTS = {"world_size": 2, "gpu.count": 2, "phase": "train", **stack().facts}
 
 
 def ask(configs: Iterable[tuple[str, Config]], bare: bool = False) -> dict[str, str | None]:
-    """The parser's error for each config, None where it accepts; one process a core asks."""
-    questions = [json.dumps({"id": name, "config": config}) + "\n" for name, config in configs]
+    """The parser's error for each config, None where it accepts; one process a core asks.
+
+    Without `report_to`, transformers before 5 reports to every tracker that is installed here, which is not the config's matter.
+    """
+    questions = [json.dumps({"id": name, "config": {"report_to": "none", **config}}) + "\n" for name, config in configs]
     command = [str(lab_bin() / "python"), str(Path(__file__).with_name("parser_oracle.py")), *(["--bare"] if bare else [])]
 
     def answers(asked: list[str]) -> str:
