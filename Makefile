@@ -4,9 +4,12 @@
 #   locked   requirements/locked.txt (default)
 #   newest   whatever pip finds newest
 #   lowest   requirements/lowest.txt, the lowest that pyproject.toml allows
+#
+# STACK is the LLaMA-Factory of `make lab` and `make proof` (tests/lab/stacks.yaml): release (default), lowest or main.
 PYTHON ?= python3
 DEPS ?= locked
 TESTS ?=
+STACK ?= $(or $(LFDOCTOR_LAB_STACK),release)
 VENV := $(if $(filter locked,$(DEPS)),.venv,.venv-$(DEPS))
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 VERSIONS := $(if $(filter newest,$(DEPS)),--upgrade,--constraint requirements/$(DEPS).txt)
@@ -35,6 +38,8 @@ lock: $(VENV)/.installed-dev  ## write requirements/*.txt anew (with uv)
 	  pyproject.toml --output-file requirements/locked.txt
 	$(BIN)/uv pip compile --quiet --upgrade --resolution lowest-direct --python-version 3.11 --no-header --no-annotate --extra all \
 	  pyproject.toml --output-file requirements/lowest.txt
+
+lab proof: export LFDOCTOR_LAB_STACK := $(STACK)
 
 lab: $(VENV)/.installed-dev  ## the real LLaMA-Factory on CPU: faults injected, patches proven, runs healed (15-25 minutes)
 	$(BIN)/python -m tests.lab.install

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from doctor.core.run import Run
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.pipeline import feed
+from doctor.diagnosis.feeding import feed
 from doctor.diagnosis.unlisted.candidates import what_is_seen
 from doctor.diagnosis.unlisted.features import ExceptionFeatures
 from doctor.diagnosis.unlisted.last_events import LastEvents

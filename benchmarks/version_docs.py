@@ -30,7 +30,8 @@ def page(data: Data) -> str:
         "# LLaMA-Factory by version",
         "",
         "What changed between releases, read from their sources by `benchmarks/make_versions.py`; `main` is the development branch. "
-        "`lfdoctor check --llamafactory-version 0.9.4` judges a config by one of them.",
+        "`lfdoctor check --llamafactory-version 0.9.4` judges a config by one of them. Two of them are also run, with faults put in and "
+        "patches tried: the newest release by `make lab`, `main` by `make lab STACK=main`.",
         "",
         *_overview(product),
     ]

@@ -11,7 +11,8 @@ __all__ = ["DoctorCallback", "DoctorError", "Estimate", "Report", "Run", "__vers
 
 if TYPE_CHECKING:
     from doctor.core.run import Run
-    from doctor.diagnosis.pipeline import analyze, check, read
+    from doctor.diagnosis.check import check
+    from doctor.diagnosis.pipeline import analyze, read
     from doctor.errors import DoctorError
     from doctor.live.trainer.callback import DoctorCallback
     from doctor.memory.estimate import Estimate, estimate
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: `import doctor` inside a training run must cost nothing."""
-    if name in ("analyze", "check", "read"):
+    if name == "check":
+        from doctor.diagnosis.check import check
+
+        return check
+    if name in ("analyze", "read"):
         from doctor.diagnosis import pipeline
 
         return getattr(pipeline, name)

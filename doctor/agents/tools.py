@@ -43,7 +43,7 @@ class Agent:
 
         Memory is judged only with gpu_memory_gib (GiB of one GPU). detail: "verdict" or "evidence" (with the diff of what is corrected).
         """
-        from doctor.diagnosis.pipeline import check
+        from doctor.diagnosis.check import check
 
         file = self.roots.reading(config)
         report = check(
@@ -179,7 +179,8 @@ class Agent:
         return longest(values, folder, world=world, most_bytes=SMALL_BYTES).facts()
 
     def _report(self, path: str, config: str, gpu_memory_gib: float) -> Report:
-        from doctor.diagnosis.pipeline import analyze, check
+        from doctor.diagnosis.check import check
+        from doctor.diagnosis.pipeline import analyze
 
         real = self.roots.reading(path)
         about: dict[str, Any] = {"gpu_memory_gib": gpu_memory_gib or None, "lang": self.lang, "may_read": self.roots.allows}

@@ -186,7 +186,7 @@ def _emit_all(reports: list[Report], kind: str, output: Path | None, *, joined: 
 
 
 class _Work(NamedTuple):
-    """The work on each file; `about` are the arguments of pipeline.check."""
+    """The work on each file; `about` are the arguments of diagnosis.check."""
 
     fix: bool
     diff: bool
@@ -195,7 +195,7 @@ class _Work(NamedTuple):
 
     def check(self, path: Path) -> tuple[Report, bool]:
         """The report of a file (after --fix, of the fixed file), and whether --diff showed a change."""
-        from doctor.diagnosis.pipeline import check as run_analysis
+        from doctor.diagnosis.check import check as run_analysis
         from doctor.readers.command import is_script
 
         text, values = _load(path) if not is_script(path) else ("", {})

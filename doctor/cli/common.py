@@ -137,9 +137,9 @@ def emit(
         from doctor.words import catalogue
 
         raise DoctorError(catalogue.text("errors.page_on_terminal"))
-    report = settled(report)
-    if kind == "json" and not translations:
+    if kind != "html" and not (kind == "json" and translations):  # the others are of one language
         report = msgspec.structs.replace(report, translations={})
+    report = settled(report)
     if output is not None:
         write_file(output, render(report, Screen(width=100, detail=verbose - quiet)))
         say_written(output)

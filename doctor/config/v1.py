@@ -62,8 +62,7 @@ class _Judge:
         changes = knowledge.options_of("v1").get(key, ())
         having = [version for version in self.versions if knowledge.at(changes, version)]
         if not having:
-            known = {name for version in self.versions for name in knowledge.names_at("v1", version)}
-            yield Problem("unknown", key, given, {"suggested": FROM_V0.get(key), "similar": None if key in FROM_V0 else near(key, known)})
+            yield Problem("unknown", key, given, self._told_of_unknown(key, changes))
             return
         if self.here not in having:
             yield Problem("elsewhere", key, given, {"since": knowledge.shown(having[0])})
@@ -72,6 +71,13 @@ class _Judge:
             yield from self._plugin(key, given)
         else:
             yield from _value(key, given, entry)
+
+    def _told_of_unknown(self, key: str, changes: knowledge.Changes) -> Mapping[str, Any]:
+        """What v0's option is called here; the last version that had it; else the nearest name."""
+        until = next((version for version in reversed(knowledge.releases()) if knowledge.at(changes, version)), None)
+        if key in FROM_V0 or until is not None:
+            return {"suggested": FROM_V0.get(key), "until": until and knowledge.shown(until)}
+        return {"similar": near(key, {name for version in self.versions for name in knowledge.names_at("v1", version)})}
 
     def _plugin(self, option: str, given: Any) -> Iterator[Problem]:
         if given is None:

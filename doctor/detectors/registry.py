@@ -1,19 +1,17 @@
-"""All detectors, by the word rules use under `when:`. A new detector needs a file and a line here."""
+"""All detectors, by the word rules use under `when:`. A new one needs a file and a line here (configurations: config_registry.py)."""
 
 from __future__ import annotations
 
 from doctor.detectors.base import Detector
 from doctor.detectors.collectives import Collectives
-from doctor.detectors.config_values import ConfigValues
+from doctor.detectors.config_registry import OF_CONFIGS
 from doctor.detectors.divergence import Divergence
-from doctor.detectors.fact import KnownFact
 from doctor.detectors.gpu_oom import GpuOom
 from doctor.detectors.gradient import Gradient
 from doctor.detectors.log_pattern import LogPattern
 from doctor.detectors.loss_level import LossLevel
 from doctor.detectors.loss_spike import LossSpike
 from doctor.detectors.nonfinite import Nonfinite
-from doctor.detectors.option_values import OptionValues
 from doctor.detectors.overfitting import Overfitting
 from doctor.detectors.plateau import Plateau
 from doctor.detectors.preference import Preference
@@ -28,12 +26,10 @@ from doctor.detectors.stops_after import StopsAfter
 from doctor.detectors.traceback_place import TracebackPlace
 from doctor.detectors.uncaught_exception import UncaughtException
 from doctor.detectors.utilisation import Utilisation
-from doctor.detectors.v1_config import V1Config
 from doctor.detectors.zero_loss import ZeroLoss
 
 DETECTORS: dict[str, type[Detector]] = {
-    "config": ConfigValues,
-    "fact": KnownFact,
+    **OF_CONFIGS,
     "log_pattern": LogPattern,
     "traceback": TracebackPlace,
     "stops_after": StopsAfter,
@@ -45,8 +41,6 @@ DETECTORS: dict[str, type[Detector]] = {
     "loss_level": LossLevel,
     "loss_spike": LossSpike,
     "nonfinite": Nonfinite,
-    "options": OptionValues,
-    "v1_config": V1Config,
     "overfitting": Overfitting,
     "plateau": Plateau,
     "preference": Preference,

@@ -19,7 +19,7 @@ class V1Config(DetectorBase):
     """Parameter `problem`:
 
     - `unknown`: no such option, or no such setting of a plugin. Facts: key, given, suggested (v1's name for an option of v0), similar
-      (nearest spelling), plugin.
+      (nearest spelling), plugin, until (the last version that had the option).
     - `ignored`: a setting that its plugin does not read, without refusing it. Facts: key, given, similar, plugin.
     - `value`: of another type, or not among the choices. Facts: key, given, legal, similar, wanted (the types).
     - `conflict`: settings that exclude each other. Facts: key, given, conflict (which: doctor/config/v1.py).
@@ -28,7 +28,7 @@ class V1Config(DetectorBase):
 
     reads: ClassVar[tuple[type[Event], ...]] = (Fact,)
     needs: tuple[str, ...] = ("config",)
-    facts: tuple[str, ...] = ("key", "given", "suggested", "similar", "plugin", "legal", "wanted", "conflict", "since")
+    facts: tuple[str, ...] = ("key", "given", "suggested", "similar", "plugin", "legal", "wanted", "conflict", "since", "until")
 
     def __init__(self, problem: str) -> None:
         if problem not in get_args(Kind):

@@ -15,7 +15,6 @@ from doctor.config.options import scope_of
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Sample, Step
 from doctor.core.run import Run
 from doctor.detectors.base import QUIET, Detector
-from doctor.detectors.registry import DETECTORS
 from doctor.diagnosis.causes import is_harmless
 from doctor.diagnosis.refinement import LANE_WIDTH, MatchGroup, merge, most_specific, without_superseded
 from doctor.diagnosis.subscriptions import LiteralRouter, Subscription
@@ -46,10 +45,17 @@ def _times(event: Event) -> int:
     return event.repeats if isinstance(event, LogLine | Crash) else 1
 
 
+def _all_detectors() -> Mapping[str, type[Detector]]:
+    """Imported here: the check of a configuration, which brings its own few, need not import those of logs and metrics."""
+    from doctor.detectors.registry import DETECTORS
+
+    return DETECTORS
+
+
 class Engine:
     """`feed` events in lane order, then ask `findings()` and `blind()`, at any time and any number of times."""
 
-    def __init__(self, rules: Iterable[Rule], detectors: Mapping[str, type[Detector]] = DETECTORS) -> None:
+    def __init__(self, rules: Iterable[Rule], detectors: Mapping[str, type[Detector]] | None = None) -> None:
         self.run = Run()
         self.rules = tuple(rules)
         self.problems: list[str] = []
@@ -59,8 +65,9 @@ class Engine:
         self._of_rule: dict[str, bytes] = {}
         self._groups: dict[bytes, dict[str, MatchGroup]] = {}
         self._finished: dict[bytes, list[tuple[int, Match]]] = {}
+        known = _all_detectors() if detectors is None else detectors
         for rule in self.rules:
-            self._of_rule[rule.id] = self._add(rule, detectors)
+            self._of_rule[rule.id] = self._add(rule, known)
         self._subscriptions: dict[type[Event], list[Subscription]] = {}
         for key, detector in self._detectors.items():
             for kind in detector.reads:

@@ -1,56 +1,44 @@
-"""analyze(path) and check(config): read, detect, find the cause, plan, report. The whole program on one page."""
+"""analyze(path): read, detect, find the cause, plan, report. The whole program on one page (of a run; `check.py` beside it of a config)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from doctor.config import knowledge
-from doctor.config.options import effective
-from doctor.config.preflight import facts_about
-from doctor.config.values import bounded
-from doctor.config.versions import parse
-from doctor.core.events import ConfigSeen, Event, Fact, Step, Where
+from doctor.core.events import ConfigSeen, Event, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
+from doctor.diagnosis.data_lengths import MayRead, everything, nothing
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.failed_step import failed_steps, written
+from doctor.diagnosis.feeding import evidence_places, feed, given_version, views_of
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.program import is_of_another_program, judges_llamafactorys_options
 from doctor.diagnosis.tools import Tools
-from doctor.diagnosis.training_data import MayRead, TrainingData, everything, lengths_of, nothing
+from doctor.diagnosis.training_data import TrainingData
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import with_candidates
 from doctor.diagnosis.unlisted.with_origin import with_origin
 from doctor.diagnosis.unlisted.with_release import with_release
 from doctor.diagnosis.verdict import verdict
-from doctor.errors import DoctorError
 from doctor.planner import plan
-from doctor.planner.config_fixes import fixed_by
 from doctor.planner.launching import is_llamafactory
 from doctor.planner.plan import ConfigText, PreviousAttempt, Strategy
 from doctor.readers import reading as readers
 from doctor.readers.base import Reader
-from doctor.readers.command import is_script, named_config
-from doctor.readers.config_yaml import facts_of_web_ui
 from doctor.readers.discovery import ChosenRun, choose_run
 from doctor.readers.file import Progress
 from doctor.readers.origins import stage_of_folder, stage_of_metrics
 from doctor.readers.registry import READERS
 from doctor.report import context
 from doctor.report.build import Diagnosis, build
-from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView, SourceView
+from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView
 from doctor.report.status import run_status
-from doctor.rulebook.findings import Finding, RankedFinding, UncheckedRule
-from doctor.rulebook.model import Rule
-from doctor.words import catalogue
-
-_QUOTES_WITH_CONTEXT = 3
-"""Pieces of evidence per finding that are shown with the lines around them."""
+from doctor.rulebook.findings import Finding, RankedFinding
 
 
 class Analysis(msgspec.Struct, frozen=True):
@@ -161,7 +149,7 @@ def run_analysis(
         if said in ("failed", "unhealthy")
         else (),
         unchecked=engine.blind(),
-        sources=_sources(reading),
+        sources=views_of(reading.sources),
         skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],
         contexts=context.around(evidence_places(ranked)),
         problems=[*tools.added.problems, *engine.problems],
@@ -186,83 +174,6 @@ def _chosen(paths: list[str | Path], kinds: tuple[Reader, ...]) -> ChosenRun:
     return ChosenRun(", ".join(map(str, paths)), list(map(str, paths)))
 
 
-def check(
-    config: str | Path | Mapping[str, Any],
-    *,
-    folder: str | Path = ".",
-    gpu_memory_gib: float | None = None,
-    num_gpus: int | None = None,
-    llamafactory_version: str | None = None,
-    lang: str = "en",
-    may_read: MayRead | None = None,
-) -> Report:
-    """A training configuration before it is run: what LLaMA-Factory will refuse or fail on, what is in its way on disk, whether it fits.
-
-    `config` may be a launch script (.sh, Slurm, Makefile): then the YAML that it names is checked with what the command overrides.
-    `folder` is where the training will be started (paths in the config are relative to it). `llamafactory_version` is a release of
-    LLaMA-Factory or `main`; without it an error is what every version of the last year refuses. Raises DoctorError (2) for a file that
-    cannot be read.
-    """
-    tools = Tools.load()
-    engine = Engine((rule for rule in tools.book.rules if _asks_config_only(tools.detectors[rule.detector])), tools.detectors)
-    feed(engine, given_version(llamafactory_version))
-    sources: list[SourceView] = []
-    text = None
-    if isinstance(config, Mapping):
-        where = Where("config")
-        engine.feed(ConfigSeen(where=where, values=bounded(dict(config))))
-    else:
-        where = Where(str(config))
-        path = Path(config)
-        script = is_script(path)
-        reading = readers.read([path] if script else [], config=named_config(path, Path(folder)) if script else path)
-        feed(engine, reading.batches())
-        text = ConfigText(*reading.config_source) if reading.config_source else None
-        sources = _sources(reading)
-        feed(engine, facts_of_web_ui(path))
-    for fact in (*_given_machine(where, gpu_memory_gib, num_gpus), *facts_about(engine.run.config, Path(folder), where)):
-        engine.feed(fact)
-    feed(engine, lengths_of(engine.run, Path(folder), where, may_read or everything))
-    predicted, missing = forecast(engine.run, where, Path(folder))
-    feed(engine, predicted)
-    ranked = causes.assign_roles(engine.findings())
-    planned = plan.plan(ranked, engine.run, tools.book, gpu_memory_gib=gpu_memory_gib, config_text=text)
-    diagnosis = Diagnosis(
-        kind="check",
-        path=str(where),
-        run=engine.run,
-        ranked=ranked,
-        plan=planned,
-        status="unknown",  # nothing ran yet: a refused config is no failed run
-        verdict=verdict("check", "unknown", ranked, engine.run),
-        unchecked=[*engine.blind(), *(UncheckedRule(rule, missing) for rule in engine.rules if missing and _asks_forecast(rule))],
-        sources=sources,
-        contexts=context.around(evidence_places(ranked)),
-        problems=[*tools.added.problems, *engine.problems],
-        rules=len(engine.rules),
-        fixed_by=fixed_by(text, planned.patch.patch, engine.run.facts)
-        if text and planned.patch and planned.patch.yaml is not None
-        else None,
-    )
-    return build(diagnosis, tools.book, lang)
-
-
-def given_version(version: str | None) -> Iterator[Fact]:
-    """LLaMA-Factory's version as the user names it. Raises DoctorError (2) for what is none."""
-    if version is None:
-        return
-    if not parse(version):
-        raise DoctorError(catalogue.text("errors.no_version", version=repr(version), newest=knowledge.newest()))
-    yield Fact(where=Where("--llamafactory-version"), name="versions.llamafactory", value=version)
-
-
-def evidence_places(ranked: Sequence[RankedFinding]) -> Iterator[Where]:
-    """The places to show with their surrounding lines: the first quotes of every finding above a note."""
-    for ranked_finding in ranked:
-        if ranked_finding.finding.severity != "note":
-            yield from (piece.where for piece in ranked_finding.finding.evidence[:_QUOTES_WITH_CONTEXT])
-
-
 def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
     """What only the whole run tells: its stage by the metrics that it logged or by its folder, and its best saved checkpoint."""
     stage = stage_of_metrics(run.series)
@@ -272,56 +183,3 @@ def derived(paths: Sequence[str | Path], run: Run) -> Iterator[Event]:
         yield ConfigSeen(where=Where(str(paths[0])), values={"stage": stage}, origin="inferred")
     yield from best_saved(paths, run)
     yield from last_saved(paths, run)
-
-
-def forecast(run: Run, where: Where, folder: Path) -> tuple[list[Fact], str | None]:
-    """The memory estimate of the run's config as facts (forecast_verdict, ...), and what is missing for a verdict, if anything.
-
-    Missing is `model_name`, `model_size.NAME`, or `gpu_memory.GIB` with the memory that the training needs (words/report.yaml).
-    """
-    from doctor.memory.estimate import estimate
-    from doctor.memory.shapes import UnknownShape
-
-    name = run.config.get("model_name_or_path")
-    try:
-        predicted = estimate(effective(run.config), facts={"config.folder": str(folder), **run.facts})
-    except UnknownShape:
-        return [], f"model_size.{name}" if name else "model_name"
-    values = ((part, getattr(predicted, part)) for part in _FORECAST)
-    facts = [Fact(where=where, name=f"forecast_{part}", value=value) for part, value in values if value is not None]
-    return facts, f"gpu_memory.{predicted.device_gib:.0f}" if predicted.capacity_gib is None else None
-
-
-_FORECAST = ("allocated_gib", "low_gib", "high_gib", "capacity_gib", "peak_phase", "verdict")
-"""Fields of the estimate that rules ask for."""
-
-
-def _asks_forecast(rule: Rule) -> bool:
-    return rule.detector == "fact" and rule.params.get("name") == "forecast_verdict"
-
-
-def feed(engine: Engine, events: Iterable[Event | list[Step]], seen: LastEvents | None = None) -> None:
-    """All events of a reading into the engine, and into `seen`."""
-    for event in events:
-        if isinstance(event, list):
-            engine.feed_all(event)
-        else:
-            engine.feed(event)
-        if seen is not None:
-            seen.see(event)
-
-
-def _asks_config_only(detector: Any) -> bool:
-    return getattr(detector, "needs", ()) == ("config",)
-
-
-def _given_machine(where: Where, gpu_memory_gib: float | None, num_gpus: int | None) -> Iterator[Fact]:
-    """What the user says of the machine, as the facts that a run would print."""
-    if gpu_memory_gib is not None:
-        yield Fact(where=where, name="gpu.total_gib", value=gpu_memory_gib)
-    if num_gpus is not None:
-        yield Fact(where=where, name="world_size", value=num_gpus)
-
-
-def _sources(reading: readers.Reading) -> list[SourceView]:
-    return [SourceView(source.path, source.kind, source.bytes, source.records, list(source.problems)) for source in reading.sources]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from doctor import plugins
-from doctor.detectors.registry import DETECTORS
+from doctor.detectors.config_registry import OF_CONFIGS
 from doctor.plugins import Plugins
 from doctor.rulebook import loader
 from doctor.rulebook.model import Rulebook
@@ -23,6 +23,14 @@ class Tools(msgspec.Struct, frozen=True):
     @classmethod
     def load(cls) -> Tools:
         """Shipped and installed ones. Raises DoctorError for an unreadable rule."""
+        from doctor.detectors.registry import DETECTORS  # all detectors: not for the check of a configuration
+
         added = plugins.load()
         detectors = {**added.detectors, **DETECTORS}
         return cls(loader.load(added.rules, detectors=detectors if added.rules else None), added, detectors)
+
+    @classmethod
+    def for_configs(cls) -> Tools:
+        """As `load`; without plugins only the detectors that look at configurations."""
+        added = plugins.load()
+        return cls.load() if added.rules or added.detectors else cls(loader.load(), added, dict(OF_CONFIGS))

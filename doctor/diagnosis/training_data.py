@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ from doctor.dataset.longest import SMALL_BYTES, Longest, bytes_of, longest
 from doctor.dataset.order import Unknown
 from doctor.dataset.sources import Source, files_of, find_sources, info_file
 from doctor.dataset.step_rows import Asked, StepReport, StepRow, rows_of_steps
+from doctor.diagnosis.data_lengths import MayRead, length_facts, nothing
 from doctor.diagnosis.failed_step import MOST_STEPS
 from doctor.errors import DoctorError
 from doctor.rulebook.findings import Finding, RankedFinding, SampleRow, Samples
 
-MayRead = Callable[[Path], bool]
-"""Whether a file of a data set may be opened."""
 NAMED_BYTES = 256 << 20
 """Larger data sets are not gone through for the samples of a step: five seconds."""
 MOST_ROWS = 50
@@ -32,33 +31,6 @@ _OF_THE_BATCH = ("out_of_memory", "nonfinite", "loss_spike", "data")
 _MISSING_LABELS = "all_labels_masked"
 _PREFETCHED = 2
 """Batches that a worker of the data loader prepares ahead (torch DataLoader, prefetch_factor)."""
-
-
-def everything(path: Path) -> bool:  # noqa: ARG001 (the shape of MayRead)
-    """Every file may be read."""
-    return True
-
-
-def nothing(path: Path) -> bool:  # noqa: ARG001 (the shape of MayRead)
-    """No data set is looked for."""
-    return False
-
-
-def length_facts(found: Longest, where: Where) -> Iterator[Fact]:
-    """The longest sequence for the estimate; nothing where it is not known."""
-    if found.source:
-        yield Fact(where=where, name="length", value=found.tokens)
-        yield Fact(where=where, name="length.source", value=found.source)
-
-
-def lengths_of(run: Run, folder: Path, where: Where, may_read: MayRead) -> Iterator[Fact]:
-    """The longest sequence of small data sets, for a configuration that was not run yet and a GPU whose memory is known."""
-    if not run.facts.get("gpu.total_gib") or not may_read(info_file(run.config, folder)):
-        return
-    sources = [source for source in find_sources(run.config, folder) if source.role == "train"]
-    if all(may_read(file) for file in files_of(sources)):
-        world = run.facts.get("world_size")
-        yield from length_facts(longest(run.config, folder, world=world if isinstance(world, int) else 1, most_bytes=SMALL_BYTES), where)
 
 
 class TrainingData:

@@ -54,8 +54,8 @@ def lookup(name: str, place: Place = NOWHERE) -> Shape:
 
 def _listed(name: str) -> KnownModel | None:
     tail = repository_tail(name)
-    by_name, by_tail, by_family = _index()
-    return by_name.get(name.lower()) or by_tail.get(tail.lower()) or by_family.get(family(tail) or tail)
+    by_name, by_tail = _by_name()
+    return by_name.get(name.lower()) or by_tail.get(tail.lower()) or _by_family().get(family(tail) or tail)
 
 
 OTHER_SHAPE = re.compile(r"pro|moe|prun|merge|up|layer|expan|franken|depth|vl|vision|audio|omni|speech|mini|small|distill|\d\.?\d*b\b|x\d")
@@ -138,18 +138,26 @@ def name_quantisation(tail: str) -> str:
 
 
 @functools.cache
-def _index() -> tuple[dict[str, KnownModel], dict[str, KnownModel], dict[str, KnownModel]]:
+def _by_name() -> tuple[dict[str, KnownModel], dict[str, KnownModel]]:
+    """Entries by repository id, and by its last part."""
     by_name: dict[str, KnownModel] = {}
     by_tail: dict[str, KnownModel] = {}
-    by_family: dict[str, KnownModel] = {}
     for entry in known_models():
         for name in entry.names:
-            tail = name.rpartition("/")[2]
             by_name.setdefault(name.lower(), entry)
-            by_tail.setdefault(tail.lower(), entry)
-            if family(tail):
-                by_family.setdefault(family(tail), entry)
-    return by_name, by_tail, by_family
+            by_tail.setdefault(name.rpartition("/")[2].lower(), entry)
+    return by_name, by_tail
+
+
+@functools.cache
+def _by_family() -> dict[str, KnownModel]:
+    """Entries by family; 10 ms, which an exact name does not need."""
+    families: dict[str, KnownModel] = {}
+    for entry in known_models():
+        for name in entry.names:
+            if of := family(name.rpartition("/")[2]):
+                families.setdefault(of, entry)
+    return families
 
 
 @functools.cache

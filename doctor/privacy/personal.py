@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 
@@ -109,6 +108,8 @@ def _is_address(text: str) -> bool:
     """A MAC or an IPv6 address; clock times and C++ names are none."""
     if re.fullmatch(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", text):
         return True
+    import ipaddress  # rarely needed, 1 ms
+
     try:
         return not ipaddress.IPv6Address(text).is_loopback
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -50,20 +50,31 @@ def mask(text: str) -> str:
         text = kinds.PRIVATE_KEY.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
     if "\\" in text and len(pieces := _ESCAPED.split(text)) > 1:
         return "".join(piece if _ESCAPED.fullmatch(piece) else mask(piece) for piece in pieces)
+    possible = _possible(text)
     text = kinds.TOKENS.sub(lambda found: f"{next(filter(None, found.groups()), '')}{MASK}", text)
     for words, pattern in ARGUMENTS:
         text = pattern.sub(rf"\1{MASK}", text) if any(word in text for word in words) else text
-    for pattern in (kinds.BEARER, kinds.USERINFO, kinds.COOKIE, kinds.SIGNED_URL):
+    for pattern in filter(possible, (kinds.BEARER, kinds.USERINFO, kinds.COOKIE, kinds.SIGNED_URL)):
         text = pattern.sub(rf"\1{MASK}", text)
-    text = kinds.WEBHOOK.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
+    if possible(kinds.WEBHOOK):
+        text = kinds.WEBHOOK.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
     text = kinds.MAIL.sub(MASK, text) if "@" in text else text
-    text = kinds.CAMEL_NAMED.sub(_mask_named, kinds.NAMED.sub(_mask_named, text))
+    for pattern in filter(possible, (kinds.NAMED, kinds.CAMEL_NAMED)):
+        text = pattern.sub(_mask_named, text)
     text = kinds.LOOSELY_NAMED.sub(_mask_keylike, text)
     text = kinds.FOREIGN_LABEL.sub(rf"\1{MASK}", text)
-    text = kinds.LABELLED.sub(rf"\1{MASK}", kinds.PASSWORD.sub(rf"\1{MASK}", text))
+    text = kinds.PASSWORD.sub(rf"\1{MASK}", text) if possible(kinds.PASSWORD) else text
+    text = text if text.isascii() else kinds.LABELLED.sub(rf"\1{MASK}", text)
     text = kinds.PREFIXED_HEX.sub(rf"\1{MASK}", kinds.WANDB_HEX.sub(rf"\1{MASK}", text))
     text = kinds.PREFIXED_RANDOM.sub(_mask_prefixed, text)
     return kinds.RANDOM.sub(_mask_random, _mask_bare_hex(text))
+
+
+def _possible(text: str) -> Callable[[re.Pattern[str]], bool]:
+    """Whether a pattern of `kinds.NEEDED` can match in `text`. Other letters than ASCII may be lower case of ones the words have."""
+    lower = text.lower()
+    plain = text.isascii()
+    return lambda pattern: not plain or any(word in lower for word in kinds.NEEDED[pattern])
 
 
 def _mask_bare_hex(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from doctor.core.events import Event, Step
+from doctor.core.events import MAX_INTEGER, MAX_STEP, Event, Fact, Step
 from doctor.readers.file import File
 
 Lane = Literal["config", "metrics", "text"]
@@ -68,3 +68,12 @@ class ReaderBase:
     def console(self, file: File) -> Iterator[bytes]:
         """The console output that a tracker's file contains; used if the run has no console log of its own."""
         return iter(())
+
+
+def is_plausible(event: Event | list[Step]) -> bool:
+    """Whether a step or a fact can be a run's: a damaged file may hold integers that no program counts to. Lists were looked at already."""
+    if isinstance(event, Step):
+        return 0 <= event.step < MAX_STEP
+    if isinstance(event, Fact):
+        return not isinstance(event.value, int) or abs(event.value) < MAX_INTEGER
+    return True

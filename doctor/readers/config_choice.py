@@ -10,14 +10,15 @@ from typing import Any
 import msgspec
 
 from doctor.core.events import ConfigSeen, Event
-from doctor.readers.base import Reader
+from doctor.readers.base import Reader, is_plausible
 from doctor.readers.command import Command
 from doctor.readers.config_yaml import ConfigYaml, is_board, is_yaml
-from doctor.readers.console.reader import Console
 from doctor.readers.file import File
 
 MAX_CONFIG = 1 << 20
 """Bytes of a YAML file that is kept for patching."""
+_CONSOLE = "console"
+"""Kind of the reader of consoles, whose import costs more than the check of a configuration."""
 _PATCHED = re.compile(r"-patched(-\d+)?$")
 """The end of the names that patched configs get (`planner.writing.patched_name`)."""
 
@@ -28,8 +29,12 @@ class Chosen(msgspec.Struct):
     events: list[Event] = []
     yaml: tuple[str, str] | None = None
 
+    def before_run(self) -> list[Event]:
+        """The plausible events, ConfigSeen first."""
+        return sorted(filter(is_plausible, self.events), key=lambda event: not isinstance(event, ConfigSeen))
 
-def choose_config(files: Sequence[tuple[Reader, File]], given: File | None) -> Chosen:
+
+def choose_config(files: Sequence[tuple[Reader, File]], given: File | None = None) -> Chosen:
     """Read what every file says about the run as a whole. Of the training YAMLs, only `given` or the best match is used.
 
     `Chosen.events` is empty of YAML options if `given` has none; the caller reports that.
@@ -49,7 +54,7 @@ def choose_config(files: Sequence[tuple[Reader, File]], given: File | None) -> C
                 file.source.problem("not used: another configuration was given")
             continue
         chosen.events += reader.configs(file)
-        if reader.kind == Console.kind:
+        if reader.kind == _CONSOLE:
             chosen.events += command.configs(file)
     best = max(candidates, key=lambda candidate: _score(candidate[0], candidate[1], chosen.events, files), default=None)
     for file, events in candidates:

@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from doctor.config.files import regular_size
-from doctor.core.events import MAX_INTEGER, MAX_STEP, ConfigSeen, Event, Fact, Sample, Step
+from doctor.core.events import ConfigSeen, Event, Fact, Sample, Step
 from doctor.errors import NOTHING_TO_READ, DoctorError
 from doctor.readers import checkpoints, journal, merge, trackio
-from doctor.readers.base import Context, Reader
+from doctor.readers.base import Context, Reader, is_plausible
 from doctor.readers.config_choice import choose_config
-from doctor.readers.config_yaml import ConfigYaml
 from doctor.readers.file import File, Progress, Source
 from doctor.readers.found_files import FoundFiles
+from doctor.readers.given_config import GivenConfig
 from doctor.readers.registry import READERS
-from doctor.words import catalogue
 
 BATCH = 1024
 """Steps in one list of `Reading.batches` at most."""
@@ -57,7 +55,7 @@ class Reading:
         self.root = str(paths[0]) if len(paths) == 1 else ", ".join(str(path) for path in paths)
         self.config_source: tuple[str, str] | None = None
         self._context, self._progress = context, progress
-        self._given: File | None = None
+        self._given: GivenConfig | None = None
         self._before_run: list[Event] = []
         self._found = FoundFiles(readers, progress)
         self.skipped = self._found.skipped
@@ -72,14 +70,8 @@ class Reading:
 
     def use_config(self, path: Path) -> None:
         """Use the user's own training configuration. Raises DoctorError (2) if it cannot be opened."""
-        size = regular_size(path)
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise DoctorError(catalogue.text("errors.cannot_read", path=path, reason=error.strerror or error)) from error
-        source = Source(str(path), ConfigYaml.kind, size)
-        self._given = File(path, str(path), source, progress=self._progress)
-        self._found.replace(path, source)
+        self._given = GivenConfig(path, self._progress)
+        self._found.replace(path, self._given.source)
 
     def prepare(self) -> None:
         """Read configurations and facts. Raises DoctorError: 3 if no file was recognised, 2 if the given configuration has no options."""
@@ -100,11 +92,8 @@ class Reading:
                 f"\n  {source.path}: {'; '.join(source.problems)}" for source in self.sources[:_SHOWN_PROBLEMS] if source.problems
             )
             raise DoctorError(f"{self.root}: found nothing that a training run leaves behind{reasons}. {WANTED}", NOTHING_TO_READ)
-        chosen = choose_config(self._found.files, self._given)
-        if self._given is not None and not any(event.where.file == self._given.name for event in chosen.events):
-            problem = "; ".join(self._given.source.problems) or catalogue.text("errors.no_options")
-            raise DoctorError(catalogue.text("errors.no_config", path=self._given.name, reason=problem))
-        self._before_run, self.config_source = list(filter(_is_plausible, chosen.events)), chosen.yaml
+        chosen = choose_config(self._found.files) if self._given is None else self._given.choose(self._found.files)
+        self._before_run, self.config_source = chosen.before_run(), chosen.yaml
         for event in self._before_run:
             if isinstance(event, ConfigSeen):
                 self._context.config.update(event.values)
@@ -124,7 +113,7 @@ class Reading:
 
         Text and steps have no common order.
         """
-        yield from sorted(self._before_run, key=lambda event: not isinstance(event, ConfigSeen))
+        yield from self._before_run
         logs = [(reader, file) for reader, file in self._found.files if reader.lane != "config"]
         logs.sort(key=lambda log: log[1].path.name == journal.OF_THE_END)  # what the run was doing then is in the other files
         if len(logs) == 1:
@@ -135,7 +124,7 @@ class Reading:
         for reader, file in logs:
             records: list[Step] = rotated.pop(file.path.with_suffix(f".1{file.path.suffix}"), [])
             continued = bool(records)
-            for event in filter(_is_plausible, reader.read(file, self._context)):
+            for event in filter(is_plausible, reader.read(file, self._context)):
                 if isinstance(event, list):
                     records += event
                 elif isinstance(event, Step):
@@ -154,7 +143,7 @@ class Reading:
         """The events of a run with one log: nothing to join, constant memory."""
         sequencer = merge.Sequencer()
         steps: list[Step] = []
-        for event in filter(_is_plausible, reader.read(file, self._context)):
+        for event in filter(is_plausible, reader.read(file, self._context)):
             if isinstance(event, list):
                 steps += sequencer.feed_all(event)
             elif isinstance(event, Step):
@@ -172,12 +161,3 @@ class Reading:
             steps.append(sequencer.current)
         if steps:
             yield steps
-
-
-def _is_plausible(event: Event | list[Step]) -> bool:
-    """Whether a step or a fact can be a run's: a damaged file may hold integers that no program counts to. Lists were looked at already."""
-    if isinstance(event, Step):
-        return 0 <= event.step < MAX_STEP
-    if isinstance(event, Fact):
-        return not isinstance(event.value, int) or abs(event.value) < MAX_INTEGER
-    return True

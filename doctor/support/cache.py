@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ def write_cache(path: Path, data: bytes, *, keep: int = _MAX_VERSIONS) -> None:
 
     Errors are ignored; without the cache only time is lost.
     """
+    import tempfile  # with what it imports 3 ms, and a filled cache needs none of it
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         older = sorted(path.parent.glob(f"{path.name.rpartition('-')[0]}-*.msgpack"), key=lambda file: file.stat().st_mtime)

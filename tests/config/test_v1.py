@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from doctor.config.v1 import problems
-from doctor.diagnosis.pipeline import check
+from doctor.diagnosis.check import check
 
 CASES = yaml.safe_load(Path(__file__).with_name("v1_mistakes.yaml").read_text(encoding="utf-8"))
 MAIN = {"versions.llamafactory": "main"}

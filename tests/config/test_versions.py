@@ -14,7 +14,7 @@ from doctor.cli.main import main
 from doctor.config import knowledge, versions
 from doctor.config.option_names import standing
 from doctor.config.options import choices_of, effective, table
-from doctor.diagnosis.pipeline import check
+from doctor.diagnosis.check import check
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from doctor.core.events import ConfigSeen, Event, Sample, Step
 from doctor.diagnosis import causes
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.pipeline import feed
+from doctor.diagnosis.feeding import feed
 from doctor.readers import reading as readers
 from doctor.rulebook import loader
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.lab.install import ROOT, lab_venv
+from tests.lab.install import ROOT, lab_venv, stack
 from tests.lab.runner import WATCHED
 from tests.lab.scenarios import Scenario
 
@@ -143,8 +143,9 @@ def _copy_run(folder: Path, target: Path, clean: Callable[[bytes], bytes]) -> No
 def origin(work: Path, scenario: Scenario) -> str:
     """ORIGIN.md: what was run, what was put in, what was changed afterwards."""
     lines = [f"# {scenario.name}", "", f"{scenario.says[0].upper()}{scenario.says[1:]}.", ""]
-    lines.append("Made by the project's lab (`make lab`, tests/lab/scenarios.py) with the real LLaMA-Factory 0.9.5 on CPU:")
-    lines.append("torch 2.13.0, transformers 5.6.0, a 2-layer random Llama, toy data. Nothing of it comes from anybody else's run.")
+    lines.append(f"Made by the project's lab (`make lab`, tests/lab/scenarios.py) with the real {stack().says} on CPU:")
+    software = ", ".join(f"{package} {stack().pinned(package)}" for package in ("torch", "transformers"))
+    lines.append(f"{software}, a 2-layer random Llama, toy data. Nothing of it comes from anybody else's run.")
     lines.append("")
     if scenario.fault:
         told = ", ".join(f"{key} {value}" for key, value in scenario.fault.items())

@@ -1,24 +1,70 @@
-"""Puts the real LLaMA-Factory (CPU torch) into an environment of its own: `.lab/venv`, or the one that LFDOCTOR_LAB_VENV names."""
+"""Puts a real LLaMA-Factory (CPU torch) into an environment of its own: one of the stacks of stacks.yaml, by default the release.
+
+LFDOCTOR_LAB_STACK names the stack, LFDOCTOR_LAB_VENV an environment that has it already, LFDOCTOR_LAB_SOURCE a checkout of LLaMA-Factory
+to install in place of what the stack names.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch==2.13.0", "llamafactory==0.9.5", "transformers==5.6.0", "bitsandbytes==0.50.2", "tensorboard", "swanlab==0.10.3")
 DEEPSPEED = "deepspeed==0.18.4"
 """bitsandbytes runs on CPU too, so that patches with quantization_bit: 4 can be trained; DeepSpeed, whose operators would first have to
 be compiled for minutes, only parses its configs here."""
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+RELEASE = "release"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An entry of stacks.yaml."""
+
+    name: str
+    version: str
+    says: str
+    llamafactory: str
+    packages: tuple[str, ...]
+    scenarios: tuple[str, ...] = ("*",)
+    stages: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What tells the rules which LLaMA-Factory is meant; of the release nothing, it is what they take without."""
+        versions = {"llamafactory": self.version, "transformers": self.pinned("transformers")}
+        return {} if self.name == RELEASE else {f"versions.{package}": version for package, version in versions.items()}
+
+    def pinned(self, package: str) -> str:
+        """The version of a package that `packages` states."""
+        return next(one.partition("==")[2] for one in self.packages if one.startswith(f"{package}=="))
+
+
+@cache
+def stack() -> Stack:
+    """The one that LFDOCTOR_LAB_STACK names. Raises SystemExit for a name that stacks.yaml does not have."""
+    known = yaml.safe_load(Path(__file__).with_name("stacks.yaml").read_text(encoding="utf-8"))
+    name = os.environ.get("LFDOCTOR_LAB_STACK") or RELEASE
+    if name not in known:
+        raise SystemExit(f"LFDOCTOR_LAB_STACK={name}: stacks.yaml has {', '.join(known)}")
+    return Stack(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in known[name].items()})
+
+
+def lab_folder() -> Path:
+    """What the stack's runs leave behind; a stack beside the release has a folder of its own."""
+    return ROOT / ".lab" if stack().name == RELEASE else ROOT / ".lab" / stack().name
 
 
 def lab_venv() -> Path:
     """The folder of the lab's environment, whether it exists yet or not."""
     named = os.environ.get("LFDOCTOR_LAB_VENV")
-    return Path(named) if named else ROOT / ".lab" / "venv"
+    return Path(named) if named else lab_folder() / "venv"
 
 
 def lab_bin() -> Path:
@@ -46,8 +92,9 @@ def _pip_install(python: Path) -> None:
     """torch from the CPU index where it can be reached (a tenth of the size), else from the configured one; named again beside the
     others, or a torchvision that fits another torch would replace it."""
     pip = [str(python), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, "--index-url", CPU_INDEX, PACKAGES[0]], check=False, capture_output=True)
-    subprocess.run([*pip, *PACKAGES], check=True)
+    torch = next(one for one in stack().packages if one.startswith("torch=="))
+    subprocess.run([*pip, "--index-url", CPU_INDEX, torch], check=False, capture_output=True)
+    subprocess.run([*pip, os.environ.get("LFDOCTOR_LAB_SOURCE") or stack().llamafactory, *stack().packages], check=True)
     # built from source, which asks the torch beside it what to build: nothing, its few operators are compiled when first used
     subprocess.run([*pip, "--no-build-isolation", DEEPSPEED], check=True, env={**os.environ, "DS_BUILD_OPS": "0"})
 
@@ -63,4 +110,4 @@ def _drop_what_does_not_fit(python: Path) -> None:
 
 if __name__ == "__main__":
     install()
-    print(f"LLaMA-Factory is ready in {lab_venv()}", file=sys.stderr)
+    print(f"{stack().says} is ready in {lab_venv()}", file=sys.stderr)

@@ -2,7 +2,8 @@
 
 Healing of every fault; every stage on one and on two ranks, by callback and by hook, bit-equal with and without us, findings live =
 afterwards; a hung rank named; every seventh hang and NaN; a doctor that breaks inside a training. `python -m tests.lab.live --all` runs
-all of those, and adds the v1 trainer, PPO, more of TRL, what the callback costs, and 200 kills.
+all of those, and adds the v1 trainer, PPO, more of TRL, what the callback costs, and 200 kills. On a stack that names its stages
+(stacks.yaml) only these, and the doctor that breaks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.lab.install import ROOT, lab_bin
+from tests.lab.install import ROOT, lab_bin, stack
 from tests.lab.live_stages import KINDS
 
 STAGES = (*KINDS, *(f"{name}-2-ranks" for name in KINDS), "sft-diverges", "hang-2-ranks", "trl-sft")
@@ -45,6 +46,8 @@ def main() -> int:
         [[*ours, "tests.lab.hangs", *every], [*ours, "tests.lab.nans", *every, "--jobs", "1"]],
         *([[inside("-m", "tests.lab.live_overhead")], [[*ours, "tests.live.kills"]]] if whole else []),
     ]
+    if stack().stages and not whole:
+        groups = [[[*ours, "tests.lab.live_stages", *stack().stages, "--jobs", "1"], inside("-m", "tests.lab.live_harmless")]]
     failed = [part for group in groups for part in at_once(group)]
     for part in failed:
         print(f"FAIL {' '.join(part)}", file=sys.stderr)

@@ -30,7 +30,7 @@ from doctor.core.events import Step
 from doctor.diagnosis.pipeline import analyze
 from doctor.live.trainer.monitor import Monitor
 from doctor.readers.reading import read
-from tests.lab.install import lab_bin
+from tests.lab.install import lab_bin, stack
 from tests.lab.runner import kit
 from tests.lab.scenarios.base import yaml_text
 
@@ -189,16 +189,20 @@ def check_trl(name: str, base: Path, zygote: Zygote) -> str:
 
 
 V1 = {
-    "model": "models/tiny-llama", "template": "qwen3_nothink", "train_dataset": "data.yaml", "output_dir": "out", "micro_batch_size": 2,
+    "model": "models/tiny-llama", "train_dataset": "data.yaml", "output_dir": "out", "micro_batch_size": 2,
     "global_batch_size": 4, "cutoff_len": 128, "learning_rate": 5e-4, "max_steps": 12, "bf16": False, "batching_workers": 0,
 }  # fmt: skip
+
+
+V1_TEMPLATE = {"template": "qwen3_nothink"} if stack().version == "0.9.5" else {}
+"""After 0.9.5 there are no templates but the model's own, or ChatML."""
 
 
 def check_v1(name: str, base: Path, zygote: Zygote) -> str:
     """LLaMA-Factory's v1 trainer: another loop, other callbacks."""
     works = [folder(base, f"{name}-{how}") for how in ("alone", "hook")]
     for work in works:
-        (work / "v1.yaml").write_text(yaml.safe_dump(V1), encoding="utf-8")
+        (work / "v1.yaml").write_text(yaml.safe_dump(V1 | V1_TEMPLATE), encoding="utf-8")
         data = {"toy": {"path": "data/toy.json", "source": "local", "converter": "alpaca"}}
         (work / "data.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
         cli(work, ["sft", "v1.yaml"], {"USE_V1": "1"}, watched=work is works[1])

@@ -34,7 +34,7 @@ from doctor.rulebook.model import Remedy
 from doctor.support.package_files import rules_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
-from install import lab_bin
+from install import lab_bin, stack
 
 Config = dict[str, Any]
 BASE: Config = {"model_name_or_path": "m", "do_train": True, "dataset": "toy", "template": "llama3", "output_dir": "saves/run"}
@@ -67,14 +67,17 @@ EXTRAS: Config = {
     "preprocessing_num_workers": 8,
     "max_grad_norm": 2.0,
 }
-ONE_GPU = {"world_size": 1}
+ONE_GPU = {"world_size": 1, **stack().facts}
 """As the parser is asked: without torchrun."""
-FACTS = {"world_size": 2, "gpu.count": 2, "phase": "train"}
+FACTS = {"world_size": 2, "gpu.count": 2, "phase": "train", **stack().facts}
 
 
 def ask(configs: Iterable[tuple[str, Config]], bare: bool = False) -> dict[str, str | None]:
-    """The parser's error for each config, None where it accepts; one process a core asks."""
-    questions = [json.dumps({"id": name, "config": config}) + "\n" for name, config in configs]
+    """The parser's error for each config, None where it accepts; one process a core asks.
+
+    Without `report_to`, transformers before 5 reports to every tracker that is installed here, which is not the config's matter.
+    """
+    questions = [json.dumps({"id": name, "config": {"report_to": "none", **config}}) + "\n" for name, config in configs]
     command = [str(lab_bin() / "python"), str(Path(__file__).with_name("parser_oracle.py")), *(["--bare"] if bare else [])]
 
     def answers(asked: list[str]) -> str:
@@ -238,13 +241,15 @@ def untouched(text: str, changes: Any) -> bool:
 def fixes(config: Config) -> Config | None:
     """The config as `check` would mend it; None where it offers nothing, or says itself that more is wrong."""
     engine = Engine(rule for rule in BOOK.rules if rule.detector in ("config", "options"))
+    for name, value in stack().facts.items():
+        engine.feed(Fact(where=Where("config"), name=name, value=value))
     engine.feed(ConfigSeen(where=Where("config"), values=config))
     found = assign_roles(engine.findings())
     plan = planner.plan(found, engine.run, BOOK)
     if plan.patch is None:
         return None
-    after = dict(Situation(config, {}, {}).after(plan.patch.patch.changes).config)
-    return None if refusals(after, {}) else after
+    after = dict(Situation(config, stack().facts, {}).after(plan.patch.patch.changes).config)
+    return None if refusals(after, stack().facts) else after
 
 
 BOOK = loader.load()

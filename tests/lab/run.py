@@ -24,10 +24,10 @@ import doctor
 from doctor.report.model import Report
 from tests.lab import runner
 from tests.lab.harvest import harvest
-from tests.lab.install import ROOT, install, lab_bin
+from tests.lab.install import RELEASE, ROOT, install, lab_bin, lab_folder, stack
 from tests.lab.scenarios import SCENARIOS, VARIANTS, Scenario
 
-FOLDER = ROOT / ".lab"
+FOLDER = lab_folder()
 FIXTURES = ROOT / "fixtures"
 SHARE_POINTS = 10.0
 
@@ -149,13 +149,15 @@ def accepted(outcomes: list[Outcome]) -> None:
 def main() -> int:
     """Exit code 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("patterns", nargs="*", default=["*"])
+    parser.add_argument("patterns", nargs="*", default=list(stack().scenarios), help="those of the stack (stacks.yaml) by default")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--all", action="store_true", help="run the variants too, of which else only the recordings are judged")
     parser.add_argument("--recorded", action="store_true", help="train nothing: judge the fixtures, let the parser read their patches")
     parser.add_argument("--no-patches", action="store_true")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.write and stack().name != RELEASE:
+        parser.error("fixtures are runs of the release")
     chosen = [one for one in SCENARIOS if any(fnmatch.fnmatch(one.name, pattern) for pattern in arguments.patterns)]
     began = time.monotonic()
     install()

@@ -28,18 +28,18 @@ from doctor.config import knowledge, yaml_text
 from doctor.config.options import table
 from doctor.config.recognise import shape_of
 from doctor.config.schema import schema
-from doctor.config.versions import NEWEST, versions_of
-from doctor.diagnosis.pipeline import check
+from doctor.config.versions import parse, versions_of
+from doctor.diagnosis.check import check
 from doctor.report.model import Report
 from doctor.rulebook import loader
 
 sys.path.insert(0, str(Path(__file__).parent))
-from install import lab_bin
+from install import lab_bin, stack
 
 ENVIRONMENT = re.compile(r"No module named|distribution was not found|is required for a normal functioning")
 """Errors of the parser that tell of the machine, not of the config."""
 
-LAB = {"transformers": NEWEST["transformers"]}
+LAB = {"transformers": parse(stack().pinned("transformers"))}
 
 BOOK = {rule.id: rule for rule in loader.load().rules}
 

@@ -84,6 +84,17 @@ def test_every_kind_of_key_is_masked(kind: str) -> None:
                 assert secret not in clean(json.dumps({"message": line.format(secret)})), line
 
 
+@pytest.mark.parametrize("upper", [False, True])
+def test_no_pattern_is_spared_where_it_could_match(upper: bool) -> None:
+    """With a letter beyond ASCII on the line above every pattern is tried: the masked text is the same as without."""
+    for make, lines in ALL_KINDS.values():
+        for line in lines:
+            given = line.format(make(random.Random(line)))
+            given = given.upper() if upper else given
+            if given.isascii():
+                assert mask(f"\u00e9\n{given}").removeprefix("\u00e9\n") == mask(given)
+
+
 def test_the_published_list_names_every_kind() -> None:
     """docs/secrets.md lists them, says how many there are, and how many of the fresh ones were held back."""
     page = (ROOT / "docs" / "secrets.md").read_text(encoding="utf-8")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from doctor.core.events import ConfigSeen
-from doctor.diagnosis.pipeline import analyze, check
+from doctor.diagnosis.check import check
+from doctor.diagnosis.pipeline import analyze
 from tests.readers.helpers import Seen, console
 
 

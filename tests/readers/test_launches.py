@@ -9,7 +9,8 @@ import pytest
 
 from doctor.config.option_names import written_out
 from doctor.core.events import ConfigSeen, Fact
-from doctor.diagnosis.pipeline import analyze, check
+from doctor.diagnosis.check import check
+from doctor.diagnosis.pipeline import analyze
 from doctor.readers.command import Command, is_script, named_config
 from doctor.readers.file import File, Source
 

@@ -17,7 +17,7 @@ from doctor.core.run import Run
 from doctor.core.series import Series
 from doctor.diagnosis import causes
 from doctor.diagnosis.engine import Engine
-from doctor.diagnosis.pipeline import feed
+from doctor.diagnosis.feeding import feed
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.errors import NOTHING_TO_READ, DoctorError

@@ -45,7 +45,7 @@ _SIGNS = (
     b"slurmstepd: error",
 )
 """Bytes in the head of a text file by which it is a log whatever its name."""
-_PLAN = ("steps.planned", "epochs.planned", "steps.per_epoch")
+_PLAN = ("steps.planned", "epochs.planned", "steps.per_epoch", "examples.num", "batch.total")
 
 
 class Console(ReaderBase):

@@ -46,6 +46,8 @@ class StepInference:
         self.total: int | None = facts.get("steps.planned")
         self.epochs: float | None = facts.get("epochs.planned")
         self.per_epoch: float | None = facts.get("steps.per_epoch")
+        self.examples: int | None = facts.get("examples.num")
+        self.batch: int | None = facts.get("batch.total")
 
     @property
     def settled(self) -> bool:
@@ -54,7 +56,7 @@ class StepInference:
 
     def restart(self) -> None:
         """Another training begins in the same console."""
-        self.total = self.epochs = self.per_epoch = None
+        self.total = self.epochs = self.per_epoch = self.examples = self.batch = None
         self._cadence = self._given
         self._last = 0
         self._bar: int | None = None
@@ -71,6 +73,10 @@ class StepInference:
             self.epochs = value
         elif name == "steps.per_epoch":
             self.per_epoch = value
+        elif name == "examples.num":
+            self.examples = value
+        elif name == "batch.total":
+            self.batch = value
 
     def bar(self, step: int, total: int) -> bool:
         """Use a progress bar without label; return whether it is the training's."""
@@ -144,7 +150,12 @@ class StepInference:
     def _steps_per_epoch(self) -> float | None:
         if self.per_epoch:
             return self.per_epoch
-        return self.total / self.epochs if self.total and self.epochs else None
+        planned = self.total / self.epochs if self.total and self.epochs else None
+        whole = math.ceil(self.examples / self.batch) if self.examples and self.batch else None
+        if planned is None or whole is None:
+            return planned
+        # max_steps may end the last epoch early, and the header counts it as a whole one (transformers, trainer.py)
+        return whole if whole - planned > 1 else planned
 
     def _decide(self, records: list[Pending]) -> None:
         """Decide the logging cadence from the first records, and whether step 1 was logged too (logging_first_step)."""
