@@ -25,6 +25,7 @@ from doctor.diagnosis.training_data import MayRead, TrainingData, everything, le
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import with_candidates
+from doctor.diagnosis.unlisted.with_description import with_description
 from doctor.diagnosis.unlisted.with_origin import with_origin
 from doctor.diagnosis.unlisted.with_release import with_release
 from doctor.diagnosis.verdict import verdict
@@ -130,7 +131,8 @@ def run_analysis(
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
-    ranked = with_release(with_candidates(answered, engine.run, seen, consoles), engine.run, seen)
+    answered = with_description(with_candidates(answered, engine.run, seen, consoles), status, engine.run, consoles)
+    ranked = with_release(answered, engine.run, seen)
     if may_read is not nothing:
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
         ranked = [data.of(one, failed) for one in ranked]
