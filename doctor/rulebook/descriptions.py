@@ -20,12 +20,14 @@ FILE = "descriptions.yaml"
 class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One notion and the expression for it in any language. `config`: option -> expression of a whole value that says the same.
 
-    A phase belongs to the symptom of its sentence, a context to the whole text.
+    A phase belongs to the symptom of its sentence, a context to the whole text. `of_programs`: programs that go on tell the symptom in the
+    same words.
     """
 
     kind: Literal["symptom", "phase", "context"]
     text: str
     config: dict[str, str] = {}
+    of_programs: bool = False
     examples: list[str]
 
 

@@ -52,12 +52,12 @@ def read(lines: Sequence[str], config: Mapping[str, str]) -> Described | None:
     context = {name for name in _of_kind("context") if expression(name).search(text)}
     by_config = {name for name in _of_kind("context") if _configured(name, config)}
     sentences = [(place, part) for place, line in told for part in _SENTENCE.split(line) if part.strip()]
-    return _first(sentences, context, specific=bool(by_config - context)) or _first(sentences, context | by_config, specific=False)
+    said = [(place, part, _said_in(part, alone=len(told) == filled)) for place, part in sentences]
+    return _first(said, context, specific=bool(by_config - context)) or _first(said, context | by_config, specific=False)
 
 
-def _first(sentences: Sequence[tuple[int, str]], context: set[str], *, specific: bool) -> Described | None:
+def _first(said: Sequence[tuple[int, str, Mapping[str, str]]], context: set[str], *, specific: bool) -> Described | None:
     """The first row that a sentence with the context holds; with `specific` only one that asks for more than a symptom."""
-    said = [(place, part, _said_in(part)) for place, part in sentences]
     for row in descriptions().rows:
         if specific and len(row.said) == 1:
             continue
@@ -68,10 +68,12 @@ def _first(sentences: Sequence[tuple[int, str]], context: set[str], *, specific:
     return None
 
 
-def _said_in(sentence: str) -> dict[str, str]:
-    """The symptoms and phases of a sentence, with the words that say so."""
+def _said_in(sentence: str, *, alone: bool) -> dict[str, str]:
+    """The symptoms and phases of a sentence, with the words that say so; `alone`: no line of the text is a program's."""
     out = {}
     for name, word in descriptions().words.items():
+        if word.of_programs and not alone:
+            continue
         found = next(_affirmed(name, sentence), None) if word.kind == "symptom" else expression(name).search(sentence)
         if found is not None:
             out[name] = found[0].strip()
