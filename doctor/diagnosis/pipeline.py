@@ -131,7 +131,7 @@ def run_analysis(
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
-    answered = with_description(with_candidates(answered, engine.run, seen, consoles), status, engine.run, consoles)
+    answered = with_description(with_candidates(answered, engine.run, seen, consoles), status, engine.run, seen, consoles)
     ranked = with_release(answered, engine.run, seen)
     if may_read is not nothing:
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)

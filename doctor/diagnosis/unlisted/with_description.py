@@ -1,4 +1,4 @@
-"""Of a text without any output of a program: what a person's words in it may mean, and which output would decide."""
+"""Of a text whose output says no cause, or that holds none: what a person's words in it may mean, and which output would decide."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from doctor.core.run import Run
 from doctor.diagnosis.unlisted.answer import RULE
 from doctor.diagnosis.unlisted.described import LONGEST, Described, read
 from doctor.diagnosis.unlisted.features import config_features
+from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.noted_cause import with_noted_cause
 from doctor.report.model import Status
 from doctor.report.status import ENDS_A_RUN
@@ -32,28 +33,34 @@ _CONTEXT = ("model_name_or_path", "cutoff_len", "fp16", "finetuning_type")
 """Options that descriptions are read with, beside those of an exception."""
 
 
-def with_description(ranked: Sequence[RankedFinding], status: Status, run: Run, consoles: Sequence[str]) -> list[RankedFinding]:
-    """The findings, and first among them what a description says where nothing that a program wrote says more.
+def with_description(
+    ranked: Sequence[RankedFinding], status: Status, run: Run, seen: LastEvents, consoles: Sequence[str]
+) -> list[RankedFinding]:
+    """The findings, and first among them what a person's words say where nothing that a program wrote says more.
 
     Findings on the config stay behind it: they are no reason for what the person saw.
     """
     ranked = list(ranked)
-    if status != "unknown" or run.last_step is not None or run.series or run.exceptions or any(_tells_more(one, consoles) for one in ranked):
+    if status not in ("unknown", "failed") or any(_tells_more(one, consoles) for one in ranked):
         return ranked
+    broken = [crash.phase for chain in seen.tracebacks for crash in chain if not crash.exception and crash.phase is not None]
     for file in consoles:
-        told = read(_lines(file), _config(run))
+        told = read(_lines(file), _config(run), broken)
         if told is not None:
-            rest = [one for one in ranked if one.finding.rule.id != RULE]
-            others = [RankedFinding(one.finding, "contributing") if one.role == "root" else one for one in rest]
-            return [RankedFinding(_finding(told, file), "root"), *others]
+            before = [one.finding for one in ranked if one.finding.rule.id == RULE]
+            rest = [RankedFinding(one.finding, "contributing") for one in ranked if one.finding.rule.id != RULE]
+            return [RankedFinding(_finding(told, file, before), "root"), *rest]
     return ranked
 
 
 def _tells_more(ranked: RankedFinding, consoles: Sequence[str]) -> bool:
-    """Whether a finding is told by what a program wrote: a rule's line, an exception. A line that merely says "error" is not."""
+    """Whether a finding is told by what a program wrote: a rule's line, an exception.
+
+    A line that merely says "error", and a traceback that breaks off, say no more than a person's words.
+    """
     finding = ranked.finding
     if finding.rule.id == RULE:
-        return "exception" in finding.first.facts
+        return any(name in finding.first.facts for name in ("exception", "signal", "code"))
     return finding.severity != "note" and (finding.severity == "error" or finding.first.where.file in consoles)
 
 
@@ -73,11 +80,12 @@ def _config(run: Run) -> dict[str, str]:
     return {**more, **config_features(run)}
 
 
-def _finding(told: Described, file: str) -> Finding:
-    """The likeliest cause with the others as candidates; of a description that fits several, the candidates alone."""
+def _finding(told: Described, file: str, before: Sequence[Finding]) -> Finding:
+    """The likeliest cause with the others as candidates; of words that fit several, the candidates alone. `before`: what it replaces."""
     words = ", ".join(f'"{word}"' for word in told.found)
-    evidence = (Evidence(Where(file, told.line + 1), told.text),)
-    text = catalogue.text("report.say.described_open")
+    evidence = (Evidence(Where(file, told.line + 1), told.text), *(piece for one in before for piece in one.evidence))
+    lead = catalogue.text("report.say.described_alone" if told.alone else "report.say.described_beside")
+    text = catalogue.text("report.say.described_open", lead=lead, words="{words}")
     rule = Rule(
         id=RULE,
         cause=UNKNOWN,
@@ -92,7 +100,7 @@ def _finding(told: Described, file: str) -> Finding:
     )
     finding = Finding(rule=rule, first=Match(evidence=evidence, facts={"words": words}), count=1, ranks=(), steps=None, evidence=evidence, order=0)
     if told.reading.cause is not None:
-        finding = with_noted_cause(finding, told.reading.cause, NAME, catalogue.text("report.say.described"), POSSIBLE)
+        finding = with_noted_cause(finding, told.reading.cause, NAME, catalogue.text("report.say.described", lead=lead, words="{words}"), POSSIBLE)
     return msgspec.structs.replace(finding, candidates=tuple(_candidate(cause, told.found) for cause in told.reading.others))
 
 
