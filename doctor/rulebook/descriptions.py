@@ -1,4 +1,4 @@
-"""What the words of a description say (rules/descriptions.yaml): symptoms, phases and contexts, and the cause that they point to together."""
+"""What the words of a description say (rules/descriptions.yaml): symptoms, phases and contexts, and the cause that they point to."""
 
 from __future__ import annotations
 

@@ -239,8 +239,10 @@ def unknown_of(finding: Finding, run: Run, seen: LastEvents) -> Finding | None:
 
 
 def _late(crash: Crash) -> Finding:
-    facts = {"exception": crash.exception, **({"message": crash.message.partition("\n")[0][:300]} if crash.message else {})}
-    title = catalogue.text("report.say.after_end", title=_exception_title(crash))
+    facts = {"exception": crash.exception} if crash.exception else {}
+    facts |= {"message": crash.message.partition("\n")[0][:300]} if crash.message else {}
+    named = bool(crash.exception or crash.message)
+    title = catalogue.text("report.say.after_end", title=_exception_title(crash) if named else catalogue.text("report.say.failed_cut"))
     rule = _rule(title, "warning", catalogue.text("report.say.after_end_text", steps=""))
     return _finding(rule, (Evidence(crash.where, crash.text[:_QUOTED]),), facts)
 

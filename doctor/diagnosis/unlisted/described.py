@@ -24,18 +24,22 @@ _GIVEN = re.compile(
 )
 """Lines that a person wrote for a program: commands, options, assignments, JSON, imports."""
 _ADVISING = re.compile(
-    r"\b(?:can|may|might|could|will|would|should) (?:\w+ )?(?:cause|lead|result|be|hang|run out)|recommended|deprecat|please (?:consider|set|use|note)|"
-    r"if you|consider\b|可能会(?:导致)?|建议",
+    r"\b(?:can|may|might|could|will|would|should) (?:\w+ )?(?:cause|lead|result|be|hang|run out)|recommended|deprecat|"
+    r"please (?:consider|set|use|note)|if you|consider\b|可能会(?:导致)?|建议",
     re.IGNORECASE,
 )
 """What programs say of things that did not happen (yet)."""
 _LONGEST_LINE = 600
 """Characters of a line that may be a sentence or two."""
 _SENTENCE = re.compile(r"[。！？!?；;\n]|\.(?=\s|$)")
-_DENIED = re.compile(r"(?:\b(?:no|not|without|never|any)|n.t|没有?|不会|不|未|无|并未)\s*(?:\w+ )?$|(?:没有?(?:任何|什么)?|不会再?|without any|no) ?$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\b(?:no|not|without|never|any)|n.t|没有?|不会|不|未|无|并未)\s*(?:\w+ )?$|(?:没有?(?:任何|什么)?|不会再?|without any|no) ?$",
+    re.IGNORECASE,
+)
 _DENIED_AFTER = re.compile(r"^\W{0,2}(?:지 ?않|은 없|는 없|이 없|가 없|없이)")
 _FINE_AFTER = re.compile(
-    r"^.{0,5}?(?:没有?(?:任何)?问题|正常|成功|完成|完|好[了后]|可以|没事)|^[\w ]{0,12}\b(?:fine|ok|okay|works?|worked|succe\w+|normal(?:ly)?|finish\w*|complete\w*)\b|"
+    r"^.{0,5}?(?:没有?(?:任何)?问题|正常|成功|完成|完|好[了后]|可以|没事)|"
+    r"^[\w ]{0,12}\b(?:fine|ok|okay|works?|worked|succe\w+|normal(?:ly)?|finish\w*|complete\w*)\b|"
     r"^.{0,4}?(?:정상|문제 ?없|완료|성공)",
     re.IGNORECASE,
 )
@@ -63,7 +67,7 @@ class Described(msgspec.Struct, frozen=True):
 
 
 def read(lines: Sequence[str], config: Mapping[str, str], phases: Iterable[Phase] = ()) -> Described | None:
-    """What a person's words in a short text say; None where there are none, or none that name a symptom. `config` as in `ExceptionFeatures`.
+    """What a person's words in a short text say; None without any that name a symptom. `config` as in `ExceptionFeatures`.
 
     `phases` are those in which tracebacks of the text broke off. What the text itself says comes before what only the config says.
     """
@@ -118,10 +122,9 @@ def _said_in(sentence: str, *, alone: bool) -> dict[str, str]:
 def _affirmed(name: str, sentence: str, *, phase: bool = False) -> Iterator[re.Match[str]]:
     """The places that name a symptom and do not deny it, or a phase that did not go well."""
     for found in expression(name).finditer(sentence):
-        after = sentence[found.end() :]
-        if phase and not _FINE_AFTER.match(after):
-            yield found
-        elif not phase and not _DENIED.search(sentence[: found.start()]) and not _DENIED_AFTER.match(after):
+        before, after = sentence[: found.start()], sentence[found.end() :]
+        denied = _FINE_AFTER.match(after) if phase else _DENIED.search(before) or _DENIED_AFTER.match(after)
+        if not denied:
             yield found
 
 

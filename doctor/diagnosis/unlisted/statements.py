@@ -33,7 +33,9 @@ _TOLD = re.compile(
     re.IGNORECASE,
 )
 """Lines with those words that state no error: counts, source code, warnings."""
-_GIVEN = re.compile(r"^\W*(?:\w+=\S|(?:export|pip|cd|df|git|torchrun|deepspeed|accelerate|llamafactory-cli|swift|python\d?) |frame #\d)|[(,=]$|^[\w.]+ = ")
+_GIVEN = re.compile(
+    r"^\W*(?:\w+=\S|(?:export|pip|cd|df|git|torchrun|deepspeed|accelerate|llamafactory-cli|swift|python\d?) |frame #\d)|[(,=]$|^[\w.]+ = "
+)
 """Commands, assignments, cut source lines and frames of a C++ library: they state nothing."""
 _WORDS = 3
 """Words of a line that says something."""

@@ -98,9 +98,13 @@ def _finding(told: Described, file: str, before: Sequence[Finding]) -> Finding:
         remedies=[Remedy(id="give-output", text=catalogue.text("report.say.described_give"), effect="manual", check=True)],
         fallback=True,
     )
-    finding = Finding(rule=rule, first=Match(evidence=evidence, facts={"words": words}), count=1, ranks=(), steps=None, evidence=evidence, order=0)
+    finding = Finding(
+        rule=rule, first=Match(evidence=evidence, facts={"words": words}), count=1, ranks=(), steps=None, evidence=evidence, order=0
+    )
     if told.reading.cause is not None:
-        finding = with_noted_cause(finding, told.reading.cause, NAME, catalogue.text("report.say.described", lead=lead, words="{words}"), POSSIBLE)
+        finding = with_noted_cause(
+            finding, told.reading.cause, NAME, catalogue.text("report.say.described", lead=lead, words="{words}"), POSSIBLE
+        )
     return msgspec.structs.replace(finding, candidates=tuple(_candidate(cause, told.found) for cause in told.reading.others))
 
 
