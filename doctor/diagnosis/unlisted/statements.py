@@ -29,10 +29,11 @@ _ERROR = re.compile(
 """Words of which one stands in nearly every line that states an error."""
 _TOLD = re.compile(
     r"\b(?:error|exception)s?[_ ](?:bad|rate|count|handling|reporting|file)|\berror_file\b|\berrors? ?[:=] ?(?:0|None|null)\b|"
-    r"^\s*(?:File |at |raise |warnings\.warn)|Warning\b|\bwarn(?:ing)?\b|deprecat",
+    r"^\s*(?:File |at |raise |warnings\.warn)|Warning\b|\bwarn(?:ing)?\b|deprecat|"
+    r"\b(?:error|exception) (?:was )?(?:caught|ignored)\b|\bfall(?:ing|s)? back\b|\bretrying\b",
     re.IGNORECASE,
 )
-"""Lines with those words that state no error: counts, source code, warnings."""
+"""Lines with those words that state no error: counts, source code, warnings, exceptions that the program itself caught."""
 _GIVEN = re.compile(
     r"^\W*(?:\w+=\S|(?:export|pip|cd|df|git|torchrun|deepspeed|accelerate|llamafactory-cli|swift|python\d?) |frame #\d)|[(,=]$|^[\w.]+ = "
 )

@@ -72,6 +72,7 @@ def test_the_line_is_told(line: str, title: str, meaning: str, tmp_path: Path) -
         "loading configuration file config.json",
         "WARNING: the balance could not be found",
         "Retrying after ConnectionError: the balance is off",
+        "Some optimizations will not be enabled.\nError caught was: No module named 'triton'",
         "{'loss': 1.2, 'learning_rate': 1e-05, 'epoch': 0.1}\nERROR weigh: the balance is off\n"
         "{'loss': 1.1, 'learning_rate': 1e-05, 'epoch': 0.2}",
     ],
