@@ -33,9 +33,9 @@ class ZeroLoss(DetectorBase):
     - `lr_frozen`: the learning rate is the same non-zero number in all logs of 0.0.
     - `cut`: the first sample was printed, none of its tokens is trained on, and it is as long as `cutoff_len`: its answer was cut off.
 
-    At the end of an attempt `impossible` logs are enough if the learning rate is frozen or the gradient zero or stuck, and one log if
-    the loss before was at least LEARNT and the learning rate is the same as there. Policy-gradient
-    losses (a `reward` in the record) are exempt: they are 0 if all rewards of a batch are equal.
+    At the end of an attempt `impossible` logs are enough if there was no other, or the learning rate is frozen or the gradient zero or
+    stuck, and one log if the loss before was at least LEARNT and the learning rate is the same as there. Policy-gradient losses (a
+    `reward` in the record) are exempt: they are 0 if all rewards of a batch are equal.
 
     With `final_seconds` only the final metrics count: the mean loss of a training of at least that many seconds is exactly 0.0, and no
     other loss was logged. Shorter trainings were resumed at their end. Facts then: metric, value, `seconds`.
@@ -108,7 +108,7 @@ class ZeroLoss(DetectorBase):
             return False
         if self.count < self.impossible:
             return self._dropped_from_high()
-        return self._lr_frozen() or self._grad() in ("zero", "stuck")
+        return self.before is None or self._lr_frozen() or self._grad() in ("zero", "stuck")
 
     def _dropped_from_high(self) -> bool:
         """The last record fell to exactly 0.0 from a loss that no single step unlearns, and its learning rate did not move on."""

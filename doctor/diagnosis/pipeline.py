@@ -22,6 +22,7 @@ from doctor.diagnosis.training_data import TrainingData
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import with_candidates
+from doctor.diagnosis.unlisted.with_description import with_description
 from doctor.diagnosis.unlisted.with_origin import with_origin
 from doctor.diagnosis.unlisted.with_release import with_release
 from doctor.diagnosis.verdict import verdict
@@ -113,12 +114,13 @@ def run_analysis(
     feed(engine, given_version(llamafactory_version))
     launch = launch_of(engine.run, [source.path for source in reading.sources if source.kind == "command"])
     ours = is_llamafactory(engine.run, launch)
-    found = _teardown_as_notes(engine.findings(), engine.run, seen)
+    found = _teardown_as_notes(engine.findings(), engine.run, seen, tools)
     judged = causes.assign_roles(found if ours else [finding for finding in found if not judges_llamafactorys_options(finding.rule)])
     status = run_status(engine.run, judged, exact_steps=seen.exact_steps)
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
-    ranked = with_release(with_candidates(answered, engine.run, seen, consoles), engine.run, seen)
+    answered = with_description(with_candidates(answered, engine.run, seen, consoles), status, engine.run, seen, consoles)
+    ranked = with_release(answered, engine.run, seen)
     if may_read is not nothing:
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
         ranked = [data.of(one, failed) for one in ranked]
@@ -159,11 +161,19 @@ def run_analysis(
     return Analysis(build(diagnosis, tools.book, lang), judged, engine.run)
 
 
-def _teardown_as_notes(findings: Sequence[Finding], run: Run, seen: LastEvents) -> list[Finding]:
-    """What stands only on lines below the end of a completed training, without an exception, is a note: its teardown."""
+def _teardown_as_notes(findings: Sequence[Finding], run: Run, seen: LastEvents, tools: Tools) -> list[Finding]:
+    """What stands only on lines below the end of a completed training, without an exception, is a note: its teardown.
+
+    The final metrics stand there too, and are of the training.
+    """
     if not run.completed or run.exceptions:
         return list(findings)
-    closing = [bool(one.evidence) and all(seen.is_after_end(piece.where) for piece in one.evidence) for one in findings]
+    closing = [
+        Step not in tools.detectors[one.rule.detector].reads
+        and bool(one.evidence)
+        and all(seen.is_after_end(piece.where) for piece in one.evidence)
+        for one in findings
+    ]
     return [msgspec.structs.replace(one, is_note=True) if after else one for one, after in zip(findings, closing, strict=True)]
 
 

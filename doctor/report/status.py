@@ -13,7 +13,7 @@ from doctor.core.run import Run
 from doctor.report.model import Status
 from doctor.rulebook.findings import Finding, RankedFinding
 
-_ENDS_A_RUN = {"out_of_memory", "stall", "killed", "crash", "config", "data", "environment"}
+ENDS_A_RUN = {"out_of_memory", "stall", "killed", "crash", "config", "data", "environment"}
 """Symptoms whose errors stop a run, as an exception does; a loss that diverges does not."""
 _STOP_SIGNALS = (2, 15)
 """SIGINT and SIGTERM: somebody asked the run to stop."""
@@ -59,7 +59,7 @@ def run_status(run: Run, ranked: Sequence[RankedFinding], *, exact_steps: bool =
 
 def explains_an_end(finding: Finding) -> bool:
     """Whether a finding tells why a run ended."""
-    return finding.rule.symptom in _ENDS_A_RUN or "exception" in finding.first.facts
+    return finding.rule.symptom in ENDS_A_RUN or "exception" in finding.first.facts
 
 
 def planned_steps(run: Run) -> int | None:

@@ -196,6 +196,30 @@ def test_an_exception_after_the_training_completed_is_told(tmp_path: Path, capsy
     assert (root["severity"], root["title"]) == ("warning", "After the training completed: StageError: stage table is empty")
 
 
+def test_a_traceback_that_breaks_off_after_the_training_completed_is_told(tmp_path: Path) -> None:
+    """No tick: something failed there, though its exception is missing."""
+    text = (
+        STARTED.format(total=100)
+        + losses(100)
+        + SAVED.format(epoch="3.0")
+        + UNKNOWN_CRASH.partition("StageError:")[0].partition("    raise")[0]
+    )
+    (tmp_path / "console.log").write_text(text, encoding="utf-8")
+    report = doctor.analyze(tmp_path)
+    assert [(one.severity, one.title) for one in report.findings if one.severity != "note"] == [
+        ("warning", "After the training completed: The log breaks off inside a traceback: its exception is missing.")
+    ]
+    assert not report.healthy
+
+
+def test_the_final_metrics_are_no_teardown(tmp_path: Path) -> None:
+    """They stand below the line that says that the training is completed, and are of the training."""
+    metrics = "***** train metrics *****\n  epoch = 3.0\n  train_loss               =        0.0\n  train_runtime            = 0:02:59.80\n"
+    (tmp_path / "console.log").write_text(metrics, encoding="utf-8")
+    report = doctor.analyze(tmp_path)
+    assert [(one.severity, one.rule) for one in report.findings] == [("error", "stability/final-loss-zero")]
+
+
 def test_an_exception_before_the_end_that_the_run_survived_is_not_told(tmp_path: Path) -> None:
     """A caught exception of a run that then completed stays out of the findings."""
     (tmp_path / "console.log").write_text(STARTED.format(total=100) + losses(50) + UNKNOWN_CRASH + losses(100) + SAVED.format(epoch="3.0"))

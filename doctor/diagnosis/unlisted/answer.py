@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ _WITHOUT_A_WORD = ("process_exited_unexplained", "stopped_from_outside")
 """Causes that say that no message of the process was read, or that something outside ended it."""
 _OF_OTHERS = "distributed"
 """The family of failures of which every process speaks, also those that only waited for the one that failed."""
+_FEW = 10
+"""Logged steps that somebody chose to paste; more of them the detectors judge."""
 _QUOTED = 2000
 """Characters of a text that are quoted as evidence."""
 
@@ -65,13 +68,24 @@ def with_unknown_failure(
         return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
     if status == "unknown" and not any(one.finding.severity != "note" for one in ranked):
         stated = _first_conclusion(_stated(run, files)) or _alone(run, files)
-        if stated is not None and stated.rule.symptom == "nonfinite" and run.series:  # where steps were read, their numbers tell
+        if stated is not None and stated.rule.symptom == "nonfinite" and _numbers_tell(run):
             return ranked
         return ranked if stated is None else _first(stated, ranked)
     late = [crash for crash in seen.after_end if not _is_harmless(crash)]
     if status in ("completed", "ended_early") and late and not any(one.finding.severity == "error" for one in ranked):
         return _first(_late(late[-1]), ranked)
     return ranked
+
+
+def _numbers_tell(run: Run) -> bool:
+    """Whether the losses that were read say more than a line of them: not a few whose learning rate goes on while the gradient is none.
+
+    A loss scaler that skips a step keeps the learning rate, so such a gradient was applied.
+    """
+    losses, rates, norms = (run.series[name].values if name in run.series else [] for name in ("loss", "learning_rate", "grad_norm"))
+    if not 2 <= len(losses) <= _FEW or len(norms) != len(losses) or len(rates) < 2:
+        return bool(losses)
+    return rates[-1] == rates[-2] or any(math.isfinite(norm) for norm in norms[-2:])
 
 
 def _has_own_exception(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> bool:
@@ -225,8 +239,10 @@ def unknown_of(finding: Finding, run: Run, seen: LastEvents) -> Finding | None:
 
 
 def _late(crash: Crash) -> Finding:
-    facts = {"exception": crash.exception, **({"message": crash.message.partition("\n")[0][:300]} if crash.message else {})}
-    title = catalogue.text("report.say.after_end", title=_exception_title(crash))
+    facts = {"exception": crash.exception} if crash.exception else {}
+    facts |= {"message": crash.message.partition("\n")[0][:300]} if crash.message else {}
+    named = bool(crash.exception or crash.message)
+    title = catalogue.text("report.say.after_end", title=_exception_title(crash) if named else catalogue.text("report.say.failed_cut"))
     rule = _rule(title, "warning", catalogue.text("report.say.after_end_text", steps=""))
     return _finding(rule, (Evidence(crash.where, crash.text[:_QUOTED]),), facts)
 

@@ -60,7 +60,7 @@ class LastEvents:
             self.last = [*self.last, chain][-KEPT:]
             if len(self.first) < KEPT:
                 self.first.append(chain)
-        if crash.exception and not crash.chain and self.is_after_end(crash.where):
+        if not crash.chain and self.is_after_end(crash.where):
             self.after_end = [*self.after_end, crash][-KEPT:]
 
     def is_after_end(self, where: Where) -> bool:

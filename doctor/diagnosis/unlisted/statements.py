@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from doctor.core.events import Where
@@ -16,7 +16,7 @@ _BYTES = 96 << 10
 _MOST = 60
 """Lines that are considered."""
 _EXCERPT = 5
-"""Lines that a log has at most for each of them to have been chosen by a person."""
+"""Lines, apart from their figures, that a log has at most for each of them to have been chosen by a person."""
 _LONGEST = 2_000
 _ERROR = re.compile(
     r"error|exception|fatal|\bERR\b|^argument -|fail|cannot|can.t |couldn.t|refused|denied|time[d ]?-?out|no available|insufficient|"
@@ -29,10 +29,17 @@ _ERROR = re.compile(
 """Words of which one stands in nearly every line that states an error."""
 _TOLD = re.compile(
     r"\b(?:error|exception)s?[_ ](?:bad|rate|count|handling|reporting|file)|\berror_file\b|\berrors? ?[:=] ?(?:0|None|null)\b|"
-    r"^\s*(?:File |at |raise |warnings\.warn)|Warning\b|\bwarn(?:ing)?\b|deprecat",
+    r"^\s*(?:File |at |raise |warnings\.warn)|Warning\b|\bwarn(?:ing)?\b|deprecat|"
+    r"\b(?:error|exception) (?:was )?(?:caught|ignored)\b|\bfall(?:ing|s)? back\b|\bretrying\b",
     re.IGNORECASE,
 )
-"""Lines with those words that state no error: counts, source code, warnings."""
+"""Lines with those words that state no error: counts, source code, warnings, exceptions that the program itself caught."""
+_GIVEN = re.compile(
+    r"^\W*(?:\w+=\S|(?:export|pip|cd|df|git|torchrun|deepspeed|accelerate|llamafactory-cli|swift|python\d?) |frame #\d)|[(,=]$|^[\w.]+ = "
+)
+"""Commands, assignments, cut source lines and frames of a C++ library: they state nothing."""
+_WORDS = 3
+"""Words of a line that says something."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -45,16 +52,17 @@ _COMMAND = re.compile(
 def statements(files: Iterable[str]) -> Iterator[tuple[Where, str]]:
     """The lines near the end of each file that state an error, in their order.
 
-    DEBUG, INFO and WARNING lines do not, unless the file is an excerpt of a few lines: somebody pasted the warning for what it says.
+    DEBUG, INFO and WARNING lines do not, unless the file is an excerpt of a few lines: somebody pasted the warning for what it says. There
+    every sentence counts, also one without a word of failure.
     """
     for file in dict.fromkeys(filter(None, files)):
         yield from _of_file(Path(file))
 
 
 def _states_an_error(text: str, *, excerpt: bool) -> bool:
-    if not _ERROR.search(text):
-        return False
     said = level(text)
+    if not _ERROR.search(text) and not (excerpt and said is None and len(text.split()) >= _WORDS and not _GIVEN.search(text)):
+        return False
     if said == "WARNING":
         return excerpt
     return said in (None, "ERROR", "CRITICAL", "FATAL") and not _TOLD.search(text)
@@ -69,12 +77,18 @@ def _of_file(path: Path) -> Iterator[tuple[Where, str]]:
     if b"\0" in data[:4096]:
         return
     found, raws = 0, data.split(b"\n")
-    excerpt = sum(not raw.isspace() and raw != b"" for raw in raws) <= _EXCERPT
+    excerpt = _distinct(raws) <= _EXCERPT
     for offset, raw in enumerate(raws):
         text = restored(_ANSI.sub("", raw.rsplit(b"\r", 1)[-1][:_LONGEST].decode("utf-8", "replace"))).strip()
         if found < _MOST and _states_an_error(text, excerpt=excerpt):
             found += 1
             yield Where(str(path), number + offset + 1 if number is not None else None), _without_command(text)
+
+
+def _distinct(raws: Sequence[bytes]) -> int:
+    """Lines that hold something; those that differ in their figures alone, such as the same warning of each sample, count as one."""
+    filled = [raw for raw in raws if raw.strip()]
+    return len({re.sub(rb"\d+", b"", raw) for raw in filled}) + len(filled) - len(set(filled))
 
 
 def _without_command(text: str) -> str:

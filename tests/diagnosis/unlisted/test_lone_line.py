@@ -72,6 +72,7 @@ def test_the_line_is_told(line: str, title: str, meaning: str, tmp_path: Path) -
         "loading configuration file config.json",
         "WARNING: the balance could not be found",
         "Retrying after ConnectionError: the balance is off",
+        "Some optimizations will not be enabled.\nError caught was: No module named 'triton'",
         "{'loss': 1.2, 'learning_rate': 1e-05, 'epoch': 0.1}\nERROR weigh: the balance is off\n"
         "{'loss': 1.1, 'learning_rate': 1e-05, 'epoch': 0.2}",
     ],
@@ -117,3 +118,33 @@ def test_a_librarys_last_words_beside_an_abort(tmp_path: Path) -> None:
     text = f"{said}\n[1]    31148 abort      python x.py"
     found = analysed(text, tmp_path).findings[0]
     assert (found.rule, found.symptom) == ("memory/metal-out-of-memory", "out_of_memory")
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("The kernel was built with use_libuv, this torch is without it", "rendezvous_failed"),
+        ("WARNING: tokenization mismatch: 1 vs. 329. (ignored)", "all_labels_masked"),
+        ("\n".join(f"WARNING: tokenization mismatch: {n} vs. {n + 1}. (ignored)" for n in range(40, 52)), "all_labels_masked"),
+        ("Expected is_sm80 || is_sm90 to be true, but got false.", "gpu_arch_unsupported"),
+    ],
+)
+def test_a_pasted_sentence_without_a_word_of_failure(text: str, cause: str, tmp_path: Path) -> None:
+    """Few lines were chosen for what they say; one warning of many samples is one line."""
+    assert analysed(text, tmp_path).findings[0].cause == cause
+
+
+def test_a_pasted_command_states_nothing(tmp_path: Path) -> None:
+    """Though it holds the word of a row of the table."""
+    assert analysed("df -h /dev/shm for the node", tmp_path).findings == []
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"),
+    [(("1e-06", "2e-06"), True), (("1e-06", "1e-06"), False)],
+)
+def test_few_pasted_losses_with_a_gradient_that_is_no_number(rates: tuple[str, str], told: bool, tmp_path: Path) -> None:
+    """The optimizer made those steps where the learning rate went on; a loss scaler that skips them keeps it."""
+    lines = [f"{{'loss': 1.{n}, 'grad_norm': nan, 'learning_rate': {rate}, 'epoch': 0.0{n}}}" for n, rate in enumerate(rates, 1)]
+    findings = analysed("\n".join(lines), tmp_path).findings
+    assert [one.cause for one in findings] == (["nonfinite_cause_unknown"] if told else [])
