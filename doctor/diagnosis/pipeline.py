@@ -146,7 +146,7 @@ def run_analysis(
         previous_attempts=previous_attempts,
         launch=launch,
         checkpoint_seen=seen.checkpoint_written or checkpoint_seen(paths, engine.run),
-        foreign=foreign,
+        program="llamafactory" if ours else "other" if foreign else "unknown",
     )
     said = verdict("analyze", status, ranked, engine.run)
     diagnosis = Diagnosis(

@@ -165,6 +165,11 @@ def _of_an_unread_config(remedy: Remedy, scope: Scope, *, helps: bool, done: boo
     return Advice(remedy, "not_applicable", catalogue.text("planner.not_known_set"))
 
 
+def only_removes(remedy: Remedy) -> bool:
+    """Whether all that the remedy does is to remove options."""
+    return bool(remedy.patch) and all(op.unset and not op.set and not op.scale for op in remedy.patch)
+
+
 def _written(remedy: Remedy, scope: Scope) -> tuple[Change, ...]:
     """The values that a remedy sets, whatever they are now, and the factors of those that depend on an unread value."""
     ops = [op for op in remedy.patch if holds(op.only_if, scope)]
