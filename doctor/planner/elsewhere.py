@@ -19,6 +19,10 @@ from doctor.support.texts import Text
 from doctor.words import catalogue
 
 
+_TRIED_IN_TURN = ("out_of_memory", "slow", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau")
+"""Symptoms whose many remedies are tried one after the other: with every option's other names nobody would read them."""
+
+
 def told_for(program: Program, judged: Sequence[RankedFinding]) -> Sequence[RankedFinding]:
     """The findings with their rules' remedies as they are told to somebody who runs `program`."""
     if program == "llamafactory":
@@ -28,7 +32,7 @@ def told_for(program: Program, judged: Sequence[RankedFinding]) -> Sequence[Rank
 
 def _told(program: Program, ranked: RankedFinding) -> RankedFinding:
     rule = ranked.finding.rule
-    remedies = [_of_another(one) if program == "other" else _of_any(one) for one in rule.remedies]
+    remedies = [_of_another(one) if program == "other" else _of_any(one, rule.symptom not in _TRIED_IN_TURN) for one in rule.remedies]
     if all(new is old for new, old in zip(remedies, rule.remedies, strict=True)):
         return ranked
     finding = msgspec.structs.replace(ranked.finding, rule=msgspec.structs.replace(rule, remedies=remedies))
@@ -45,12 +49,12 @@ def _of_another(remedy: Remedy) -> Remedy:
     return _by_hand(remedy, catalogue.text("planner.in_another", names=names, text=remedy.text))
 
 
-def _of_any(remedy: Remedy) -> Remedy:
+def _of_any(remedy: Remedy, with_names: bool) -> Remedy:
     """For a program that nothing names: LLaMA-Factory's words, and those of another program after them."""
     if remedy.elsewhere is not None:
         text = catalogue.text("planner.or_elsewhere", text=remedy.text, other=remedy.elsewhere)
         return msgspec.structs.replace(remedy, text=text)
-    names = ", ".join(_names(remedy))
+    names = ", ".join(_names(remedy)) if with_names else ""
     return msgspec.structs.replace(remedy, text=catalogue.text("planner.or_in_another", names=names, text=remedy.text)) if names else remedy
 
 

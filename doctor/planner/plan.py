@@ -18,7 +18,7 @@ from doctor.planner.launching import Launch
 from doctor.planner.prediction import Predictor, filled_by_something_else
 from doctor.planner.situation import Situation, advise, external_settings, has_config, only_removes
 from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Program, Status, Strategy
-from doctor.rulebook.findings import RankedFinding
+from doctor.rulebook.findings import Finding, RankedFinding
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
 from doctor.support.texts import Text
 from doctor.words import catalogue
@@ -253,13 +253,13 @@ class PatchPlanner:
             return Advice(remedy, "apply", catalogue.text("planner.with_step_3"), tuple(kept), chosen=True)
         found = advise(remedy, self.start, facts, self.rules)
         if found.status != "apply":
-            return self._of_a_refused_option(found, rule)
+            return self._of_a_refused_option(found, judged.finding)
         return msgspec.structs.replace(found, **self.rejection_reason(judged, remedy, found))
 
-    def _of_a_refused_option(self, found: Advice, rule: Rule) -> Advice:
-        """Where no configuration was read: LLaMA-Factory refuses only options that are set, so one that is to go may well be there."""
-        refuses = rule.family == "config" and rule.severity == "error" and not self.start.config_known
-        if not refuses or found.reason != catalogue.text("planner.not_known_set") or not only_removes(found.remedy):
+    def _of_a_refused_option(self, found: Advice, finding: Finding) -> Advice:
+        """Where no configuration was read: an option that is to go, and that the refusal itself names, is likely to be set."""
+        unread = not self.start.config_known and found.reason == catalogue.text("planner.not_known_set")
+        if not unread or finding.rule.family != "config" or not only_removes(found.remedy, finding):
             return found
         return msgspec.structs.replace(found, status="manual", reason=catalogue.text("planner.if_set"))
 
