@@ -18,7 +18,6 @@ from doctor.support.package_files import rules_folder
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
-
 _TRIED_IN_TURN = ("out_of_memory", "slow", "loss_spike", "divergence", "nonfinite", "overfitting", "plateau")
 """Symptoms whose many remedies are tried one after the other: with every option's other names nobody would read them."""
 

@@ -104,21 +104,22 @@ def remedy_of(says: Says) -> Remedy | None:
     )
 
 
-def step_of(says: Sequence[Says]) -> Remedy | None:
+def step_of(says: Sequence[Says], code: str = "") -> Remedy | None:
     """What the first advice that is no option asks for, as a step whose sentence is the fact `asks`; None without such advice.
 
-    A sentence that asks to look, to report or to read only shows more.
+    `code` is the source line that raised (the fact `asks_at`); empty where none was printed. A sentence that asks to look, to report or to read only shows more.
     """
     first = next((one for one in says if one.kind != "option"), None)
     if first is None:
         return None
     looks = first.kind == "hint" and _LOOKS.search(first.quote) is not None
-    return Remedy(id="message-asks", text=catalogue.text("report.say.message_asks"), effect="manual", command=first.command, check=looks)
+    text = catalogue.text("report.say.message_asks_at" if code and first.kind == "hint" else "report.say.message_asks")
+    return Remedy(id="message-asks", text=text, effect="manual", command=first.command, check=looks)
 
 
-def asks(says: Sequence[Says]) -> dict[str, str]:
-    """The fact that the step of `step_of` names."""
-    return next(({"asks": one.quote} for one in says if one.kind != "option"), {})
+def asks(says: Sequence[Says], code: str = "") -> dict[str, str]:
+    """The facts that the step of `step_of` names."""
+    return next(({"asks": one.quote, **({"asks_at": code} if code else {})} for one in says if one.kind != "option"), {})
 
 
 def _of_sentence(text: str, quote: str) -> list[Says]:

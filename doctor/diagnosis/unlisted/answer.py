@@ -157,9 +157,9 @@ def _asked(features: ExceptionFeatures) -> list[Remedy]:
     return [remedy for one in advice_in(features.message) if (remedy := remedy_of(one)) is not None]
 
 
-def _step(says: Sequence[Says]) -> list[Remedy]:
+def _step(says: Sequence[Says], code: str = "") -> list[Remedy]:
     """What else the message asks for."""
-    found = step_of(says)
+    found = step_of(says, code)
     return [found] if found is not None else []
 
 
@@ -217,12 +217,13 @@ def _earliest(seen: LastEvents) -> Crash | None:
 def _unknown(features: ExceptionFeatures, evidence: tuple[Evidence, ...], rank: int | None) -> Finding:
     says = advice_in(features.message)
     alone = not features.path
+    code = features.raised.code.strip() if features.raised else ""
     ask = telling.whom_to_ask(features)
     body = lone_line.told(features) if alone else catalogue.text("report.say.unlisted_unknown", opening=telling.opening(features), ask=ask)
     rule = _rule(_exception_title(features), "error", body)
     more = [lone_line.what_decides(features)] if alone else []
-    rule = msgspec.structs.replace(rule, remedies=[*_asked(features), *_step(says), *more, *telling.next_steps(features)])
-    facts = {name: value for name, value in telling.facts_of(features).items() if name != "message" or features.message} | asks(says)
+    rule = msgspec.structs.replace(rule, remedies=[*_asked(features), *_step(says, code), *more, *telling.next_steps(features)])
+    facts = {name: value for name, value in telling.facts_of(features).items() if name != "message" or features.message} | asks(says, code)
     return _finding(rule, evidence, facts, says, rank)
 
 

@@ -52,8 +52,10 @@ def remedies_never(found: Found, wanted: Wanted) -> list[Remedy]:
 
 
 def told_of_model(older: ModelCode, wanted: Wanted) -> Text:
-    """Since when the base class has it, and that the class is the model's own."""
+    """Since when the base class has it, and where nothing else can be meant that the class is the model's own."""
     added = catalogue.text("releases.added", package=older.package, what=_what(wanted), first=older.first)
+    if not older.certain:
+        return added
     return catalogue.concatenate([added, catalogue.text("releases.of_model", package=older.package, owner=wanted.owners[0])])
 
 
