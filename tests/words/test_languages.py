@@ -46,7 +46,16 @@ def check(text: dict[str, str], languages: tuple[str, ...] = LANGUAGES) -> None:
         assert set(PLACEHOLDER.findall(text[lang])) == set(PLACEHOLDER.findall(text["en"])), text[lang]
 
 
-WORDLESS = ("elsewhere.yaml", "lists.yaml", "models.yaml", "options.yaml", "option_help.yaml", "origin_causes.yaml", "reliability.yaml", "versions.yaml")
+WORDLESS = (
+    "elsewhere.yaml",
+    "lists.yaml",
+    "models.yaml",
+    "options.yaml",
+    "option_help.yaml",
+    "origin_causes.yaml",
+    "reliability.yaml",
+    "versions.yaml",
+)
 """Files of the rules folder without a text for users."""
 
 

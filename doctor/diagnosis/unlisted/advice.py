@@ -107,7 +107,8 @@ def remedy_of(says: Says) -> Remedy | None:
 def step_of(says: Sequence[Says], code: str = "") -> Remedy | None:
     """What the first advice that is no option asks for, as a step whose sentence is the fact `asks`; None without such advice.
 
-    `code` is the source line that raised (the fact `asks_at`); empty where none was printed. A sentence that asks to look, to report or to read only shows more.
+    `code` is the source line that raised (the fact `asks_at`); empty where none was printed. A sentence that asks to look, to report or to
+    read only shows more.
     """
     first = next((one for one in says if one.kind != "option"), None)
     if first is None:
