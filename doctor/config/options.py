@@ -67,6 +67,12 @@ def table() -> Mapping[str, Option]:
     return convert(raw, dict[str, Option])
 
 
+def is_own(key: str) -> bool:
+    """Whether only LLaMA-Factory has the option: not those of generation, nor what it took over from transformers."""
+    option = table().get(key)
+    return option is not None and option.of == "llamafactory" and option.group != "generating" and not option.also
+
+
 @functools.cache
 def _defaults(llamafactory: Version, transformers: Version) -> dict[str, Any]:
     installed = {"llamafactory": llamafactory, "transformers": transformers}

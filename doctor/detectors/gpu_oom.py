@@ -63,6 +63,7 @@ class GpuOom(DetectorBase):
         "phase",
         "multi_gpu",
         "nccl_alone",
+        "whole_state_dict",
         *NUMBERS,
         *SHARES,
         "reserved_over_wanted",
@@ -134,6 +135,8 @@ def card_name(gpu: int, run: Run) -> int | str:
 
 def _add_place(known: dict[str, Any], event: LogLine | Crash) -> None:
     place = place_of(event.frames) if isinstance(event, Crash) else "save" if any(said in event.text for said in SAVING_WORDS) else None
+    if any(said in event.text for said in SAVING_WORDS):
+        known["whole_state_dict"] = True
     if any(word in event.text for word in ENGINE_WORDS):
         place = "engine"
     if place is not None and (known.get("place") in (None, "forward", "backward")):

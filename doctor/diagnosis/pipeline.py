@@ -17,6 +17,7 @@ from doctor.diagnosis.failed_step import failed_steps, written
 from doctor.diagnosis.feeding import evidence_places, feed, given_version, views_of
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.program import is_of_another_program, judges_llamafactorys_options
+from doctor.diagnosis.similar_step import with_similar_step
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.training_data import TrainingData
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
@@ -125,6 +126,10 @@ def run_analysis(
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
         ranked = [data.of(one, failed) for one in ranked]
         feed(engine, data.lengths(ranked, Where(str(chosen.path))))
+    said = verdict("analyze", status, ranked, engine.run)
+    stage = known_issues.stage_of(engine.run.config)
+    similar = known_issues.similar_issues(ranked, stage=stage) if said in ("failed", "unhealthy") else []
+    ranked = with_similar_step(ranked, similar)
     foreign = not ours and (engine.run.facts.get("framework") is not None or is_of_another_program(seen.tracebacks))
     planned = plan.plan(
         ranked,
@@ -136,9 +141,8 @@ def run_analysis(
         previous_attempts=previous_attempts,
         launch=launch,
         checkpoint_seen=seen.checkpoint_written or checkpoint_seen(paths, engine.run),
-        foreign=foreign,
+        program="llamafactory" if ours else "other" if foreign else "unknown",
     )
-    said = verdict("analyze", status, ranked, engine.run)
     diagnosis = Diagnosis(
         path=chosen.path,
         other_runs=[OtherRunView(other) for other in (*chosen.others, *reading.other_runs)[:OTHER_RUNS]],
@@ -147,9 +151,7 @@ def run_analysis(
         plan=planned,
         status=status,
         verdict=said,
-        similar=known_issues.similar_issues(ranked, stage=known_issues.stage_of(engine.run.config))
-        if said in ("failed", "unhealthy")
-        else (),
+        similar=similar,
         unchecked=engine.blind(),
         sources=views_of(reading.sources),
         skipped=[SkippedView(reason, count, examples) for reason, (count, examples) in reading.skipped.reasons.items()],

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from doctor.config import yaml_edit
-from doctor.config.options import table
+from doctor.config.options import is_own, table
 from doctor.config.patch import Change
 from doctor.core.run import Run
 from doctor.support import shell
@@ -73,13 +73,7 @@ def is_llamafactory(run: Run, launch: Launch | None) -> bool:
     if framework not in (None, "llamafactory"):
         return False
     own = run.facts.get("launcher") == "llamafactory-cli" or "versions.llamafactory" in run.facts
-    return bool(framework or own or launch) or any(map(_is_its_own, run.config))
-
-
-def _is_its_own(key: str) -> bool:
-    """Whether only LLaMA-Factory has the option: not those of generation, nor what it took over from transformers."""
-    option = table().get(key)
-    return option is not None and option.of == "llamafactory" and option.group != "generating" and not option.also
+    return bool(framework or own or launch) or any(map(is_own, run.config))
 
 
 def next_command(

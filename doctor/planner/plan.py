@@ -13,16 +13,17 @@ from doctor.core.run import Run
 from doctor.planner import search
 from doctor.planner.admission import refusal
 from doctor.planner.assembly import PatchWriter
+from doctor.planner.elsewhere import told_for
 from doctor.planner.launching import Launch
 from doctor.planner.prediction import Predictor, filled_by_something_else
-from doctor.planner.situation import Situation, advise, external_settings, has_config
-from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Status, Strategy
-from doctor.rulebook.findings import RankedFinding
+from doctor.planner.situation import Situation, advise, external_settings, has_config, only_removes
+from doctor.planner.types import Advice, ConfigText, Memory, Plan, PlannedPatch, PreviousAttempt, Program, Status, Strategy
+from doctor.rulebook.findings import Finding, RankedFinding
 from doctor.rulebook.model import Guide, Remedy, Rule, Rulebook
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
-__all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "PreviousAttempt", "Status", "Strategy", "plan"]
+__all__ = ["Advice", "ConfigText", "Memory", "Plan", "PlannedPatch", "PreviousAttempt", "Program", "Status", "Strategy", "plan"]
 
 MIN_PATCH_CONFIDENCE = 0.5
 """Findings below get no patch: a bare `Killed` proves nothing."""
@@ -51,16 +52,16 @@ def plan(
     previous_attempts: Sequence[PreviousAttempt] = (),
     launch: Launch | None = None,
     checkpoint_seen: bool = True,
-    foreign: bool = False,
+    program: Program = "llamafactory",
 ) -> Plan:
     """Every remedy's status, and one patch for the root cause (and what agrees with it).
 
     `previous_attempts` are attempts of the same job that failed from the same cause: what they had already is not proposed again.
-    `launch` is how the run was started, if that was read. Without `checkpoint_seen` nothing is resumed. `foreign`: another program than
-    LLaMA-Factory failed.
+    `launch` is how the run was started, if that was read. Without `checkpoint_seen` nothing is resumed. `program`: whose program ran.
     """
+    judged = told_for(program, judged)
     work = PatchPlanner(
-        run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen, foreign=foreign
+        run, book, strategy, gpu_memory_gib, previous_attempts, launch=launch, checkpoint_seen=checkpoint_seen, foreign=program == "other"
     )
     work.believe(judged)
     order = sorted(range(len(judged)), key=lambda place: judged[place].role != "root")
@@ -252,8 +253,15 @@ class PatchPlanner:
             return Advice(remedy, "apply", catalogue.text("planner.with_step_3"), tuple(kept), chosen=True)
         found = advise(remedy, self.start, facts, self.rules)
         if found.status != "apply":
-            return found
+            return self._of_a_refused_option(found, judged.finding)
         return msgspec.structs.replace(found, **self.rejection_reason(judged, remedy, found))
+
+    def _of_a_refused_option(self, found: Advice, finding: Finding) -> Advice:
+        """Where no configuration was read: an option that is to go, and that the refusal itself names, is likely to be set."""
+        unread = not self.start.config_known and found.reason == catalogue.text("planner.not_known_set")
+        if not unread or finding.rule.family != "config" or not only_removes(found.remedy, finding):
+            return found
+        return msgspec.structs.replace(found, status="manual", reason=catalogue.text("planner.if_set"))
 
     def _needs_more(self, judged: RankedFinding) -> Text:
         memory = self.too_large[id(judged.finding)]

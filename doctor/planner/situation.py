@@ -15,6 +15,7 @@ from doctor.core.run import Run
 from doctor.planner.types import Advice, PreviousAttempt
 from doctor.planner.v1 import for_v1
 from doctor.rulebook.conditions import Scope, holds
+from doctor.rulebook.findings import Finding
 from doctor.rulebook.model import Op, Remedy, Rule
 from doctor.support.texts import Text
 from doctor.words import catalogue
@@ -165,6 +166,13 @@ def _of_an_unread_config(remedy: Remedy, scope: Scope, *, helps: bool, done: boo
     return Advice(remedy, "not_applicable", catalogue.text("planner.not_known_set"))
 
 
+def only_removes(remedy: Remedy, finding: Finding) -> bool:
+    """Whether all that the remedy does is to remove options of which the finding's evidence names one."""
+    told = " ".join(piece.text for piece in finding.evidence)
+    named = any(fill(key, {"fact": finding.first.facts}) in told for op in remedy.patch for key in op.unset or ())
+    return named and all(op.unset and not op.set and not op.scale for op in remedy.patch)
+
+
 def _written(remedy: Remedy, scope: Scope) -> tuple[Change, ...]:
     """The values that a remedy sets, whatever they are now, and the factors of those that depend on an unread value."""
     ops = [op for op in remedy.patch if holds(op.only_if, scope)]
@@ -203,6 +211,8 @@ def _refused(situation: Situation, changes: tuple[Change, ...], facts: Mapping[s
         option = table().get(change.key) if change.target == "config" and change.op == "set" else None
         if option is not None and not option.exists_in(installed):
             return _no_such_option(change.key, option.of, ".".join(map(str, installed[option.of])))
+    if not situation.config_known:  # what the rules miss may well be set
+        return None
     after = situation.after(changes)
     new = config_errors(rules, after.config, {**after.facts, **facts})
     if not new:

@@ -12,6 +12,8 @@ from doctor.support.texts import Text
 
 Status = Literal["apply", "done", "not_applicable", "conflict", "rejected", "manual"]
 Strategy = Literal["least-change", "guide"]
+Program = Literal["llamafactory", "other", "unknown"]
+"""Whose program ran; `unknown`: nothing in what was read tells."""
 FixedBy = Literal["safe", "unsafe", "partly", "nothing"]
 """What writes a patch into the checked config: `check --fix` all of it; all or a part of it only with `--unsafe-fixes`; only an editor."""
 

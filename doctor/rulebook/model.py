@@ -48,6 +48,7 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `requires`: pip packages that it needs.
     - `named`: a regular expression; without a match in the finding's evidence the remedy is not offered (it is about timeouts, and nothing
       timed out).
+    - `elsewhere`: what to do instead where another program than LLaMA-Factory ran; told beside the text where nothing names the program.
     - `check`: it changes nothing and only shows more; it stands behind what cures.
     - `price`: cost of applying it once in the search for the cheapest sufficient set; by default from the effect and the packages
       (doctor/planner/search.py).
@@ -68,6 +69,7 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reasons: dict[Literal["done", "not_applicable", "harmful"], Text] = {}
     requires: list[str] = []
     named: str | None = None
+    elsewhere: Text | None = None
     check: bool = False
     price: float | None = None
     references: list[str] = []

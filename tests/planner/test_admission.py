@@ -11,7 +11,8 @@ import doctor
 from doctor.core.events import Where
 from doctor.core.run import Run
 from doctor.planner.admission import of_llamafactory, refusal
-from doctor.planner.plan import plan
+from doctor.planner.elsewhere import told_for
+from doctor.planner.plan import Program, plan
 from doctor.reporters.advice import todo
 from doctor.rulebook.exceptions import rows
 from doctor.rulebook.findings import Evidence, Finding, Match, RankedFinding
@@ -89,8 +90,10 @@ def test_the_planner_offers_only_what_is_admitted(confidence: float, foreign: bo
     """For every remedy of the book: one that is refused is in no patch and neither applies nor is left to the user."""
     for rule in BOOK.rules:
         found = finding(confidence, "a line that names nothing", *rule.remedies)
-        planned = plan([RankedFinding(found, "root")], Run(), Rulebook(BOOK.rules, BOOK.guide), foreign=foreign)
-        refused = {one.id for one in rule.remedies if refusal(one, found, foreign=foreign) is not None}
+        program: Program = "other" if foreign else "llamafactory"
+        planned = plan([RankedFinding(found, "root")], Run(), Rulebook(BOOK.rules, BOOK.guide), program=program)
+        remedies = told_for(program, [RankedFinding(found, "root")])[0].finding.rule.remedies
+        refused = {one.id for one in remedies if refusal(one, found, foreign=foreign) is not None}
         offered = {row.remedy.id for row in planned.advice[0] if row.status != "not_applicable"}
         assert not refused & offered, rule.id
         because = planned.patch.patch.because.values() if planned.patch else ()

@@ -48,6 +48,7 @@ def check(text: dict[str, str], languages: tuple[str, ...] = LANGUAGES) -> None:
 
 WORDLESS = (
     "descriptions.yaml",
+    "elsewhere.yaml",
     "lists.yaml",
     "models.yaml",
     "options.yaml",

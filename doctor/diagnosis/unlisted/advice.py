@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from doctor.config.options import Option, table
@@ -51,6 +51,12 @@ _IMPERATIVE = re.compile(
     re.IGNORECASE,
 )
 """A sentence that asks the reader for something."""
+_LOOKS = re.compile(
+    r"\b(?:check|see|refer|report|open an issue|file a|contact|documentation|docs|traceback|above|below|verify|look|make sure|ensure|rerun|"
+    r"re-run|try again|debug)\b",
+    re.IGNORECASE,
+)
+"""A sentence that asks to look at something, to tell somebody or to try once more."""
 _REFUSES = re.compile(
     r"\b(?:incompatible|not (?:\w+ )?(?:compatible|supported|allowed|possible|valid)|cannot|can't|can ?not|(?:does|do|did)(?: not|n't)|"
     r"can only|only (?:be used|works?|supported)|unsupported|deprecated|removed|without|instead of|rather than|mutually exclusive)\b",
@@ -96,6 +102,25 @@ def remedy_of(says: Says) -> Remedy | None:
         done_if={f"config.{says.name}": says.value},
         effect="changes_training",
     )
+
+
+def step_of(says: Sequence[Says], code: str = "") -> Remedy | None:
+    """What the first advice that is no option asks for, as a step whose sentence is the fact `asks`; None without such advice.
+
+    `code` is the source line that raised (the fact `asks_at`); empty where none was printed. A sentence that asks to look, to report or to
+    read only shows more.
+    """
+    first = next((one for one in says if one.kind != "option"), None)
+    if first is None:
+        return None
+    looks = first.kind == "hint" and _LOOKS.search(first.quote) is not None
+    text = catalogue.text("report.say.message_asks_at" if code and first.kind == "hint" else "report.say.message_asks")
+    return Remedy(id="message-asks", text=text, effect="manual", command=first.command, check=looks)
+
+
+def asks(says: Sequence[Says], code: str = "") -> dict[str, str]:
+    """The facts that the step of `step_of` names."""
+    return next(({"asks": one.quote, **({"asks_at": code} if code else {})} for one in says if one.kind != "option"), {})
 
 
 def _of_sentence(text: str, quote: str) -> list[Says]:

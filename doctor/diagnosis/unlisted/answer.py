@@ -12,7 +12,7 @@ import msgspec
 from doctor.core.events import Crash, ProcessEnd, Where
 from doctor.core.run import Run
 from doctor.diagnosis.unlisted import lone_line, telling
-from doctor.diagnosis.unlisted.advice import advice_in, remedy_of
+from doctor.diagnosis.unlisted.advice import advice_in, asks, remedy_of, step_of
 from doctor.diagnosis.unlisted.features import ExceptionFeatures, config_features, features_of
 from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.statements import statements
@@ -160,14 +160,21 @@ def _alone(run: Run, files: Sequence[str]) -> Finding | None:
     if told is None:
         return None
     rule = _rule(_exception_title(told.features), "error", lone_line.told(told.features))
-    rule = msgspec.structs.replace(rule, remedies=[*_asked(told.features), lone_line.what_decides(told.features)])
-    facts = telling.facts_of(told.features)
-    return _finding(rule, (Evidence(told.where, told.text[:_QUOTED]),), facts, advice_in(told.features.message))
+    says = advice_in(told.features.message)
+    rule = msgspec.structs.replace(rule, remedies=[*_asked(told.features), *_step(says), lone_line.what_decides(told.features)])
+    facts = telling.facts_of(told.features) | asks(says)
+    return _finding(rule, (Evidence(told.where, told.text[:_QUOTED]),), facts, says)
 
 
 def _asked(features: ExceptionFeatures) -> list[Remedy]:
-    """What the message itself asks for."""
+    """The options that the message itself asks for."""
     return [remedy for one in advice_in(features.message) if (remedy := remedy_of(one)) is not None]
+
+
+def _step(says: Sequence[Says], code: str = "") -> list[Remedy]:
+    """What else the message asks for."""
+    found = step_of(says, code)
+    return [found] if found is not None else []
 
 
 def _ended(run: Run) -> Iterator[Seen]:
@@ -183,7 +190,8 @@ def _of_row(conclusion: Conclusion, seen: Seen) -> Finding:
     facts = {**telling.facts_of(features), **conclusion.facts}
     says = advice_in(features.message)
     rule = conclusion.row.rule(telling.opening(features))
-    rule = msgspec.structs.replace(rule, remedies=[*_asked(features), *rule.remedies])
+    rule = msgspec.structs.replace(rule, remedies=[*_asked(features), *rule.remedies, *_step(says)])
+    facts |= asks(says)
     rank = seen.crash.rank if seen.crash else None
     return _finding(rule, (Evidence(seen.where, seen.text[:_QUOTED] or facts["message"]),), facts, says, rank)
 
@@ -223,12 +231,13 @@ def _earliest(seen: LastEvents) -> Crash | None:
 def _unknown(features: ExceptionFeatures, evidence: tuple[Evidence, ...], rank: int | None) -> Finding:
     says = advice_in(features.message)
     alone = not features.path
+    code = features.raised.code.strip() if features.raised else ""
     ask = telling.whom_to_ask(features)
     body = lone_line.told(features) if alone else catalogue.text("report.say.unlisted_unknown", opening=telling.opening(features), ask=ask)
     rule = _rule(_exception_title(features), "error", body)
     more = [lone_line.what_decides(features)] if alone else []
-    rule = msgspec.structs.replace(rule, remedies=[*_asked(features), *more, *telling.next_steps(features)])
-    facts = {name: value for name, value in telling.facts_of(features).items() if name != "message" or features.message}
+    rule = msgspec.structs.replace(rule, remedies=[*_asked(features), *_step(says, code), *more, *telling.next_steps(features)])
+    facts = {name: value for name, value in telling.facts_of(features).items() if name != "message" or features.message} | asks(says, code)
     return _finding(rule, evidence, facts, says, rank)
 
 

@@ -89,6 +89,29 @@ def advise(found: Found, wanted: Wanted, facts: Mapping[str, Any], *, llamafacto
     return _within_pins(out, facts) if llamafactory else out
 
 
+class ModelCode(msgspec.Struct, frozen=True):
+    """A class of a model's own code that lacks what its base class got in `first`; `certain`: nothing but that can be meant."""
+
+    package: str
+    first: str
+    certain: bool
+
+
+def model_code(found: Found, wanted: Wanted, facts: Mapping[str, Any]) -> ModelCode | None:
+    """Whether the class was written before the release that brought the attribute, so that an older release is needed, not a newer.
+
+    What a base class sets up itself can be missing in a class that does not call it. Where the model's own code asks, it is newer instead.
+    """
+    last = found.ranges[-1] if found.ranges else None
+    if not found.inherited or wanted.kind != "attribute" or last is None or last.before is None or last.after is not None:
+        return None
+    installed = parse(str(facts.get(f"versions.{found.package}") or ""))
+    asker = wanted.asker.package if wanted.asker is not None else None
+    if asker not in (None, found.package) or (installed and installed < parse(last.first)):
+        return None
+    return ModelCode(found.package, last.first, certain=asker is not None or bool(installed))
+
+
 def _with_possible_asker(advice: Advice, wanted: Wanted, without: Sequence[str]) -> Advice:
     """Without a frame: the one indexed package that imports the name in some of its releases, if there is only one."""
     packages = sorted(api_index.load().packages - {advice.found.package, *without})

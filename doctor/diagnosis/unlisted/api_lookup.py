@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -24,6 +24,10 @@ _BASES = (
 """Endings of classes -> transformers' bases that such a class inherits from, where the class itself is not in the index."""
 
 
+_TELLING = 3
+"""Underscores of an attribute that no other class is likely to have: `all_tied_weights_keys`."""
+
+
 class Range(msgspec.Struct, frozen=True, kw_only=True):
     """Consecutive releases that have a name. `before` is the release before them, `after` the one after them; None at the index's ends.
 
@@ -41,13 +45,17 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What the index knows of a wanted name. No ranges: no release has it. `spelled` is the same name in other letters' case."""
+    """What the index knows of a wanted name. No ranges: no release has it. `spelled` is the same name in other letters' case.
+
+    `inherited`: a base class has it; the class itself is in no indexed package, but a model's own code or the user's.
+    """
 
     package: str
     ranges: tuple[Range, ...]
     oldest: str
     newest: str
     spelled: str | None = None
+    inherited: bool = False
 
 
 def look_up(wanted: Wanted, index: Index | None = None) -> Found | None:
@@ -126,7 +134,7 @@ def _name(module: str, name: str, index: Index) -> Found | None:
 
 def _member(wanted: Wanted, index: Index) -> Found | None:
     """An attribute of a class or a parameter: of the one package that has such a class with such a member at times."""
-    for owners in (wanted.owners, tuple(_inherited(wanted.owners))):
+    for owners, inherited in ((wanted.owners, False), (tuple(_inherited(wanted)), True)):
         hits = [
             (package, spans)
             for package in sorted(index.packages)
@@ -135,7 +143,8 @@ def _member(wanted: Wanted, index: Index) -> Found | None:
         ]
         if hits:
             package, spans = hits[0]
-            return _found(package, index.package(package), spans) if len({one for one, _ in hits}) == 1 else None
+            found = _found(package, index.package(package), spans)
+            return msgspec.structs.replace(found, inherited=inherited) if len({one for one, _ in hits}) == 1 else None
     return None
 
 
@@ -143,8 +152,10 @@ def _table(names: PackageNames, wanted: Wanted) -> dict[str, dict[str, Spans]]:
     return names.attributes if wanted.kind == "attribute" else names.parameters
 
 
-def _inherited(owners: Iterable[str]) -> Iterator[str]:
-    for owner in owners:
+def _inherited(wanted: Wanted) -> Iterator[str]:
+    for owner in wanted.owners:
         name, dot, method = owner.partition(".")
         bases = next((bases for ending, bases in _BASES if name.endswith(ending)), ())
+        if not bases and wanted.kind == "attribute" and wanted.name.count("_") >= _TELLING and name[:1].isupper():
+            bases = ("PreTrainedModel",)
         yield from (f"{base}{dot}{method}" for base in bases if base != name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from doctor.config import knowledge
-from doctor.diagnosis.unlisted.api_advice import Advice
+from doctor.diagnosis.unlisted.api_advice import Advice, ModelCode
 from doctor.diagnosis.unlisted.api_lookup import Found
 from doctor.diagnosis.unlisted.api_wanted import Wanted
 from doctor.diagnosis.unlisted.places import REMOTE_CODE, SCRIPT
@@ -49,6 +49,22 @@ def remedies_never(found: Found, wanted: Wanted) -> list[Remedy]:
     if wanted.name.endswith(("Tokenizer", "TokenizerFast", "Processor")):
         return [Remedy(id="remote-code", text=catalogue.text("releases.remote_code"), effect="manual", price=_FIRST)]
     return []
+
+
+def told_of_model(older: ModelCode, wanted: Wanted) -> Text:
+    """Since when the base class has it, and where nothing else can be meant that the class is the model's own."""
+    added = catalogue.text("releases.added", package=older.package, what=_what(wanted), first=older.first)
+    if not older.certain:
+        return added
+    return catalogue.concatenate([added, catalogue.text("releases.of_model", package=older.package, owner=wanted.owners[0])])
+
+
+def remedy_for_model(older: ModelCode, wanted: Wanted) -> Remedy:
+    """The last release before it; where the installed one may be older already, the other way as well."""
+    form = "install_for_model" if older.certain else "install_for_model_or_newer"
+    text = catalogue.text(f"releases.{form}", package=older.package, first=older.first, owner=wanted.owners[0])
+    command = _pip(f"{older.package}<{older.first}")
+    return Remedy(id=f"install-{older.package}", text=text, effect="manual", price=_FIRST, command=command)
 
 
 def remedy_required(package: str, requirement: str) -> Remedy:

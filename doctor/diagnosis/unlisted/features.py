@@ -68,7 +68,9 @@ class ExceptionFeatures(msgspec.Struct, frozen=True, kw_only=True):
 
     `place` is the telling frame, `raised` the innermost, `path` all places outermost first, `scripts` the user's own, innermost first.
     `errno` is a Linux name; `signal` the number of a process's death. `runtimes` are those that frames or facts prove. `config` holds
-    only what the run was given. `later` are the classes of the exceptions that followed in the chain. `native`: a C++ exception.
+    only what the run was given. `said` is the
+    whole line of one that was pasted alone. `later` are the classes of the exceptions that followed in the chain. `native`: a C++
+    exception.
     """
 
     exception: str = ""
@@ -92,6 +94,7 @@ class ExceptionFeatures(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, str] = {}
     later: tuple[str, ...] = ()
     native: bool = False
+    said: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from doctor.rulebook.cause_notes import cause_notes
 from doctor.rulebook.exceptions import LIKELY as LIKELY_CONFIDENCE
 from doctor.rulebook.exceptions import POSSIBLE, UNKNOWN
 from doctor.rulebook.findings import Candidate, Finding, RankedFinding
+from doctor.rulebook.model import Remedy
 from doctor.rulebook.reliability import kind_of, reliability
 from doctor.support.texts import Text
 from doctor.words import catalogue
@@ -94,7 +95,16 @@ def _learned(finding: Finding, opinion: Opinion, opening: Text) -> Finding:
     reasons = ", ".join(f"`{reason}`" for reason in opinion.reasons)
     body = catalogue.text("report.say.learned", opening=opening, reasons=reasons)
     confidence = LIKELY_CONFIDENCE if opinion.probability >= LIKELY else POSSIBLE
-    return with_noted_cause(finding, opinion.cause, NAME, body, confidence)
+    rule = msgspec.structs.replace(finding.rule, remedies=_kept(finding, opinion.cause))
+    return with_noted_cause(msgspec.structs.replace(finding, rule=rule), opinion.cause, NAME, body, confidence)
+
+
+def _kept(finding: Finding, cause: str) -> list[Remedy]:
+    """The remedies that still hold under another cause: what the message itself asks for, where to look, what its own code is."""
+    remedies = finding.rule.remedies
+    if finding.rule.cause == cause:
+        return remedies
+    return [one for one in remedies if one.check or one.id.startswith("message-") or one.id == "own-code"]
 
 
 def _candidate(opinion: Opinion) -> Candidate:

@@ -42,14 +42,14 @@ def _holds(form: Form, seen: ExceptionFeatures) -> dict[str, str] | None:
         return None
     if form.code is not None and not any(_compiled(form.code).search(place.code) for place in seen.path):
         return None
-    return _text(form, seen.text)
+    return _text(form, seen.text, seen.said)
 
 
-def _text(form: Form, text: str) -> dict[str, str] | None:
+def _text(form: Form, text: str, line: str) -> dict[str, str] | None:
     found = _compiled(form.text).search(text) if form.text is not None else None
     if form.text is not None and found is None:
         return None
-    if form.none_of is not None and _compiled(form.none_of).search(text):
+    if form.none_of is not None and any(map(_compiled(form.none_of).search, (text, line))):
         return None
     return as_facts(found.groupdict()) if found else {}
 

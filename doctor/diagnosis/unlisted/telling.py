@@ -85,6 +85,7 @@ def features_of_line(text: str, config: Mapping[str, str]) -> ExceptionFeatures:
         quoted=messages.quoted(text),
         config=dict(config),
         native=native is not None,
+        said=text,
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from doctor.core.run import Run
 from doctor.diagnosis.unlisted import api_text, telling
 from doctor.diagnosis.unlisted.answer import raised
-from doctor.diagnosis.unlisted.api_advice import advise
+from doctor.diagnosis.unlisted.api_advice import advise, model_code
 from doctor.diagnosis.unlisted.api_lookup import Found, look_up
 from doctor.diagnosis.unlisted.api_required import required_in
 from doctor.diagnosis.unlisted.api_wanted import Wanted, wanted_in
@@ -94,6 +94,8 @@ def _told(finding: Finding, features: ExceptionFeatures, run: Run) -> Finding | 
         return None
     if not found.ranges:
         return _never(finding, found, wanted)
+    if (older := model_code(found, wanted, run.facts)) is not None:
+        return _rewritten(finding, api_text.told_of_model(older, wanted), [api_text.remedy_for_model(older, wanted)])
     own = is_llamafactory(run, None) or any(place.package == "llamafactory" for place in features.path)
     advice = advise(found, wanted, run.facts, llamafactory=own)
     if advice is None:

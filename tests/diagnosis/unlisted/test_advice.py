@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doctor.diagnosis.unlisted.advice import MOST, advice_in, pasteable, remedy_of
+from doctor.diagnosis.unlisted.advice import MOST, advice_in, asks, pasteable, remedy_of, step_of
 
 FOUND = [
     ("built without support, run with USE_LIBUV=0 to disable it.", "variable", "export USE_LIBUV=0"),
@@ -116,3 +116,16 @@ def test_the_most_useful_come_first() -> None:
     """Options, then variables, then commands, then hints; a repeated one once."""
     message = "Please check it. Please run `ray status`. Set A_B=1. Set A_B=1. Set `bf16=True`."
     assert [says.kind for says in advice_in(message)] == ["option", "variable", "command"]
+
+
+def test_what_a_message_asks_for_is_a_step() -> None:
+    """A sentence that asks for something leads; one that only asks to look or to report does not."""
+    said = advice_in("Cannot convert a MPS Tensor to float64 dtype. Please use float32 instead.")
+    step = step_of(said)
+    assert step is not None
+    assert not step.check
+    assert asks(said, "x.double()") == {"asks": "Please use float32 instead.", "asks_at": "x.double()"}
+    looks = step_of(advice_in("Something broke. Please check your installation."))
+    assert looks is not None
+    assert looks.check
+    assert step_of(advice_in("list index out of range")) is None

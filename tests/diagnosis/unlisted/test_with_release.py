@@ -113,3 +113,19 @@ def test_every_language_has_the_command(tmp_path: Path) -> None:
         found = analyze(tmp_path, lang=lang).findings[0]
         assert words in found.text
         assert commands(found)[0] == 'pip install "trl<0.13"'
+
+
+def test_a_class_of_the_models_own_is_older_than_a_new_attribute(tmp_path: Path) -> None:
+    """transformers 5.0 brought all_tied_weights_keys; a class that lacks it was written before (OpenBMB/MiniCPM-V#1087: 4.51.0)."""
+    found = told(
+        tmp_path, "AttributeError: 'MiniCPMO' object has no attribute 'all_tied_weights_keys'", SITE + "transformers/modeling_utils.py"
+    )
+    assert commands(found)[0] == 'pip install "transformers<5.0"'
+    assert "MiniCPMO is no class of transformers" in found.text
+
+
+def test_code_that_asks_for_a_new_attribute_itself_is_newer(tmp_path: Path) -> None:
+    """Here the model's own file asks, so the installed transformers is the older one."""
+    file = "/root/.cache/huggingface/modules/transformers_modules/x/modeling_internlm2.py"
+    found = told(tmp_path, "AttributeError: 'InternLM2ForCausalLM' object has no attribute 'all_tied_weights_keys'", file)
+    assert commands(found)[0] == 'pip install "transformers>=5.0"'
