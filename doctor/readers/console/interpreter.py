@@ -146,6 +146,13 @@ class Interpreter:
                     yield self._crash(raised, self._ranks.get(lane))
                 self._open_lanes.discard(lane)
 
+    def close_messages(self) -> Iterator[Event]:
+        """Close the tracebacks of all lanes that wait for no exception."""
+        for lane in [lane for lane in self._open_lanes if self._tracebacks[lane].silent_since is not None]:
+            for raised in self._tracebacks[lane].close():
+                yield self._crash(raised, self._ranks.get(lane))
+            self._open_lanes.discard(lane)
+
     def close(self) -> Iterator[Event]:
         """The end of the text."""
         left = [(raised, lane) for lane, parser in self._tracebacks.items() for raised in parser.close()]
