@@ -13,10 +13,13 @@ from collections.abc import Iterable, Mapping
 
 from doctor.support.literal_search import BlockSearch, MultiSearch
 
-STRUCTURE, STATES, WANTED, COLOURED, FRAME = 1, 2, 4, 8, 16
-"""Bits of a line's class. It may be part of what is always read (STRUCTURE; STATES: it only names an exception; FRAME: a traceback's
-frame), contain a literal of a rule, or control sequences (literals are searched for without them). 0: nobody wants it."""
-_DOUBTFUL = 32
+STRUCTURE, STATES, WANTED, COLOURED, FRAME, FACT = 1, 2, 4, 8, 16, 32
+"""Bits of a line's class. It may be part of what is always read (STRUCTURE; FACT: a fact or a phase; STATES: it only names an exception;
+FRAME: a traceback's frame), contain a literal of a rule (WANTED), or control sequences (literals are searched for without them).
+0: nobody wants it."""
+ALWAYS = STRUCTURE | STATES | FRAME | FACT
+"""Bits of what is always read."""
+_DOUBTFUL = 64
 """A literal with digits stands in the shape; the line decides."""
 ENOUGH = 1_000
 """Lines of one shape that are read. Of more, the last of each piece is read and stands for the others: an answer keeps 64 matches."""
@@ -166,7 +169,7 @@ class Floods:
         return False
 
     def _counts(self, known: int) -> bool:
-        return self._counting and known & (WANTED | STATES) != 0 and not known & (STRUCTURE | COLOURED | FRAME)
+        return self._counting and known & (WANTED | STATES) != 0 and not known & (STRUCTURE | COLOURED | FRAME | FACT)
 
     def in_block(self, lines: list[bytes], candidates: dict[int, int]) -> dict[int, int]:
         """Which lines of a block another one stands for: number -> number of the last line of its shape."""

@@ -11,7 +11,7 @@ from doctor.readers.base import Context
 from doctor.readers.console import facts, process_exits
 from doctor.readers.console.interpreter import Interpreter
 from doctor.readers.console.ipython import ARROW
-from doctor.readers.console.line_filter import FRAME, STATES, STRUCTURE, WANTED, Floods, LineFilter
+from doctor.readers.console.line_filter import FACT, FRAME, STATES, STRUCTURE, WANTED, Floods, LineFilter
 from doctor.readers.console.lines import MAX_TEXT, bar_step, clean, plain_bar, unglue
 from doctor.readers.console.records import plain
 from doctor.readers.console.tracebacks import CHAIN, CUT, HEADER, IGNORED, LOGGING_ERROR
@@ -20,11 +20,11 @@ from doctor.readers.file import File, decode
 _STATES = ("Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration", "total capacity of", "total capacity;")
 """Literals of the names of exceptions, and of facts that they state: of such lines few say what many do."""
 _STRUCTURE = (
-    *(word for word in facts.WORDS if word not in _STATES), *process_exits.WORDS,
+    *process_exits.WORDS,
     HEADER, ARROW, LOGGING_ERROR, IGNORED, "Arguments:", "RemoteTraceback",
     "During handling of", "The above exception", "loss", "Loss", "'eval_", "'reward'", "train_runtime", "Config {", "current_steps",
 )  # fmt: skip
-"""Literals of the other lines that are read in any case: facts, tracebacks, process ends, metric records, printed models."""
+"""Literals of the other lines that are read in any case: tracebacks, process ends, metric records, printed models."""
 _FRAMES = ('File "', CUT)
 """Literals of the frames of tracebacks, with which an excerpt may begin."""
 _MAYBE_FRAME = re.compile(rb'", line \d{1,9}(?:, in .*)?\s*$')
@@ -37,8 +37,6 @@ _CHAIN = tuple(map(str.encode, CHAIN))
 _AFTER_BAR = re.compile(rb"(?<=it/s\]|s/it\])")
 _REDRAWS = re.compile(rb"(?:\r*[^%\r]*%\|[^%\r]*\][ ]*\r)+")
 """Redraws of bars at the beginning of a line, each one bar and nothing behind it."""
-_MAX_MODEL = 400
-"""Lines of a printed model at most that are compared with the last one."""
 _MIN_CLEARING = 10
 """Blanks with which tqdm overwrites a bar before something is printed: at least the length of the shortest bar."""
 _CLEARED = b" " * _MIN_CLEARING + b"\r"
@@ -50,6 +48,7 @@ def _filter_of(context: Context) -> LineFilter:
     if isinstance(known, LineFilter):
         return known
     words: dict[int, Any] = {STRUCTURE: _STRUCTURE, STATES: _STATES, FRAME: _FRAMES}
+    words[FACT] = [word for word in facts.WORDS if word not in _STATES]
     if context.literals is not None:
         words[WANTED] = context.literals
     made = context.shared["line filter"] = LineFilter(words)
@@ -66,7 +65,6 @@ class LineReader:
         self._floods = Floods(counting=context.literals is not None)
         self._last_bar: LogLine | None = None
         self._of_bars: dict[str, Any] = {}
-        self._silent_model: list[bytes] = []
 
     def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
         """The lines of a block. If not `whole`, its last line continues in the next block."""
@@ -144,34 +142,15 @@ class LineReader:
         return place
 
     def _read_model(self, block: _Block, place: int) -> Generator[Event, None, int]:
-        """Read a printed model up to its closing brace. What said nothing the last time is skipped: each checkpoint prints it again."""
-        state, lines = self._interpreter, block.lines
-        try:
-            stop = lines.index(b"}", place, place + _MAX_MODEL) + 1
-        except ValueError:
-            stop = 0
-        if stop and lines[place:stop] == self._silent_model:
-            state.skip_model()
+        """Read the next lines of a printed model: at once those that can only be part of it."""
+        stop, lines = place, block.lines
+        if self._last_bar is None and not self._of_bars:
+            while stop < len(lines) and stop not in block.candidates and lines[stop].startswith(b"  ") and b"%|" not in lines[stop]:
+                stop += 1
+        if stop > place:
+            self._interpreter.model_lines(lines[place:stop])
             return stop
-        begun, said = place, False
-        while place < len(lines) and state.in_model:
-            state.number = block.first + place
-            if (
-                place in block.candidates
-                or b"%|" in lines[place]
-                or self._last_bar is not None
-                or self._of_bars
-                or not lines[place].startswith((b"  ", b"}"))
-            ):
-                for event in self._line(lines[place]):
-                    said = True
-                    yield event
-            elif (fact := state.model_line(decode(lines[place]))) is not None:
-                said = True
-                yield fact
-            place += 1
-        self._silent_model = lines[begun:stop] if place == stop and not said else []
-        return place
+        return (yield from self._numbered(block, place))
 
     def _bars_between(self, block: _Block, place: int, stop: int) -> Iterator[Event]:
         """The bars of lines that nobody wants, while they still say something: the step of a record, or that saving is over."""
@@ -241,11 +220,15 @@ class LineReader:
             if b"%|" in raw:
                 self._bar(bar_step(raw))
             return
-        if known == STRUCTURE and raw.startswith(b"{'") and not state.in_block and (record := plain(raw[:MAX_TEXT])) is not None:
+        if (
+            known in (STRUCTURE, STRUCTURE | FACT)
+            and raw.startswith(b"{'")
+            and not state.in_block
+            and (record := plain(raw[:MAX_TEXT])) is not None
+        ):
             yield from self._shown_bar()
             yield from state.record(record, "")
             return
-        structure, wanted = known & (STRUCTURE | STATES | FRAME) != 0, known & WANTED != 0
         found = unglue(clean(decode(raw)))
         self._bar(found.step)
         if known:
@@ -253,9 +236,9 @@ class LineReader:
         if found.pieces:
             yield from self._shown_bar()
         for piece in found.pieces:
-            yield from state.text(piece, structure=structure, wanted=wanted)
+            yield from state.text(piece, known)
         if not found.pieces and state.in_traceback and not raw.strip():
-            yield from state.text("", structure=structure, wanted=wanted)
+            yield from state.text("", known)
 
     def _bar(self, bar: tuple[int, int] | None) -> None:
         if bar is None:

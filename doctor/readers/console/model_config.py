@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _BEGIN = re.compile(r"\b\w+Config \{\s*$")
@@ -19,6 +20,7 @@ class ModelConfigBlock:
     def __init__(self) -> None:
         self.lane: str | None = None
         self._lines: list[str] = []
+        self._last_lines: list[str] = []
         self._last: dict[str, Any] | None = None
 
     def begin(self, lane: str, text: str) -> None:
@@ -26,17 +28,21 @@ class ModelConfigBlock:
         if "Config {" in text and _BEGIN.search(text):
             self.lane, self._lines = lane, ["{"]
 
-    def feed(self, text: str) -> dict[str, Any] | None:
-        """Add a line of the open block; return the configuration that it completes, unless it is the same as the last one."""
-        self._lines.append(text)
-        if text.rstrip() == "}":
-            self.lane = None
-            return self._complete()
+    def add(self, lines: Iterable[str]) -> None:
+        """Add lines of the open block that do not end it."""
+        self._lines += lines
         if len(self._lines) > _MAX_LINES:
             self.lane = None
-        return None
 
-    def _complete(self) -> dict[str, Any] | None:
+    def feed(self, text: str) -> dict[str, Any] | None:
+        """Add a line of the open block; return the configuration that it completes, unless it is the same as the last one."""
+        self.add((text,))
+        if text.rstrip() != "}":
+            return None
+        self.lane = None
+        if self._lines == self._last_lines:
+            return None
+        self._last_lines = self._lines
         try:
             model = json.loads("\n".join(self._lines))
         except (ValueError, RecursionError):
