@@ -79,10 +79,10 @@ class Interpreter:
         """Whether a printed model is open, and nothing else."""
         return self._model_config.lane is not None and not self._open_lanes and not self._ends.in_block
 
-    def model_lines(self, lines: list[bytes]) -> None:
-        """Lines without prefix that can only be part of the open model."""
-        if self._model_config.lane == "":
-            self._model_config.add(map(decode, lines))
+    def model_lines(self, lines: list[bytes]) -> Iterator[Event]:
+        """Events of lines without prefix that can only be part of the open model; the last of them may end it."""
+        if self._model_config.lane == "" and (model := self._model_config.feed(*map(decode, lines))) is not None:
+            yield self.fact("model.config", model)
 
     def text(self, text: str, known: int) -> Iterator[Event]:
         """Events of one line of this class (line_filter.py)."""

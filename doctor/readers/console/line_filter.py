@@ -19,6 +19,8 @@ FRAME: a traceback's frame), contain a literal of a rule (WANTED), or control se
 0: nobody wants it."""
 ALWAYS = STRUCTURE | STATES | FRAME | FACT
 """Bits of what is always read."""
+_COUNTED = frozenset({STATES, WANTED, STATES | WANTED})
+"""Classes of lines of which many alike are counted, not read."""
 _DOUBTFUL = 64
 """A literal with digits stands in the shape; the line decides."""
 ENOUGH = 1_000
@@ -152,7 +154,7 @@ class Floods:
 
     def read(self, line: bytes, known: int) -> None:
         """A line of this class is read."""
-        if not self._counts(known) or len(shape := shape_of(line)) >= _MAX_SHAPE:
+        if not self._counting or known not in _COUNTED or len(shape := shape_of(line)) >= _MAX_SHAPE:
             return
         self._read[shape] += 1
         if self._read[shape] >= ENOUGH:
@@ -168,15 +170,11 @@ class Floods:
         self._tracebacks[shape] += 1
         return False
 
-    def _counts(self, known: int) -> bool:
-        return self._counting and known & (WANTED | STATES) != 0 and not known & (STRUCTURE | COLOURED | FRAME | FACT)
-
     def in_block(self, lines: list[bytes], candidates: dict[int, int]) -> dict[int, int]:
         """Which lines of a block another one stands for: number -> number of the last line of its shape."""
         if not self._full:
             return {}
-        places: dict[bytes, list[int]] = {}
-        for number, known in candidates.items():
-            if self._counts(known) and (shape := shape_of(lines[number])) in self._full:
-                places.setdefault(shape, []).append(number)
-        return {number: same[-1] for same in places.values() for number in same[:-1]}
+        counted = [number for number, known in candidates.items() if known in _COUNTED]
+        shapes = shape_of(b"\n".join([lines[number] for number in counted])).split(b"\n") if counted else []
+        last = {shape: number for shape, number in zip(shapes, counted, strict=True) if shape in self._full}
+        return {number: last[shape] for number, shape in zip(counted, shapes, strict=True) if last.get(shape, number) != number}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from doctor.core.events import Event, LogLine
 from doctor.readers.base import Context
@@ -75,12 +76,13 @@ class LineReader:
         block = _Block(lines, candidates, self._floods.in_block(lines, candidates), self._interpreter.number, b"%|" in data)
         place = yield from self._read_open(block, 0)
         for number, known in candidates.items():
-            if number < place or self._leaves_out(block, number) or (known == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
+            if number < place or number in block.stood_for or (known == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
                 continue
             yield from self._bars_between(block, place, number)
             place = yield from self._numbered(block, number)
             place = yield from self._read_open(block, place)
         yield from self._bars_between(block, place, len(lines))
+        self._floods.left_out += block.left_out.total()
         self._interpreter.number = block.first + len(lines)
         if last or not whole:
             yield from self._line(last)
@@ -102,17 +104,12 @@ class LineReader:
             return behind
         if known & (WANTED | STATES):
             self._floods.read(line, known)
+            if number in block.stood_for:
+                block.left_out[block.stood_for[number]] -= 1
+            elif number in block.left_out:
+                state.repeats[state.number] = 1 + block.left_out[number]
         yield from self._line(line, known)
         return number + 1
-
-    def _leaves_out(self, block: _Block, number: int) -> bool:
-        """Whether another line of the block stands for this one; then it is counted there."""
-        if (other := block.stood_for.get(number)) is None:
-            return False
-        repeats, other = self._interpreter.repeats, block.first + other
-        repeats[other] = repeats.get(other, 1) + 1
-        self._floods.left_out += 1
-        return True
 
     def _behind_known_traceback(self, block: _Block, number: int) -> int | None:
         """The line behind a traceback like many before, which another line of the block stands for; None if it is to be read."""
@@ -125,7 +122,7 @@ class LineReader:
             stop += 1
         known = self._floods.knows_traceback(lines[max(number, stop - 2) : stop + 1])
         following = next((line for line in lines[stop + 1 : stop + 4] if line.strip()), _CHAIN[0])
-        if not known or following.removeprefix(before).startswith(_CHAIN) or not self._leaves_out(block, stop):
+        if not known or following.removeprefix(before).startswith(_CHAIN) or stop not in block.stood_for:
             return None
         return stop + 1
 
@@ -135,8 +132,9 @@ class LineReader:
         while place < len(block.lines) and state.in_block:
             if state.in_model:
                 place = yield from self._read_model(block, place)
-            elif not state.lacks_exception and self._leaves_out(block, place):
-                place += 1
+            elif place in block.stood_for and not state.lacks_exception:
+                while place in block.stood_for:
+                    place += 1
             else:
                 place = yield from self._numbered(block, place)
         return place
@@ -147,17 +145,17 @@ class LineReader:
         if self._last_bar is None and not self._of_bars:
             while stop < len(lines) and stop not in block.candidates and lines[stop].startswith(b"  ") and b"%|" not in lines[stop]:
                 stop += 1
-        if stop > place:
-            self._interpreter.model_lines(lines[place:stop])
-            return stop
-        return (yield from self._numbered(block, place))
+            stop += lines[stop : stop + 1] == [b"}"] and stop not in block.candidates
+        if stop == place:
+            return (yield from self._numbered(block, place))
+        self._interpreter.number = block.first + stop - 1
+        yield from self._interpreter.model_lines(lines[place:stop])
+        return stop
 
     def _bars_between(self, block: _Block, place: int, stop: int) -> Iterator[Event]:
         """The bars of lines that nobody wants, while they still say something: the step of a record, or that saving is over."""
-        if not block.has_bars:
-            return
         state = self._interpreter
-        for number in range(place, stop):
+        for number in range(place, stop) if block.has_bars else ():
             if state.phase not in (None, "save") and state.steps.settled:
                 return
             if b"%|" in block.lines[number] and number not in block.candidates:
@@ -270,11 +268,13 @@ class LineReader:
         return out if shown is None else [*out, shown]
 
 
-class _Block(NamedTuple):
-    """Lines, and the class of those that somebody may want. `stood_for`: `Floods.in_block`; `first` is the number of the first line."""
+class _Block:
+    """Lines, and the class of those that somebody may want. `first` is the number of the first line, `stood_for` as `Floods.in_block` says.
 
-    lines: list[bytes]
-    candidates: dict[int, int]
-    stood_for: dict[int, int]
-    first: int
-    has_bars: bool
+    `left_out`: the number of a line -> how many lines are left out for which it stands.
+    """
+
+    def __init__(self, lines: list[bytes], candidates: dict[int, int], stood_for: dict[int, int], first: int, has_bars: bool) -> None:
+        self.lines, self.candidates, self.first, self.has_bars = lines, candidates, first, has_bars
+        self.stood_for = stood_for
+        self.left_out = Counter(stood_for.values())

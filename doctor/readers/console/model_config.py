@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from typing import Any
 
 _BEGIN = re.compile(r"\b\w+Config \{\s*$")
@@ -28,18 +27,15 @@ class ModelConfigBlock:
         if "Config {" in text and _BEGIN.search(text):
             self.lane, self._lines = lane, ["{"]
 
-    def add(self, lines: Iterable[str]) -> None:
-        """Add lines of the open block that do not end it."""
+    def feed(self, *lines: str) -> dict[str, Any] | None:
+        """Add lines of the open block; return the configuration that the last one completes, unless it is the same as the one before."""
         self._lines += lines
-        if len(self._lines) > _MAX_LINES:
+        ends = lines[-1].rstrip() == "}"
+        if ends or len(self._lines) > _MAX_LINES:
             self.lane = None
+        return self._complete() if ends else None
 
-    def feed(self, text: str) -> dict[str, Any] | None:
-        """Add a line of the open block; return the configuration that it completes, unless it is the same as the last one."""
-        self.add((text,))
-        if text.rstrip() != "}":
-            return None
-        self.lane = None
+    def _complete(self) -> dict[str, Any] | None:
         if self._lines == self._last_lines:
             return None
         self._last_lines = self._lines
