@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import compress
 
 from doctor.support.literal_search import BlockSearch, MultiSearch
 
@@ -25,8 +26,8 @@ _DOUBTFUL = 64
 """A literal with digits stands in the shape; the line decides."""
 ENOUGH = 1_000
 """Lines of one shape that are read. Of more, the last of each piece is read and stands for the others: an answer keeps 64 matches."""
-BYTES_BEFORE_BLOCK_SEARCH = 2_000_000
-"""Bytes after which Hyperscan is used: its database takes as long to make (30 ms) as these bytes to look up."""
+BYTES_BEFORE_BLOCK_SEARCH = 6_000_000
+"""Bytes after which Hyperscan is used: its database takes as long to make (30 to 60 ms) as these bytes to look up."""
 _TRIED = 32
 """Blocks for which shapes are looked up where many lines have literals (each place costs a call), or not because they are new."""
 
@@ -86,11 +87,11 @@ class LineFilter:
             if found.count(None) > len(found) // 16:
                 self._by_shape = -_TRIED
             found = [self._class(shape) if known is None else known for known, shape in zip(found, shapes, strict=True)]
-        return {
-            number: self._decided(lines[number], shapes[number], known) if known & _DOUBTFUL else known
-            for number, known in enumerate(found)
-            if known
-        }
+        candidates: dict[int, int] = dict(zip(compress(range(len(found)), found), filter(None, found), strict=True))
+        if max(candidates.values(), default=0) >= _DOUBTFUL:
+            for number, known in candidates.items():
+                candidates[number] = self._decided(lines[number], shapes[number], known) if known & _DOUBTFUL else known
+        return candidates
 
     def _lines_of(self, data: bytes, places: list[tuple[int, bytes]]) -> dict[int, int]:
         """The lines in which these literals end."""
@@ -172,9 +173,12 @@ class Floods:
 
     def in_block(self, lines: list[bytes], candidates: dict[int, int]) -> dict[int, int]:
         """Which lines of a block another one stands for: number -> number of the last line of its shape."""
-        if not self._full:
+        if not self._full or not candidates:
             return {}
-        counted = [number for number, known in candidates.items() if known in _COUNTED]
-        shapes = shape_of(b"\n".join([lines[number] for number in counted])).split(b"\n") if counted else []
-        last = {shape: number for shape, number in zip(shapes, counted, strict=True) if shape in self._full}
-        return {number: last[shape] for number, shape in zip(counted, shapes, strict=True) if last.get(shape, number) != number}
+        shapes = shape_of(b"\n".join([lines[number] for number in candidates])).split(b"\n")
+        if self._full.isdisjoint(shapes):
+            return {}
+        last = dict(zip(shapes, candidates, strict=True))
+        last = {shape: last[shape] for shape in last.keys() & self._full}
+        found = zip(candidates, map(last.get, shapes), strict=True)
+        return {number: other for number, other in found if other is not None and other != number}

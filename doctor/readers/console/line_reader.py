@@ -75,8 +75,8 @@ class LineReader:
         candidates.pop(len(lines), None)
         block = _Block(lines, candidates, self._floods.in_block(lines, candidates), self._interpreter.number, b"%|" in data)
         place = yield from self._read_open(block, 0)
-        for number, known in candidates.items():
-            if number < place or number in block.stood_for or (known == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
+        for number in sorted(candidates.keys() - block.stood_for.keys()):
+            if number < place or (candidates[number] == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
                 continue
             yield from self._bars_between(block, place, number)
             place = yield from self._numbered(block, number)
