@@ -14,6 +14,7 @@ import yaml
 
 import doctor
 from doctor.cli.analyze import exit_code
+from doctor.report.model import Report
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -23,9 +24,8 @@ def fixtures() -> list[Path]:
     return sorted(path.parent for path in FIXTURES.glob("*/ORIGIN.md"))
 
 
-def summary(fixture: Path) -> dict[str, Any]:
+def summary(analyzed: Report) -> dict[str, Any]:
     """What expected.yaml keeps of a report: verdict, findings, patch; no words, no figures that a better text would change."""
-    analyzed = doctor.analyze(fixture)
     report = analyzed.to_dict()
     findings = [{key: one[key] for key in ("rule", "cause", "role", "severity")} | {"ranks": one["ranks"]} for one in report["findings"]]
     patch = report["patch"]
@@ -44,7 +44,7 @@ def summary(fixture: Path) -> dict[str, Any]:
 def write(fixture: Path) -> bool:
     """Writes expected.yaml; True if it changed."""
     target = fixture / "expected.yaml"
-    text = yaml.safe_dump(summary(fixture), sort_keys=False, allow_unicode=True, width=140)
+    text = yaml.safe_dump(summary(doctor.analyze(fixture)), sort_keys=False, allow_unicode=True, width=140)
     if target.exists() and target.read_text(encoding="utf-8") == text:
         return False
     target.write_text(text, encoding="utf-8", newline="\n")

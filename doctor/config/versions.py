@@ -69,6 +69,7 @@ def possible(facts: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in knowledge.releases() if _allows(_pin(name), transformers)) or usual
 
 
+@functools.cache
 def _by_parser_line(line: int) -> tuple[str, ...]:
     """The versions whose parser logs at this line; of a checkout between two releases both of them: the file has only grown."""
     changes = knowledge.history("log_lines", "hparams.parser")

@@ -48,6 +48,8 @@ def without_backticks(pattern: str) -> str:
 
     Where the quote is missing a word begins or ends: the expression never matches the rest of a longer word.
     """
+    if "`" not in pattern:
+        return pattern
     out, in_set, escaped = [], False, False
     for char in pattern:
         out.append(_QUOTE if char == "`" and not in_set else char)

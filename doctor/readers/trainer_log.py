@@ -130,8 +130,8 @@ class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _decoder = json_decoder(_Row)
-_MAX_USELESS = 1_000_000
-"""Lines without a step, after which a file is left: some seconds' work. A bomb of 2 MB holds a hundred million."""
+_MAX_USELESS = 200_000
+"""Lines without a step, after which a file is left: a second's work. A bomb of 2 MB holds a hundred million."""
 _BLANK = object()
 """Stands for a line without content."""
 

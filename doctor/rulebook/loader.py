@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def _from_cache(path: Path | None) -> Rulebook | None:
     if path is None:
         return None
     try:
-        return unpack(path.read_bytes(), Rulebook)
+        return _unpacked(path)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+@lru_cache(maxsize=2)
+def _unpacked(path: Path) -> Rulebook:
+    """The rules of a cache file: its name tells what it holds, and nobody changes a rulebook, so one serves all analyses of a process."""
+    return unpack(path.read_bytes(), Rulebook)

@@ -173,14 +173,12 @@ def label_uses() -> Iterator[tuple[str, origin_causes.Label, str]]:
                 yield module_of(site).partition("/")[0], label, text
 
 
-USES = list(label_uses())
-
-
 def test_every_label_is_used() -> None:
     """A label, and each part of a message that it names, is the first that fits for at least one place."""
+    uses = list(label_uses())
     for package, labels in origin_causes.labels().items():
         for label in labels:
-            texts = [text for own, used, text in USES if own == package and used is label]
+            texts = [text for own, used, text in uses if own == package and used is label]
             assert texts, (package, label)
             for part in label.says:
                 assert any(part in text for text in texts), (package, label.cause, part)
