@@ -1,4 +1,4 @@
-"""Find which of many literals occur in a text: by an index of their longest words, after many texts with Hyperscan."""
+"""Find which of many literals occur in a text (by an index of their longest words, later with Hyperscan), or where in a block of bytes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,41 @@ def escaped(text: bytes) -> bytes:
     return b"".join(b"\\x%02x" % byte for byte in text)
 
 
-def database(literals: Sequence[bytes]) -> Any:
-    """A Hyperscan database of the literals, each reported once a scan; ids are positions. None if Hyperscan is not installed."""
+def database(literals: Sequence[bytes], *, once: bool = True) -> Any:
+    """A Hyperscan database of the literals; ids are positions. None if Hyperscan is not installed.
+
+    `once`: each is reported once a scan, not wherever it stands.
+    """
     hyperscan = optional("hyperscan", "fast")
     if hyperscan is None:
         return None
-    made, flags = hyperscan.Database(), [hyperscan.HS_FLAG_SINGLEMATCH] * len(literals)
+    made, flags = hyperscan.Database(), [hyperscan.HS_FLAG_SINGLEMATCH if once else 0] * len(literals)
     try:
         made.compile(expressions=list(map(escaped, literals)), ids=list(range(len(literals))), flags=flags)
     except hyperscan.error:
         return None
     return made
+
+
+class BlockSearch:
+    """Finds all places of literals in blocks of bytes, with Hyperscan only: `found` is None without it."""
+
+    def __init__(self, literals: Sequence[bytes]) -> None:
+        self._literals = literals
+        self._database = database(literals, once=False)
+        self._hits: list[tuple[int, bytes]] = []
+
+    def found(self, data: bytes) -> list[tuple[int, bytes]] | None:
+        """(end of the place, literal), in ascending order."""
+        if self._database is None:
+            return None
+        self._hits.clear()
+        self._database.scan(data, match_event_handler=self._hit)
+        self._hits.sort()
+        return self._hits
+
+    def _hit(self, number: int, _start: int, end: int, _flags: int, _context: Any) -> None:
+        self._hits.append((end, self._literals[number]))
 
 
 class MultiSearch(Generic[AnyStr]):

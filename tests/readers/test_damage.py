@@ -19,7 +19,7 @@ import doctor
 from doctor.core.events import Crash, Event, Step
 from doctor.errors import DoctorError
 from doctor.readers import reading
-from doctor.readers.console.line_filter import WANTED, LineFilter, shapes_of
+from doctor.readers.console.line_filter import WANTED, LineFilter
 from tests.readers.helpers import jsonl, log_record, scalar_event, text_event
 from tests.readers.test_console import HEADER, TORCHRUN
 from tests.readers.test_tracebacks import PLAIN
@@ -134,12 +134,14 @@ def test_windows_line_ends_change_nothing():
 @settings(max_examples=5 * EXAMPLES, deadline=None)
 def test_the_gate_loses_no_line_with_a_literal(lines: list[str], literals: list[str]):
     """Digits, short words and odd characters included: a line that holds a literal always passes, whatever was seen before."""
-    gate = LineFilter({WANTED: literals})
+    gate, searching = LineFilter({WANTED: literals}), LineFilter({WANTED: literals})
+    searching.unsearched_bytes = 0
     for line in [*lines, *literals, *(f"{line}{literal}{line}" for line in lines for literal in literals)]:
         if any(literal in line for literal in literals):
             assert gate(line.encode()) & WANTED
             raw = f"{line}\nnext".encode()
-            assert gate.classes(raw.split(b"\n"), shapes_of(raw))[0] & WANTED
+            assert gate.candidates(raw, raw.split(b"\n"))[0] & WANTED
+            assert searching.candidates(raw, raw.split(b"\n"))[0] & WANTED
 
 
 @given(st.lists(st.sampled_from([*CONSOLE.splitlines(keepends=True), "\n", "x\n", '  File "a", line 1, in b\n', "    | \n"]), max_size=40))

@@ -81,13 +81,14 @@ def test_the_size_of_blocks_changes_nothing(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("engine", [True, False])
 def test_the_engine_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: bool):
-    """Hyperscan from the first shape on, or not installed: the tracebacks and the end of `large` are told."""
+    """Hyperscan from the first block and shape on, or not installed: the tracebacks and the end of `large` are told."""
     path = tmp_path / "train.log"
     path.write_text("".join(large(5)), encoding="utf-8", newline="")
     expected = shown(told(path))
     if engine:
         pytest.importorskip("hyperscan")
         monkeypatch.setattr(literal_search, "TEXTS_BEFORE_HYPERSCAN", 1)
+        monkeypatch.setattr(line_filter, "BYTES_BEFORE_BLOCK_SEARCH", 0)
     else:
         monkeypatch.setitem(sys.modules, "hyperscan", None)
     found = shown(told(path))
@@ -125,6 +126,26 @@ def test_the_exception_of_a_traceback_is_read_in_a_flood_of_it(tmp_path: Path):
     path.write_text(line * 50_000 + 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n' + line + "ok\n" + line * 9)
     crashes = [event for event in told(path) if isinstance(event, Crash) and event.frames]
     assert [(crash.exception, crash.where.line) for crash in crashes] == [("ValueError", 50_004)]
+
+
+@pytest.mark.parametrize("before", ["", "[rank1]: "])
+def test_a_flood_of_tracebacks_is_counted(tmp_path: Path, before: str):
+    """20,000 tracebacks that differ in numbers, then one elsewhere, and one with a cause of its own: no exception is lost or added."""
+    frames = '  File "a.py", line {0}, in f\n    g({0})\n'
+    head = "Traceback (most recent call last):\n"
+    alike = [f"{head}{frames.format(number)}ValueError: sample {number} is empty\nskipped\n" for number in range(20_000)]
+    other = f"{head}{frames.format(1)}    deeper()\nValueError: sample 1 is empty\nskipped\n"
+    chained = (
+        f"{head}{frames.format(1)}ValueError: sample 1 is empty\n\nDuring handling of the above exception, another exception occurred:\n\n"
+    )
+    text = "".join([*alike[:19_000], other, chained, head, frames.format(2), "KeyError: 'x'\n", *alike[19_000:]])
+    path = tmp_path / "train.log"
+    path.write_text("".join(before + line for line in text.splitlines(keepends=True)))
+    crashes = [event for event in told(path) if isinstance(event, Crash)]
+    assert sum(crash.repeats for crash in crashes) == 20_003
+    assert len(crashes) < 2_500
+    assert [(crash.exception, crash.chain) for crash in crashes if crash.chain] == [("KeyError", 1)]
+    assert sum(crash.frames[-1].line == 1 for crash in crashes) >= 2
 
 
 def test_records_are_never_left_out(tmp_path: Path):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from doctor.core.phases import MARKERS, Phase
+from doctor.support.lazy_regex import lazy_compile
 
 _Make = Callable[[re.Match[str]], dict[str, Any]]
 
@@ -74,7 +75,7 @@ CONSTANT: dict[str, dict[str, Any]] = {
 """Text of a line -> the facts that it states."""
 
 _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
-    word: (re.compile(pattern), make)
+    word: (lazy_compile(pattern), make)
     for word, pattern, make in (
         ("Process rank:", r"(?:llamafactory\.hparams\.parser:(?P<line>\d{1,5}) >> )?"
          r"Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"

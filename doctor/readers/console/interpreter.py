@@ -11,13 +11,14 @@ from doctor.core.phases import Phase, phase_of
 from doctor.readers.base import Context
 from doctor.readers.console import facts, process_exits
 from doctor.readers.console.ipython import HEADER_NAME
+from doctor.readers.console.line_filter import ALWAYS, FACT, STATES, WANTED
 from doctor.readers.console.line_head import level, timestamp
 from doctor.readers.console.lines import Prefixes
 from doctor.readers.console.model_config import ModelConfigBlock
 from doctor.readers.console.records import MetricRecord, printed
 from doctor.readers.console.step_inference import StepInference
 from doctor.readers.console.tracebacks import HEADER, Raised, Tracebacks
-from doctor.readers.file import File
+from doctor.readers.file import File, decode
 from doctor.readers.values import SUMMARY_FACTS
 from doctor.support.pasted_text import restored
 
@@ -78,28 +79,24 @@ class Interpreter:
         """Whether a printed model is open, and nothing else."""
         return self._model_config.lane is not None and not self._open_lanes and not self._ends.in_block
 
-    def skip_model(self) -> None:
-        """The open printed model was skipped to its end."""
-        self._model_config.lane = None
+    def model_lines(self, lines: list[bytes]) -> Iterator[Event]:
+        """Events of lines without prefix that can only be part of the open model; the last of them may end it."""
+        if self._model_config.lane == "" and (model := self._model_config.feed(*map(decode, lines))) is not None:
+            yield self.fact("model.config", model)
 
-    def model_line(self, text: str) -> Fact | None:
-        """A line without prefix that can only be part of the open model."""
-        model = self._model_config.feed(text) if self._model_config.lane == "" else None
-        return None if model is None else self.fact("model.config", model)
-
-    def text(self, text: str, *, structure: bool, wanted: bool) -> Iterator[Event]:
-        """Events of one line. `structure`: it may be part of what is always read; `wanted`: rules want the line itself."""
+    def text(self, text: str, known: int) -> Iterator[Event]:
+        """Events of one line of this class (line_filter.py)."""
         lane, rank, rest = self._prefixes.split(text)
-        if not structure and not self.in_block and (lane not in self._tracebacks or self._tracebacks[lane].idle):
-            if wanted and rest.strip():
+        if not known & ALWAYS and not self.in_block and (lane not in self._tracebacks or self._tracebacks[lane].idle):
+            if known & WANTED and rest.strip():
                 yield self.log_line(rest, rank)
             return
         if HEADER in rest:
             before = rest[: rest.index(HEADER)]
             if before.strip() and not any(sign in before for sign in _HEADER_PREFIXES) and not HEADER_NAME.match(before):
-                yield from self._line(lane, rank, before, structure, wanted)
+                yield from self._line(lane, rank, before, known)
                 rest = rest[len(before) :]
-        yield from self._line(lane, rank, rest, structure, wanted)
+        yield from self._line(lane, rank, rest, known)
 
     def record(self, record: MetricRecord, text: str) -> Iterator[Event]:
         """Events of a printed metric record."""
@@ -146,6 +143,13 @@ class Interpreter:
                     yield self._crash(raised, self._ranks.get(lane))
                 self._open_lanes.discard(lane)
 
+    def close_messages(self) -> Iterator[Event]:
+        """Close the tracebacks of all lanes that wait for no exception."""
+        for lane in [lane for lane in self._open_lanes if self._tracebacks[lane].silent_since is not None]:
+            for raised in self._tracebacks[lane].close():
+                yield self._crash(raised, self._ranks.get(lane))
+            self._open_lanes.discard(lane)
+
     def close(self) -> Iterator[Event]:
         """The end of the text."""
         left = [(raised, lane) for lane, parser in self._tracebacks.items() for raised in parser.close()]
@@ -156,11 +160,11 @@ class Interpreter:
         if self.phase is not None:
             yield self.fact("console.last_phase", self.phase)
 
-    def _line(self, lane: str, rank: int | None, text: str, structure: bool, wanted: bool) -> Iterator[Event]:
+    def _line(self, lane: str, rank: int | None, text: str, known: int) -> Iterator[Event]:
         """One line without prefix: part of a printed model or a traceback, a record, or just a line."""
         if self._model_config.lane == lane and (model := self._model_config.feed(text)) is not None:
             yield self.fact("model.config", model)
-        consumed, raised = self._traceback(lane, rank, text, structure)
+        consumed, raised = self._traceback(lane, rank, text, known)
         for exception in raised:
             yield from self.close_silent(before=exception.line)
             yield self._crash(exception, rank)
@@ -176,12 +180,12 @@ class Interpreter:
         elif len(text) < _MAX_FACT_LINE:
             yield from self._process_ends(text, rank)
             self._model_config.begin(lane, text)
-            if structure:
+            if known & (FACT | STATES):
                 yield from self._facts(text)
-        if wanted:
+        if known & WANTED:
             yield self.log_line(text, rank)
 
-    def _traceback(self, lane: str, rank: int | None, text: str, structure: bool) -> tuple[bool, list[Raised]]:
+    def _traceback(self, lane: str, rank: int | None, text: str, known: int) -> tuple[bool, list[Raised]]:
         """Whether the line is part of a traceback, and the exceptions that it completes."""
         if not lane and (owner := self._without_prefix(text)) is not None:
             lane, rank = owner, self._ranks.get(owner)
@@ -190,7 +194,7 @@ class Interpreter:
             if len(self._tracebacks) >= _MAX_LANES:
                 lane = ""
             parser = self._tracebacks.setdefault(lane, Tracebacks())
-        if structure and parser.silent_since is not None and facts.has_fact(text):
+        if known & ALWAYS and parser.silent_since is not None and facts.has_fact(text):
             self._open_lanes.discard(lane)
             return False, parser.close()
         consumed, raised = parser.feed(restored(text), self.number)

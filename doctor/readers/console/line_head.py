@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
+from functools import lru_cache
 
 _LEVEL = re.compile(r"(?<![A-Za-z])(DEBUG|INFO|WARNING|ERROR|CRITICAL|FATAL)(?![A-Za-z])")
 _LEVEL_WITHIN = 80
@@ -28,11 +29,15 @@ def level(text: str) -> str | None:
 def timestamp(text: str) -> float | None:
     """The time of a line in Unix seconds, as if it were UTC; None if it has none."""
     if (found := _ISO.search(text, 0, _TIME_WITHIN)) is not None:
-        year, month, day, *clock = (int(part) for part in found.groups())
-    elif (found := _AMERICAN.match(text)) is not None:
-        month, day, year, *clock = (int(part) for part in found.groups())
-    else:
-        return None
-    if not (1 <= month <= 12 and 1 <= day <= 31):
-        return None
-    return float(calendar.timegm((year, month, day, *clock, 0, 0, 0)))
+        return _seconds(found.groups())
+    if (found := _AMERICAN.match(text)) is not None:
+        month, day, year, *clock = found.groups()
+        return _seconds((year, month, day, *clock))
+    return None
+
+
+@lru_cache(64)
+def _seconds(parts: tuple[str, ...]) -> float | None:
+    """Unix seconds of a date and a time of day. Many lines are of the same second."""
+    year, month, day, *clock = map(int, parts)
+    return float(calendar.timegm((year, month, day, *clock, 0, 0, 0))) if 1 <= month <= 12 and 1 <= day <= 31 else None

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator
-from itertools import compress
-from typing import Any, NamedTuple
+from typing import Any
 
 from doctor.core.events import Event, LogLine
 from doctor.readers.base import Context
 from doctor.readers.console import facts, process_exits
 from doctor.readers.console.interpreter import Interpreter
 from doctor.readers.console.ipython import ARROW
-from doctor.readers.console.line_filter import BAR, READ, STATES, STRUCTURE, WANTED, Floods, LineFilter, shapes_of
+from doctor.readers.console.line_filter import FACT, FRAME, STATES, STRUCTURE, WANTED, Floods, LineFilter
 from doctor.readers.console.lines import MAX_TEXT, bar_step, clean, plain_bar, unglue
 from doctor.readers.console.records import plain
-from doctor.readers.console.tracebacks import CUT, HEADER, IGNORED, LOGGING_ERROR
+from doctor.readers.console.tracebacks import CHAIN, CUT, HEADER, IGNORED, LOGGING_ERROR
 from doctor.readers.file import File, decode
 
 _STATES = ("Error", "Exception", "Interrupt", "Invalid", "Exit", "StopIteration", "total capacity of", "total capacity;")
 """Literals of the names of exceptions, and of facts that they state: of such lines few say what many do."""
 _STRUCTURE = (
-    *(word for word in facts.WORDS if word not in _STATES), *process_exits.WORDS,
-    HEADER, ARROW, CUT, LOGGING_ERROR, IGNORED, "Arguments:", 'File "', "RemoteTraceback",
+    *process_exits.WORDS,
+    HEADER, ARROW, LOGGING_ERROR, IGNORED, "Arguments:", "RemoteTraceback",
     "During handling of", "The above exception", "loss", "Loss", "'eval_", "'reward'", "train_runtime", "Config {", "current_steps",
 )  # fmt: skip
-"""Literals of the other lines that are read in any case: facts, tracebacks, process ends, metric records, printed models."""
+"""Literals of the other lines that are read in any case: tracebacks, process ends, metric records, printed models."""
+_FRAMES = ('File "', CUT)
+"""Literals of the frames of tracebacks, with which an excerpt may begin."""
+_MAYBE_FRAME = re.compile(rb'", line \d{1,9}(?:, in .*)?\s*$')
+"""The end of a frame of a traceback; stack dumps have others."""
 
 _OWN_OUTPUT = b"lfdoctor: "
 """What the doctor itself printed during the run is no evidence."""
+_HEADER = HEADER.encode()
+_CHAIN = tuple(map(str.encode, CHAIN))
 _AFTER_BAR = re.compile(rb"(?<=it/s\]|s/it\])")
 _REDRAWS = re.compile(rb"(?:\r*[^%\r]*%\|[^%\r]*\][ ]*\r)+")
 """Redraws of bars at the beginning of a line, each one bar and nothing behind it."""
-_MAX_MODEL = 400
-"""Lines of a printed model at most that are compared with the last one."""
 _MIN_CLEARING = 10
 """Blanks with which tqdm overwrites a bar before something is printed: at least the length of the shortest bar."""
 _CLEARED = b" " * _MIN_CLEARING + b"\r"
@@ -44,7 +48,8 @@ def _filter_of(context: Context) -> LineFilter:
     known = context.shared.get("line filter")
     if isinstance(known, LineFilter):
         return known
-    words: dict[int, Any] = {STRUCTURE: _STRUCTURE, STATES: _STATES}
+    words: dict[int, Any] = {STRUCTURE: _STRUCTURE, STATES: _STATES, FRAME: _FRAMES}
+    words[FACT] = [word for word in facts.WORDS if word not in _STATES]
     if context.literals is not None:
         words[WANTED] = context.literals
     made = context.shared["line filter"] = LineFilter(words)
@@ -61,23 +66,23 @@ class LineReader:
         self._floods = Floods(counting=context.literals is not None)
         self._last_bar: LogLine | None = None
         self._of_bars: dict[str, Any] = {}
-        self._silent_model: list[bytes] = []
 
     def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
         """The lines of a block. If not `whole`, its last line continues in the next block."""
-        lines, shapes = data.split(b"\n"), shapes_of(data)
-        last, _ = lines.pop(), shapes.pop()
-        block = _Block(lines, shapes, self._filter.classes(lines, shapes), self._floods.in_block(shapes), self._interpreter.number)
+        lines = data.split(b"\n")
+        candidates = self._filter.candidates(data, lines)
+        last = lines.pop()
+        candidates.pop(len(lines), None)
+        block = _Block(lines, candidates, self._floods.in_block(lines, candidates), self._interpreter.number, b"%|" in data)
         place = yield from self._read_open(block, 0)
-        for number in compress(range(len(lines)), block.classes):
-            if number < place or block.stands_for.get(number) == 0:
+        for number in sorted(candidates.keys() - block.stood_for.keys()):
+            if number < place or (candidates[number] == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
                 continue
-            if block.classes[number] & READ:
-                yield from self._numbered(block, number)
-                place = yield from self._read_open(block, number + 1)
-            elif self._needs_step_from_bars():
-                self._interpreter.number = block.first + number
-                yield from self._bars_of(lines[number])
+            yield from self._bars_between(block, place, number)
+            place = yield from self._numbered(block, number)
+            place = yield from self._read_open(block, place)
+        yield from self._bars_between(block, place, len(lines))
+        self._floods.left_out += block.left_out.total()
         self._interpreter.number = block.first + len(lines)
         if last or not whole:
             yield from self._line(last)
@@ -90,15 +95,36 @@ class LineReader:
             shown = f"{self._floods.left_out:,}"
             self._file.source.problem(f"{shown} lines differ from others in their numbers only: counted, not read")
 
-    def _numbered(self, block: _Block, number: int) -> Iterator[Event]:
-        """Read one line of a block."""
-        known, state = block.classes[number], self._interpreter
+    def _numbered(self, block: _Block, number: int) -> Generator[Event, None, int]:
+        """Read one line of a block, or leave out the traceback that it begins; return where the next one is."""
+        known, state, line = block.candidates.get(number, 0), self._interpreter, block.lines[number]
         state.number = block.first + number
+        if known & STRUCTURE and _HEADER in line and (behind := self._behind_known_traceback(block, number)) is not None:
+            yield from state.close_messages()
+            return behind
         if known & (WANTED | STATES):
-            self._floods.read(block.shapes[number], known)
-            if (times := block.stands_for.get(number, 1)) > 1:
-                state.repeats[state.number] = times
-        yield from self._line(block.lines[number])
+            self._floods.read(line, known)
+            if number in block.stood_for:
+                block.left_out[block.stood_for[number]] -= 1
+            elif number in block.left_out:
+                state.repeats[state.number] = 1 + block.left_out[number]
+        yield from self._line(line, known)
+        return number + 1
+
+    def _behind_known_traceback(self, block: _Block, number: int) -> int | None:
+        """The line behind a traceback like many before, which another line of the block stands for; None if it is to be read."""
+        lines = block.lines
+        before = lines[number].partition(_HEADER)[0]
+        if b"\r" in before or self._interpreter.lacks_exception:
+            return None
+        inside, stop = before + b"  ", number + 1
+        while stop < len(lines) and lines[stop].startswith(inside):
+            stop += 1
+        known = self._floods.knows_traceback(lines[max(number, stop - 2) : stop + 1])
+        following = next((line for line in lines[stop + 1 : stop + 4] if line.strip()), _CHAIN[0])
+        if not known or following.removeprefix(before).startswith(_CHAIN) or stop not in block.stood_for:
+            return None
+        return stop + 1
 
     def _read_open(self, block: _Block, place: int) -> Generator[Event, None, int]:
         """Read line after line while something is open; return where it ended."""
@@ -106,36 +132,35 @@ class LineReader:
         while place < len(block.lines) and state.in_block:
             if state.in_model:
                 place = yield from self._read_model(block, place)
-            elif block.stands_for.get(place) == 0 and not state.lacks_exception:
-                place += 1
+            elif place in block.stood_for and not state.lacks_exception:
+                while place in block.stood_for:
+                    place += 1
             else:
-                yield from self._numbered(block, place)
-                place += 1
+                place = yield from self._numbered(block, place)
         return place
 
     def _read_model(self, block: _Block, place: int) -> Generator[Event, None, int]:
-        """Read a printed model up to its closing brace. What said nothing the last time is skipped: each checkpoint prints it again."""
-        state, lines = self._interpreter, block.lines
-        try:
-            stop = lines.index(b"}", place, place + _MAX_MODEL) + 1
-        except ValueError:
-            stop = 0
-        if stop and lines[place:stop] == self._silent_model:
-            state.skip_model()
-            return stop
-        begun, said = place, False
-        while place < len(lines) and state.in_model:
-            state.number = block.first + place
-            if block.classes[place] or self._last_bar is not None or self._of_bars or not lines[place].startswith((b"  ", b"}")):
-                for event in self._line(lines[place]):
-                    said = True
-                    yield event
-            elif (fact := state.model_line(decode(lines[place]))) is not None:
-                said = True
-                yield fact
-            place += 1
-        self._silent_model = lines[begun:stop] if place == stop and not said else []
-        return place
+        """Read the next lines of a printed model: at once those that can only be part of it."""
+        stop, lines = place, block.lines
+        if self._last_bar is None and not self._of_bars:
+            while stop < len(lines) and stop not in block.candidates and lines[stop].startswith(b"  ") and b"%|" not in lines[stop]:
+                stop += 1
+            stop += lines[stop : stop + 1] == [b"}"] and stop not in block.candidates
+        if stop == place:
+            return (yield from self._numbered(block, place))
+        self._interpreter.number = block.first + stop - 1
+        yield from self._interpreter.model_lines(lines[place:stop])
+        return stop
+
+    def _bars_between(self, block: _Block, place: int, stop: int) -> Iterator[Event]:
+        """The bars of lines that nobody wants, while they still say something: the step of a record, or that saving is over."""
+        state = self._interpreter
+        for number in range(place, stop) if block.has_bars else ():
+            if state.phase not in (None, "save") and state.steps.settled:
+                return
+            if b"%|" in block.lines[number] and number not in block.candidates:
+                state.number = block.first + number
+                yield from self._bars_of(block.lines[number])
 
     def _bars_of(self, raw: bytes) -> Iterator[Event]:
         """A line that only its bars make interesting."""
@@ -147,16 +172,19 @@ class LineReader:
         else:
             self._bar(bar)
 
-    def _line(self, raw: bytes) -> Iterator[Event]:
-        """One `\\n` line: its carriage-return segments; of plain progress bars only the last."""
+    def _line(self, raw: bytes, known: int | None = None) -> Iterator[Event]:
+        """One `\\n` line, of this class if it is known: its carriage-return segments; of plain progress bars only the last."""
         if raw.startswith(_OWN_OUTPUT):
             return
         if self._interpreter.in_traceback:
             yield from self._interpreter.close_silent()
         raw = raw.removesuffix(b"\r")
         if b"\r" not in raw:
-            for part in _AFTER_BAR.split(raw) if len(raw) > MAX_TEXT else (raw,):
-                yield from self._segment(part)
+            if len(raw) <= MAX_TEXT:
+                yield from self._segment(raw, known)
+            else:
+                for part in _AFTER_BAR.split(raw):
+                    yield from self._segment(part)
             return
         redraws = _REDRAWS.match(raw)
         place = redraws.end() if redraws else 0
@@ -175,40 +203,40 @@ class LineReader:
                 cleared = True
         if bar:
             known = self._filter(bar)
-            if known & READ:
+            if known:
                 found = unglue(clean(decode(bar)))
                 self._bar(found.step)
                 self._labelled(found.labelled, known)
             else:
                 self._bar(bar_step(bar))
 
-    def _segment(self, raw: bytes) -> Iterator[Event]:
+    def _segment(self, raw: bytes, known: int | None = None) -> Iterator[Event]:
         if b"\x1b" in raw:
-            raw = clean(decode(raw)).encode()
-        known, state = self._filter(raw), self._interpreter
-        if not known & READ and not state.in_block:
-            if known & BAR:
+            raw, known = clean(decode(raw)).encode(), None
+        known, state = self._filter(raw) if known is None else known, self._interpreter
+        if not known and not state.in_block:
+            if b"%|" in raw:
                 self._bar(bar_step(raw))
             return
-        if known == STRUCTURE and raw.startswith(b"{'") and not state.in_block and (record := plain(raw[:MAX_TEXT])) is not None:
+        if (
+            known in (STRUCTURE, STRUCTURE | FACT)
+            and raw.startswith(b"{'")
+            and not state.in_block
+            and (record := plain(raw[:MAX_TEXT])) is not None
+        ):
             yield from self._shown_bar()
             yield from state.record(record, "")
             return
-        structure, wanted = known & (STRUCTURE | STATES) != 0, known & WANTED != 0
         found = unglue(clean(decode(raw)))
         self._bar(found.step)
-        if known & READ:
+        if known:
             self._labelled(found.labelled, known)
         if found.pieces:
             yield from self._shown_bar()
         for piece in found.pieces:
-            yield from state.text(piece, structure=structure, wanted=wanted)
+            yield from state.text(piece, known)
         if not found.pieces and state.in_traceback and not raw.strip():
-            yield from state.text("", structure=structure, wanted=wanted)
-
-    def _needs_step_from_bars(self) -> bool:
-        """Whether a bar without a label still says something: the step of a record, or that saving is over."""
-        return self._interpreter.phase in (None, "save") or not self._interpreter.steps.settled
+            yield from state.text("", known)
 
     def _bar(self, bar: tuple[int, int] | None) -> None:
         if bar is None:
@@ -240,11 +268,13 @@ class LineReader:
         return out if shown is None else [*out, shown]
 
 
-class _Block(NamedTuple):
-    """Lines with their shapes and classes. `stands_for`: see Floods; `first` is the number of the first line in the file."""
+class _Block:
+    """Lines, and the class of those that somebody may want. `first` is the number of the first line, `stood_for` as `Floods.in_block` says.
 
-    lines: list[bytes]
-    shapes: list[bytes]
-    classes: list[int]
-    stands_for: dict[int, int]
-    first: int
+    `left_out`: the number of a line -> how many lines are left out for which it stands.
+    """
+
+    def __init__(self, lines: list[bytes], candidates: dict[int, int], stood_for: dict[int, int], first: int, has_bars: bool) -> None:
+        self.lines, self.candidates, self.first, self.has_bars = lines, candidates, first, has_bars
+        self.stood_for = stood_for
+        self.left_out = Counter(stood_for.values())

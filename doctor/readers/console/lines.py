@@ -104,8 +104,9 @@ def plain_bar(raw: bytes) -> tuple[int, int] | None:
 
 
 def bar_step(raw: bytes) -> tuple[int, int] | None:
-    """(done, total) of the last progress bar without a label in these bytes."""
-    return plain_bar(raw) or unglue(clean(decode(raw))).step
+    """(done, total) of the last progress bar without a label in these bytes. Bars glued to each other end with a bracket."""
+    last = raw[raw.rfind(b"]", 0, raw.rfind(b"%|")) + 1 :] if len(raw) <= MAX_TEXT else raw
+    return plain_bar(last) or unglue(clean(decode(raw))).step
 
 
 class Prefixes:

@@ -19,6 +19,7 @@ class ModelConfigBlock:
     def __init__(self) -> None:
         self.lane: str | None = None
         self._lines: list[str] = []
+        self._last_lines: list[str] = []
         self._last: dict[str, Any] | None = None
 
     def begin(self, lane: str, text: str) -> None:
@@ -26,17 +27,18 @@ class ModelConfigBlock:
         if "Config {" in text and _BEGIN.search(text):
             self.lane, self._lines = lane, ["{"]
 
-    def feed(self, text: str) -> dict[str, Any] | None:
-        """Add a line of the open block; return the configuration that it completes, unless it is the same as the last one."""
-        self._lines.append(text)
-        if text.rstrip() == "}":
+    def feed(self, *lines: str) -> dict[str, Any] | None:
+        """Add lines of the open block; return the configuration that the last one completes, unless it is the same as the one before."""
+        self._lines += lines
+        ends = lines[-1].rstrip() == "}"
+        if ends or len(self._lines) > _MAX_LINES:
             self.lane = None
-            return self._complete()
-        if len(self._lines) > _MAX_LINES:
-            self.lane = None
-        return None
+        return self._complete() if ends else None
 
     def _complete(self) -> dict[str, Any] | None:
+        if self._lines == self._last_lines:
+            return None
+        self._last_lines = self._lines
         try:
             model = json.loads("\n".join(self._lines))
         except (ValueError, RecursionError):

@@ -124,9 +124,9 @@ def _of_megatron(text: str) -> MetricRecord | None:
 
     ` iteration 10/ 200 | consumed samples: 160 | elapsed time per iteration (ms): 812.4 | ... | lm loss: 2.8E+00 | grad norm: 1.2 | ...`
     """
-    if (found := _MEGATRON_EVAL.search(text)) is not None:
+    if "validation loss at" in text and (found := _MEGATRON_EVAL.search(text)) is not None:
         return MetricRecord({"eval_loss": float(found[2])}, int(found[1]), None, None, False)
-    if len(text) > 5000 or (found := _MEGATRON.search(text)) is None:
+    if len(text) > 5000 or "elapsed time per" not in text or (found := _MEGATRON.search(text)) is None:
         return None
     pairs = {name.lower(): float(value) for name, value in _OTHER_PAIR.findall(text[found.start() :])}
     metrics = {ALIASES.get(name, name): value for name, value in pairs.items() if name not in _MEGATRON_COUNTS and "time per" not in name}

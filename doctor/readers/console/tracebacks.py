@@ -53,7 +53,7 @@ LOGGING_ERROR, IGNORED = "--- Logging error ---", "Exception ignored in"
 _IGNORED = re.compile(r"Exception ignored in(?::| \w)")
 _MAX_HARMLESS = 200
 """Lines of a logging error at most: two stacks."""
-_CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
+CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
 _MESSAGE_LINES, _MESSAGE_SIZE = 40, 20_000
 """Lines and characters of a message."""
 _MAX_FRAMES = 200
@@ -185,7 +185,7 @@ class Tracebacks:
         return done
 
     def _idle(self, text: str, line: int) -> tuple[bool, list[Raised]]:
-        if text.startswith(_CHAIN):
+        if text.startswith(CHAIN):
             self._chained = True
             return True, []
         if "RemoteTraceback" in text and text.rstrip(" :").endswith("RemoteTraceback"):
@@ -222,7 +222,7 @@ class Tracebacks:
         if not stripped or stripped in _ELLIPSES:
             open_.expects_code = False
             return True, []
-        if text.startswith(_CHAIN):
+        if text.startswith(CHAIN):
             done = self._finish()
             return True, [*done, *self._idle(text, line)[1]]
         frame = _FRAME.match(text) if 'File "' in text else None
