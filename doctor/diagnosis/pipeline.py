@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.core.events import ConfigSeen, Event, Where
+from doctor.core.events import ConfigSeen, Event, Step, Where
 from doctor.core.run import Run
 from doctor.diagnosis import causes, known_issues
 from doctor.diagnosis.data_lengths import MayRead, everything, nothing
