@@ -119,6 +119,20 @@ def _transformers_for(version: Version) -> Version:
     return bounds.get("<=") or bounds.get(">=") or NEWEST["transformers"]
 
 
+def releases_that_allow(package: str, text: str, refused_by: str) -> tuple[str, ...]:
+    """The later releases of LLaMA-Factory whose pin holds this version of a package.
+
+    () if `refused_by` (`>=4.45.0,<=4.52.4`) is the pin of no release: another program asks.
+    """
+    changes = knowledge.history("pins", package)
+    version = parse(text)
+    pins = [(name, str(knowledge.at(changes, name) or "")) for name in knowledge.releases() if name != "kt"]
+    refusing = [place for place, (_, pin) in enumerate(pins) if set(pin.split(",")) == set(refused_by.split(","))]
+    if not version or not refusing:
+        return ()
+    return tuple(name for name, pin in pins[refusing[-1] + 1 :] if pin and _allows(pin, version))
+
+
 def _allows(pin: str, version: Version) -> bool:
     """Whether a version meets a requirement such as `>=4.55.0,<=5.8.0,!=5.6.0`; without an upper bound nothing from 5.0 on does."""
     if "<=" not in pin and version >= (5,):

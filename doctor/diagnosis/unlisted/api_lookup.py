@@ -153,6 +153,9 @@ def _table(names: PackageNames, wanted: Wanted) -> dict[str, dict[str, Spans]]:
 
 
 def _inherited(wanted: Wanted) -> Iterator[str]:
+    """What a class of this name may inherit from. Where nobody is known to ask, `lm_head` is as likely a part of the model's own."""
+    if wanted.kind == "attribute" and wanted.asker is None and wanted.name.count("_") < _TELLING:
+        return
     for owner in wanted.owners:
         name, dot, method = owner.partition(".")
         bases = next((bases for ending, bases in _BASES if name.endswith(ending)), ())

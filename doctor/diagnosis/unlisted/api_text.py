@@ -73,6 +73,13 @@ def remedy_required(package: str, requirement: str) -> Remedy:
     return Remedy(id=f"install-{package.lower()}", text=text, effect="manual", price=_FIRST, command=_pip(requirement))
 
 
+def remedy_llamafactory(package: str, version: str, first: str) -> Remedy:
+    """To keep the installed version, with the first LLaMA-Factory that allows it."""
+    text = catalogue.text("releases.update_llamafactory", package=package, version=version, first=first)
+    command = _pip(f"llamafactory>={first}") if first[:1].isdigit() else "pip install git+https://github.com/hiyouga/LLaMA-Factory.git"
+    return Remedy(id="newer-llamafactory", text=text, effect="manual", price=_FIRST, command=command)
+
+
 def _releases(advice: Advice, wanted: Wanted) -> Text:
     range_ = advice.range
     values = {"package": advice.found.package, "what": _what(wanted), "first": range_.first, "last": range_.last}

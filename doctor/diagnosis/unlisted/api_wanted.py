@@ -71,8 +71,8 @@ def _wanted(features: ExceptionFeatures) -> Iterator[Wanted]:
 
 
 def _asker(features: ExceptionFeatures) -> Place | None:
-    """The innermost frame that is no part of Python itself."""
-    return next((place for place in reversed(features.path) if place.package != STANDARD), None)
+    """The innermost frame that is no part of Python itself, nor the `__getattr__` of a class: that one only answers."""
+    return next((place for place in reversed(features.path) if place.package != STANDARD and place.function != "__getattr__"), None)
 
 
 def _imported_from(features: ExceptionFeatures) -> str | None:

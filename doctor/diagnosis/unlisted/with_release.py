@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from doctor.config.versions import releases_that_allow
 from doctor.core.run import Run
 from doctor.diagnosis.unlisted import api_text, telling
 from doctor.diagnosis.unlisted.answer import raised
@@ -70,8 +72,17 @@ def _required(finding: Finding) -> Finding | None:
     if required is None or is_open(finding):
         return None
     rest = [remedy for remedy in finding.rule.remedies if remedy.id not in _GENERIC]
-    rule = msgspec.structs.replace(finding.rule, remedies=[api_text.remedy_required(*required), *rest])
+    rule = msgspec.structs.replace(finding.rule, remedies=[api_text.remedy_required(*required), *_keeping(required, texts), *rest])
     return msgspec.structs.replace(finding, rule=rule)
+
+
+def _keeping(required: tuple[str, str], texts: Sequence[str]) -> Iterator[Remedy]:
+    """The other way out of LLaMA-Factory's own check: who installed a newer package for a new model needs a newer LLaMA-Factory."""
+    package, requirement = required
+    installed = next((found[1] for text in texts if (found := re.search(rf"but found {re.escape(package)}==(\d[\w.]*)", text))), "")
+    allowing = releases_that_allow(package, installed, requirement.removeprefix(package))
+    if allowing:
+        yield api_text.remedy_llamafactory(package, installed, allowing[0])
 
 
 def _candidates(finding: Finding, run: Run, seen: LastEvents) -> Iterator[ExceptionFeatures]:

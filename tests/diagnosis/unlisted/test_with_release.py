@@ -105,6 +105,29 @@ def test_a_version_check_comes_with_its_own_requirement(tmp_path: Path) -> None:
     assert commands(found)[0] == 'pip install "transformers>=4.49.0,<=4.55.0"'
 
 
+def test_llamafactorys_own_check_names_the_release_that_allows_what_is_installed(tmp_path: Path) -> None:
+    """0.9.2 of March 2025 refuses transformers 4.57.1, whose first LLaMA-Factory is 0.9.4 (their setup.py and pyproject.toml)."""
+    pin = "transformers>=4.41.2,<=4.49.0,!=4.46.0,!=4.46.1,!=4.46.2,!=4.46.3,!=4.47.0,!=4.47.1,!=4.48.0"
+    found = told(tmp_path, f"ImportError: {pin} is required for a normal functioning of this module, but found transformers==4.57.1.")
+    assert commands(found)[:2] == [f'pip install "{pin}"', 'pip install "llamafactory>=0.9.4"']
+    assert "keep transformers 4.57.1" in found.remedies[1].text
+
+
+def test_another_programs_pin_says_nothing_of_llamafactory(tmp_path: Path) -> None:
+    last = "ImportError: transformers>=4.30,<4.31 is required for a normal functioning of this module, but found transformers==4.57.1."
+    assert not any("llamafactory" in command for command in commands(told(tmp_path, last))[:1])
+
+
+def test_a_part_of_the_models_own_is_no_public_name(tmp_path: Path) -> None:
+    """torch's `__getattr__` only answers: nobody is known to ask, and `lm_head` is as likely the model's own."""
+    frames = f'  File "{SITE}torch/nn/modules/module.py", line 1614, in __getattr__\n    raise AttributeError("...")\n'
+    last = "AttributeError: 'ChatGLMModel' object has no attribute 'lm_head'"
+    (tmp_path / "console.log").write_text(f"{frames}{last}\n", encoding="utf-8")
+    found = analyze(tmp_path).findings[0]
+    assert "4.54" not in found.text
+    assert not any("transformers" in command for command in commands(found))
+
+
 def test_every_language_has_the_command(tmp_path: Path) -> None:
     """The command is the same, the sentence is the reader's."""
     last = "TypeError: SFTTrainer.__init__() got an unexpected keyword argument 'max_seq_length'"
