@@ -79,7 +79,7 @@ def _required(finding: Finding) -> Finding | None:
 def _keeping(required: tuple[str, str], texts: Sequence[str]) -> Iterator[Remedy]:
     """The other way out of LLaMA-Factory's own check: who installed a newer package for a new model needs a newer LLaMA-Factory."""
     package, requirement = required
-    installed = next((found[1] for text in texts if (found := re.search(rf"but found {re.escape(package)}==(\d[\w.]*)", text))), "")
+    installed = next((found[1] for text in texts if (found := re.search(rf"but found {re.escape(package)}==(\d[\w.]*\w)", text))), "")
     allowing = releases_that_allow(package, installed, requirement.removeprefix(package))
     if allowing:
         yield api_text.remedy_llamafactory(package, installed, allowing[0])
