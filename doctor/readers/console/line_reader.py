@@ -70,10 +70,10 @@ class LineReader:
     def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
         """The lines of a block. If not `whole`, its last line continues in the next block."""
         lines = data.split(b"\n")
-        candidates = self._filter.candidates(data, lines)
+        candidates, shapes = self._filter.candidates(data, lines)
         last = lines.pop()
         candidates.pop(len(lines), None)
-        block = _Block(lines, candidates, self._floods.in_block(lines, candidates), self._interpreter.number, b"%|" in data)
+        block = _Block(lines, candidates, self._floods.in_block(lines, candidates, shapes), self._interpreter.number, b"%|" in data)
         place = yield from self._read_open(block, 0)
         for number in sorted(candidates.keys() - block.stood_for.keys()):
             if number < place or (candidates[number] == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
