@@ -175,7 +175,7 @@ class Floods:
         return False
 
     def in_block(self, lines: list[bytes], candidates: dict[int, int], shapes: list[bytes]) -> dict[int, int]:
-        """Which lines of a block another one stands for: number -> number of the last line of its shape. `shapes`: of all lines, or none."""
+        """Which lines of a block another one stands for: number -> number of the last one of its shape. `shapes`: of all lines, or none."""
         if not self._full or not candidates:
             return {}
         if shapes:
