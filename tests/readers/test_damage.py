@@ -140,8 +140,8 @@ def test_the_gate_loses_no_line_with_a_literal(lines: list[str], literals: list[
         if any(literal in line for literal in literals):
             assert gate(line.encode()) & WANTED
             raw = f"{line}\nnext".encode()
-            assert gate.candidates(raw, raw.split(b"\n"))[0] & WANTED
-            assert searching.candidates(raw, raw.split(b"\n"))[0] & WANTED
+            assert gate.candidates(raw, raw.split(b"\n"))[0][0] & WANTED
+            assert searching.candidates(raw, raw.split(b"\n"))[0][0] & WANTED
 
 
 @given(st.lists(st.sampled_from([*CONSOLE.splitlines(keepends=True), "\n", "x\n", '  File "a", line 1, in b\n', "    | \n"]), max_size=40))

@@ -72,14 +72,17 @@ class LineFilter:
         known = self._class(shape)
         return self._decided(raw, shape, known) if known & _DOUBTFUL else known
 
-    def candidates(self, data: bytes, lines: list[bytes]) -> dict[int, int]:
-        """The lines of a block that somebody may want: number -> class, in ascending order. `lines` are those of `data`."""
+    def candidates(self, data: bytes, lines: list[bytes]) -> tuple[dict[int, int], list[bytes]]:
+        """The lines of a block that somebody may want: number -> class, in ascending order; and the shapes of all, or none.
+
+        `lines` are those of `data`.
+        """
         self.unsearched_bytes -= len(data)
         if self.unsearched_bytes < 0 and self._blocks is None and not self._always:
             self._blocks = BlockSearch([literal for literal in self._bits if b"\n" not in literal])
         if self._blocks is not None and self._by_shape <= 0 and (places := self._blocks.found(data)) is not None:
             self._by_shape = _TRIED if self._by_shape == 0 and len(places) > len(lines) // 4 else min(0, self._by_shape + 1)
-            return self._lines_of(data, places)
+            return self._lines_of(data, places), []
         self._by_shape = max(0, self._by_shape - 1)
         shapes = shape_of(data).split(b"\n")
         found = list(map(self._classes.get, shapes))
@@ -91,7 +94,7 @@ class LineFilter:
         if max(candidates.values(), default=0) >= _DOUBTFUL:
             for number, known in candidates.items():
                 candidates[number] = self._decided(lines[number], shapes[number], known) if known & _DOUBTFUL else known
-        return candidates
+        return candidates, shapes
 
     def _lines_of(self, data: bytes, places: list[tuple[int, bytes]]) -> dict[int, int]:
         """The lines in which these literals end."""
@@ -171,11 +174,14 @@ class Floods:
         self._tracebacks[shape] += 1
         return False
 
-    def in_block(self, lines: list[bytes], candidates: dict[int, int]) -> dict[int, int]:
-        """Which lines of a block another one stands for: number -> number of the last line of its shape."""
+    def in_block(self, lines: list[bytes], candidates: dict[int, int], shapes: list[bytes]) -> dict[int, int]:
+        """Which lines of a block another one stands for: number -> number of the last one of its shape. `shapes`: of all lines, or none."""
         if not self._full or not candidates:
             return {}
-        shapes = shape_of(b"\n".join([lines[number] for number in candidates])).split(b"\n")
+        if shapes:
+            shapes = [shapes[number] for number in candidates]
+        else:
+            shapes = shape_of(b"\n".join([lines[number] for number in candidates])).split(b"\n")
         if self._full.isdisjoint(shapes):
             return {}
         last = dict(zip(shapes, candidates, strict=True))

@@ -36,8 +36,6 @@ _OWN_OUTPUT = b"lfdoctor: "
 _HEADER = HEADER.encode()
 _CHAIN = tuple(map(str.encode, CHAIN))
 _AFTER_BAR = re.compile(rb"(?<=it/s\]|s/it\])")
-_REDRAWS = re.compile(rb"(?:\r*[^%\r]*%\|[^%\r]*\][ ]*\r)+")
-"""Redraws of bars at the beginning of a line, each one bar and nothing behind it."""
 _MIN_CLEARING = 10
 """Blanks with which tqdm overwrites a bar before something is printed: at least the length of the shortest bar."""
 _CLEARED = b" " * _MIN_CLEARING + b"\r"
@@ -70,10 +68,10 @@ class LineReader:
     def lines(self, data: bytes, whole: bool) -> Iterator[Event]:
         """The lines of a block. If not `whole`, its last line continues in the next block."""
         lines = data.split(b"\n")
-        candidates = self._filter.candidates(data, lines)
+        candidates, shapes = self._filter.candidates(data, lines)
         last = lines.pop()
         candidates.pop(len(lines), None)
-        block = _Block(lines, candidates, self._floods.in_block(lines, candidates), self._interpreter.number, b"%|" in data)
+        block = _Block(lines, candidates, self._floods.in_block(lines, candidates, shapes), self._interpreter.number, b"%|" in data)
         place = yield from self._read_open(block, 0)
         for number in sorted(candidates.keys() - block.stood_for.keys()):
             if number < place or (candidates[number] == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
@@ -153,13 +151,10 @@ class LineReader:
         return stop
 
     def _bars_between(self, block: _Block, place: int, stop: int) -> Iterator[Event]:
-        """The bars of lines that nobody wants, while they still say something: the step of a record, or that saving is over."""
-        state = self._interpreter
+        """The bars of lines that nobody wants: they tell the step of a record, or that saving is over."""
         for number in range(place, stop) if block.has_bars else ():
-            if state.phase not in (None, "save") and state.steps.settled:
-                return
             if b"%|" in block.lines[number] and number not in block.candidates:
-                state.number = block.first + number
+                self._interpreter.number = block.first + number
                 yield from self._bars_of(block.lines[number])
 
     def _bars_of(self, raw: bytes) -> Iterator[Event]:
@@ -186,11 +181,8 @@ class LineReader:
                 for part in _AFTER_BAR.split(raw):
                     yield from self._segment(part)
             return
-        redraws = _REDRAWS.match(raw)
-        place = redraws.end() if redraws else 0
-        bar = raw[raw.rfind(b"\r", 0, place - 1) + 1 : place - 1] if redraws else b""
-        cleared = False
-        for part in raw[place:].split(b"\r"):
+        bar, cleared = b"", False
+        for part in raw.split(b"\r"):
             if b"%|" in part and part.rstrip().endswith(b"]") and part.count(b"%|") == 1:
                 bar = part
                 if cleared and (marked := bar_step(part)) is not None:

@@ -49,11 +49,6 @@ class StepInference:
         self.examples: int | None = facts.get("examples.num")
         self.batch: int | None = facts.get("batch.total")
 
-    @property
-    def settled(self) -> bool:
-        """Whether the steps of later records follow without any bar."""
-        return self._cadence is not None and self.total is not None and not self._pending
-
     def restart(self) -> None:
         """Another training begins in the same console."""
         self.total = self.epochs = self.per_epoch = self.examples = self.batch = None
