@@ -110,7 +110,7 @@ def test_llamafactorys_own_check_names_the_release_that_allows_what_is_installed
     pin = "transformers>=4.41.2,<=4.49.0,!=4.46.0,!=4.46.1,!=4.46.2,!=4.46.3,!=4.47.0,!=4.47.1,!=4.48.0"
     found = told(tmp_path, f"ImportError: {pin} is required for a normal functioning of this module, but found transformers==4.57.1.")
     assert commands(found)[:2] == [f'pip install "{pin}"', 'pip install "llamafactory>=0.9.4"']
-    assert any("keep transformers 4.57.1" in remedy.text for remedy in found.remedies[:3])
+    assert any("keep transformers 4.57.1" in remedy.text for remedy in found.remedies)
 
 
 def test_another_programs_pin_says_nothing_of_llamafactory(tmp_path: Path) -> None:
