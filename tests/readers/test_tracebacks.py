@@ -64,6 +64,14 @@ def test_ranks_interleaved_line_by_line(tmp_path: Path):
     assert [(crash.rank, crash.message[-6:], len(crash.frames)) for crash in crashes] == [(0, "1 GiB.", 3), (1, "2 GiB.", 3)]
 
 
+def test_eight_ranks_at_once_are_told_in_the_order_in_which_they_began(tmp_path: Path):
+    """In every run of the program alike: strings in a set would change their order with Python's hash seed."""
+    order = (5, 2, 7, 0, 3, 6, 1, 4)
+    text = "".join(f"[rank{rank}]: {line}\n" for line in PLAIN.splitlines() for rank in order)
+    later = "".join(f"step {number}\n" for number in range(60))
+    assert [crash.rank for crash in console(tmp_path, text + later).crashes] == list(order)
+
+
 @pytest.mark.parametrize(("between", "belongs"), [(3, True), (30, False)])
 def test_a_message_ends_when_its_rank_is_silent_while_another_writes(tmp_path: Path, between: int, belongs: bool):
     """A rank's next line after a few lines of another rank continues its message; long after, it is a line of its own."""

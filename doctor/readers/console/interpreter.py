@@ -50,7 +50,7 @@ class Interpreter:
         self._prefixes = Prefixes()
         self._tracebacks: dict[str, Tracebacks] = {}
         self._ranks: dict[str, int | None] = {}
-        self._open_lanes: set[str] = set()
+        self._open_lanes: dict[str, None] = {}  # in the order in which they opened
         self._ends = process_exits.Ends()
         self._model_config = ModelConfigBlock()
         self._attempt = 0
@@ -141,14 +141,14 @@ class Interpreter:
             if parser.silent_since is not None and parser.silent_since < limit:
                 for raised in parser.close():
                     yield self._crash(raised, self._ranks.get(lane))
-                self._open_lanes.discard(lane)
+                self._open_lanes.pop(lane, None)
 
     def close_messages(self) -> Iterator[Event]:
         """Close the tracebacks of all lanes that wait for no exception."""
         for lane in [lane for lane in self._open_lanes if self._tracebacks[lane].silent_since is not None]:
             for raised in self._tracebacks[lane].close():
                 yield self._crash(raised, self._ranks.get(lane))
-            self._open_lanes.discard(lane)
+            self._open_lanes.pop(lane, None)
 
     def close(self) -> Iterator[Event]:
         """The end of the text."""
@@ -195,15 +195,15 @@ class Interpreter:
                 lane = ""
             parser = self._tracebacks.setdefault(lane, Tracebacks())
         if known & ALWAYS and parser.silent_since is not None and facts.has_fact(text):
-            self._open_lanes.discard(lane)
+            self._open_lanes.pop(lane, None)
             return False, parser.close()
         consumed, raised = parser.feed(restored(text), self.number)
         if rank is not None:
             self._ranks[lane] = rank
         if parser.active:
-            self._open_lanes.add(lane)
+            self._open_lanes.setdefault(lane)
         else:
-            self._open_lanes.discard(lane)
+            self._open_lanes.pop(lane, None)
         return consumed, raised
 
     def _without_prefix(self, text: str) -> str | None:
