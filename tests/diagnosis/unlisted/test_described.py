@@ -130,7 +130,7 @@ def test_words_that_fit_several_causes_name_none(tmp_path: Path) -> None:
 
 def test_words_beside_an_output_without_a_cause(tmp_path: Path) -> None:
     """A traceback that breaks off says less than the person who pasted it; a complete one says more."""
-    head = 'PPO 训练爆显存\nTraceback (most recent call last):\n  File "/work/train.py", line 14, in <module>\n    main()'
+    head = 'PPO 训练爆显存\nTraceback (most recent call last):\n  File "/home/me/train.py", line 14, in <module>\n    main()'
     assert analysed(head, tmp_path).findings[0].cause == "gpu_oom_reference_model"
     assert analysed(head + "\nWeighError: the balance is off", tmp_path).findings[0].rule == "environment/unknown-exception"
 
