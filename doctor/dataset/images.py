@@ -6,7 +6,6 @@ image only the header is read. Videos and audio are not counted.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -20,6 +19,7 @@ from doctor.dataset.media import PLACEHOLDERS
 from doctor.dataset.sequences import options_of
 from doctor.dataset.sources import media_folder
 from doctor.dataset.templates import Template
+from doctor.dataset.tokenizer import settings_in
 from doctor.dataset.tools import LengthUnknown
 from doctor.support.optional import of_the_training
 
@@ -167,7 +167,7 @@ def images_of(config: Mapping[str, Any], folder: Path, template: Template, model
     """How images become tokens with this template and the image processor in the folder `model`; None where that is not known."""
     if not template.images_as or options_of(config).stage == "pt":
         return None
-    processor, image = _json(model / "processor_config.json"), _json(model / "preprocessor_config.json")
+    processor, image = (settings_in(model / f"{name}_config.json", _MAX_BYTES) for name in ("processor", "preprocessor"))
     nested = processor.get("image_processor")
     if bool(image) == isinstance(nested, dict):  # none, or two that may differ
         return None
@@ -214,11 +214,3 @@ def _fixed(processor: Mapping[str, Any], image: Mapping[str, Any]) -> Fixed:
     sides = (crop["height"], crop["width"]) if isinstance(crop, Mapping) else (crop, crop)
     count = (int(sides[0]) // patch) * (int(sides[1]) // patch) + int(processor.get("num_additional_image_tokens", 0))
     return Fixed(count - (processor.get("vision_feature_select_strategy") == "default"))
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_bytes()) if file.stat().st_size <= _MAX_BYTES else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -151,7 +151,7 @@ def local_tokenizer(config: Mapping[str, Any], folder: Path) -> tuple[Tokenizer 
     backend.no_truncation()
     backend.no_padding()
     names, added = _named_tokens(place)
-    kind = str(_json(place / "tokenizer_config.json").get("tokenizer_class") or "")
+    kind = str(settings_in(place / "tokenizer_config.json").get("tokenizer_class") or "")
     rebuilt = "" if kind in _TAKEN_AS_IT_IS else kind
     tokenizer = Tokenizer(backend, names, special=library.AddedToken, rebuilt=rebuilt, identity=_identity(place))
     backend.add_special_tokens([library.AddedToken(token, normalized=False, special=True) for token in added])
@@ -182,7 +182,7 @@ def tokenizer_folder(config: Mapping[str, Any], folder: Path) -> Path | None:
 
 def _named_tokens(place: Path) -> tuple[dict[str, str], list[str]]:
     """bos, eos and unk by name, and all special tokens that the configuration of the tokenizer adds, by id."""
-    settings = {**_json(place / "special_tokens_map.json"), **_json(place / "tokenizer_config.json")}
+    settings = {**settings_in(place / "special_tokens_map.json"), **settings_in(place / "tokenizer_config.json")}
     names = {name: text for name in ("bos_token", "eos_token", "unk_token", "pad_token") if (text := _text_of(settings.get(name)))}
     decoder = settings.get("added_tokens_decoder")
     listed = sorted(decoder.items(), key=lambda item: int(item[0])) if isinstance(decoder, dict) else []
@@ -197,9 +197,10 @@ def _text_of(value: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _json(file: Path) -> dict[str, Any]:
+def settings_in(file: Path, most_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """The JSON object of a model's file; empty for one that is missing, larger or no object."""
     try:
-        found = json.loads(file.read_bytes()) if file.stat().st_size <= MAX_BYTES else {}
+        found = json.loads(file.read_bytes()) if file.stat().st_size <= most_bytes else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -7,9 +7,7 @@ from functools import cache
 
 import msgspec
 
-from doctor.errors import DoctorError
-from doctor.support.cache import load_yaml
-from doctor.support.decoding import convert
+from doctor.rulebook import data_file
 from doctor.support.package_files import rules_folder
 from doctor.support.texts import Text
 
@@ -30,8 +28,4 @@ class CauseNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def cause_notes() -> dict[str, CauseNote]:
     """The notes by cause. Raises DoctorError for a file that cannot be read as such."""
-    path = rules_folder() / "causes.yaml"
-    try:
-        return convert(load_yaml(path), dict[str, CauseNote])
-    except (msgspec.ValidationError, OSError, UnicodeDecodeError) as error:
-        raise DoctorError(f"{path}: {error}") from error
+    return data_file.read(rules_folder() / "causes.yaml", dict[str, CauseNote])

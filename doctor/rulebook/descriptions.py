@@ -8,10 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from doctor.errors import DoctorError
+from doctor.rulebook import data_file
 from doctor.rulebook.model import Symptom
-from doctor.support.cache import load_yaml
-from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
 
 FILE = "descriptions.yaml"
@@ -56,11 +54,7 @@ class Descriptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def descriptions() -> Descriptions:
     """The vocabulary and its readings. Raises DoctorError for a file that cannot be read as such."""
-    path = rules_folder() / FILE
-    try:
-        return convert(load_yaml(path), Descriptions)
-    except (msgspec.ValidationError, OSError, UnicodeDecodeError) as error:
-        raise DoctorError(f"{path}: {error}") from error
+    return data_file.read(rules_folder() / FILE, Descriptions)
 
 
 @cache

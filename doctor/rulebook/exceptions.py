@@ -8,10 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from doctor.errors import DoctorError
+from doctor.rulebook import data_file
 from doctor.rulebook.model import Body, Remedy, Rule, Symptom
-from doctor.support.cache import load_yaml
-from doctor.support.decoding import convert
 from doctor.support.package_files import rules_folder
 from doctor.support.texts import Text
 
@@ -97,11 +95,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 @cache
 def rows(file: Path | None = None) -> tuple[Row, ...]:
     """All rows in their order: the first whose form holds decides. Raises DoctorError for a file that cannot be read as rows."""
-    path = file or rules_folder() / FILE
-    try:
-        return tuple(convert(load_yaml(path), list[Row]))
-    except (msgspec.ValidationError, OSError, UnicodeDecodeError) as error:
-        raise DoctorError(f"{path}: {error}") from error
+    return tuple(data_file.read(file or rules_folder() / FILE, list[Row]))
 
 
 def named(form: Form) -> set[str]:

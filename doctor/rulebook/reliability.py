@@ -6,9 +6,7 @@ from functools import cache
 
 import msgspec
 
-from doctor.errors import DoctorError
-from doctor.support.cache import load_yaml
-from doctor.support.decoding import convert
+from doctor.rulebook import data_file
 from doctor.support.package_files import rules_folder
 
 FILE = "reliability.yaml"
@@ -70,8 +68,4 @@ KINDS = tuple(kind_of(said, agreement) for said in ("likely", "possible", "origi
 @cache
 def reliability() -> Reliability:
     """The records. Raises DoctorError for a file that cannot be read as such."""
-    path = rules_folder() / FILE
-    try:
-        return convert(load_yaml(path), Reliability)
-    except (msgspec.ValidationError, OSError, UnicodeDecodeError) as error:
-        raise DoctorError(f"{path}: {error}") from error
+    return data_file.read(rules_folder() / FILE, Reliability)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -72,14 +71,16 @@ def _required(finding: Finding) -> Finding | None:
     if required is None or is_open(finding):
         return None
     rest = [remedy for remedy in finding.rule.remedies if remedy.id not in _GENERIC]
-    rule = msgspec.structs.replace(finding.rule, remedies=[api_text.remedy_required(*required), *_keeping(required, texts), *rest])
+    rule = msgspec.structs.replace(
+        finding.rule, remedies=[api_text.remedy_required(*required), *_keeping(required, str(facts.get("found") or "")), *rest]
+    )
     return msgspec.structs.replace(finding, rule=rule)
 
 
-def _keeping(required: tuple[str, str], texts: Sequence[str]) -> Iterator[Remedy]:
+def _keeping(required: tuple[str, str], found: str) -> Iterator[Remedy]:
     """The other way out of LLaMA-Factory's own check: who installed a newer package for a new model needs a newer LLaMA-Factory."""
     package, requirement = required
-    installed = next((found[1] for text in texts if (found := re.search(rf"but found {re.escape(package)}==(\d[\w.]*\w)", text))), "")
+    installed = found.removeprefix(f"{package}==")
     allowing = releases_that_allow(package, installed, requirement.removeprefix(package))
     if allowing:
         yield api_text.remedy_llamafactory(package, installed, allowing[0])
