@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from doctor.diagnosis.unlisted.with_release import OF_VERSIONS
 from doctor.report.build import SimilarIssue
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Remedy
@@ -17,7 +18,7 @@ known, those above it had a fix that fits the case, but for one; between 0.45 an
 NEAR_VERSION = 0.8
 """The same for causes whose messages all look alike while the release that helped is another each time."""
 _OF_VERSIONS = ("hf_stack_api_break", "package_version_conflict", "model_architecture_unsupported")
-GENERIC = ("versions-of-the-release", "older-package", "newer-llamafactory", "version-of-the-model", "upgrade-both", "other-release")
+GENERIC = (*OF_VERSIONS, "other-release")
 """Remedies that speak of versions in general: a fix that helped somebody goes before them."""
 
 
