@@ -39,6 +39,9 @@ UNKNOWN_CAUSE = 0.45
 """Minimum cosine if the cause is unknown. On 93 public cases, each without its own issue and its cause, the nearest issue has the right
 cause in 72 %; from 0.45 on (63 cases) in 92 % (benchmarks/known_issues.py)."""
 
+SAME_FAILURE = 0.75
+"""Cosine from which on the words are those of the issue: it is shown although its cause is none that the classifier thinks possible."""
+
 _ONLY_IN = {
     "kto_*": ("kto",),
     "reward_model_problem": ("rm", "ppo"),
@@ -168,7 +171,8 @@ def similar_issues(
 ) -> list[list[SimilarIssue]]:
     """For each finding the known issues that look like it; nothing for one that is no root cause of a failure.
 
-    Issues whose cause the run's `stage` cannot have, or that is none of an unknown failure's possible causes, are not shown.
+    Issues whose cause the run's `stage` cannot have are not shown, nor, below SAME_FAILURE, those whose cause is none of an unknown
+    failure's possible causes.
     """
     cause = next((ranked_finding.finding.rule.cause for ranked_finding in ranked if ranked_finding.role == "root"), None)
     return [_similar(ranked_finding, index(), stage) if is_looked_up(ranked_finding, cause) else [] for ranked_finding in ranked]
@@ -179,11 +183,11 @@ def stage_of(config: Mapping[str, Any]) -> str | None:
     return "export" if config.get("export_dir") else str(config["stage"]) if config.get("stage") else None
 
 
-def _contradicts(cause: str, ranked: RankedFinding, stage: str | None) -> bool:
+def _contradicts(cause: str, score: float, ranked: RankedFinding, stage: str | None) -> bool:
     stages = next((stages for pattern, stages in _ONLY_IN.items() if fnmatchcase(cause, pattern)), None)
     possible = [candidate.cause for candidate in ranked.finding.candidates]
-    unknown = ranked.finding.rule.cause == "unknown"
-    return (stage is not None and stages is not None and stage not in stages) or (unknown and bool(possible) and cause not in possible)
+    unlikely = ranked.finding.rule.cause == "unknown" and bool(possible) and cause not in possible
+    return (stage is not None and stages is not None and stage not in stages) or (unlikely and score < SAME_FAILURE)
 
 
 def is_looked_up(ranked: RankedFinding, cause: str | None) -> bool:
@@ -199,7 +203,7 @@ def _similar(ranked: RankedFinding, index: Index, stage: str | None) -> list[Sim
     unknown = ranked.finding.rule.cause == "unknown"
     near = index.nearest(text, None if unknown else ranked.finding.rule.cause)
     alike = [pair for pair in near if pair[0] >= (UNKNOWN_CAUSE if unknown else SAME_CAUSE)]
-    fitting = [pair for pair in alike if not _contradicts(pair[1].cause, ranked, stage)]
+    fitting = [pair for pair in alike if not _contradicts(pair[1].cause, pair[0], ranked, stage)]
     return [SimilarIssue(known.issue, score, known.fix) for score, known in _varied(fitting)]
 
 

@@ -272,16 +272,19 @@ def test_an_issue_whose_cause_the_stage_cannot_have_is_hidden(stage, shown):
     assert sorted(one.issue for one in issues) == shown
 
 
-def test_an_issue_of_none_of_the_possible_causes_is_hidden():
-    """The report names candidates: an issue of another cause beside them would contradict them."""
-    entries = index(("a/b#1", "port_in_use", SIGNATURE), ("a/b#2", "disk_full", f"{SIGNATURE} today"))
-    found = judged(rule("environment/unknown-exception", "x", "x", cause="unknown"), "root", SIGNATURE, Where("log", 1))
+@pytest.mark.parametrize(
+    ("message", "shown"), [(f"{SIGNATURE} in the night shift of the second week", ["a/b#2"]), (SIGNATURE, ["a/b#1", "a/b#2"])]
+)
+def test_an_issue_of_none_of_the_possible_causes_is_hidden_unless_it_has_the_same_words(message, shown):
+    """The report names candidates: a merely similar issue of another cause would contradict them, one with the very words is the failure."""
+    entries = index(("a/b#1", "port_in_use", SIGNATURE), ("a/b#2", "disk_full", f"{SIGNATURE} night shift second week"))
+    found = judged(rule("environment/unknown-exception", "x", "x", cause="unknown"), "root", message, Where("log", 1))
     note = Text(en="x", ko="x", zh="x")
     finding = msgspec.structs.replace(
         found.finding, candidates=(Candidate(cause="disk_full", probability=0.6, reasons=(), title=note, check=note),)
     )
     ranked = msgspec.structs.replace(found, finding=finding)
-    assert [one.issue for one in known_issues.similar_issues([ranked], lambda: entries)[0]] == ["a/b#2"]
+    assert [one.issue for one in known_issues.similar_issues([ranked], lambda: entries)[0]] == shown
 
 
 @pytest.mark.parametrize(
