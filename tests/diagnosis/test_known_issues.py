@@ -58,7 +58,7 @@ def index(*entries):
 
 
 def test_what_is_shipped_is_large_unique_and_of_known_causes():
-    """250 issues and more, each once, by owner/repo#number, of a cause that a rule or rules/causes.yaml names, with a signature that says something."""
+    """250 issues and more, each once, by owner/repo#number, of a cause that is named in rules/, with a signature that says something."""
     causes = {rule.cause for rule in loader.load().rules} | set(load_yaml(ROOT / "rules" / "causes.yaml"))
     issues = Counter(one.issue for one in KNOWN)
     assert len(KNOWN) >= 250
