@@ -136,8 +136,8 @@ def _consistent(report: dict[str, Any]) -> Iterator[str]:
         yield f"healthy without an end: {status}"
     if len(roots) > 1 or (report["cause"] and not roots):
         yield f"{len(roots)} root causes, cause {report['cause']}"
-    if report["patch"] and verdict == "healthy":
-        yield "a patch for a healthy run"
+    if report["patch"] and verdict == "healthy" and not roots:
+        yield "a patch for a healthy run, and no note that it is about"
 
 
 def _code(report: dict[str, Any], severities: set[str]) -> int:

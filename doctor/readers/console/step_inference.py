@@ -135,9 +135,10 @@ class StepInference:
         if trained and self._first_too and self._fresh:
             return 1
         step = (self._last // cadence + 1) * cadence if trained else self._last
-        if not per_epoch or abs(epoch * per_epoch - step) <= cadence or not math.isfinite(epoch):
+        place = epoch * per_epoch if per_epoch else math.nan
+        if not per_epoch or abs(place - step) <= cadence or not math.isfinite(place):
             return step
-        near = round(epoch * per_epoch)
+        near = round(place)
         if abs(near - step) <= _slack(per_epoch) + cadence:
             return step
         return max(1, round(near / cadence)) * cadence if trained else near
