@@ -90,7 +90,8 @@ def effective(config: Mapping[str, Any], facts: Mapping[str, Any] | None = None)
 
     Derived values: `zero_stage` (0..3, None if it cannot be known), `zero_offload`, `zero_overlap_comm`,
     `loads_reference_model`, `warmup_share` (part of the training, None where the number of steps is unknown), `saves_at_evaluations`
-    (save_steps is a multiple of eval_steps) and `lora_alpha_over_rank`. An integer beyond 64 bits reads None: nothing can be computed of it.
+    (save_steps is a multiple of eval_steps) and `lora_alpha_over_rank`.
+    An integer beyond 64 bits reads None: nothing can be computed of it.
     """
     facts = facts or {}
     installed = versions_of(facts)

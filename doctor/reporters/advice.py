@@ -35,20 +35,14 @@ class RemedyGroups(NamedTuple):
 
     def labelled(self, words: Words) -> list[tuple[str, RemedyView]]:
         """All remedies in order, each with its place in the guide or the name of its group."""
-        guide = [
-            (f"{words.section.get(remedy.guide.section, remedy.guide.section)} {remedy.guide.step}", remedy)
-            for remedy in self.guide
-            if remedy.guide
-        ]
+        guide = [(f"{words.section[remedy.guide.section]} {remedy.guide.step}", remedy) for remedy in self.guide if remedy.guide]
         return [*((words("direct"), remedy) for remedy in self.direct), *guide, *((words("beyond"), remedy) for remedy in self.others)]
 
     def intro(self, words: Words) -> str:
         """In which order they stand, and from which chapters of the guide; empty without a step of the guide."""
         if not self.guide:
             return ""
-        titles = words("comma").join(
-            dict.fromkeys(words.section_title.get(remedy.guide.section, remedy.guide.section) for remedy in self.guide if remedy.guide)
-        )
+        titles = words("comma").join(dict.fromkeys(words.section_title[remedy.guide.section] for remedy in self.guide if remedy.guide))
         return words(f"{'direct_' if self.direct else ''}{'guide_order' if self.others else 'guide_only'}", titles=titles)
 
 

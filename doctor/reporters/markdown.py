@@ -132,7 +132,7 @@ class Document:
         rows = [head, ["---"] * len(head), *(self.row(label, remedy) for label, remedy in groups.labelled(words))]
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         corrections = [
-            f"- {escaped(words.section.get(remedy.guide.section, remedy.guide.section))} {remedy.guide.step}: {escaped(remedy.correction)}"
+            f"- {words.section[remedy.guide.section]} {remedy.guide.step}: {escaped(remedy.correction)}"
             for remedy in groups.guide
             if remedy.guide and remedy.correction
         ]
@@ -144,7 +144,7 @@ class Document:
         what = [escaped(remedy.text), code(values), escaped(words("command", command=f"`{remedy.command}`")) if remedy.command else ""]
         stands = advice.standing(remedy, self.report)
         status = f"{_ADVICE[stands]} {words.advice[stands]}"
-        return [escaped(label), status, "<br>".join(filter(None, what)), escaped(remedy.reason), escaped(remedy.cost)]
+        return [label, status, "<br>".join(filter(None, what)), escaped(remedy.reason), escaped(remedy.cost)]
 
     def known_failure(self, fix: str, issues: Sequence[SimilarView]) -> str:
         """What fixed it, and links to the issues."""

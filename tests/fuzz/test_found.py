@@ -74,8 +74,11 @@ def test_a_configuration_with_values_that_no_figure_holds_is_analyzed(config: st
         config if config.startswith("{") else f"model_name_or_path: m\nstage: sft\nfinetuning_type: lora\ndataset: d\n{config}"
     )
     (tmp_path / "console.log").write_text(
-        f"Num Epochs = {HUGE}\n{{'loss': 1.0, 'learning_rate': 1e-05, 'epoch': 1e308}}\n{{'loss': 1.0, 'learning_rate': 1e-05, 'epoch': 2.0}}\n"
-        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.64 GiB of which 1.10 GiB is free.\n"
+        f"Num Epochs = {HUGE}\n"
+        "{'loss': 1.0, 'learning_rate': 1e-05, 'epoch': 1e308}\n"
+        "{'loss': 1.0, 'learning_rate': 1e-05, 'epoch': 2.0}\n"
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. "
+        "GPU 0 has a total capacity of 23.64 GiB of which 1.10 GiB is free.\n"
     )
     report = doctor.analyze(tmp_path)
     assert report.verdict == "failed"
@@ -101,18 +104,15 @@ def test_a_line_of_a_script_longer_than_a_command_is_none(tmp_path: Path) -> Non
     assert time.process_time() - begin < SECONDS
 
 
-def test_a_chapter_that_no_guide_has_is_shown_as_it_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_saved_report_with_a_chapter_that_no_guide_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A saved report may come from anywhere."""
     data = json.loads(REPORTERS["json"](settled(samples.oom())))
     guided = next(remedy for finding in data["findings"] for remedy in finding["remedies"] if remedy["guide"])
     guided["guide"]["section"] = "<b>no chapter</b>"
     saved = tmp_path / "report.json"
     saved.write_text(json.dumps(data))
-    for kind in ("markdown", "html", "terminal"):
-        assert main(["show", str(saved), "--format", kind, "-v"]) in (0, 1)
-        out = capsys.readouterr().out
-        assert "no chapter" in out
-        assert kind == "terminal" or "<b>no chapter" not in out
+    assert main(["show", str(saved)]) == 2
+    assert "not an lfdoctor report" in capsys.readouterr().err
 
 
 def test_the_settings_that_a_program_prints_state_no_failure(tmp_path: Path) -> None:
