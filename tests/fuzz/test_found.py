@@ -104,6 +104,16 @@ def test_a_line_of_a_script_longer_than_a_command_is_none(tmp_path: Path) -> Non
     assert time.process_time() - begin < SECONDS
 
 
+@pytest.mark.parametrize("kind", ["terminal", "markdown", "html", "sarif"])
+def test_a_saved_report_in_a_language_that_we_lack_is_refused(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, whatever it is to be shown as."""
+    data = json.loads(REPORTERS["json"](settled(samples.oom())))
+    saved = tmp_path / "report.json"
+    saved.write_text(json.dumps(data | {"lang": "xx"}))
+    assert main(["show", str(saved), "--format", kind]) == 2
+    assert "no language 'xx'" in capsys.readouterr().err
+
+
 def test_a_saved_report_with_a_chapter_that_no_guide_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A saved report may come from anywhere."""
     data = json.loads(REPORTERS["json"](settled(samples.oom())))
