@@ -32,7 +32,7 @@ def test_a_folder_that_once_failed_keeps_every_promise(seed: int, tmp_path: Path
     assert time.process_time() - begin < SECONDS
 
 
-@pytest.mark.parametrize("name", ["trainer_state.json", "trainer_log.jsonl"])
+@pytest.mark.parametrize("name", ["trainer_state.json", "trainer_log.jsonl", "lfdoctor.jsonl"])
 def test_a_bomb_of_empty_records_is_left_in_time(name: str, tmp_path: Path) -> None:
     """40 million of them in 500 kB; the steps beside it are still read."""
     (tmp_path / name).write_bytes(gzip.compress(b"{}\n" * 40_000_000, 1))
