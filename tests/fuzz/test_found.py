@@ -18,7 +18,7 @@ from doctor.reporters.registry import REPORTERS
 from tests.fuzz import folders, oracle
 from tests.reporters import samples
 
-SEEDS = (91500263, 91500497, 91500512, 1001002, 1001060, 1001952, 1003257, 1005943, 1006022, 1006413)
+SEEDS = (91500263, 91500497, 91500512, 1001002, 1001060, 1001952, 1003257, 1005943, 1006022, 1006413, 1009675)
 SECONDS = 10.0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.core.events import Step, Where
+from doctor.core.events import MAX_STEP, Step, Where
 from doctor.readers.console.records import MetricRecord
 
 _USUAL = (1, 10, 5, 2, 20, 50, 100, 25, 500, 200, 1000, 250, 4, 8, 3, 30, 40, 15)
@@ -120,8 +120,8 @@ class StepInference:
         return [self._with_step(pending.record, pending.where, pending.time) for pending in records]
 
     def _with_step(self, record: MetricRecord, where: Where, time: float | None) -> Step:
-        exact = record.step is not None
-        step = record.step if record.step is not None else self._next_step(record)
+        exact = record.step is not None and record.step <= MAX_STEP
+        step = record.step if exact and record.step is not None else self._next_step(record)
         if "loss" in record.metrics or exact:
             self._last = step
             self._fresh = False
@@ -136,7 +136,7 @@ class StepInference:
             return 1
         step = (self._last // cadence + 1) * cadence if trained else self._last
         place = epoch * per_epoch if per_epoch else math.nan
-        if not per_epoch or abs(place - step) <= cadence or not math.isfinite(place):
+        if not abs(place) <= MAX_STEP or abs(place - step) <= cadence or not per_epoch:  # also a place that is not a number
             return step
         near = round(place)
         if abs(near - step) <= _slack(per_epoch) + cadence:
