@@ -169,6 +169,8 @@ class StepInference:
             or (self._from_warmup(records) if self._first_too else None)
             or (1 if records else None)
         )
+        if self._cadence is not None and self._cadence > MAX_STEP:
+            self._cadence = 1
 
     def _from_warmup(self, records: list[Pending]) -> int | None:
         """The cadence if step 1 was logged too: in a linear warm-up the learning rate is proportional to the step."""
