@@ -40,7 +40,7 @@ class StepInference:
 
     def __init__(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         given = config.get("logging_steps")
-        self._given = given if type(given) is int and given > 0 else None
+        self._given = given if type(given) is int and 0 < given <= MAX_STEP else None
         self._first_too = config.get("logging_first_step") is True
         self.restart()
         self.total: int | None = facts.get("steps.planned")
@@ -169,8 +169,6 @@ class StepInference:
             or (self._from_warmup(records) if self._first_too else None)
             or (1 if records else None)
         )
-        if self._cadence is not None and self._cadence > MAX_STEP:
-            self._cadence = 1
 
     def _from_warmup(self, records: list[Pending]) -> int | None:
         """The cadence if step 1 was logged too: in a linear warm-up the learning rate is proportional to the step."""
