@@ -196,7 +196,7 @@ def _checked(path: Path, dice: random.Random) -> Iterator[str]:
         if path.with_name(f"{path.name}.orig").read_bytes() != before:
             yield "check --fix: the backup is not the file before"
         run("check", _argument(path), "--fix", *unsafe)
-        if path.read_bytes() != after:
+        if path.read_bytes() != after and not (unsafe and fixed.code):  # a patch may bring to light what the report then tells as left
             yield "check --fix: a second time changes more"
 
 
