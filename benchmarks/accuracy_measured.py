@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import curve_data
 import curves
@@ -30,6 +29,7 @@ from tests.live.healthy.first import FIRST
 from tests.live.healthy.harm import harm
 from tests.live.healthy.second import SECOND
 
+ROOT = Path(__file__).resolve().parent.parent
 EACH = 3
 """Failures that are played on a configuration."""
 SCHEMA_VERSION = "0.9.5"
@@ -117,6 +117,7 @@ def of_healthy() -> Iterator[Share]:
     """What is done to generated healthy curves."""
     results = [harm(shape(random.Random(name))) for name, shape in (FIRST | SECOND).items()]
     yield _share("healthy_stopped", (one.stopped is not None or one.restarted or one.error for one in results))
+    yield _share("healthy_warned", (any(not name.startswith(("!", "live:")) for name in one.told) for one in results))
 
 
 def of_changes() -> Iterator[Share]:

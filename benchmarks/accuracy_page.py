@@ -60,22 +60,36 @@ class Page:
         return lines
 
     def entry(self, one: Entry) -> list[str]:
-        """A collection: what it was, where the figures come from, its table."""
+        """A collection: what it was, where the figures come from, its table with the columns that it needs."""
         source = self.text("page", "script", script=one.script) if one.script else self.text("page", "no_script")
+        blind = [] if one.blind is None else [self.text("page", "blind" if one.blind else "not_blind")]
         version = [self.text("page", name, **{name: at}) for name, at in (("told", one.told), ("commit", one.commit)) if at]
-        about = "; ".join([one.date, self.text("page", "blind" if one.blind else "not_blind"), source, *version])
-        lines = [f"**{one.title[self.lang]}.** {one.material[self.lang].strip()} ({about}.)", EMPTY, *_table(self.text("page", "record_head"))]
-        return [*lines, *(self.row(part, of, measure, runs) for (part, of, measure), runs in by_run(one.figures).items())]
+        about = "; ".join([one.date, *blind, source, *version])
+        rows = [(key, runs) for key, runs in by_run(one.figures).items()]
+        shown = [run for run in RUNS if any(run in runs for _, runs in rows)]
+        gaps = any(_gap(runs) for _, runs in rows)
+        lines = [f"**{one.title[self.lang]}.** {one.material[self.lang].strip()} ({about}.)", EMPTY]
+        lines += self.columns("part", "of", "measure", *shown, *(["gap"] if gaps else []))
+        for (part, of, measure), runs in rows:
+            cells = [self.text("parts", part), "?" if of is None else str(of), self.text("measures", measure), *_cells(runs, shown)]
+            lines.append(_row([*cells, *([_gap(runs)] if gaps else [])]))
+        return lines
 
-    def row(self, part: str, of: int | None, measure: str, runs: Mapping[str, Figure]) -> str:
-        """One measure of one part in all its runs, and the gap between unread and mended."""
-        cells = [_figure(runs[run]) if run in runs else EMPTY for run in RUNS]
-        unread = runs.get("later", runs.get("first"))
-        gap = EMPTY
-        if unread is not None and "tuned" in runs and measure not in NOT_SHARES:
-            gap = f"{runs['tuned'].percent - unread.percent:+.0f}".replace("-0", "0").replace("+0", "0")
-        shown = "?" if of is None else str(of)
-        return _row([self.text("parts", part), shown, self.text("measures", measure), *cells, gap])
+    def short(self, entries: Sequence[Entry]) -> list[str]:
+        """The headline of each entry that has one."""
+        lines = [f"## {self.text('page', 'short')}", EMPTY, self.text("page", "short_text"), EMPTY]
+        lines += self.columns("collection", "part", "of", "measure", *RUNS, "gap")
+        for one in entries:
+            if one.headline is None:
+                continue
+            (part, of, measure), runs = next(item for item in by_run(one.figures).items() if item[0][2] == one.headline)
+            what = [one.title[self.lang], self.text("parts", part), str(of), self.text("measures", measure)]
+            lines.append(_row([*what, *_cells(runs, RUNS), _gap(runs)]))
+        return lines
+
+    def columns(self, *names: str) -> list[str]:
+        """A table's head."""
+        return _table(_row([self.text("columns", name) for name in names]))
 
     def wrong(self, entries: Sequence[Entry]) -> list[str]:
         """The kinds of misses, those seen in most collections first, mended ones last."""
@@ -83,7 +97,13 @@ class Page:
         for one in entries:
             for miss in one.misses:
                 seen[miss["kind"]].append((one, miss))
-        lines = [f"## {self.text('page', 'wrong')}", EMPTY, self.text("page", "wrong_text"), EMPTY, *_table(self.text("page", "wrong_head"))]
+        lines = [
+            f"## {self.text('page', 'wrong')}",
+            EMPTY,
+            self.text("page", "wrong_text"),
+            EMPTY,
+            *_table(self.text("page", "wrong_head")),
+        ]
         for kind, found in sorted(seen.items(), key=lambda item: (item[1][-1][1]["state"] == "mended", -len(item[1]))):
             counted = [f"{miss['count']} / {miss['of']}" if "of" in miss else str(miss["count"]) for _, miss in found if "count" in miss]
             state = self.text("states", found[-1][1]["state"])
@@ -103,7 +123,7 @@ def pages(entries: Sequence[Entry], shares: Sequence[Share]) -> Iterator[tuple[s
     """Language and text of each page."""
     for lang in LANGUAGES:
         page = Page(lang)
-        parts = [page.head(), page.measured(shares), page.recorded(entries), page.wrong(entries)]
+        parts = [page.head(), page.short(entries), page.measured(shares), page.recorded(entries), page.wrong(entries)]
         yield lang, "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
@@ -119,6 +139,19 @@ def _figure(one: Figure) -> str:
 
 def _percent(value: float) -> str:
     return f"{value:.0f} %" if value == round(value) or value >= 1.5 else f"{value:.1f} %"
+
+
+def _cells(runs: Mapping[str, Figure], shown: Sequence[str]) -> list[str]:
+    return [_figure(runs[run]) if run in runs else EMPTY for run in shown]
+
+
+def _gap(runs: Mapping[str, Figure]) -> str:
+    """Mended on the material minus the newest version that was not, in points; empty where one of the two was not measured."""
+    unread, tuned = runs.get("later", runs.get("first")), runs.get("tuned")
+    if unread is None or tuned is None or tuned.measure in NOT_SHARES:
+        return EMPTY
+    points = round(tuned.percent - unread.percent)
+    return f"{points:+d}" if points else "0"
 
 
 def _table(head: str) -> list[str]:

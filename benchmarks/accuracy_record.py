@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +17,8 @@ RUNS = ("first", "later", "tuned")
 """Nothing was mended on the material; a later version, still not mended on it; mended on it."""
 NOT_SHARES = frozenset({"median_error", "p90_error", "worst_error"})
 """Measures in percent that are no share of the cases."""
-FIELDS = frozenset({"id", "section", "date", "told", "commit", "script", "blind", "title", "material", "figures", "misses"})
-OPTIONAL = frozenset({"told", "commit", "misses"})
+FIELDS = frozenset({"id", "section", "date", "told", "commit", "script", "blind", "title", "material", "headline", "figures", "misses"})
+OPTIONAL = frozenset({"told", "commit", "headline", "misses"})
 Z95 = 1.959964
 """The normal distribution's 97.5 % point."""
 
@@ -56,12 +55,13 @@ class Entry:
     section: str
     date: str
     script: str | None
-    blind: bool
+    blind: bool | None
     title: Mapping[str, str]
     material: Mapping[str, str]
     figures: list[Figure]
     told: str | None = None
     commit: str | None = None
+    headline: str | None = None
     misses: list[Mapping[str, Any]] = field(default_factory=list)
 
 
@@ -157,7 +157,7 @@ def _listed(made: Mapping[str, Any]) -> str:
 
 def _extended(text: str, name: str, lines: list[dict[str, Any]]) -> str:
     """The record's text with more lines behind the last figure of an entry; everything else, comments too, stays as it is."""
-    before, mark, rest = text.partition(f"- id: {name}\n")
+    before, mark, rest = text.partition(f"- id: {_flow(name)}\n")
     head, figures, tail = rest.partition("  figures:\n")
     rows = tail.splitlines(keepends=True)
     end = next((place for place, row in enumerate(rows) if not row.startswith("    ")), len(rows))
@@ -166,5 +166,6 @@ def _extended(text: str, name: str, lines: list[dict[str, Any]]) -> str:
 
 
 def _flow(value: Any) -> str:
-    """A value in one line of YAML (JSON is YAML)."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """A value in one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -16,12 +16,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from classifier_examples import is_yaml
 
 import doctor
+
+ROOT = Path(__file__).resolve().parent.parent
+
 
 class Judged(NamedTuple):
     """One text: its group (`--by`), what came of it, and the cause that was named."""
