@@ -6,9 +6,10 @@ import random
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -36,7 +37,8 @@ SCHEMA_VERSION = "0.9.5"
 """The LLaMA-Factory whose JSON Schema patches are held to; the lab's."""
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """A counted line of the page: a text of the catalogue's `measured`, and the part that it is about."""
 
     text: str
