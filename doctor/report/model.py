@@ -12,6 +12,7 @@ from doctor.report import outputs
 from doctor.report.curves import Curve
 from doctor.report.time_spent import TimeView
 from doctor.rulebook.findings import Samples
+from doctor.rulebook.model import Section
 
 FORMAT = 1
 """Version of the JSON format; a reader takes its own and earlier ones."""
@@ -19,8 +20,6 @@ Status = Literal["completed", "ended_early", "failed", "interrupted", "running",
 """How a run ended. `ended_early`: it saved and closed as after a normal end, before its planned last step."""
 Verdict = Literal["failed", "unhealthy", "healthy", "undecided"]
 """`failed`: the run failed. `unhealthy`: a finding above a note, or interrupted. `undecided`: nothing that was read allows a verdict."""
-OTHER_RUNS = 20
-"""Other runs of a folder that a report lists; `lfdoctor scan` lists all."""
 
 
 class ToolView(msgspec.Struct, frozen=True):
@@ -122,7 +121,7 @@ class EvidenceView(msgspec.Struct, frozen=True):
 class GuideView(msgspec.Struct, frozen=True):
     """A step of the guide's troubleshooting chapter; `title` in the report's language."""
 
-    section: str
+    section: Section
     step: int
     title: str = ""
 
