@@ -276,7 +276,7 @@ def test_an_issue_whose_cause_the_stage_cannot_have_is_hidden(stage, shown):
     ("message", "shown"), [(f"{SIGNATURE} in the night shift of the second week", ["a/b#2"]), (SIGNATURE, ["a/b#1", "a/b#2"])]
 )
 def test_an_issue_of_none_of_the_possible_causes_is_hidden_unless_it_has_the_same_words(message, shown):
-    """The report names candidates: a merely similar issue of another cause would contradict them, one with the very words is the failure."""
+    """A merely similar issue of another cause would contradict the candidates that are named; one with the very words is the failure."""
     entries = index(("a/b#1", "port_in_use", SIGNATURE), ("a/b#2", "disk_full", f"{SIGNATURE} night shift second week"))
     found = judged(rule("environment/unknown-exception", "x", "x", cause="unknown"), "root", message, Where("log", 1))
     note = Text(en="x", ko="x", zh="x")
