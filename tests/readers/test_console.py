@@ -268,7 +268,10 @@ LOADER = "[INFO|2026-03-02 09:59:31] llamafactory.model.loader:144 >> Failed to 
     ("reason", "package"),
     [
         ("No module named 'torchaudio'", "torchaudio"),
-        ("This modeling file requires the following packages that were not found in your environment: librosa. Run `pip install librosa`", "librosa"),
+        (
+            "This modeling file requires the following packages that were not found in your environment: librosa. Run `pip install librosa`",
+            "librosa",
+        ),
         ("MiniCPMVProcessor requires the PIL library but it was not found in your environment", "PIL"),
         ("Unrecognized image processor in saves/merged", None),
     ],
