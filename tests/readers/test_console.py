@@ -269,7 +269,7 @@ LOADER = "[INFO|2026-03-02 09:59:31] llamafactory.model.loader:144 >> Failed to 
     [
         ("No module named 'torchaudio'", "torchaudio"),
         (
-            "This modeling file requires the following packages that were not found in your environment: librosa. Run `pip install librosa`",
+            "This modeling file requires the following packages that were not found in your environment: librosa",
             "librosa",
         ),
         ("MiniCPMVProcessor requires the PIL library but it was not found in your environment", "PIL"),
