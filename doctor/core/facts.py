@@ -123,6 +123,8 @@ FACTS: dict[str, FactInfo] = {
     "first_sample.masked_tokens": FactInfo(
         "int", "tokens", "console: the first sample that LLaMA-Factory prints, if no token of it is trained on"
     ),
+    "processor.error": FactInfo("str", "", "console: why LLaMA-Factory went on without the model's processor"),
+    "processor.package": FactInfo("str", "", "console: the package that was missing for the processor"),
     "dataset.loading": FactInfo("str", "", "console: the data set whose loading LLaMA-Factory began last"),
     "config_of_web_ui": FactInfo("str", "", "check: the file's name where it holds the web UI's settings"),
     "dataset_info_unreadable": FactInfo("str", "", "preflight"),

@@ -38,7 +38,8 @@ class ZeroLoss(DetectorBase):
     `reward` in the record) are exempt: they are 0 if all rewards of a batch are equal.
 
     With `final_seconds` only the final metrics count: the mean loss of a training of at least that many seconds is exactly 0.0, and no
-    other loss was logged. Shorter trainings were resumed at their end. Facts then: metric, value, `seconds`.
+    other loss was logged. Shorter trainings were resumed at their end: with `final_under` those are wanted, of fewer seconds than that.
+    Facts then: metric, value, `seconds`.
     """
 
     reads: ClassVar[tuple[type[Event], ...]] = (Step,)
@@ -49,9 +50,18 @@ class ZeroLoss(DetectorBase):
         "seconds", "cut",
     )  # fmt: skip
 
-    def __init__(self, *, records: int, above: float, margin: float, impossible: int = 2, final_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        records: int,
+        above: float,
+        margin: float,
+        impossible: int = 2,
+        final_seconds: float | None = None,
+        final_under: float = math.inf,
+    ) -> None:
         self.wanted, self.above, self.margin, self.impossible = records, above, margin, impossible
-        self.final_seconds = final_seconds
+        self.final_seconds, self.final_under = final_seconds, final_under
         if final_seconds is not None:
             self.needs = ()  # the final metrics stand alone where no step was logged
         self._restart(0)
@@ -96,11 +106,11 @@ class ZeroLoss(DetectorBase):
 
     def _final(self, run: Run, least: float) -> Iterator[Match]:
         mean, seconds = run.facts.get("train.loss"), run.facts.get("train.runtime_seconds")
-        if mean != 0.0 or not isinstance(seconds, int | float) or seconds < least:
+        if mean != 0.0 or not isinstance(seconds, int | float) or not least <= seconds < self.final_under:
             return
         if any(loss != 0.0 for _, loss in run.series.get("loss", ())):
             return
-        evidence = (Evidence(run.fact_where["train.loss"], f"train_loss {mean} after {seconds:.0f} s of training"),)
+        evidence = (Evidence(run.fact_where["train.loss"], f"train_loss {mean} after {seconds:.3g} s of training"),)
         yield Match(evidence=evidence, facts={"metric": "loss", "value": 0.0, "seconds": seconds})
 
     def _is_impossible(self) -> bool:

@@ -261,6 +261,28 @@ def test_the_older_process_line(tmp_path: Path, line: str):
     assert (facts["device"], facts["compute_dtype"], "world_size" in facts) == ("cuda", "float16", False)
 
 
+LOADER = "[INFO|2026-03-02 09:59:31] llamafactory.model.loader:144 >> Failed to load processor: "
+
+
+@pytest.mark.parametrize(
+    ("reason", "package"),
+    [
+        ("No module named 'torchaudio'", "torchaudio"),
+        (
+            "This modeling file requires the following packages that were not found in your environment: librosa",
+            "librosa",
+        ),
+        ("MiniCPMVProcessor requires the PIL library but it was not found in your environment", "PIL"),
+        ("Unrecognized image processor in saves/merged", None),
+    ],
+)
+def test_why_the_processor_was_not_loaded(tmp_path: Path, reason: str, package: str | None):
+    """LLaMA-Factory from 0.9.4 on writes the exception's text as information and goes on; a missing package has its name in it."""
+    facts = console(tmp_path, f"{LOADER}{reason}.\n").facts
+    assert facts["processor.error"] == reason
+    assert facts.get("processor.package") == package
+
+
 def test_a_printed_model_configuration(tmp_path: Path):
     """transformers prints the model's configuration over many lines; it is known as one mapping."""
     text = "[INFO|configuration_utils.py:765] 2026-03-02 09:59:31,100 >> Model config Qwen3Config {\n" + '  "hidden_size": 2560,\n' \

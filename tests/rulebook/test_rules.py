@@ -15,6 +15,7 @@ import pytest
 from doctor.config import options
 from doctor.config.patch import Unknown, apply, changes_of
 from doctor.core.events import ConfigSeen, Crash, LogLine, Where
+from doctor.core.facts import FACTS
 from doctor.core.run import Run
 from doctor.detectors.log_pattern import LogPattern
 from doctor.detectors.registry import DETECTORS
@@ -125,6 +126,14 @@ def test_placeholders_are_facts_of_the_detector(rule: Rule) -> None:
     for text in texts(rule):
         unknown = {name for name in names(text.en) if "." not in name} - {*detector.facts, *given, *RUN_FACTS}
         assert not unknown, f"{unknown} in {text.en!r}"
+
+
+@every_rule
+def test_what_a_pattern_catches_has_no_name_of_a_run_fact(rule: Rule) -> None:
+    """A condition on `fact.attention` would also hold where the console told the run's attention, though this match caught nothing."""
+    if rule.detector == "log_pattern":
+        caught = {name for name in DETECTORS[rule.detector](**rule.params).facts if name not in ("phase", "exception")}
+        assert not caught & FACTS.keys()
 
 
 @every_rule

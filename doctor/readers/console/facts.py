@@ -56,6 +56,17 @@ def _runtime(found: re.Match[str]) -> dict[str, Any]:
     return {"train.runtime_seconds": days * 86400 + hours * 3600 + minutes * 60 + seconds}
 
 
+_PACKAGE = re.compile(r"No module named '(\w+)|not found in your environment: ([\w\-]+)|requires the (\w+) library")
+
+
+def _processor(found: re.Match[str]) -> dict[str, Any]:
+    """Why LLaMA-Factory (0.9.4 and newer) went on without the model's processor, and the package that was missing for it."""
+    facts: dict[str, Any] = {"processor.error": found["error"]}
+    if (missing := _PACKAGE.search(found["error"])) is not None:
+        facts["processor.package"] = missing[missing.lastindex or 0]
+    return facts
+
+
 def _v1_attention(found: re.Match[str]) -> dict[str, Any]:
     return {"attention": {"flash_attention_2": "fa2"}.get(found[1], found[1])}
 
@@ -88,6 +99,8 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("for faster training", r"Using (FlashAttention-2|torch SDPA) for faster", _attention),
         ("vanilla attention", r"Using (vanilla) attention implementation", _attention),
         ("Loading dataset ", r"llamafactory\.data\.loader\S* >> Loading dataset (\S{1,300}?)\.\.\.", _one("dataset.loading")),
+        ("Failed to load processor: ",
+         r"llamafactory\.model\.loader\S* >> Failed to load processor: (?P<error>.{1,300}?)\.?\s*$", _processor),
         ("[-100, -100", r"^\s*\[(-100(?:, -100)*)\]\s*$", _one("first_sample.masked_tokens", lambda text: text.count("-100"))),
         ("Resuming training from", r"Resuming training from (\S+?)\.?(?:\s|$)", _one("resumed_from")),
         ("Saving model checkpoint to", r"Saving model checkpoint to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),

@@ -119,7 +119,9 @@ SPECIAL_FIRST = [
         "requests.exceptions.ConnectionError: ('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))",
         "no-route-to-hub",
     ),
-    ("RuntimeError: Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!", "two-devices"),
+    ("RuntimeError: Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!", "two-devices-cpu"),
+    ('RuntimeError: Attempted to set the storage of a tensor on device "npu:4" to a storage on different device "npu:0".', "two-devices"),
+    ("OSError: The paging file is too small for this operation to complete. (os error 1455)", "host-memory-while-loading"),
 ]
 
 
