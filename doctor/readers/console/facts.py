@@ -65,6 +65,13 @@ CONSTANT: dict[str, dict[str, Any]] = {
 """Text of a line -> the facts that it states."""
 
 
+def _maker(name: str) -> _Make:
+    """What makes this fact of a match's first group."""
+    known = info(name)
+    convert = _OWN.get(name) or _CONVERT[known.type if known else "str"]
+    return lambda found: {name: convert(found[1])}
+
+
 def _rows(behind: str, names: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     """Rows of facts whose values stand alike behind their words."""
     return ((word, re.escape(word) + behind, name) for word, name in names.items())
@@ -124,7 +131,7 @@ _ROWS: tuple[tuple[str, str, str | _Make], ...] = (
     ("model_type", r'"model_type": "([\w-]+)"', "model.type"),
 )  # fmt: skip
 """A word of the line, the expression that finds the value, and the fact that has it, or what makes facts of a match."""
-_PATTERNS = {word: (lazy_compile(pattern), made) for word, pattern, made in _ROWS}
+_PATTERNS = {word: (lazy_compile(pattern), _maker(made) if isinstance(made, str) else made) for word, pattern, made in _ROWS}
 NAMES = frozenset(made for _, _, made in _ROWS if isinstance(made, str))
 """The facts with a row of their own."""
 
@@ -147,16 +154,12 @@ def parse_facts(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
         phase = MARKERS.get(word, phase)
         facts += CONSTANT.get(word, {}).items()
         if word in _PATTERNS and (found := _PATTERNS[word][0].search(text)) is not None:
-            facts += _made(_PATTERNS[word][1], found)
+            facts += _safe(_PATTERNS[word][1], found)
     return facts, phase
 
 
-def _made(make: str | _Make, found: re.Match[str]) -> Iterable[tuple[str, Any]]:
+def _safe(make: _Make, found: re.Match[str]) -> Iterable[tuple[str, Any]]:
     try:
-        if callable(make):
-            return make(found).items()
-        known = info(make)
-        convert = _OWN.get(make) or _CONVERT[known.type if known else "str"]
-        return ((make, convert(found[1])),)
+        return make(found).items()
     except ValueError:
         return ()

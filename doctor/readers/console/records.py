@@ -138,12 +138,6 @@ def _label(text: str) -> str:
     return found[1].lower() if found else ""
 
 
-@lru_cache(1024)
-def _megatron_metric(label: str) -> str:
-    """The metric that a label of Megatron gives; empty for what it counts or times."""
-    return "" if label in _MEGATRON_COUNTS or "time per" in label else ALIASES.get(label, label)
-
-
 def _of_megatron(text: str) -> MetricRecord | None:
     """A line of Megatron's training log, or the one of an evaluation.
 
@@ -154,7 +148,7 @@ def _of_megatron(text: str) -> MetricRecord | None:
     if len(text) > 5000 or "elapsed time per" not in text or (found := _MEGATRON.search(text)) is None:
         return None
     pairs = _between_bars(text[found.start() :])
-    metrics = {name: value for label, value in pairs.items() if (name := _megatron_metric(label))}
+    metrics = {ALIASES.get(name, name): value for name, value in pairs.items() if name not in _MEGATRON_COUNTS and "time per" not in name}
     metrics["step_seconds"] = float(found[3]) / 1000
     skipped, nan = pairs.get("number of skipped iterations"), pairs.get("number of nan iterations")
     if nan or (skipped == 0 and "loss" not in metrics):
