@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from doctor.support.lazy_regex import lazy_compile
 
 _Make = Callable[[re.Match[str]], dict[str, Any]]
 _CONVERT: dict[str, Callable[[str], Any]] = {
-    "int": lambda text: int(text.replace(",", "")), "float": lambda text: float(text.replace(",", "")), "str": str, "bool": bool,
+    "int": lambda text: int(text.replace(",", "")), "float": lambda text: _finite(float(text.replace(",", ""))), "str": str, "bool": bool,
 }  # fmt: skip
 """Type of a fact -> how its text is read."""
 _ATTENTION = {"FlashAttention-2": "fa2", "flash_attention_2": "fa2", "torch SDPA": "sdpa", "vanilla": "eager"}
@@ -22,6 +23,12 @@ _OWN: dict[str, Callable[[str], Any]] = {
     "first_sample.masked_tokens": lambda text: text.count("-100"),
 }
 """Facts whose text is read otherwise."""
+
+
+def _finite(number: float) -> float:
+    if math.isinf(number):
+        raise OverflowError
+    return number
 
 
 def _process(found: re.Match[str]) -> dict[str, Any]:
@@ -161,5 +168,5 @@ def parse_facts(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
 def _safe(make: _Make, found: re.Match[str]) -> Iterable[tuple[str, Any]]:
     try:
         return make(found).items()
-    except ValueError:
+    except (ValueError, OverflowError):  # a number of hundreds of digits
         return ()
