@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, Origin, ProcessEnd, Sample, Step, Where
@@ -65,35 +66,25 @@ class Run:
                 self.ends = [*self.ends, event][-_MAX_ENDS:]
 
     def apply_all(self, steps: Sequence[Step]) -> None:
-        """`apply` for each step, metric by metric if all are of one process and have the same metrics."""
-        first, rest = steps[0], steps[1:]
-        self.apply(first)
-        columns = self._columns(first, rest) if rest else None
-        if columns is None:
-            for step in rest:
-                self.apply(step)
-            return
+        """`apply` for each step; at once for those of one process with the same metrics, as between two evaluations."""
+        for _, alike in groupby(steps, key=lambda step: (step.rank, step.attempt, step.seconds is None, *step.metrics)):
+            first, *rest = alike
+            self.apply(first)
+            if rest:
+                self._extend(first, rest)
+
+    def _extend(self, first: Step, rest: Sequence[Step]) -> None:
+        """Add the steps after `first`, which differ from it in their values only."""
         numbers = [step.step for step in rest]
         self.first_step = min(first.step if self.first_step is None else self.first_step, *numbers)
         self.last_step = max(first.step if self.last_step is None else self.last_step, *numbers)
-        for name, values in columns.items():
-            self.series[name].extend(numbers, values)
-        seconds = [step.seconds for step in rest if step.seconds is not None]
-        if seconds:
-            self.seconds.extend(numbers, seconds)
-            for number, moment in zip(numbers, seconds, strict=True):
+        for name in self.series.keys() & first.metrics.keys():
+            self.series[name].extend(numbers, [step.metrics[name] for step in rest])
+        if first.seconds is not None:
+            moments = [step.seconds for step in rest if step.seconds is not None]
+            self.seconds.extend(numbers, moments)
+            for number, moment in zip(numbers, moments, strict=True):
                 self._apply_pace(first.attempt, number, moment)
-
-    def _columns(self, first: Step, rest: Sequence[Step]) -> dict[str, list[float]] | None:
-        """The values of each metric; None if the steps are not of one process or differ in their metrics."""
-        metrics = [step.metrics for step in rest]
-        processes = {(step.rank, step.attempt, step.seconds is None) for step in rest}
-        if processes != {(first.rank, first.attempt, first.seconds is None)} or set(map(len, metrics)) != {len(first.metrics)}:
-            return None
-        try:
-            return {name: [values[name] for values in metrics] for name in first.metrics if name in self.series}
-        except KeyError:
-            return None
 
     def _apply_step(self, event: Step) -> None:
         step = event.step

@@ -84,6 +84,11 @@ class DetectorBase:
         return QUIET
 
 
+def decides_by_event(detector: Detector) -> bool:
+    """Whether it looks at events as they come; one that only has `finish` need not be given any."""
+    return getattr(type(detector), "feed", None) is not DetectorBase.feed
+
+
 def has_input(need: str, run: Run) -> bool:
     """Whether the run holds an input: `text`, `config`, `steps`, `samples`, `metrics.NAME` or `samples.NAME`."""
     kind, _, name = need.partition(".")

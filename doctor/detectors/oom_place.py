@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from doctor.core.events import Frame
 from doctor.support.lazy_regex import lazy_compile
@@ -57,11 +58,12 @@ BACKWARD = lazy_compile(r":backward:|\.backward\(|run_backward")
 FORWARD = lazy_compile(r":forward:|:compute_loss:|:training_step:|:concatenated_forward:")
 
 
+@lru_cache(16)
 def place_of(frames: tuple[Frame, ...]) -> str | None:
     """The part of the program in which a traceback fails: a name of PLACES, or logits, vision, backward, forward; None if no frame matches.
 
     Any frame may match, except for logits, which only the two innermost frames decide: an outer `logits = model(...)` is part of every
-    traceback of a forward pass.
+    traceback of a forward pass. Cached, as all ranks fail alike.
     """
     places = [f"{frame.file}:{frame.function}: {frame.code}" for frame in frames]
     for name, pattern in PLACES:

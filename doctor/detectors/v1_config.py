@@ -8,7 +8,7 @@ from typing import ClassVar, get_args
 from doctor.config.v1 import Kind, problems
 from doctor.core.events import Event, Fact, Where
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET, DetectorBase
+from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
 
 FACT = "v1.config"
@@ -34,9 +34,6 @@ class V1Config(DetectorBase):
         if problem not in get_args(Kind):
             raise ValueError(f"problem is one of {', '.join(get_args(Kind))}")
         self.problem = problem
-
-    def feed(self, event: Fact, run: Run) -> Iterator[Match]:
-        return QUIET
 
     def finish(self, run: Run) -> Iterator[Match]:
         config = run.facts.get(FACT)

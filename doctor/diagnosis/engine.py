@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from doctor.config.options import scope_of
 from doctor.core.events import ConfigSeen, Crash, Event, Fact, LogLine, ProcessEnd, Sample, Step
 from doctor.core.run import Run
-from doctor.detectors.base import QUIET, Detector
+from doctor.detectors.base import QUIET, Detector, decides_by_event
 from doctor.diagnosis.causes import is_harmless
 from doctor.diagnosis.refinement import LANE_WIDTH, MatchGroup, merge, most_specific, without_superseded
 from doctor.diagnosis.subscriptions import LiteralRouter, Subscription
@@ -63,14 +63,16 @@ class Engine:
         self._order = 0
         self._detectors: dict[bytes, Detector] = {}
         self._of_rule: dict[str, bytes] = {}
+        self._rules_of: dict[bytes, list[int]] = {}
         self._groups: dict[bytes, dict[str, MatchGroup]] = {}
         self._finished: dict[bytes, list[tuple[int, Match]]] = {}
         known = _all_detectors() if detectors is None else detectors
-        for rule in self.rules:
-            self._of_rule[rule.id] = self._add(rule, known)
+        for place, rule in enumerate(self.rules):
+            key = self._of_rule[rule.id] = self._add(rule, known)
+            self._rules_of.setdefault(key, []).append(place)
         self._subscriptions: dict[type[Event], list[Subscription]] = {}
         for key, detector in self._detectors.items():
-            for kind in detector.reads:
+            for kind in detector.reads if decides_by_event(detector) else ():
                 self._subscriptions.setdefault(kind, []).append(Subscription(key, detector.feed, detector))
         self._routers: dict[type[Event], LiteralRouter] = {}
 
@@ -88,7 +90,12 @@ class Engine:
         return frozenset(literal for subscription in self._subscriptions.get(LogLine, ()) for literal in subscription.detector.literals)
 
     def feed(self, event: Event) -> list[tuple[str, Match]]:
-        """Takes one event; returns new matches as (rule id, match) whose conditions hold for what is known so far."""
+        """`take`; returns new matches as (rule id, match) whose conditions hold for what is known so far."""
+        changed = self.take(event)
+        return self._new_matches(changed) if changed else []
+
+    def take(self, event: Event) -> list[bytes]:
+        """Takes one event; returns the keys of the detectors with a new match."""
         run = self.run
         run.apply(event)
         lane = _LANES[type(event)]
@@ -107,7 +114,7 @@ class Engine:
                         changed.append(key)
             except Exception as error:
                 self._record_error(detector, "feed", error)
-        return self._new_matches(changed) if changed else []
+        return changed
 
     def feed_all(self, steps: Sequence[Step]) -> None:
         """As `feed` for each of these steps, one detector after the other: the same findings, but no new matches are returned.
@@ -152,8 +159,7 @@ class Engine:
     def _new_matches(self, keys: list[bytes]) -> list[tuple[str, Match]]:
         return [
             (rule.id, group.matches[-1][1])
-            for rule in self.rules
-            if self._of_rule[rule.id] in keys
+            for rule in (self.rules[place] for place in sorted({place for key in keys for place in self._rules_of[key]}))
             for group in self._groups[self._of_rule[rule.id]].values()
             if group.matches and group.matches[-1][0] == self._order and self._holds(rule, group.matches[-1][1])
         ]

@@ -28,7 +28,7 @@ def feed(engine: Engine, events: Iterable[Event | list[Step]], seen: LastEvents 
         if isinstance(event, list):
             engine.feed_all(event)
         else:
-            engine.feed(event)
+            engine.take(event)
         if seen is not None:
             seen.see(event)
 

@@ -20,6 +20,10 @@ class Subscription(NamedTuple):
     detector: Detector
 
 
+_MAX_REMEMBERED = 4096
+"""Sets of literals whose detectors are remembered: most lines of a log have the same few."""
+
+
 class LiteralRouter:
     """Finds the detectors of text that can match a line."""
 
@@ -31,8 +35,15 @@ class LiteralRouter:
             for literal in subscription.detector.literals:
                 self._of_literal.setdefault(literal, []).append(place)
         self._literals = MultiSearch(self._of_literal)
+        self._of_found: dict[tuple[str, ...], list[Subscription]] = {}
 
     def matching_detectors(self, text: str) -> list[Subscription]:
         """Those with a literal in the text and those without literals, in the order of the rules."""
-        places = {place for literal in self._literals.find(text) for place in self._of_literal[literal]}
-        return [self._subscriptions[place] for place in sorted(places.union(self._always))]
+        found = tuple(self._literals.find(text))
+        known = self._of_found.get(found)
+        if known is None:
+            if len(self._of_found) >= _MAX_REMEMBERED:
+                self._of_found.clear()
+            places = {place for literal in found for place in self._of_literal[literal]}
+            known = self._of_found[found] = [self._subscriptions[place] for place in sorted(places.union(self._always))]
+        return known

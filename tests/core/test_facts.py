@@ -76,8 +76,7 @@ def everything_set() -> set[str]:
     found |= {*keys_of(PACKAGE / "readers/command.py", "_split")}
     found |= {*keys_of(PACKAGE / "diagnosis/pipeline.py", "run_analysis")}
     found |= {name for told in console.CONSTANT.values() for name in told}
-    found |= {*keys_of(PACKAGE / "readers/console/facts.py", "_process", "_parameters", "_card", "_processor")}
-    found |= {*re.findall(r'_one\("([\w.]+)"', (PACKAGE / "readers/console/facts.py").read_text(encoding="utf-8"))}
+    found |= {*keys_of(PACKAGE / "readers/console/facts.py", "_process", "_parameters", "_processor"), *console.NAMES}
     return {name for name in found if re.fullmatch(r"[a-z][\w.*]*", name)}
 
 

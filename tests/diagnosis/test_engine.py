@@ -116,6 +116,38 @@ def test_a_broken_detector_costs_only_its_own_answer():
     assert any("KeyError" in problem for problem in engine.problems)
 
 
+class Closing(DetectorBase):
+    """Decides at the end only."""
+
+    reads = (LogLine,)
+
+    def finish(self, run) -> Iterator[Match]:
+        yield Match(evidence=(Evidence(Where("console.log", 2), "end"),))
+
+
+def test_what_decides_at_the_end_only_is_given_no_lines():
+    """It answers all the same, and asks the readers for no line: without literals of its own it would be given every one."""
+    known = {**DETECTORS, "closing": Closing}
+    engine = Engine([rule("memory/end", {"closing": {}}), rule("memory/boom", pattern("boom"))], known)
+    subscribers = engine._subscribers(line(1, "boom"))
+    assert [type(subscriber.detector).__name__ for subscriber in subscribers] == ["LogPattern"]
+    engine.feed(line(1, "boom"))
+    assert {finding.rule.id for finding in engine.findings()} == {"memory/end", "memory/boom"}
+
+
+def test_new_matches_are_told_of_every_rule_in_the_order_of_the_rules():
+    """Rules that share a detector are all told; one whose conditions do not hold is not."""
+    rules = [
+        rule("memory/a", pattern("seven")),
+        rule("memory/b", pattern("boom")),
+        rule("memory/c", pattern("seven")),
+        rule("memory/d", pattern("boom"), where={"fact.n": "9"}),
+    ]
+    engine = Engine(rules)
+    assert [name for name, _ in engine.feed(line(1, "boom seven"))] == ["memory/a", "memory/b", "memory/c"]
+    assert engine.feed(line(2, "nothing")) == []
+
+
 class Rising(DetectorBase):
     """A detector of the metric lane: any loss above ten."""
 

@@ -192,6 +192,26 @@ def test_what_megatron_leaves_out(tmp_path: Path, loss: str, skipped: int, nan: 
     assert repr([value for _, value in console(tmp_path, megatron(10, loss, skipped, nan)).series("loss")]) == repr(read)
 
 
+@pytest.mark.parametrize(
+    ("more", "read"),
+    [
+        ("", {}),
+        (
+            " mtp_1 loss: 3.5E+00 | params norm: 12.5 | data loading (ms): 3.5 |",
+            {"mtp_1 loss": 3.5, "params norm": 12.5, "data loading (ms)": 3.5},
+        ),
+        (" num zeros: 7 [of all] | params norm: 12.5 |", {"num zeros": 7.0, "params norm": 12.5}),  # a value with a word behind it
+        (" params norm: 12.5 num zeros: 7 |", {"num zeros": 7.0, "params norm": 12.5}),  # no bar between
+        (" state: resumed | params norm: 12.5 |", {"params norm": 12.5}),  # no number
+    ],
+)
+def test_what_else_stands_between_megatrons_bars(tmp_path: Path, more: str, read: dict[str, float]):
+    """Whatever a fork adds to the line, the other numbers of it are read."""
+    (step,) = console(tmp_path, megatron(10, f" lm loss: 2.0E+00 |{more}")).steps
+    usual = {"loss": 2.0, "learning_rate": 1e-05, "loss scale": 1.0, "grad_norm": 1.175, "step_seconds": 0.8124}
+    assert step.metrics == usual | read
+
+
 def test_the_v1_trainers_console(tmp_path: Path):
     """Lines of a real run of LLaMA-Factory 0.9.5 with USE_V1=1 that resumed, and of its loader for a quantised model."""
     said = "[INFO|2026-11-30 19:48:{second}] llamafactory.v1.{module}:107 >> {text}\n"

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from doctor.core.facts import info
 from doctor.core.phases import MARKERS, Phase
 from doctor.support.lazy_regex import lazy_compile
 
 _Make = Callable[[re.Match[str]], dict[str, Any]]
+_CONVERT: dict[str, Callable[[str], Any]] = {
+    "int": lambda text: int(text.replace(",", "")), "float": lambda text: _finite(float(text.replace(",", ""))), "str": str, "bool": bool,
+}  # fmt: skip
+"""Type of a fact -> how its text is read."""
+_ATTENTION = {"FlashAttention-2": "fa2", "flash_attention_2": "fa2", "torch SDPA": "sdpa", "vanilla": "eager"}
+_OWN: dict[str, Callable[[str], Any]] = {
+    "attention": lambda text: _ATTENTION.get(text, text),
+    "finetuning_method": str.lower,
+    "first_sample.masked_tokens": lambda text: text.count("-100"),
+}
+"""Facts whose text is read otherwise."""
 
 
-def _whole(text: str) -> int:
-    return int(text.replace(",", ""))
-
-
-def _one(name: str, convert: Callable[[str], Any] = str) -> _Make:
-    return lambda found: {name: convert(found[1])}
+def _finite(number: float) -> float:
+    if math.isinf(number):
+        raise OverflowError
+    return number
 
 
 def _process(found: re.Match[str]) -> dict[str, Any]:
@@ -35,19 +46,9 @@ def _process(found: re.Match[str]) -> dict[str, Any]:
     return facts
 
 
-def _attention(found: re.Match[str]) -> dict[str, Any]:
-    return {"attention": {"F": "fa2", "t": "sdpa", "v": "eager"}[found[1][0]]}
-
-
 def _parameters(found: re.Match[str]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"model.trainable_params": _whole(found[1]), "model.params": _whole(found[2])}
-    if facts["model.params"] and facts["model.trainable_params"] == facts["model.params"]:
-        facts["finetuning_method"] = "full"
-    return facts
-
-
-def _card(found: re.Match[str]) -> dict[str, Any]:
-    return {"gpu.total_gib": float(found[1])}
+    trainable, whole = map(_CONVERT["int"], found.groups())
+    return {"model.trainable_params": trainable, "model.params": whole, **({"finetuning_method": "full"} if trainable == whole > 0 else {})}
 
 
 def _runtime(found: re.Match[str]) -> dict[str, Any]:
@@ -67,10 +68,6 @@ def _processor(found: re.Match[str]) -> dict[str, Any]:
     return facts
 
 
-def _v1_attention(found: re.Match[str]) -> dict[str, Any]:
-    return {"attention": {"flash_attention_2": "fa2"}.get(found[1], found[1])}
-
-
 def _v1_processes(found: re.Match[str]) -> dict[str, Any]:
     return {"world_size": int(found["dp"]) * int(found["cp"]), "device": found["device"], "llamafactory.trainer": "v1"}
 
@@ -85,77 +82,81 @@ CONSTANT: dict[str, dict[str, Any]] = {
 }
 """Text of a line -> the facts that it states."""
 
-_PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
-    word: (lazy_compile(pattern), make)
-    for word, pattern, make in (
-        ("Process rank:", r"(?:llamafactory\.hparams\.parser:(?P<line>\d{1,5}) >> )?"
-         r"Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"
-         r"(?:, n_gpu: \d+)?(?:, distributed training: (?P<distributed>True|False))?(?:, compute dtype: (?P<dtype>[\w.]+))?", _process),
-        ("distributed tasks at", r"Initializing (\d+) distributed tasks", _one("gpu.count", int)),
-        ("Fine-tuning method:", r"Fine-tuning method: (\w+)", _one("finetuning_method", str.lower)),
-        ("trainable params:", r"trainable params: ([\d,]+) \|\| all params: ([\d,]+)", _parameters),
-        ("Quantizing model to", r"Quantizing model to (\d+) bit", _one("quantized.bits", int)),
-        ("-quantized model", r"Loading (\d+)-bit \S*-quantized model", _one("quantized.bits", int)),
-        ("for faster training", r"Using (FlashAttention-2|torch SDPA) for faster", _attention),
-        ("vanilla attention", r"Using (vanilla) attention implementation", _attention),
-        ("Loading dataset ", r"llamafactory\.data\.loader\S* >> Loading dataset (\S{1,300}?)\.\.\.", _one("dataset.loading")),
-        ("Failed to load processor: ",
-         r"llamafactory\.model\.loader\S* >> Failed to load processor: (?P<error>.{1,300}?)\.?\s*$", _processor),
-        ("[-100, -100", r"^\s*\[(-100(?:, -100)*)\]\s*$", _one("first_sample.masked_tokens", lambda text: text.count("-100"))),
-        ("Resuming training from", r"Resuming training from (\S+?)\.?(?:\s|$)", _one("resumed_from")),
-        ("Saving model checkpoint to", r"Saving model checkpoint to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),
-        ("Auto-detected latest checkpoint:", r"Auto-detected latest checkpoint: (\S+)", _one("resumed_from")),
-        ("loaded checkpoint from", r"successfully loaded checkpoint from (\S+) .{0,80}\bat iteration [1-9]", _one("resumed_from")),
-        ("Checkpoint saved to", r"Checkpoint saved to \S{0,400}?checkpoint-(\d{1,12})\b", _one("checkpoint.saved", int)),
-        ("saved checkpoint from iteration", r"saved checkpoint from iteration +(\d{1,12})\b", _one("checkpoint.saved", int)),
-        ("Model saved to", r"llamafactory\.v1\.\S{1,80} >> (Model saved to)", _one("run.completed", bool)),
-        ("stopping training.", r"(Reached max_steps) \(\d{1,12}\), stopping training\.", _one("run.completed", bool)),
-        ("DistributedInterface initialized", r"DistributedInterface initialized: .{0,199}\bdp_size=(?P<dp>\d{1,6}), cp_size=(?P<cp>\d{1,6})"
-         r"\)\).{0,40}?current_device=(?P<device>\w+)", _v1_processes),
-        ("Using attention implementation:", r"Using attention implementation: (sdpa|flash_attention_2|eager)\b", _v1_attention),
-        ("-bit quantized model", r"Loading (\d)-bit quantized model", _one("quantized.bits", int)),
-        ("closing signal SIGTERM", r"Sending process \d+ (closing signal) SIGTERM", _one("launcher.closed_workers", bool)),
-        ("num_proc=", r"\(num_proc=(\d+)\)", _one("preprocessing.workers", int)),
-        ("Num examples", r"Num examples\s*[=:]\s*([\d,]+)", _one("examples.num", _whole)),
-        ("Num Epochs", r"Num Epochs\s*[=:]\s*([\d,]+)", _one("epochs.planned", lambda text: float(_whole(text)))),
-        ("batch size per device", r"Instantaneous batch size per device\s*=\s*([\d,]+)", _one("batch.per_device", _whole)),
-        ("Total train batch size", r"Total train batch size[^=]{0,80}=\s*([\d,]+)", _one("batch.total", _whole)),
-        ("Gradient Accumulation steps", r"Gradient Accumulation steps\s*=\s*([\d,]+)", _one("batch.accumulation", _whole)),
-        ("Total optimization steps", r"Total optimization steps\s*=\s*([\d,]+)", _one("steps.planned", _whole)),
-        ("Total training steps", r"Total training steps\s*=\s*([\d,]+)", _one("steps.planned", _whole)),
-        ("Num update steps per epoch", r"Num update steps per epoch\s*=\s*([\d,]+)", _one("steps.per_epoch", _whole)),
-        ("Number of trainable parameters", r"Number of trainable parameters\s*=\s*([\d,]+)", _one("model.trainable_params", _whole)),
-        ("total capacity of", r"GPU \d+ has a total capac\w+ of ([\d.]+) GiB", _card),
-        ("total capacity;", r"\(GPU \d+; ([\d.]+) GiB total capacity", _card),
-        ("zero_optimization_stage", r"zero_optimization_stage \.+ (\d)", _one("deepspeed.stage", int)),
-        ("llamafactory version", r"llamafactory version: (\S+)", _one("versions.llamafactory")),
-        # as `llamafactory-cli env` and `transformers-cli env` write it
-        ("`llamafactory` version", r"`llamafactory` version: (\S+)", _one("versions.llamafactory")),
-        ("`transformers` version", r"`transformers` version: (\S+)", _one("versions.transformers")),
-        ("- Accelerate version", r"- Accelerate version: (\S+)", _one("versions.accelerate")),
-        ("- Datasets version", r"- Datasets version: (\S+)", _one("versions.datasets")),
-        ("- TRL version", r"- TRL version: (\S+)", _one("versions.trl")),
-        ("- PyTorch version", r"- PyTorch version[^:]{0,20}: (\S+)", _one("versions.torch")),
-        ("- Transformers version", r"- Transformers version: (\S+)", _one("versions.transformers")),
-        ("- PEFT version", r"- PEFT version: (\S+)", _one("versions.peft")),
-        ("- DeepSpeed version", r"- DeepSpeed version: (\S+)", _one("versions.deepspeed")),
-        ("- Python version", r"- Python version: (\S+)", _one("versions.python")),
-        ("- GPU type", r"- GPU type: (.+?)\s*$", _one("gpu.name")),
-        ("- GPU memory", r"- GPU memory: ([\d.]+) ?GB", _card),
-        ("- GPU number", r"- GPU number: (\d+)", _one("gpu.count", int)),
-        ("transformers_version", r'"transformers_version": "([\w.]+)"', _one("versions.transformers")),
-        ("DeepSpeed info", r"DeepSpeed info: version=([\w.]+)", _one("versions.deepspeed")),
-        ("train_loss  ", r"^\s*train_loss\s+=\s+(\d+(?:\.\d+)?)\s*$", _one("train.loss", float)),
-        ("train_runtime  ", r"^\s*train_runtime\s+=\s+(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*$", _runtime),
-        ("model_type", r'"model_type": "([\w-]+)"', _one("model.type")),
-    )
-}  # fmt: skip
+
+def _maker(name: str) -> _Make:
+    """What makes this fact of a match's first group."""
+    known = info(name)
+    convert = _OWN.get(name) or _CONVERT[known.type if known else "str"]
+    return lambda found: {name: convert(found[1])}
+
+
+def _rows(behind: str, names: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Rows of facts whose values stand alike behind their words."""
+    return ((word, re.escape(word) + behind, name) for word, name in names.items())
+
+
+_ROWS: tuple[tuple[str, str, str | _Make], ...] = (
+    ("Process rank:", r"(?:llamafactory\.hparams\.parser:(?P<line>\d{1,5}) >> )?"
+     r"Process rank: -?\d+, (?:world size: (?P<world>\d+), )?device: (?P<device>[\w:]+)"
+     r"(?:, n_gpu: \d+)?(?:, distributed training: (?P<distributed>True|False))?(?:, compute dtype: (?P<dtype>[\w.]+))?", _process),
+    ("distributed tasks at", r"Initializing (\d+) distributed tasks", "gpu.count"),
+    ("Fine-tuning method:", r"Fine-tuning method: (\w+)", "finetuning_method"),
+    ("trainable params:", r"trainable params: ([\d,]+) \|\| all params: ([\d,]+)", _parameters),
+    ("Quantizing model to", r"Quantizing model to (\d+) bit", "quantized.bits"),
+    ("-quantized model", r"Loading (\d+)-bit \S*-quantized model", "quantized.bits"),
+    ("for faster training", r"Using (FlashAttention-2|torch SDPA) for faster", "attention"),
+    ("vanilla attention", r"Using (vanilla) attention implementation", "attention"),
+    ("Loading dataset ", r"llamafactory\.data\.loader\S* >> Loading dataset (\S{1,300}?)\.\.\.", "dataset.loading"),
+    ("Failed to load processor: ",
+     r"llamafactory\.model\.loader\S* >> Failed to load processor: (?P<error>.{1,300}?)\.?\s*$", _processor),
+    ("[-100, -100", r"^\s*\[(-100(?:, -100)*)\]\s*$", "first_sample.masked_tokens"),
+    ("Resuming training from", r"Resuming training from (\S+?)\.?(?:\s|$)", "resumed_from"),
+    ("Saving model checkpoint to", r"Saving model checkpoint to \S{0,400}?checkpoint-(\d{1,12})\b", "checkpoint.saved"),
+    ("Auto-detected latest checkpoint:", r"Auto-detected latest checkpoint: (\S+)", "resumed_from"),
+    ("loaded checkpoint from", r"successfully loaded checkpoint from (\S+) .{0,80}\bat iteration [1-9]", "resumed_from"),
+    ("Checkpoint saved to", r"Checkpoint saved to \S{0,400}?checkpoint-(\d{1,12})\b", "checkpoint.saved"),
+    ("saved checkpoint from iteration", r"saved checkpoint from iteration +(\d{1,12})\b", "checkpoint.saved"),
+    ("Model saved to", r"llamafactory\.v1\.\S{1,80} >> (Model saved to)", "run.completed"),
+    ("stopping training.", r"(Reached max_steps) \(\d{1,12}\), stopping training\.", "run.completed"),
+    ("DistributedInterface initialized", r"DistributedInterface initialized: .{0,199}\bdp_size=(?P<dp>\d{1,6}), cp_size=(?P<cp>\d{1,6})"
+     r"\)\).{0,40}?current_device=(?P<device>\w+)", _v1_processes),
+    ("Using attention implementation:", r"Using attention implementation: (sdpa|flash_attention_2|eager)\b", "attention"),
+    ("-bit quantized model", r"Loading (\d)-bit quantized model", "quantized.bits"),
+    ("closing signal SIGTERM", r"Sending process \d+ (closing signal) SIGTERM", "launcher.closed_workers"),
+    ("num_proc=", r"\(num_proc=(\d+)\)", "preprocessing.workers"),
+    ("batch size per device", r"Instantaneous batch size per device\s*=\s*([\d,]+)", "batch.per_device"),
+    ("Total train batch size", r"Total train batch size[^=]{0,80}=\s*([\d,]+)", "batch.total"),
+    *_rows(r"\s*[=:]\s*([\d,]+)", {"Num examples": "examples.num", "Num Epochs": "epochs.planned"}),
+    *_rows(r"\s*=\s*([\d,]+)", {
+        "Gradient Accumulation steps": "batch.accumulation", "Num update steps per epoch": "steps.per_epoch",
+        "Total optimization steps": "steps.planned", "Total training steps": "steps.planned",
+        "Number of trainable parameters": "model.trainable_params",
+    }),
+    ("total capacity of", r"GPU \d+ has a total capac\w+ of ([\d.]+) GiB", "gpu.total_gib"),
+    ("total capacity;", r"\(GPU \d+; ([\d.]+) GiB total capacity", "gpu.total_gib"),
+    ("zero_optimization_stage", r"zero_optimization_stage \.+ (\d)", "deepspeed.stage"),
+    *_rows(r": (\S+)", {  # as `llamafactory-cli env` and `transformers-cli env` write it
+        "llamafactory version": "versions.llamafactory", "`llamafactory` version": "versions.llamafactory",
+        "`transformers` version": "versions.transformers", "- Transformers version": "versions.transformers",
+        **{f"- {name} version": f"versions.{name.lower()}" for name in ("Accelerate", "Datasets", "TRL", "PEFT", "DeepSpeed", "Python")},
+    }),
+    ("- PyTorch version", r"- PyTorch version[^:]{0,20}: (\S+)", "versions.torch"),
+    ("- GPU type", r"- GPU type: (.+?)\s*$", "gpu.name"),
+    ("- GPU memory", r"- GPU memory: ([\d.]+) ?GB", "gpu.total_gib"),
+    ("- GPU number", r"- GPU number: (\d+)", "gpu.count"),
+    ("transformers_version", r'"transformers_version": "([\w.]+)"', "versions.transformers"),
+    ("DeepSpeed info", r"DeepSpeed info: version=([\w.]+)", "versions.deepspeed"),
+    ("train_loss  ", r"^\s*train_loss\s+=\s+(\d+(?:\.\d+)?)\s*$", "train.loss"),
+    ("train_runtime  ", r"^\s*train_runtime\s+=\s+(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*$", _runtime),
+    ("model_type", r'"model_type": "([\w-]+)"', "model.type"),
+)  # fmt: skip
+"""A word of the line, the expression that finds the value, and the fact that has it, or what makes facts of a match."""
+_PATTERNS = {word: (lazy_compile(pattern), _maker(made) if isinstance(made, str) else made) for word, pattern, made in _ROWS}
+NAMES = frozenset(made for _, _, made in _ROWS if isinstance(made, str))
+"""The facts with a row of their own."""
 
 WORDS = (*CONSTANT, *_PATTERNS, *MARKERS)
 """Every line with a fact or a phase contains one of these."""
-
-EXPRESSIONS = tuple(pattern.pattern for pattern, _ in _PATTERNS.values())
-"""Every line with a fact that is not constant matches one of these."""
 
 _ANY = re.compile("|".join(re.escape(word) for word in sorted({*WORDS}, key=len, reverse=True)))
 
@@ -172,15 +173,13 @@ def parse_facts(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
     for word in dict.fromkeys(_ANY.findall(text)):
         phase = MARKERS.get(word, phase)
         facts += CONSTANT.get(word, {}).items()
-        if word in _PATTERNS:
-            pattern, make = _PATTERNS[word]
-            if (found := pattern.search(text)) is not None:
-                facts += _safe(make, found)
+        if word in _PATTERNS and (found := _PATTERNS[word][0].search(text)) is not None:
+            facts += _safe(_PATTERNS[word][1], found)
     return facts, phase
 
 
-def _safe(make: _Make, found: re.Match[str]) -> Iterator[tuple[str, Any]]:
+def _safe(make: _Make, found: re.Match[str]) -> Iterable[tuple[str, Any]]:
     try:
-        yield from make(found).items()
+        return make(found).items()
     except (ValueError, OverflowError):  # a number of hundreds of digits
-        return
+        return ()

@@ -49,7 +49,6 @@ class Interpreter:
         self.number = 1
         self._prefixes = Prefixes()
         self._tracebacks: dict[str, Tracebacks] = {}
-        self._ranks: dict[str, int | None] = {}
         self._open_lanes: dict[str, None] = {}  # in the order in which they opened
         self._ends = process_exits.Ends()
         self._model_config = ModelConfigBlock()
@@ -133,28 +132,24 @@ class Interpreter:
             repeats=self.repeats.pop(self.number, 1),
         )
 
-    def close_silent(self, before: int | None = None) -> Iterator[Event]:
-        """Close the tracebacks of lanes whose message may be complete and that were silent since (or since line `before`)."""
-        limit = self.number - _MESSAGE_SILENCE if before is None else before
-        for lane in [lane for lane in self._open_lanes if lane]:
+    def close_messages(self, before: int | None = None) -> Iterator[Crash]:
+        """Close the tracebacks that wait for no exception; if `before`, only those of named lanes that were silent since that line."""
+        for lane in list(self._open_lanes):
             parser = self._tracebacks[lane]
-            if parser.silent_since is not None and parser.silent_since < limit:
+            if (last := parser.silent_since) is not None and (before is None or (lane and last < before)):
                 for raised in parser.close():
-                    yield self._crash(raised, self._ranks.get(lane))
+                    yield self._crash(raised, parser.rank)
                 self._open_lanes.pop(lane, None)
 
-    def close_messages(self) -> Iterator[Event]:
-        """Close the tracebacks of all lanes that wait for no exception."""
-        for lane in [lane for lane in self._open_lanes if self._tracebacks[lane].silent_since is not None]:
-            for raised in self._tracebacks[lane].close():
-                yield self._crash(raised, self._ranks.get(lane))
-            self._open_lanes.pop(lane, None)
+    def close_silent(self) -> Iterator[Crash]:
+        """Close the tracebacks of lanes that have long been silent."""
+        return self.close_messages(self.number - _MESSAGE_SILENCE)
 
     def close(self) -> Iterator[Event]:
         """The end of the text."""
-        left = [(raised, lane) for lane, parser in self._tracebacks.items() for raised in parser.close()]
-        for raised, lane in sorted(left, key=lambda entry: entry[0].line):
-            yield self._crash(raised, self._ranks.get(lane))
+        left = [(raised, parser.rank) for parser in self._tracebacks.values() for raised in parser.close()]
+        for raised, rank in sorted(left, key=lambda entry: entry[0].line):
+            yield self._crash(raised, rank)
         yield from (msgspec.structs.replace(end, phase=self.phase) for end in self._ends.close())
         yield from self.steps.flush()
         if self.phase is not None:
@@ -166,7 +161,7 @@ class Interpreter:
             yield self.fact("model.config", model)
         consumed, raised = self._traceback(lane, rank, text, known)
         for exception in raised:
-            yield from self.close_silent(before=exception.line)
+            yield from self.close_messages(exception.line)
             yield self._crash(exception, rank)
         if consumed:
             if "traceback :" in text:
@@ -188,7 +183,7 @@ class Interpreter:
     def _traceback(self, lane: str, rank: int | None, text: str, known: int) -> tuple[bool, list[Raised]]:
         """Whether the line is part of a traceback, and the exceptions that it completes."""
         if not lane and (owner := self._without_prefix(text)) is not None:
-            lane, rank = owner, self._ranks.get(owner)
+            lane, rank = owner, self._tracebacks[owner].rank
         parser = self._tracebacks.get(lane)
         if parser is None:
             if len(self._tracebacks) >= _MAX_LANES:
@@ -199,7 +194,7 @@ class Interpreter:
             return False, parser.close()
         consumed, raised = parser.feed(restored(text), self.number)
         if rank is not None:
-            self._ranks[lane] = rank
+            parser.rank = rank
         if parser.active:
             self._open_lanes.setdefault(lane)
         else:

@@ -153,26 +153,25 @@ class Floods:
         self._counting = counting
         self._read: Counter[bytes] = Counter()
         self._full: set[bytes] = set()
-        self._tracebacks: Counter[bytes] = Counter()
         self.left_out = 0
 
     def read(self, line: bytes, known: int) -> None:
         """A line of this class is read."""
-        if not self._counting or known not in _COUNTED or len(shape := shape_of(line)) >= _MAX_SHAPE:
-            return
-        self._read[shape] += 1
-        if self._read[shape] >= ENOUGH:
+        if known in _COUNTED and len(shape := shape_of(line)) < _MAX_SHAPE and self._times(shape) >= ENOUGH:
             self._full.add(shape)
-        elif len(self._read) > _MAX_SHAPES:
-            self._read.clear()
 
     def knows_traceback(self, end: list[bytes]) -> bool:
-        """Whether enough tracebacks with these last lines were read; counts this one otherwise."""
-        shape = shape_of(b"\n".join(end))
-        if not self._counting or self._tracebacks[shape] >= ENOUGH or len(self._tracebacks) > _MAX_SHAPES:
-            return self._tracebacks[shape] >= ENOUGH
-        self._tracebacks[shape] += 1
-        return False
+        """Whether enough tracebacks with these last lines were read; counts this one."""
+        return self._times(shape_of(b"\n".join(end))) > ENOUGH
+
+    def _times(self, shape: bytes) -> int:
+        """How many of this shape there were, this one included; 0 where none are counted."""
+        if not self._counting:
+            return 0
+        if len(self._read) > _MAX_SHAPES:
+            self._read.clear()
+        self._read[shape] += 1
+        return self._read[shape]
 
     def in_block(self, lines: list[bytes], candidates: dict[int, int], shapes: list[bytes]) -> dict[int, int]:
         """Which lines of a block another one stands for: number -> number of the last one of its shape. `shapes`: of all lines, or none."""

@@ -71,15 +71,20 @@ class LineReader:
         candidates, shapes = self._filter.candidates(data, lines)
         last = lines.pop()
         candidates.pop(len(lines), None)
-        block = _Block(lines, candidates, self._floods.in_block(lines, candidates, shapes), self._interpreter.number, b"%|" in data)
+        block = _Block(lines, candidates, self._floods.in_block(lines, candidates, shapes), self._interpreter.number)
+        wanted = candidates.keys() - block.stood_for.keys()
+        if b"%|" in data:
+            wanted |= {number for number, line in enumerate(lines) if b"%|" in line and number not in candidates}
         place = yield from self._read_open(block, 0)
-        for number in sorted(candidates.keys() - block.stood_for.keys()):
-            if number < place or (candidates[number] == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
+        for number in sorted(wanted):
+            if number < place or (candidates.get(number) == FRAME and _MAYBE_FRAME.search(lines[number]) is None):
                 continue
-            yield from self._bars_between(block, place, number)
-            place = yield from self._numbered(block, number)
-            place = yield from self._read_open(block, place)
-        yield from self._bars_between(block, place, len(lines))
+            if number in candidates:
+                place = yield from self._numbered(block, number)
+                place = yield from self._read_open(block, place)
+            else:
+                self._interpreter.number = block.first + number
+                yield from self._bars_of(lines[number])
         self._floods.left_out += block.left_out.total()
         self._interpreter.number = block.first + len(lines)
         if last or not whole:
@@ -150,15 +155,8 @@ class LineReader:
         yield from self._interpreter.model_lines(lines[place:stop])
         return stop
 
-    def _bars_between(self, block: _Block, place: int, stop: int) -> Iterator[Event]:
-        """The bars of lines that nobody wants: they tell the step of a record, or that saving is over."""
-        for number in range(place, stop) if block.has_bars else ():
-            if b"%|" in block.lines[number] and number not in block.candidates:
-                self._interpreter.number = block.first + number
-                yield from self._bars_of(block.lines[number])
-
     def _bars_of(self, raw: bytes) -> Iterator[Event]:
-        """A line that only its bars make interesting."""
+        """A line that only its bars make interesting: they tell the step of a record, or that saving is over."""
         shown = raw.rfind(b"%|")
         stop = raw.find(b"\r", shown)
         bar = plain_bar(raw[raw.rfind(b"\r", 0, shown) + 1 : len(raw) if stop < 0 else stop])
@@ -266,7 +264,6 @@ class _Block:
     `left_out`: the number of a line -> how many lines are left out for which it stands.
     """
 
-    def __init__(self, lines: list[bytes], candidates: dict[int, int], stood_for: dict[int, int], first: int, has_bars: bool) -> None:
-        self.lines, self.candidates, self.first, self.has_bars = lines, candidates, first, has_bars
-        self.stood_for = stood_for
+    def __init__(self, lines: list[bytes], candidates: dict[int, int], stood_for: dict[int, int], first: int) -> None:
+        self.lines, self.candidates, self.stood_for, self.first = lines, candidates, stood_for, first
         self.left_out = Counter(stood_for.values())

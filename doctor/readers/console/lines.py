@@ -121,7 +121,7 @@ class Prefixes:
         lane, rank = "", None
         for _ in range(3):
             found = _PREFIX.match(text)
-            if found is not None and not (found["compose"] and not self._compose(found["compose"], text[found.end() :])):
+            if found is not None and not (found["compose"] and not self._is_host(found["compose"], text, found.end())):
                 lane += found[0].strip() if not found["stamp"] else ""
                 number = found["rank"] or found["mpi"] or found["ray_rank"]
                 rank = int(number) if number else rank
@@ -133,19 +133,14 @@ class Prefixes:
                 lane, rank, text = lane + numbered[1], int(numbered[1]), text[numbered.end() :]
                 continue
             hosted = _HOSTED.match(text)
-            if hosted and (hosted[1] in self._hosts or self._host(hosted, text)):
+            if hosted and self._is_host(hosted[1], text, hosted.end()):
                 lane, text = lane + hosted[1], text[hosted.end() :]
                 continue
             break
         return lane, rank, text
 
-    def _compose(self, name: str, rest: str) -> bool:
-        if name not in self._hosts and len(self._hosts) < _MAX_HOSTS and _CERTAIN.match(rest):
+    def _is_host(self, name: str, text: str, end: int) -> bool:
+        """Whether the name, which ends here, is one that precedes log lines: once it did for certain."""
+        if name not in self._hosts and len(self._hosts) < _MAX_HOSTS and _CERTAIN.match(text, end):
             self._hosts.add(name)
         return name in self._hosts
-
-    def _host(self, hosted: re.Match[str], text: str) -> bool:
-        if not _CERTAIN.match(text, hosted.end()) or len(self._hosts) >= _MAX_HOSTS:
-            return False
-        self._hosts.add(hosted[1])
-        return True

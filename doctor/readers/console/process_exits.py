@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -46,7 +47,7 @@ class Ends:
         self._root = False
         self._rank: int | None = None
         self._local: int | None = None
-        self._pending: list[ProcessEnd] = []
+        self._pending: deque[ProcessEnd] = deque(maxlen=_MAX_PENDING)
 
     @property
     def rank(self) -> int | None:
@@ -59,7 +60,6 @@ class Ends:
             yield from self._block(text, where, attempt)
         if "failed (exitcode" in text and (found := _ELASTIC.search(text)):
             self._pending.append(_end(int(found[1]), where, None, attempt, "torchrun", int(found[2]) if found[2] else None))
-            del self._pending[:-_MAX_PENDING]
         elif "return code =" in text and (found := _DEEPSPEED.search(text)):
             local = _LOCAL.search(text)
             yield _end(int(found[1]), where, rank, attempt, "deepspeed", int(local[1]) if local else None)

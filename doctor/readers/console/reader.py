@@ -11,6 +11,7 @@ from doctor.readers.base import Context, Lane, ReaderBase
 from doctor.readers.console import facts
 from doctor.readers.console.blocks import blocks, without_leading_nuls
 from doctor.readers.console.line_reader import LineReader
+from doctor.readers.console.step_inference import PLAN
 from doctor.readers.file import File, decode, utf16
 from doctor.readers.formats.compression import plain_name
 from doctor.readers.origins import is_llamafactory, stage_of
@@ -45,7 +46,6 @@ _SIGNS = (
     b"slurmstepd: error",
 )
 """Bytes in the head of a text file by which it is a log whatever its name."""
-_PLAN = ("steps.planned", "epochs.planned", "steps.per_epoch", "examples.num", "batch.total")
 
 
 class Console(ReaderBase):
@@ -74,7 +74,7 @@ class Console(ReaderBase):
         start = head.find("***** Running training *****")
         if start >= 0:
             for name, value in facts.parse_facts(head[start : start + _HEADER_LENGTH])[0]:
-                if name in _PLAN:
+                if name in PLAN:
                     yield Fact(where=file.where(), name=name, value=value)
 
     def read(self, file: File, context: Context) -> Iterator[Event | list[Step]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -119,6 +120,24 @@ def _of_other(text: str) -> MetricRecord | None:
     return MetricRecord(metrics, int(step[1]), int(total) if total else None, None, False)
 
 
+def _between_bars(text: str) -> dict[str, float]:
+    """The numbers of `label: number | label: number`, by splitting if each is so written, else by searching for pairs."""
+    parts = (part.partition(": ") for part in text.split("|"))
+    try:
+        found = {_label(label): float(value) for label, colon, value in parts if colon}
+    except ValueError:
+        return {name.lower(): float(value) for name, value in _OTHER_PAIR.findall(text)}
+    found.pop("", None)
+    return found
+
+
+@lru_cache(1024)
+def _label(text: str) -> str:
+    """The name in the text before a colon; cached, as all records have the same."""
+    found = _OTHER_PAIR.search(f"{text}: 0")
+    return found[1].lower() if found else ""
+
+
 def _of_megatron(text: str) -> MetricRecord | None:
     """A line of Megatron's training log, or the one of an evaluation.
 
@@ -128,7 +147,7 @@ def _of_megatron(text: str) -> MetricRecord | None:
         return MetricRecord({"eval_loss": float(found[2])}, int(found[1]), None, None, False)
     if len(text) > 5000 or "elapsed time per" not in text or (found := _MEGATRON.search(text)) is None:
         return None
-    pairs = {name.lower(): float(value) for name, value in _OTHER_PAIR.findall(text[found.start() :])}
+    pairs = _between_bars(text[found.start() :])
     metrics = {ALIASES.get(name, name): value for name, value in pairs.items() if name not in _MEGATRON_COUNTS and "time per" not in name}
     metrics["step_seconds"] = float(found[3]) / 1000
     skipped, nan = pairs.get("number of skipped iterations"), pairs.get("number of nan iterations")

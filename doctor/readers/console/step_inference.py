@@ -13,6 +13,8 @@ import msgspec
 from doctor.core.events import MAX_STEP, Step, Where
 from doctor.readers.console.records import MetricRecord
 
+PLAN = ("steps.planned", "steps.per_epoch", "epochs.planned", "examples.num", "batch.total")
+"""Facts of the training's header from which the steps of records follow."""
 _USUAL = (1, 10, 5, 2, 20, 50, 100, 25, 500, 200, 1000, 250, 4, 8, 3, 30, 40, 15)
 """Usual values of logging_steps, most frequent first; tried in this order where several are possible."""
 _ROUNDED = 0.0051
@@ -43,15 +45,13 @@ class StepInference:
         self._given = given if type(given) is int and 0 < given <= MAX_STEP else None
         self._first_too = config.get("logging_first_step") is True
         self.restart()
-        self.total: int | None = facts.get("steps.planned")
-        self.epochs: float | None = facts.get("epochs.planned")
-        self.per_epoch: float | None = facts.get("steps.per_epoch")
-        self.examples: int | None = facts.get("examples.num")
-        self.batch: int | None = facts.get("batch.total")
+        for name in PLAN:
+            self.learn(name, facts.get(name))
 
     def restart(self) -> None:
         """Another training begins in the same console."""
-        self.total = self.epochs = self.per_epoch = self.examples = self.batch = None
+        self.total: int | None = None
+        self._plan: dict[str, Any] = dict.fromkeys(PLAN)
         self._cadence = self._given
         self._last = 0
         self._bar: int | None = None
@@ -64,14 +64,8 @@ class StepInference:
         """Use a fact of the training's header."""
         if name == "steps.planned":
             self.total = value
-        elif name == "epochs.planned":
-            self.epochs = value
-        elif name == "steps.per_epoch":
-            self.per_epoch = value
-        elif name == "examples.num":
-            self.examples = value
-        elif name == "batch.total":
-            self.batch = value
+        elif name in PLAN:
+            self._plan[name] = value
 
     def bar(self, step: int, total: int) -> bool:
         """Use a progress bar without label; return whether it is the training's."""
@@ -144,10 +138,12 @@ class StepInference:
         return max(1, round(near / cadence)) * cadence if trained else near
 
     def _steps_per_epoch(self) -> float | None:
-        if self.per_epoch:
-            return self.per_epoch
-        planned = self.total / self.epochs if self.total and self.epochs else None
-        whole = math.ceil(self.examples / self.batch) if self.examples and self.batch else None
+        per_epoch: float | None
+        per_epoch, epochs, examples, batch = (self._plan[name] for name in PLAN[1:])
+        if per_epoch:
+            return per_epoch
+        planned: float | None = self.total / epochs if self.total and epochs else None
+        whole = math.ceil(examples / batch) if examples and batch else None
         if planned is None or whole is None:
             return planned
         # max_steps may end the last epoch early, and the header counts it as a whole one (transformers, trainer.py)

@@ -93,9 +93,13 @@ class _Open(msgspec.Struct):
 
 
 class Tracebacks:
-    """`feed` line after line of one lane. It returns whether the line is part of a traceback, and the exceptions that it completes."""
+    """`feed` line after line of one lane. It returns whether the line is part of a traceback, and the exceptions that it completes.
+
+    `rank`: that of the lane, if its lines tell it.
+    """
 
     def __init__(self) -> None:
+        self.rank: int | None = None
         self._open: _Open | None = None
         self._outer: list[_Open] = []
         self._chain = 0
