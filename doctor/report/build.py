@@ -41,6 +41,7 @@ from doctor.report.model import (
     ToolView,
     Verdict,
 )
+from doctor.report.packages import package_changes
 from doctor.report.quoting import Quote, fill, placeholders, quotes
 from doctor.report.run_row import run_view, short_text
 from doctor.report.status import positive
@@ -224,6 +225,8 @@ class ReportWriter:
     def _remedy(self, place: str, advice: Advice, scope: Mapping[str, Mapping[str, Any]]) -> RemedyView:
         remedy = advice.remedy
         step = self.guide.get(remedy.guide_step) if remedy.guide_step else None
+        command = self._command(remedy, scope)
+        packages = [ChangeView("package", *change) for change in package_changes(command, scope["fact"])]
         return RemedyView(
             id=remedy.id,
             guide=self._guide(f"{place}.guide.title", remedy.guide_step),
@@ -234,8 +237,8 @@ class ReportWriter:
             effect=remedy.effect,
             in_patch=advice.status == "apply" and bool(advice.changes) and all(change in self.patched for change in advice.changes),
             primary=advice.status == "manual" and not remedy.check and (remedy.effect != "manual" or (remedy.price or 1) < 1),
-            changes=_changes(advice.changes),
-            command=self._command(remedy, scope),
+            changes=[*_changes(advice.changes), *packages],
+            command=command,
             correction=self.texts.put(f"{place}.correction", step.correction) if step and step.correction else None,
             references=list(remedy.references),
         )

@@ -127,7 +127,7 @@ class GuideView(msgspec.Struct, frozen=True):
 
 
 class ChangeView(msgspec.Struct, frozen=True):
-    """One changed key; `target` is config, env, deepspeed or command, `op` set, unset, or (value not read, `new` is the factor) scale."""
+    """One changed key; `target`: config, env, deepspeed, command or package; `op`: set, unset, scale (value not read, `new` the factor)."""
 
     target: str
     op: str
