@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path, PurePath
@@ -33,7 +34,10 @@ def facts_about(config: Mapping[str, Any], folder: Path, where: Where) -> Iterat
 
     `folder` is the working directory of the training; `where` is the config file, the source of the facts.
     """
-    found = {**_datasets(config, folder), **_deepspeed(config, folder), **_output(config, folder), **model_folder(config, folder)}
+    found: dict[str, Any] = {}
+    for look in (_datasets, _deepspeed, _output, model_folder):
+        with suppress(OSError):  # a folder that may not be entered, a name that no file system takes
+            found |= look(config, folder)
     if str(where.file).lower().endswith(".json"):
         found["config_is_json"] = PurePath(str(where.file)).name
     for name, value in found.items():
