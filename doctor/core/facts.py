@@ -104,6 +104,7 @@ FACTS: dict[str, FactInfo] = {
     "train.samples_per_second": FactInfo("float", "samples/s", "results, trainer_state"),
     "train.steps_per_second": FactInfo("float", "optimizer steps/s", "results, trainer_state"),
     "train.loss": FactInfo("float", "nats per token", "results, trainer_state, console: mean over the training"),
+    "eval.loss": FactInfo("float", "nats per token", "results, console: of the evaluation after the training"),
     "learning_rate_set": FactInfo("float", "", "live: the rate that a healed attempt was given"),
     "stopped_by_doctor": FactInfo("str", "", "live: the reason"),
     "saved_at_step": FactInfo("int", "optimizer steps", "live"),

@@ -133,6 +133,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("transformers_version", r'"transformers_version": "([\w.]+)"', _one("versions.transformers")),
         ("DeepSpeed info", r"DeepSpeed info: version=([\w.]+)", _one("versions.deepspeed")),
         ("train_loss  ", r"^\s*train_loss\s+=\s+(\d+(?:\.\d+)?)\s*$", _one("train.loss", float)),
+        ("eval_loss  ", r"^\s*eval_loss\s+=\s+(\d+(?:\.\d+)?)\s*$", _one("eval.loss", float)),
         ("train_runtime  ", r"^\s*train_runtime\s+=\s+(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*$", _runtime),
         ("model_type", r'"model_type": "([\w-]+)"', _one("model.type")),
     )
