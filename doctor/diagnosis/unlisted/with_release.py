@@ -73,19 +73,21 @@ def _required(finding: Finding) -> Finding | None:
     if required is None or is_open(finding):
         return None
     rest = [remedy for remedy in finding.rule.remedies if remedy.id not in _GENERIC]
-    rule = msgspec.structs.replace(
-        finding.rule, remedies=[api_text.remedy_required(*required), *_keeping(required, str(facts.get("found") or "")), *rest]
-    )
-    return msgspec.structs.replace(finding, rule=rule)
+    first = _ways_out(required, str(facts.get("found") or ""))
+    return msgspec.structs.replace(finding, rule=msgspec.structs.replace(finding.rule, remedies=[*first, *rest]))
 
 
-def _keeping(required: tuple[str, str], found: str) -> Iterator[Remedy]:
-    """The other way out of LLaMA-Factory's own check: who installed a newer package for a new model needs a newer LLaMA-Factory."""
+def _ways_out(required: tuple[str, str], found: str) -> list[Remedy]:
+    """The range that a check asks for; before it, where the installed package is newer than LLaMA-Factory allows, a newer LLaMA-Factory.
+
+    Going back serves nobody whose model needs the newer package, a newer LLaMA-Factory serves older models as well.
+    """
     package, requirement = required
-    installed = found.removeprefix(f"{package}==")
+    installed = found.removeprefix(package).lstrip("= ")
     allowing = releases_that_allow(package, installed, requirement.removeprefix(package))
-    if allowing:
-        yield api_text.remedy_llamafactory(package, installed, allowing[0])
+    if not allowing:
+        return [api_text.remedy_required(package, requirement)]
+    return [api_text.remedy_llamafactory(package, installed, allowing[0]), api_text.remedy_back(package, requirement)]
 
 
 def _candidates(finding: Finding, run: Run, seen: LastEvents) -> Iterator[ExceptionFeatures]:
