@@ -19,6 +19,7 @@ from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, lau
 from doctor.diagnosis.program import is_of_another_program, judges_llamafactorys_options
 from doctor.diagnosis.similar_step import with_similar_step
 from doctor.diagnosis.tools import Tools
+from doctor.diagnosis.torch_stack import with_torch_stack
 from doctor.diagnosis.training_data import TrainingData
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
@@ -121,7 +122,7 @@ def run_analysis(
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
     answered = with_description(with_candidates(answered, engine.run, seen, consoles), status, engine.run, seen, consoles)
-    ranked = with_release(answered, engine.run, seen)
+    ranked = with_torch_stack(with_release(answered, engine.run, seen), engine.run, seen.tracebacks)
     if may_read is not nothing:
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
         ranked = [data.of(one, failed) for one in ranked]

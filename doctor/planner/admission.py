@@ -23,6 +23,14 @@ _OF_LLAMAFACTORY = re.compile(r"(?i)your LLaMA-Factory|LLaMA-Factory's folder|(?
 
 _ZERO = re.compile(r"(?i)\bzero-?[123]\b|\bzero stage|deepspeed")
 _FSDP = re.compile(r"(?i)\bfsdp|fullyshardeddataparallel")
+_OF_CUDA = re.compile(r"\b(?:one|another|your|this|same|the) CUDA\b|\bCUDA (?:version|toolkit|build|wheel)|nvidia-smi|NVIDIA driver|NCCL_")
+"""What an Ascend NPU has no use for."""
+_NPU = re.compile(r"torch_npu|libtorch_npu|\bCANN\b|\bAscend\b|\bnpu:\d", re.IGNORECASE)
+
+
+def runs_on_npu(facts: Mapping[str, Any]) -> bool:
+    """Whether the run is known to use an Ascend NPU."""
+    return facts.get("device") == "npu" or bool(facts.get("versions.torch_npu"))
 
 
 def shards_by_fsdp(config: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
@@ -32,14 +40,16 @@ def shards_by_fsdp(config: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     return not deepspeed and (kind == "FSDP" or bool(config.get("fsdp")))
 
 
-def refusal(remedy: Remedy, finding: Finding, *, foreign: bool, fsdp: bool = False) -> Text | None:
+def refusal(remedy: Remedy, finding: Finding, *, foreign: bool, fsdp: bool = False, npu: bool = False) -> Text | None:
     """Why the remedy must not be offered; None if it may be.
 
     `foreign`: the program that failed is known to be another one than LLaMA-Factory. `fsdp`: the run is known to shard with FSDP; an
-    error whose lines name FSDP alone says so too.
+    error whose lines name FSDP alone says so too. `npu`: it runs on an Ascend NPU, as an error of torch_npu shows by itself.
     """
     if (fsdp or _names_fsdp_alone(finding)) and _of_deepspeed(remedy):
         return catalogue.text("planner.other_sharding")
+    if (npu or _names_npu(finding)) and _OF_CUDA.search(remedy.text.en):
+        return catalogue.text("planner.other_device")
     if remedy.named is not None and not any(re.search(remedy.named, text) for text in _told(finding)):
         return catalogue.text("planner.not_named")
     if foreign and of_llamafactory(remedy):
@@ -68,6 +78,10 @@ def _of_deepspeed(remedy: Remedy) -> bool:
 def _names_fsdp_alone(finding: Finding) -> bool:
     told = "\n".join(piece.text for piece in finding.evidence)
     return _FSDP.search(told) is not None and _ZERO.search(told) is None
+
+
+def _names_npu(finding: Finding) -> bool:
+    return any(_NPU.search(piece.text) for piece in finding.evidence)
 
 
 def _changes_an_option(remedy: Remedy) -> bool:

@@ -56,6 +56,18 @@ def _runtime(found: re.Match[str]) -> dict[str, Any]:
     return {"train.runtime_seconds": days * 86400 + hours * 3600 + minutes * 60 + seconds}
 
 
+def _installed(found: re.Match[str]) -> dict[str, Any]:
+    return {f"versions.{found['name'].replace('-', '_')}": found["version"]}
+
+
+_LISTED = (
+    "llamafactory", "torch", "torch_npu", "torch-npu", "torchvision", "torchaudio", "transformers", "datasets", "accelerate", "peft", "trl",
+    "deepspeed", "bitsandbytes",
+)  # fmt: skip
+"""Packages whose lines in the table of `pip list` are read."""
+_PIP_LIST = r"^\s*(?P<name>[a-z][\w-]{3,20})\s{2,}(?P<version>\d[\w.+]{0,30})(?:\s+\S{1,300})?\s*$"
+
+
 def _v1_attention(found: re.Match[str]) -> dict[str, Any]:
     return {"attention": {"flash_attention_2": "fa2"}.get(found[1], found[1])}
 
@@ -136,6 +148,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("eval_loss  ", r"^\s*eval_loss\s+=\s+(\d+(?:\.\d+)?)\s*$", _one("eval.loss", float)),
         ("train_runtime  ", r"^\s*train_runtime\s+=\s+(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*$", _runtime),
         ("model_type", r'"model_type": "([\w-]+)"', _one("model.type")),
+        *((f"{name}  ", _PIP_LIST, _installed) for name in _LISTED),
     )
 }  # fmt: skip
 

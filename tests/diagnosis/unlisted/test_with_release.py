@@ -117,9 +117,10 @@ def test_llamafactorys_own_check_names_the_release_that_allows_what_is_installed
 
 def test_an_installed_package_older_than_the_range_is_brought_into_it(tmp_path: Path) -> None:
     """No newer LLaMA-Factory allows transformers 4.40 again."""
-    last = "ImportError: transformers>=4.49.0,<=4.52.4,!=4.52.0 is required for a normal functioning of this module, but found transformers==4.40.0."
+    pin = "transformers>=4.49.0,<=4.52.4,!=4.52.0"
+    last = f"ImportError: {pin} is required for a normal functioning of this module, but found transformers==4.40.0."
     found = told(tmp_path, last, "/opt/LLaMA-Factory/src/llamafactory/extras/misc.py", "check_version(requirement)")
-    assert commands(found)[0] == 'pip install "transformers>=4.49.0,<=4.52.4,!=4.52.0"'
+    assert commands(found)[0] == f'pip install "{pin}"'
     assert not any("llamafactory>=" in command for command in commands(found))
 
 
