@@ -56,6 +56,14 @@ def _runtime(found: re.Match[str]) -> dict[str, Any]:
     return {"train.runtime_seconds": days * 86400 + hours * 3600 + minutes * 60 + seconds}
 
 
+def _v1_attention(found: re.Match[str]) -> dict[str, Any]:
+    return {"attention": {"flash_attention_2": "fa2"}.get(found[1], found[1])}
+
+
+def _v1_processes(found: re.Match[str]) -> dict[str, Any]:
+    return {"world_size": int(found["dp"]) * int(found["cp"]), "device": found["device"], "llamafactory.trainer": "v1"}
+
+
 def _installed(found: re.Match[str]) -> dict[str, Any]:
     return {f"versions.{found['name'].replace('-', '_')}": found["version"]}
 
@@ -66,14 +74,6 @@ _LISTED = (
 )  # fmt: skip
 """Packages whose lines in the table of `pip list` are read."""
 _PIP_LIST = r"^\s*(?P<name>[a-z][\w-]{3,20})\s{2,}(?P<version>\d[\w.+]{0,30})(?:\s+\S{1,300})?\s*$"
-
-
-def _v1_attention(found: re.Match[str]) -> dict[str, Any]:
-    return {"attention": {"flash_attention_2": "fa2"}.get(found[1], found[1])}
-
-
-def _v1_processes(found: re.Match[str]) -> dict[str, Any]:
-    return {"world_size": int(found["dp"]) * int(found["cp"]), "device": found["device"], "llamafactory.trainer": "v1"}
 
 
 CONSTANT: dict[str, dict[str, Any]] = {
