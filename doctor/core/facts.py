@@ -40,6 +40,10 @@ FACTS: dict[str, FactInfo] = {
     "device": FactInfo("str", "", "console (Process rank: ...), live: cpu, cuda, mps, npu, xpu"),
     "versions.*": FactInfo("str", "", "console, model card, wandb, swanlab, live"),
     "env.*": FactInfo("str", "", "command, live"),
+    "host.used_gib": FactInfo("float", "GiB", "console: host memory in use by DeepSpeed's, Ray's or the kernel's last word"),
+    "host.total_gib": FactInfo("float", "GiB", "console: all of it, or the limit of the container or job"),
+    "host.percent": FactInfo("float", "%", "console: the share in use"),
+    "host.full": FactInfo("bool", "", "console: a line says in words that host memory was full"),
     # launch
     "launcher": FactInfo("str", "", "command: torchrun, deepspeed, accelerate, llamafactory-cli, python"),
     "nproc_per_node": FactInfo("int", "processes", "command"),

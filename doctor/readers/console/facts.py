@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from doctor.core.phases import MARKERS, Phase
+from doctor.readers.console import host_memory
 from doctor.support.lazy_regex import lazy_compile
 
 _Make = Callable[[re.Match[str]], dict[str, Any]]
@@ -149,6 +151,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("train_runtime  ", r"^\s*train_runtime\s+=\s+(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*$", _runtime),
         ("model_type", r'"model_type": "([\w-]+)"', _one("model.type")),
         *((f"{name}  ", _PIP_LIST, _installed) for name in _LISTED),
+        *((word, pattern, partial(host_memory.figures, kind=kind)) for word, pattern, kind in host_memory.PATTERNS),
     )
 }  # fmt: skip
 
