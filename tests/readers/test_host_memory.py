@@ -65,7 +65,9 @@ def test_a_bare_kill_comes_with_a_remedy_beside_the_check(tmp_path: Path) -> Non
 
 def test_deepspeeds_last_figure_is_quoted(tmp_path: Path) -> None:
     """The figure of the last line before the kill, not of an earlier one."""
-    usage = "[2024-07-02 03:1{n}:12,130] [INFO] [utils.py:782:see_memory_usage] CPU Virtual Memory:  used = {gib} GB, percent = {percent}%\n"
+    usage = (
+        "[2024-07-02 03:1{n}:12,130] [INFO] [utils.py:782:see_memory_usage] CPU Virtual Memory:  used = {gib} GB, percent = {percent}%\n"
+    )
     log = usage.format(n=0, gib=52.5, percent=20.9) + usage.format(n=1, gib=231.25, percent=92.0)
     (tmp_path / "console.log").write_text(f"{log}{KILL}\n", encoding="utf-8")
     assert "231.2 GiB in use, 92 % of it" in analyze(tmp_path).findings[0].text

@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 _GIB_OF_KB = 1 / 2**20
-_MEMORY = (
-    r"(?:(?:CPU|[Hh]ost|[Ss]ystem|[Nn]ode|[Mm]achine)[ -]?(?:memory|RAM|内存|메모리)|(?<![A-Z])RAM|(?:系统|物理|主机|服务器)?内存|(?:호스트|시스템) 메모리)"
+_MEMORY = r"(?:(?:CPU|[Hh]ost|[Ss]ystem|[Nn]ode|[Mm]achine)[ -]?(?:memory|RAM|内存|메모리)|(?<![A-Z])RAM|(?:系统|物理|主机|服务器)?内存|(?:호스트|시스템) 메모리)"
+_FULL = (
+    r"(?:\bfull\b|fills? up|filled up|exhausted|used up|maxed out|runs? out|ran out|100 ?%|占满|耗尽|用尽|用完|爆满|爆了|满了|가득|부족|꽉)"
 )
-_FULL = r"(?:\bfull\b|fills? up|filled up|exhausted|used up|maxed out|runs? out|ran out|100 ?%|占满|耗尽|用尽|用完|爆满|爆了|满了|가득|부족|꽉)"
 
 _DEEPSPEED = r"CPU Virtual Memory:\s+used = (?P<used>\d{1,7}(?:\.\d+)?) GB, percent = (?P<percent>\d{1,3}(?:\.\d+)?)%"
 """DeepSpeed runtime/utils.py see_memory_usage; its GB are GiB."""
@@ -30,7 +30,10 @@ PATTERNS = (
     ("memory: usage", _CGROUP, "kb"),
     ("memory limit (", _SLURM, "kb"),
     *((word, _SAID, "said") for word in ("CPU memory", "CPU内存", "CPU RAM", "host memory", "Host memory", "system memory", "system RAM")),
-    *((word, _SAID, "said") for word in ("系统内存", "物理内存", "主机内存", "服务器内存", "호스트 메모리", "시스템 메모리", "RAM is", "RAM usage")),
+    *(
+        (word, _SAID, "said")
+        for word in ("系统内存", "物理内存", "主机内存", "服务器内存", "호스트 메모리", "시스템 메모리", "RAM is", "RAM usage")
+    ),
 )
 """Word of a line, expression, kind of figures."""
 
