@@ -27,6 +27,7 @@ from doctor.diagnosis.unlisted.learned import with_candidates
 from doctor.diagnosis.unlisted.with_description import with_description
 from doctor.diagnosis.unlisted.with_origin import with_origin
 from doctor.diagnosis.unlisted.with_release import with_release
+from doctor.diagnosis.unlisted.with_update import with_update
 from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
 from doctor.planner.launching import is_llamafactory
@@ -123,6 +124,7 @@ def run_analysis(
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
     answered = with_description(with_candidates(answered, engine.run, seen, consoles), status, engine.run, seen, consoles)
     ranked = with_torch_stack(with_release(answered, engine.run, seen), engine.run, seen.tracebacks)
+    ranked = with_update(ranked, engine.run, seen)
     if may_read is not nothing:
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
         ranked = [data.of(one, failed) for one in ranked]

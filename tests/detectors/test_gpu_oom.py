@@ -210,8 +210,9 @@ OWN = "Including non-PyTorch memory, this process has 19.40 GiB memory in use. "
 
 def _largest_other(listed: str, wanted: str = "3.78 GiB", own: str = OWN) -> dict[str, Any]:
     text = (
-        f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {wanted}. GPU 0 has a total capacity of 23.69 GiB of which 875.62 MiB is "
-        f"free. {listed}{own}Of the allocated memory 17.97 GiB is allocated by PyTorch, and 1.02 GiB is reserved by PyTorch but unallocated."
+        f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {wanted}. GPU 0 has a total capacity of 23.69 GiB of which "
+        f"875.62 MiB is free. {listed}{own}Of the allocated memory 17.97 GiB is allocated by PyTorch, and 1.02 GiB is reserved by PyTorch "
+        "but unallocated."
     )
     head = find_head(text)
     facts = message_facts(text, head) if head else {}

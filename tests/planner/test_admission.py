@@ -166,7 +166,7 @@ def test_whose_program_ran(frame: str, told: bool, tmp_path: Path) -> None:
     root = doctor.analyze(tmp_path).findings[0]
     offered = [one for one in root.remedies if one.status in ("manual", "apply")]
     assert offered
-    assert any("Or update LLaMA-Factory" in one.text for one in offered) is told
+    assert any("Update LLaMA-Factory" in one.text for one in offered) is told
     assert any("pip install -e ." in (one.command or "") for one in offered) is told
 
 

@@ -44,7 +44,7 @@ def with_release(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) ->
     first = ranked[0] if ranked else None
     if first is None or first.role != "root" or not (first.finding.rule.cause in _CAUSES or is_open(first.finding)):
         return ranked
-    for features in _candidates(first.finding, run, seen):
+    for features in candidates(first.finding, run, seen):
         finding = _told(first.finding, features, run)
         if finding is not None:
             finding = _with_switch(finding, ranked[1:])
@@ -90,7 +90,7 @@ def _ways_out(required: tuple[str, str], found: str) -> list[Remedy]:
     return [api_text.remedy_llamafactory(package, installed, allowing[0]), api_text.remedy_back(package, requirement)]
 
 
-def _candidates(finding: Finding, run: Run, seen: LastEvents) -> Iterator[ExceptionFeatures]:
+def candidates(finding: Finding, run: Run, seen: LastEvents) -> Iterator[ExceptionFeatures]:
     """The exception of the finding, those of its chain before it, then its own line."""
     crashes = [one for one in raised(run, seen) if one.crash is not None]
     own = [one for one in crashes if one.where == finding.first.where]

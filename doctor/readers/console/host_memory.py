@@ -6,9 +6,13 @@ import re
 from typing import Any
 
 _GIB_OF_KB = 1 / 2**20
-_MEMORY = r"(?:(?:CPU|[Hh]ost|[Ss]ystem|[Nn]ode|[Mm]achine)[ -]?(?:memory|RAM|内存|메모리)|(?<![A-Z])RAM|(?:系统|物理|主机|服务器)?内存|(?:호스트|시스템) 메모리)"
+_MEMORY = (
+    r"(?:(?:CPU|[Hh]ost|[Ss]ystem|[Nn]ode|[Mm]achine)[ -]?(?:memory|RAM|内存|메모리)|(?<![A-Z])RAM|"
+    r"(?:系统|物理|主机|服务器)?内存|(?:호스트|시스템) 메모리)"
+)
 _FULL = (
-    r"(?:\bfull\b|fills? up|filled up|exhausted|used up|maxed out|runs? out|ran out|100 ?%|占满|耗尽|用尽|用完|爆满|爆了|满了|가득|부족|꽉)"
+    r"(?:\bfull\b|fills? up|filled up|exhausted|used up|maxed out|runs? out|ran out|100 ?%|"
+    r"占满|耗尽|用尽|用完|爆满|爆了|满了|가득|부족|꽉)"
 )
 
 _DEEPSPEED = r"CPU Virtual Memory:\s+used = (?P<used>\d{1,7}(?:\.\d+)?) GB, percent = (?P<percent>\d{1,3}(?:\.\d+)?)%"
