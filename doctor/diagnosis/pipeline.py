@@ -17,6 +17,7 @@ from doctor.diagnosis.failed_step import failed_steps, written
 from doctor.diagnosis.feeding import evidence_places, feed, given_version, views_of
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.program import is_of_another_program, judges_llamafactorys_options
+from doctor.diagnosis.renamed_options import with_new_names
 from doctor.diagnosis.similar_step import with_similar_step
 from doctor.diagnosis.tools import Tools
 from doctor.diagnosis.torch_stack import with_torch_stack
@@ -124,7 +125,7 @@ def run_analysis(
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
     answered = with_description(with_candidates(answered, engine.run, seen, consoles), status, engine.run, seen, consoles)
     ranked = with_torch_stack(with_release(answered, engine.run, seen), engine.run, seen.tracebacks)
-    ranked = with_update(ranked, engine.run, seen)
+    ranked = with_new_names(with_update(ranked, engine.run, seen), engine.run)
     if may_read is not nothing:
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
         ranked = [data.of(one, failed) for one in ranked]

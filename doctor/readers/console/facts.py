@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 from doctor.core.phases import MARKERS, Phase
@@ -64,6 +63,10 @@ def _v1_attention(found: re.Match[str]) -> dict[str, Any]:
 
 def _v1_processes(found: re.Match[str]) -> dict[str, Any]:
     return {"world_size": int(found["dp"]) * int(found["cp"]), "device": found["device"], "llamafactory.trainer": "v1"}
+
+
+def _host_memory(kind: str) -> _Make:
+    return lambda found: host_memory.figures(found, kind)
 
 
 def _installed(found: re.Match[str]) -> dict[str, Any]:
@@ -151,7 +154,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], _Make]] = {
         ("train_runtime  ", r"^\s*train_runtime\s+=\s+(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*$", _runtime),
         ("model_type", r'"model_type": "([\w-]+)"', _one("model.type")),
         *((f"{name}  ", _PIP_LIST, _installed) for name in _LISTED),
-        *((word, pattern, partial(host_memory.figures, kind=kind)) for word, pattern, kind in host_memory.PATTERNS),
+        *((word, pattern, _host_memory(kind)) for word, pattern, kind in host_memory.PATTERNS),
     )
 }  # fmt: skip
 
