@@ -15,6 +15,7 @@ from doctor.diagnosis.data_lengths import MayRead, everything, nothing
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.failed_step import failed_steps, written
 from doctor.diagnosis.feeding import evidence_places, feed, given_version, views_of
+from doctor.diagnosis.message_advice import with_message_advice
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.program import is_of_another_program, judges_llamafactorys_options
 from doctor.diagnosis.renamed_options import with_new_names
@@ -135,6 +136,7 @@ def run_analysis(
     similar = known_issues.similar_issues(ranked, stage=stage) if said in ("failed", "unhealthy") else []
     ranked = with_similar_step(ranked, similar)
     foreign = not ours and (engine.run.facts.get("framework") is not None or is_of_another_program(seen.tracebacks))
+    ranked = with_message_advice(ranked) if foreign else ranked
     planned = plan.plan(
         ranked,
         engine.run,
