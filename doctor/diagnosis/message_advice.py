@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -11,6 +12,8 @@ from doctor.planner.elsewhere import fits_another
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Remedy
 
+_DOES = re.compile(r"\b(?:please|use|set|pass|specify|install|remove|try|add|run|call)\b", re.IGNORECASE)
+"""A sentence that says what to do, not only what ought to be."""
 _FIRST = 0.1
 """A price below 1: before what a patch changes."""
 
@@ -21,7 +24,7 @@ def with_message_advice(ranked: Sequence[RankedFinding]) -> list[RankedFinding]:
     first = ranked[0] if ranked else None
     if first is None or first.role != "root" or first.finding.says or any(map(_is_cure, first.finding.rule.remedies)):
         return ranked
-    says = [one for piece in first.finding.evidence for one in advice_in(piece.text)]
+    says = [one for piece in first.finding.evidence for one in advice_in(piece.text) if one.command or _DOES.search(one.quote)]
     step = step_of(says)
     if step is None or step.check:
         return ranked
