@@ -29,7 +29,7 @@ _BY_RELEASE = "hf_stack_api_break"
 """The cause of an unlisted failure over a name that only other releases have."""
 _CONFIDENCE = 0.75
 """The releases are facts; that the name is the reason, and not a broken or shadowed installation, is likely."""
-OF_VERSIONS = ("versions-of-the-release", "older-package", "newer-llamafactory", "version-of-the-model", "upgrade-both")
+OF_VERSIONS = ("versions-of-the-release", "other-release", "older-package", "newer-llamafactory", "version-of-the-model", "upgrade-both")
 """Remedies that speak of versions in general."""
 _GENERIC = (*OF_VERSIONS, "confirm")
 """Those that a known release makes superfluous."""
