@@ -12,6 +12,7 @@ import msgspec
 from doctor.config import deepspeed, knowledge, versions
 from doctor.config.values import OLDER_NAMES, as_float
 from doctor.config.versions import Version, versions_of
+from doctor.core.events import MAX_INTEGER
 from doctor.core.run import Run
 from doctor.rulebook.conditions import Scope
 from doctor.support.decoding import convert
@@ -90,9 +91,11 @@ def effective(config: Mapping[str, Any], facts: Mapping[str, Any] | None = None)
     Derived values: `zero_stage` (0..3, None if it cannot be known), `zero_offload`, `zero_overlap_comm`,
     `loads_reference_model`, `warmup_share` (part of the training, None where the number of steps is unknown), `saves_at_evaluations`
     (save_steps is a multiple of eval_steps) and `lora_alpha_over_rank`.
+    An integer beyond 64 bits reads None: nothing can be computed of it.
     """
     facts = facts or {}
     installed = versions_of(facts)
+    config = {name: None if isinstance(value, int) and abs(value) >= MAX_INTEGER else value for name, value in config.items()}
     values = {**_defaults(installed["llamafactory"], installed["transformers"]), **options_from_facts(facts), **config}
     values.update(
         {name: config[older] for name, older in OLDER_NAMES.items() if config.get(name) is None and config.get(older) is not None}
@@ -201,8 +204,8 @@ def _warmup_share(values: Mapping[str, Any], facts: Mapping[str, Any]) -> float 
     """Warm-up as a share of the run. transformers: warmup_steps >= 1 are steps and win, below 1 a share; else warmup_ratio."""
     steps, ratio = values.get("warmup_steps"), values.get("warmup_ratio")
     if isinstance(steps, int | float) and steps >= 1:
-        planned = facts.get("steps.planned") or values.get("max_steps")
-        return as_float(steps, 0.0) / planned if isinstance(planned, int) and planned > 0 else None
+        planned = as_float(facts.get("steps.planned") or values.get("max_steps"), 0.0)
+        return as_float(steps, 0.0) / planned if planned > 0 else None
     return float(next((part for part in (steps, ratio) if isinstance(part, int | float) and part > 0), 0))
 
 

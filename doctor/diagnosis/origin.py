@@ -68,7 +68,10 @@ def last_saved(paths: Sequence[str | Path], run: Run) -> Iterator[Fact]:
 
 def _begun_by_v1(folder: Path) -> bool:
     """Whether the v1 trainer did not finish a checkpoint: it writes metadata.json first and the marker last, and resumes from no other."""
-    return (folder / "metadata.json").is_file() and not (folder / "CHECKPOINT_COMPLETE").exists()
+    try:
+        return (folder / "metadata.json").is_file() and not (folder / "CHECKPOINT_COMPLETE").exists()
+    except OSError:  # a folder that may not be entered tells nothing
+        return False
 
 
 def _checkpoints(folder: Path, depth: int) -> Iterator[Path]:

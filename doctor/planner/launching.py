@@ -23,6 +23,8 @@ _TRAINERS = ("llamafactory-cli", "lmf", "launcher.py", "train_bash.py", "train.p
 """Words that start LLaMA-Factory."""
 _OWN_LAUNCH = ("llamafactory-cli", "lmf")
 """These start torchrun themselves where it is needed."""
+_LONGEST = 1 << 17
+"""Characters of a line that can be a command: what Linux takes as one argument."""
 _CONFIG = (".yaml", ".yml", ".json")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=.*", re.DOTALL)
@@ -147,6 +149,8 @@ def _command_words(line: str) -> Iterator[str]:
 
 def _shell_words(line: str) -> list[str]:
     """The words and operators of a line as a shell divides it; a word with a command substitution is left out: its value is not known."""
+    if len(line) > _LONGEST:
+        return []
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     try:

@@ -169,7 +169,7 @@ class PatchPlanner:
         rule = judged.finding.rule
         if judged.finding.is_note:
             return judged.role == "root"
-        if judged.role == "consequence" or rule.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
+        if judged.role == "consequence" or judged.finding.severity == "note" or judged.finding.confidence < MIN_PATCH_CONFIDENCE:
             return False
         return judged.role == "root" or rule.severity == "error" or rule.family == "config"
 

@@ -26,6 +26,9 @@ _OF_ONE_RUN = re.compile(r"lfdoctor(?:-rank\d+|-run)?(?:\.\d+)?\.jsonl")
 """Names of the journals of one run: of its ranks, of its supervisor, and what was rotated away."""
 _MAX_LINE = 1 << 22
 """Bytes; the longest lines are configurations of some hundred KiB."""
+_TYPE = b'"type"'
+_MAX_FOREIGN = 10_000
+"""Lines of a chunk, none of which has a type: no journal has them, a bomb of 500 kB has 40 million."""
 _MAX_TEXT = 20_000
 """Characters of a line or message."""
 
@@ -195,9 +198,12 @@ def _frame(raw: Any) -> Frame | None:
 
 
 def _lines(file: File) -> Iterator[bytes]:
-    """Lines in bounded memory; a longer line than `_MAX_LINE` is cut (and then no JSON)."""
+    """Lines in bounded memory; a longer line than `_MAX_LINE` is cut (and then no JSON). A chunk of foreign lines ends the reading."""
     rest = b""
     for chunk in file.chunks():
+        if chunk.count(b"\n") > _MAX_FOREIGN and _TYPE not in chunk:
+            file.source.problem(f"{_MAX_FOREIGN} lines in a row that are no journal's: not read further")
+            return
         parts = (rest + chunk).split(b"\n")
         rest = parts.pop()[:_MAX_LINE]
         yield from parts

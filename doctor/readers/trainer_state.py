@@ -136,7 +136,7 @@ def _parse(data: bytes, file: File) -> Any:
 def _salvage(text: str) -> dict[str, Any]:
     """The intact `{...}` records of a damaged file, and max_steps."""
     history = []
-    for found in re.finditer(r"\{[^{}]*\}", text):
+    for found in re.finditer(r"\{[^{}]{8,}\}", text) if '"step"' in text else ():
         if '"step"' not in found[0]:
             continue
         try:

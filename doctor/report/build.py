@@ -47,7 +47,7 @@ from doctor.report.status import positive
 from doctor.report.texts import TextWriter
 from doctor.rulebook.conditions import holds
 from doctor.rulebook.findings import Candidate, Finding, RankedFinding, Samples, UncheckedRule
-from doctor.rulebook.model import Body, GuideStep, Remedy, Rulebook
+from doctor.rulebook.model import Body, GuideStep, Remedy, Rulebook, Section
 from doctor.support import shell
 from doctor.support.texts import Text
 from doctor.version import __version__
@@ -142,7 +142,7 @@ class ReportWriter:
         self.patched = diagnosis.plan.patch.patch.changes if diagnosis.plan.patch else ()
         self.texts = TextWriter(lang)
         steps = book.guide.steps if book.guide else ()
-        self.guide: dict[tuple[str, int], GuideStep] = {(step.section, step.step): step for step in steps}
+        self.guide: dict[tuple[Section, int], GuideStep] = {(step.section, step.step): step for step in steps}
 
     def finding(self, number: int, ranked: RankedFinding, advice: Sequence[Advice], similar: Sequence[SimilarIssue]) -> FindingView:
         """A finding; its text is the first paragraph of the rule whose condition holds and whose placeholders are all known."""
@@ -250,7 +250,7 @@ class ReportWriter:
             command = command.replace(name, path)
         return command
 
-    def _guide(self, place: str, step: tuple[str, int] | None) -> GuideView | None:
+    def _guide(self, place: str, step: tuple[Section, int] | None) -> GuideView | None:
         """The guide's own words in Korean, their translation elsewhere."""
         if step is None:
             return None

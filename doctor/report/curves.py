@@ -24,6 +24,10 @@ _LAST = ("epoch", "total_tokens", "num_input_tokens_seen", "percentage")
 """Counters that only rise: no use as a curve."""
 
 
+_LARGEST = 2**53
+"""A step or second beyond it is none, and no JSON reader keeps it."""
+
+
 class Curve(msgspec.Struct, frozen=True):
     """One metric of one attempt: `values[i]` at step `at[i]` (over steps) or `at[i]` seconds after the start (over seconds).
 
@@ -52,6 +56,8 @@ def _chosen(measured: dict[str, Series]) -> list[str]:
 
 def _curves(name: str, series: Series, over: Literal["steps", "seconds"]) -> Iterator[Curve]:
     for attempt, (start, stop) in enumerate(_attempts(series.steps)):
+        if max(map(abs, series.steps[start:stop])) > _LARGEST:
+            continue
         at, values = downsample(series.steps[start:stop], series.values[start:stop], POINTS)
         yield Curve(clean(name), attempt, over, at, [_short(value) for value in values])
 

@@ -12,6 +12,7 @@ from doctor.report import outputs
 from doctor.report.curves import Curve
 from doctor.report.time_spent import TimeView
 from doctor.rulebook.findings import Samples
+from doctor.rulebook.model import Section
 
 FORMAT = 1
 """Version of the JSON format; a reader takes its own and earlier ones."""
@@ -122,7 +123,7 @@ class EvidenceView(msgspec.Struct, frozen=True):
 class GuideView(msgspec.Struct, frozen=True):
     """A step of the guide's troubleshooting chapter; `title` in the report's language."""
 
-    section: str
+    section: Section
     step: int
     title: str = ""
 

@@ -105,7 +105,7 @@ def _report_files(report: Report, masker: Masker) -> Iterator[tuple[str, str]]:
     from doctor.reporters.registry import REPORTERS
 
     data = masker.data(report.to_dict(), "report.json")
-    shown = parse(json.dumps(data))
+    shown = parse(msgspec.json.encode(data))
     yield "report.json", REPORTERS["json"](shown)
     yield "report.md", REPORTERS["markdown"](shown)
     yield "environment.json", json.dumps(shown.run.environment, indent=2, ensure_ascii=False) + "\n"

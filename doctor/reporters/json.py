@@ -15,7 +15,7 @@ from doctor.support.json_schema import schema_of
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
     """The report as JSON text."""
-    text = msgspec.json.format(msgspec.json.encode(report.to_dict()), indent=2).decode()
+    text = msgspec.json.format(msgspec.json.encode(plain(report.to_dict())), indent=2).decode()
     return _NUMBERS.sub(lambda found: _BREAK.sub(" ", found[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
 
 
@@ -31,7 +31,7 @@ def schema() -> str:
 
 def settled(report: Report) -> Report:
     """The report as if saved and read again: `show` then prints every format exactly as `analyze` did."""
-    return parse(msgspec.json.encode(report.to_dict()))
+    return parse(msgspec.json.encode(plain(report.to_dict())))
 
 
 def parse(text: str | bytes) -> Report:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
 from doctor.support.texts import Text
 
 Severity = Literal["error", "warning", "note"]
+Section = Literal["memory", "instability", "speed"]
+"""A chapter of the guide's troubleshooting."""
 Effect = Literal["neutral", "changes_training", "manual"]
 Symptom = Literal[
     "out_of_memory", "loss_spike", "divergence", "nonfinite", "zero_loss", "plateau", "overfitting", "gradient",
@@ -75,10 +77,10 @@ class Remedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     references: list[str] = []
 
     @property
-    def guide_step(self) -> tuple[str, int] | None:
+    def guide_step(self) -> tuple[Section, int] | None:
         """(section, number) in the guide's troubleshooting chapter; None for a remedy beyond the guide."""
         found = re.fullmatch(r"guide/(memory|instability|speed)/(\d+)", self.source)
-        return (found[1], int(found[2])) if found else None
+        return (cast("Section", found[1]), int(found[2])) if found else None
 
 
 class Body(Text, frozen=True, forbid_unknown_fields=True):
@@ -181,7 +183,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GuideStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One of the guide's 14 troubleshooting steps: its place and text, the matching remedy, and a correction if it is out of date."""
 
-    section: Literal["memory", "instability", "speed"]
+    section: Section
     step: int
     guide_ko: str
     remedy: Remedy

@@ -17,6 +17,9 @@ _BYTES = re.compile(rb"[A-Za-z\x80-\xff]{3,}")
 MAX_CACHED_WORDS = 20_000
 """Upper bound of the cache word -> keys; it is emptied when full."""
 
+LONGEST_WORD = 4_096
+"""Letters of one word that are looked at: a longer run of them is encoded data."""
+
 TEXTS_BEFORE_HYPERSCAN = 2_000
 """Texts searched before Hyperscan is used. Its database takes 40 ms to compile and is five times as fast: about the break-even."""
 
@@ -112,6 +115,8 @@ class MultiSearch(Generic[AnyStr]):
 
     def _keys(self, word: AnyStr) -> tuple[AnyStr, ...]:
         """The keys that occur in a word."""
+        if len(word) > LONGEST_WORD:
+            word = word[:LONGEST_WORD]
         starts = {word[place : place + 3] for place in range(len(word) - 2)}
         keys = tuple(key for start in starts for key in self._starts.get(start, ()) if key in word)
         if len(word) < 100:

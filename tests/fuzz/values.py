@@ -98,6 +98,8 @@ def _numbers_beyond(text: str) -> str:
 def _changed(whole: list[Any], dice: Dice) -> list[Any]:
     for _ in range(dice.choice((1, 1, 2, 5))):
         places = list(islice(_places(whole), 20_000))  # aliases of YAML can hold the same list a million times
+        if not places:  # an empty document
+            break
         holder, key = dice.choice(places)
         if isinstance(holder, dict) and dice.random() < 0.25:
             _KEYS[dice.randrange(len(_KEYS))](holder, key, dice)

@@ -38,6 +38,8 @@ _GIVEN = re.compile(
     r"^\W*(?:\w+=\S|(?:export|pip|cd|df|git|torchrun|deepspeed|accelerate|llamafactory-cli|swift|python\d?) |frame #\d)|[(,=]$|^[\w.]+ = "
 )
 """Commands, assignments, cut source lines and frames of a C++ library: they state nothing."""
+_SETTINGS = re.compile(r"\{\W*['\"]?\w+['\"]?: (?:.*?['\"]\w+['\"]: ){3}.*")
+"""A printed configuration: its keys and values (`'truncation': 'error'`) state nothing."""
 _WORDS = 3
 """Words of a line that says something."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -60,8 +62,8 @@ def statements(files: Iterable[str]) -> Iterator[tuple[Where, str]]:
 
 
 def _states_an_error(text: str, *, excerpt: bool) -> bool:
-    said = level(text)
-    if not _ERROR.search(text) and not (excerpt and said is None and len(text.split()) >= _WORDS and not _GIVEN.search(text)):
+    said, told = level(text), _SETTINGS.sub("", text)
+    if not _ERROR.search(told) and not (excerpt and said is None and len(told.split()) >= _WORDS and not _GIVEN.search(text)):
         return False
     if said == "WARNING":
         return excerpt

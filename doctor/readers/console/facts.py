@@ -189,5 +189,5 @@ def parse_facts(text: str) -> tuple[list[tuple[str, Any]], Phase | None]:
 def _safe(make: _Make, found: re.Match[str]) -> Iterator[tuple[str, Any]]:
     try:
         yield from make(found).items()
-    except ValueError:
+    except (ValueError, OverflowError):  # a number of hundreds of digits
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from doctor.core.events import Step, Where
+from doctor.core.events import MAX_STEP, Step, Where
 from doctor.readers.console.records import MetricRecord
 
 _USUAL = (1, 10, 5, 2, 20, 50, 100, 25, 500, 200, 1000, 250, 4, 8, 3, 30, 40, 15)
@@ -40,7 +40,7 @@ class StepInference:
 
     def __init__(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         given = config.get("logging_steps")
-        self._given = given if type(given) is int and given > 0 else None
+        self._given = given if type(given) is int and 0 < given <= MAX_STEP else None
         self._first_too = config.get("logging_first_step") is True
         self.restart()
         self.total: int | None = facts.get("steps.planned")
@@ -120,8 +120,8 @@ class StepInference:
         return [self._with_step(pending.record, pending.where, pending.time) for pending in records]
 
     def _with_step(self, record: MetricRecord, where: Where, time: float | None) -> Step:
-        exact = record.step is not None
-        step = record.step if record.step is not None else self._next_step(record)
+        exact = record.step is not None and record.step <= MAX_STEP
+        step = record.step if exact and record.step is not None else self._next_step(record)
         if "loss" in record.metrics or exact:
             self._last = step
             self._fresh = False
@@ -135,9 +135,10 @@ class StepInference:
         if trained and self._first_too and self._fresh:
             return 1
         step = (self._last // cadence + 1) * cadence if trained else self._last
-        if not per_epoch or abs(epoch * per_epoch - step) <= cadence or not math.isfinite(epoch):
+        place = epoch * per_epoch if per_epoch else math.nan
+        if not abs(place) <= MAX_STEP or abs(place - step) <= cadence or not per_epoch:  # also a place that is not a number
             return step
-        near = round(epoch * per_epoch)
+        near = round(place)
         if abs(near - step) <= _slack(per_epoch) + cadence:
             return step
         return max(1, round(near / cadence)) * cadence if trained else near

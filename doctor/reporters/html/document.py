@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 
 def render(report: Report, screen: Screen = PLAIN) -> str:  # noqa: ARG001 (the shape of every reporter)
     """The page."""
-    views = [translated(report, lang) for lang in sorted({report.lang, *report.translations} & set(LANGUAGES))]
+    views = [translated(report, lang) for lang in sorted({report.lang, *report.translations.keys() & set(LANGUAGES)})]
     pages = [Page(view, wording.load(view.lang)) for view in views]
     shown = charts(report)
     library, library_hash = _plotly() if shown else ("", "")
