@@ -58,13 +58,14 @@ proof: $(VENV)/.installed-dev  ## every patch of the grid (make lab: every fourt
 expected: $(VENV)/.installed-dev  ## rewrite fixtures/*/expected.yaml; the diff is what one reviews
 	$(BIN)/python -m tests.expected
 
-docs: $(VENV)/.installed-dev  ## rewrite docs/rules, docs/options, docs/versions.md and the JSON schemas, build the site into build/site
+docs: $(VENV)/.installed-dev  ## rewrite docs/rules, docs/options, docs/versions.md, docs/accuracy.md and the JSON schemas, build the site into build/site
 	$(BIN)/python docs/make_rules.py
 	$(BIN)/python docs/make_notebook.py
 	$(BIN)/python docs/make_options.py
 	$(BIN)/lfdoctor show --schema > docs/report.schema.json
 	$(BIN)/lfdoctor schema config > docs/train.schema.json
 	$(BIN)/python benchmarks/make_versions.py
+	$(BIN)/python benchmarks/accuracy.py page
 	$(BIN)/mkdocs build --strict --quiet -f .mkdocs.yml
 
 images: $(VENV)/.installed-dev  ## take the pictures in docs/images anew (Chromium, fonts with Korean and Chinese)

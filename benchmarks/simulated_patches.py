@@ -233,23 +233,22 @@ def failures(folder: Path, each: int, chance: random.Random) -> Iterator[Played]
     taken = [name for name in configs if answers[name] is None and configs[name].get("do_train")]
     print(f"{len(configs)} configs read, {len(taken)} of them trainings that the parser accepts")
     for name in taken:
-        config = configs[name]
-        sharded = bool(config.get("deepspeed") or config.get("fsdp"))
-        world = chance.choice([4, 8]) if sharded else chance.choice([1, 1, 1, 2])
-        options = possible(config, world)
-        for failure in chance.sample(options, min(each, len(options))):
-            card = card_of(config, world, chance)
-            values = effective(config)
-            dtype = (
-                "torch.bfloat16"
-                if values.get("bf16") or values.get("pure_bf16")
-                else "torch.float16"
-                if values.get("fp16")
-                else "torch.float32"
-            )
-            launch = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={world} " if world > 1 or sharded else ""
-            begin = BEGIN.format(launch=launch, world=world, distributed=world > 1, dtype=dtype)
-            yield Played(name, config, texts[name], failure, card, world, begin + ending(failure, card, config, chance))
+        yield from failures_of(name, configs[name], texts[name], each, chance)
+
+
+def failures_of(name: str, config: Config, text: str, each: int, chance: random.Random) -> Iterator[Played]:
+    """At most `each` failures that a run of this config can have."""
+    sharded = bool(config.get("deepspeed") or config.get("fsdp"))
+    world = chance.choice([4, 8]) if sharded else chance.choice([1, 1, 1, 2])
+    options = possible(config, world)
+    values = effective(config)
+    half = "torch.float16" if values.get("fp16") else "torch.float32"
+    dtype = "torch.bfloat16" if values.get("bf16") or values.get("pure_bf16") else half
+    launch = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={world} " if world > 1 or sharded else ""
+    for failure in chance.sample(options, min(each, len(options))):
+        card = card_of(config, world, chance)
+        begin = BEGIN.format(launch=launch, world=world, distributed=world > 1, dtype=dtype)
+        yield Played(name, config, text, failure, card, world, begin + ending(failure, card, config, chance))
 
 
 def planned(played: Played) -> Planned:

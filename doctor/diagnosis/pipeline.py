@@ -42,9 +42,12 @@ from doctor.readers.origins import stage_of_folder, stage_of_metrics
 from doctor.readers.registry import READERS
 from doctor.report import context
 from doctor.report.build import Diagnosis, build
-from doctor.report.model import OTHER_RUNS, OtherRunView, Report, SkippedView
+from doctor.report.model import OtherRunView, Report, SkippedView
 from doctor.report.status import run_status
 from doctor.rulebook.findings import Finding, RankedFinding
+
+OTHER_RUNS = 20
+"""Other runs of a folder that a report lists; `lfdoctor scan` lists all."""
 
 
 class Analysis(msgspec.Struct, frozen=True):

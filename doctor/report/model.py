@@ -20,8 +20,6 @@ Status = Literal["completed", "ended_early", "failed", "interrupted", "running",
 """How a run ended. `ended_early`: it saved and closed as after a normal end, before its planned last step."""
 Verdict = Literal["failed", "unhealthy", "healthy", "undecided"]
 """`failed`: the run failed. `unhealthy`: a finding above a note, or interrupted. `undecided`: nothing that was read allows a verdict."""
-OTHER_RUNS = 20
-"""Other runs of a folder that a report lists; `lfdoctor scan` lists all."""
 
 
 class ToolView(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ def test_the_blocks_are_the_same(english: str, other: str, lang: str) -> None:
     ours, theirs = blocks(ROOT / english), blocks(ROOT / other)
     first = 1 if english == "README.md" else 0
     assert [code(block) for block in theirs[first:]] == [code(block) for block in ours[first:]]
-    assert len(ours) >= 4
+    assert len(ours) >= 4 or english == "docs/accuracy.md"  # tables only
 
 
 @pytest.mark.parametrize("lang", ["ko", "zh"])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from doctor.diagnosis.pipeline import analyze
+from doctor.diagnosis.pipeline import OTHER_RUNS, analyze
 from doctor.readers.discovery import choose_run, runs_below
-from doctor.report.model import OTHER_RUNS, Report
+from doctor.report.model import Report
 from doctor.reporters import registry
 from doctor.reporters.base import PLAIN
 from tests.readers.helpers import Seen, scalar_event

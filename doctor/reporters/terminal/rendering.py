@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from rich.text import Text
 
 from doctor.report.model import Report
 from doctor.reporters.base import PLAIN, Screen
@@ -18,7 +19,12 @@ def render(report: Report, screen: Screen = PLAIN) -> str:
     if screen.detail > 0:
         return to_text(Page(report, screen, words).blocks(), screen)
     text = to_text(Brief(report, screen, words).blocks(), screen)
-    return text if text.count("\n") <= LINES else to_text(Brief(report, screen, words, TIGHT).blocks(), screen)
+    return text if rows(text, screen.width) <= LINES else to_text(Brief(report, screen, words, TIGHT).blocks(), screen)
+
+
+def rows(text: str, width: int) -> int:
+    """How many lines of the screen a text takes: a command is one line to be copied, and a terminal wraps it where it is longer."""
+    return sum(max(1, -(-Text.from_ansi(line).cell_len // width)) for line in text.rstrip("\n").split("\n"))
 
 
 def render_fix(report: Report, screen: Screen = PLAIN) -> str:
