@@ -6,20 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from doctor.diagnosis.message_advice import with_message_advice
 from doctor.diagnosis.pipeline import analyze
 from doctor.reporters.advice import todo
+from doctor.rulebook.findings import RankedFinding
+from doctor.rulebook.model import Remedy
+from doctor.support.texts import Text
+from tests.planner.test_admission import finding
 
-LAST = "NotImplementedError: Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() instead of torch.nn.Module.to()"
-OWN = '  File "/opt/LLaMA-Factory/src/llamafactory/train/tuner.py", line 3, in run_exp\n    trainer.train()\n'
-SCRIPT = '  File "/home/me/finetune.py", line 3, in <module>\n    trainer.train()\n'
+LAST = "NotImplementedError: Cannot copy it; no data! Please use to_empty() instead of to()"
+OWN = Remedy(id="own", text=Text("Update LLaMA-Factory.", "x", "x"), effect="manual")
+ANY = Remedy(id="any", text=Text("Free the memory.", "x", "x"), effect="manual")
 
 
-@pytest.mark.parametrize(("frame", "quoted"), [(SCRIPT, True), (OWN, False)])
-def test_the_messages_own_advice_leads_in_another_program(frame: str, quoted: bool, tmp_path: Path) -> None:
-    """A person's script is told what the message asks for; LLaMA-Factory's user gets the rule's own step."""
-    (tmp_path / "console.log").write_text(f"Traceback (most recent call last):\n{frame}{LAST}\n", encoding="utf-8")
-    step = todo(analyze(tmp_path))[0]
-    assert ("Please use torch.nn.Module.to_empty()" in step.text) is quoted
+@pytest.mark.parametrize(("remedy", "first"), [(OWN, "message-asks"), (ANY, "any")])
+def test_the_messages_own_advice_leads_where_no_remedy_fits(remedy: Remedy, first: str) -> None:
+    """A step of LLaMA-Factory alone gives way to what the message asks for; one for everybody stays first."""
+    ranked = with_message_advice([RankedFinding(finding(0.9, LAST, remedy), "root")])
+    assert ranked[0].finding.rule.remedies[0].id == first
 
 
 PORT = "torch.distributed.DistNetworkError: The server socket has failed to bind to [::]:31555 (errno: 98 - Address already in use).\n"
