@@ -40,6 +40,10 @@ FACTS: dict[str, FactInfo] = {
     "device": FactInfo("str", "", "console (Process rank: ...), live: cpu, cuda, mps, npu, xpu"),
     "versions.*": FactInfo("str", "", "console, model card, wandb, swanlab, live"),
     "env.*": FactInfo("str", "", "command, live"),
+    "host.used_gib": FactInfo("float", "GiB", "console: host memory in use by DeepSpeed's, Ray's or the kernel's last word"),
+    "host.total_gib": FactInfo("float", "GiB", "console: all of it, or the limit of the container or job"),
+    "host.percent": FactInfo("float", "%", "console: the share in use"),
+    "host.full": FactInfo("bool", "", "console: a line says in words that host memory was full"),
     # launch
     "launcher": FactInfo("str", "", "command: torchrun, deepspeed, accelerate, llamafactory-cli, python"),
     "nproc_per_node": FactInfo("int", "processes", "command"),
@@ -104,6 +108,7 @@ FACTS: dict[str, FactInfo] = {
     "train.samples_per_second": FactInfo("float", "samples/s", "results, trainer_state"),
     "train.steps_per_second": FactInfo("float", "optimizer steps/s", "results, trainer_state"),
     "train.loss": FactInfo("float", "nats per token", "results, trainer_state, console: mean over the training"),
+    "eval.loss": FactInfo("float", "nats per token", "results, console: of the evaluation after the training"),
     "learning_rate_set": FactInfo("float", "", "live: the rate that a healed attempt was given"),
     "stopped_by_doctor": FactInfo("str", "", "live: the reason"),
     "saved_at_step": FactInfo("int", "optimizer steps", "live"),

@@ -44,6 +44,8 @@ class GpuOom(DetectorBase):
     `total_gib`, `free_gib`, `allocated_gib` (live tensors of this process), `reserved_gib` (kept by PyTorch, unused), `process_gib`
     (this process), `others_gib` (memory of other processes); `wanted_share`, `allocated_share`, `reserved_share` and
     `others_share` of the card; `reserved_over_wanted` (how many times the request the unused part is).
+    `other_pid` and `other_gib`: the largest other process that the message lists, if it holds more than a context; `other_enough`: with
+    its memory the request would have fitted.
     Facts of the traceback: `place` (engine: vLLM or SGLang; load, reference, pinned, forward, logits, vision, backward,
     optimizer, flat_buffer, eval, gather, generate, save, merge) and `phase` (the place's, else the reader's).
     Facts that need the config: `weights_gib` (16-bit or quantised, by the run's parameter count or the size in the model's name),
@@ -67,6 +69,9 @@ class GpuOom(DetectorBase):
         *NUMBERS,
         *SHARES,
         "reserved_over_wanted",
+        "other_pid",
+        "other_gib",
+        "other_enough",
         *FROM_CONFIG,
     )
     literals: tuple[str, ...] = (

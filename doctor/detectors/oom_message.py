@@ -58,6 +58,7 @@ _FIELDS = {
 FIELDS = {name: tuple(lazy_compile(pattern) for pattern in patterns) for name, patterns in _FIELDS.items()}
 """Name of a size -> its wordings, newest torch first; the first match is used."""
 PROCESSES = lazy_compile(rf"Process \d+ has {SIZE} memory in use")
+_LISTED = lazy_compile(rf"Process (\d{{1,9}}) has {SIZE} memory in use")
 GPU = lazy_compile(r"\b[GNX]PU ([\x00-\x07]|\d+)[ ;]")
 SHARES = ("wanted_share", "allocated_share", "reserved_share", "others_share")
 """Sizes that also become a fact as a share of the GPU's memory."""
@@ -103,6 +104,7 @@ def message_facts(text: str, head: re.Match[str]) -> dict[str, Any]:
     others = _others(text, found, facts)
     if others is not None:
         found["others"] = others
+    facts |= _largest_other(text, found)
     for name in ("wanted", "total", "free", "allocated", "reserved", "process", "others"):
         if name in found:
             facts[f"{name}_gib"] = round(found[name], 4)
@@ -117,6 +119,20 @@ def _generation(text: str, found: Mapping[str, float]) -> str:
     if "wanted" not in found:
         return "bare"
     return "legacy" if "total capacity;" in text else "numbers"
+
+
+def _largest_other(text: str, found: dict[str, float]) -> dict[str, Any]:
+    """The largest other process that the message lists by its id, and whether what it holds would be enough; {} for a mere context.
+
+    Only where the message names this process apart from the listed ones.
+    """
+    if not {"process", "wanted"} <= found.keys() or "this process has" not in text:
+        return {}
+    listed = [(size, int(hit[1])) for hit in _LISTED.finditer(text) if (size := _gib(*hit.groups()[1:])) is not None]
+    size, pid = max(listed, default=(0.0, 0))
+    if size < CONTEXT_GIB:
+        return {}
+    return {"other_pid": pid, "other_gib": round(size, 2), "other_enough": size + found.get("free", 0.0) >= found["wanted"]}
 
 
 def _others(text: str, found: dict[str, float], facts: dict[str, Any]) -> float | None:

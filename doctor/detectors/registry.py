@@ -6,6 +6,7 @@ from doctor.detectors.base import Detector
 from doctor.detectors.collectives import Collectives
 from doctor.detectors.config_registry import OF_CONFIGS
 from doctor.detectors.divergence import Divergence
+from doctor.detectors.final_losses import FinalLosses
 from doctor.detectors.gpu_oom import GpuOom
 from doctor.detectors.gradient import Gradient
 from doctor.detectors.log_pattern import LogPattern
@@ -42,6 +43,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "loss_spike": LossSpike,
     "nonfinite": Nonfinite,
     "overfitting": Overfitting,
+    "final_losses": FinalLosses,
     "plateau": Plateau,
     "preference": Preference,
     "schedule": Schedule,

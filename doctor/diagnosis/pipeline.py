@@ -15,10 +15,13 @@ from doctor.diagnosis.data_lengths import MayRead, everything, nothing
 from doctor.diagnosis.engine import Engine
 from doctor.diagnosis.failed_step import failed_steps, written
 from doctor.diagnosis.feeding import evidence_places, feed, given_version, views_of
+from doctor.diagnosis.message_advice import with_message_advice
 from doctor.diagnosis.origin import best_saved, checkpoint_seen, last_saved, launch_of
 from doctor.diagnosis.program import is_of_another_program, judges_llamafactorys_options
+from doctor.diagnosis.renamed_options import with_new_names
 from doctor.diagnosis.similar_step import with_similar_step
 from doctor.diagnosis.tools import Tools
+from doctor.diagnosis.torch_stack import with_torch_stack
 from doctor.diagnosis.training_data import TrainingData
 from doctor.diagnosis.unlisted.answer import with_unknown_failure
 from doctor.diagnosis.unlisted.last_events import LastEvents
@@ -26,6 +29,7 @@ from doctor.diagnosis.unlisted.learned import with_candidates
 from doctor.diagnosis.unlisted.with_description import with_description
 from doctor.diagnosis.unlisted.with_origin import with_origin
 from doctor.diagnosis.unlisted.with_release import with_release
+from doctor.diagnosis.unlisted.with_update import with_update
 from doctor.diagnosis.verdict import verdict
 from doctor.planner import plan
 from doctor.planner.launching import is_llamafactory
@@ -124,7 +128,8 @@ def run_analysis(
     consoles = [source.path for source in reading.sources if source.kind == "console"]
     answered = with_origin(with_unknown_failure(judged, status, engine.run, seen, consoles), engine.run, seen)
     answered = with_description(with_candidates(answered, engine.run, seen, consoles), status, engine.run, seen, consoles)
-    ranked = with_release(answered, engine.run, seen)
+    ranked = with_torch_stack(with_release(answered, engine.run, seen), engine.run, seen.tracebacks)
+    ranked = with_new_names(with_update(ranked, engine.run, seen), engine.run)
     if may_read is not nothing:
         data = TrainingData(engine.run, paths, reading.config_source[0] if reading.config_source else None, may_read)
         ranked = [data.of(one, failed) for one in ranked]
@@ -134,6 +139,7 @@ def run_analysis(
     similar = known_issues.similar_issues(ranked, stage=stage) if said in ("failed", "unhealthy") else []
     ranked = with_similar_step(ranked, similar)
     foreign = not ours and (engine.run.facts.get("framework") is not None or is_of_another_program(seen.tracebacks))
+    ranked = with_message_advice(ranked) if foreign else ranked
     planned = plan.plan(
         ranked,
         engine.run,

@@ -18,7 +18,7 @@ known, those above it had a fix that fits the case, but for one; between 0.45 an
 NEAR_VERSION = 0.8
 """The same for causes whose messages all look alike while the release that helped is another each time."""
 _OF_VERSIONS = ("hf_stack_api_break", "package_version_conflict", "model_architecture_unsupported")
-GENERIC = (*OF_VERSIONS, "other-release")
+GENERIC = OF_VERSIONS
 """Remedies that speak of versions in general: a fix that helped somebody goes before them."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from doctor.config.options import is_own
+from doctor.planner.admission import of_llamafactory
 from doctor.planner.types import Program
 from doctor.rulebook.findings import RankedFinding
 from doctor.rulebook.model import Remedy
@@ -27,6 +28,16 @@ def told_for(program: Program, judged: Sequence[RankedFinding]) -> Sequence[Rank
     if program == "llamafactory":
         return judged
     return [_told(program, one) for one in judged]
+
+
+def fits_another(remedy: Remedy) -> bool:
+    """Whether a remedy says something that a person with another program than LLaMA-Factory can do."""
+    if remedy.elsewhere is not None or any(True for _ in _names(remedy)):
+        return True
+    own = any(
+        is_own(key) for op in remedy.patch if op.target == "config" for key in (*(op.set or {}), *(op.scale or {}), *(op.unset or ()))
+    )
+    return not own and not of_llamafactory(remedy)
 
 
 def _told(program: Program, ranked: RankedFinding) -> RankedFinding:

@@ -11,7 +11,7 @@ from doctor.config.options import options_from_facts
 from doctor.config.patch import Change, joined
 from doctor.core.run import Run
 from doctor.planner import search
-from doctor.planner.admission import refusal
+from doctor.planner.admission import refusal, runs_on_npu, shards_by_fsdp
 from doctor.planner.assembly import PatchWriter
 from doctor.planner.elsewhere import told_for
 from doctor.planner.launching import Launch
@@ -96,6 +96,7 @@ class PatchPlanner:
         foreign: bool = False,
     ) -> None:
         self.foreign = foreign
+        self.setting = {"foreign": foreign, "fsdp": shards_by_fsdp(run.config, run.facts), "npu": runs_on_npu(run.facts)}
         self.run, self.book, self.strategy, self.gpu_memory_gib, self.launch = run, book, strategy, gpu_memory_gib, launch
         self.rules = tuple(rule for rule in book.rules if rule.detector == "config")
         shape = {"completed": run.completed, "first_step": run.first_step, "last_step": run.last_step, "ranks": len(run.ranks)}
@@ -135,7 +136,7 @@ class PatchPlanner:
         if not self._patched(judged):
             return
         rule, facts = judged.finding.rule, judged.finding.first.facts
-        admitted = [one for one in rule.remedies if refusal(one, judged.finding, foreign=self.foreign) is None]
+        admitted = [one for one in rule.remedies if refusal(one, judged.finding, **self.setting) is None]
         free = [remedy for remedy in admitted if not self.conflicting_rule(remedy, rule, facts)]
         chosen = self._chosen(judged, free, facts)
         if chosen is None or not chosen.steps:
@@ -240,7 +241,7 @@ class PatchPlanner:
         return in_report_order(named, others)
 
     def _advice(self, judged: RankedFinding, remedy: Remedy) -> Advice:
-        refused = refusal(remedy, judged.finding, foreign=self.foreign)
+        refused = refusal(remedy, judged.finding, **self.setting)
         if refused is not None:
             return Advice(remedy, "not_applicable", refused)
         rule, facts = judged.finding.rule, judged.finding.first.facts

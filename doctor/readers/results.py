@@ -17,6 +17,7 @@ _FACTS = {
     "train_samples_per_second": "train.samples_per_second",
     "train_steps_per_second": "train.steps_per_second",
     "train_loss": "train.loss",
+    "eval_loss": "eval.loss",
     "train_samples": "examples.num",
 }
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from doctor.core.events import ConfigSeen, Crash, Fact, Frame, LogLine, Where
 from doctor.core.run import Run
 from doctor.detectors.gpu_oom import GpuOom
+from doctor.detectors.oom_message import find_head, message_facts
 from doctor.detectors.oom_place import place_of
 
 TORCH_25 = (
@@ -202,3 +203,30 @@ def test_other_words_about_memory_are_not_a_full_card(text: str):
 def test_no_text_breaks_it(texts: list[str]):
     """Whatever a log holds, the detector answers or stays silent; it never raises."""
     facts(*(line(f"CUDA out of memory. {text}", number) for number, text in enumerate(texts, 1)))
+
+
+OWN = "Including non-PyTorch memory, this process has 19.40 GiB memory in use. "
+
+
+def _largest_other(listed: str, wanted: str = "3.78 GiB", own: str = OWN) -> dict[str, Any]:
+    text = (
+        f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {wanted}. GPU 0 has a total capacity of 23.69 GiB of which "
+        f"875.62 MiB is free. {listed}{own}Of the allocated memory 17.97 GiB is allocated by PyTorch, and 1.02 GiB is reserved by PyTorch "
+        "but unallocated."
+    )
+    head = find_head(text)
+    facts = message_facts(text, head) if head else {}
+    return {name: value for name, value in facts.items() if name.startswith("other_")}
+
+
+def test_another_process_is_named_with_what_it_holds() -> None:
+    """Its id and size, and whether they would have been enough: 3.21 + 0.86 GiB are more than 3.78, not more than 6."""
+    listed = "Process 4928 has 3.21 GiB memory in use. Process 77 has 402.00 MiB memory in use. "
+    assert _largest_other(listed) == {"other_pid": 4928, "other_gib": 3.21, "other_enough": True}
+    assert _largest_other(listed, "6.00 GiB") == {"other_pid": 4928, "other_gib": 3.21, "other_enough": False}
+
+
+def test_a_context_or_an_unnamed_process_is_no_other_one() -> None:
+    """Contexts of sibling ranks are small; where the message does not tell this process apart, any listed one may be it."""
+    assert _largest_other("Process 77 has 402.00 MiB memory in use. ") == {}
+    assert _largest_other("Process 4928 has 21.50 GiB memory in use. ", own="") == {}

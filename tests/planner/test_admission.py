@@ -10,7 +10,7 @@ import pytest
 import doctor
 from doctor.core.events import Where
 from doctor.core.run import Run
-from doctor.planner.admission import of_llamafactory, refusal
+from doctor.planner.admission import of_llamafactory, refusal, shards_by_fsdp
 from doctor.planner.elsewhere import told_for
 from doctor.planner.plan import Program, plan
 from doctor.reporters.advice import todo
@@ -100,6 +100,40 @@ def test_the_planner_offers_only_what_is_admitted(confidence: float, foreign: bo
         assert not {name.partition("#")[2] for name in because} & refused, rule.id
 
 
+ZERO2 = Remedy(id="zero2", text=Text("Use ZeRO-2 for this operation.", "x", "x"), effect="manual")
+BOTH = Remedy(id="both", text=Text("Take ZeRO-2, or FSDP with `reshard_after_forward: false`.", "x", "x"), effect="manual")
+
+
+@pytest.mark.parametrize(
+    ("remedy", "evidence", "fsdp", "admitted"),
+    [
+        (ZERO2, "RuntimeError: x", False, True),
+        (ZERO2, "RuntimeError: x", True, False),
+        (ZERO2, "ValueError: FSDP got an integer parameter", False, False),
+        (ZERO2, "ValueError: DeepSpeed ZeRO-3 or FSDP is incompatible with PTQ-quantized models.", False, True),
+        (BOTH, "ValueError: FSDP got an integer parameter", True, True),
+    ],
+)
+def test_a_step_for_deepspeed_is_not_for_fsdp(remedy: Remedy, evidence: str, fsdp: bool, admitted: bool) -> None:
+    """What only DeepSpeed has is not told to a run that shards with FSDP, by its settings or by its own error."""
+    assert (refusal(remedy, finding(0.9, evidence), foreign=False, fsdp=fsdp) is None) is admitted
+
+
+@pytest.mark.parametrize(
+    ("config", "facts", "fsdp"),
+    [
+        ({"fsdp": "full_shard auto_wrap"}, {}, True),
+        ({"fsdp": "full_shard", "deepspeed": "ds_z3.json"}, {}, False),
+        ({}, {"accelerate.distributed_type": "FSDP"}, True),
+        ({}, {"accelerate.distributed_type": "FSDP", "deepspeed.stage": 3}, False),
+        ({}, {"accelerate.distributed_type": "MULTI_GPU"}, False),
+    ],
+)
+def test_which_runs_shard_by_fsdp(config: dict[str, object], facts: dict[str, object], fsdp: bool) -> None:
+    """By `fsdp` in the options or by accelerate's configuration; with DeepSpeed beside it nothing is excluded."""
+    assert shards_by_fsdp(config, facts) is fsdp
+
+
 def test_a_measured_symptom_is_no_guess() -> None:
     """A NaN whose reason is unknown is a NaN all the same: the guide's steps against it stay."""
     assert refusal(RETRAIN, finding(0.3, "x", when="nonfinite"), foreign=False) is None
@@ -132,7 +166,7 @@ def test_whose_program_ran(frame: str, told: bool, tmp_path: Path) -> None:
     root = doctor.analyze(tmp_path).findings[0]
     offered = [one for one in root.remedies if one.status in ("manual", "apply")]
     assert offered
-    assert any("Or update LLaMA-Factory" in one.text for one in offered) is told
+    assert any("Update LLaMA-Factory" in one.text for one in offered) is told
     assert any("pip install -e ." in (one.command or "") for one in offered) is told
 
 

@@ -49,6 +49,7 @@ def check(text: dict[str, str], languages: tuple[str, ...] = LANGUAGES) -> None:
 WORDLESS = (
     "descriptions.yaml",
     "elsewhere.yaml",
+    "torch_stack.yaml",
     "lists.yaml",
     "models.yaml",
     "options.yaml",

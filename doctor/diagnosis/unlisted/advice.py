@@ -72,6 +72,12 @@ _ALIASES: dict[str, tuple[str, dict[Any, Any]]] = {
     "max_model_len": ("vllm_maxlen", {}),
 }
 """Arguments of the libraries below -> LLaMA-Factory's option that sets them, and its words for their values."""
+_ONE_OF = re.compile(
+    r"\bonly (?:use |specify |set |pass )?one of\b|mutually exclusive|not allowed with argument|"
+    r"(?:cannot|can't|can not) be used (?:together|at the same time)",
+    re.IGNORECASE,
+)
+"""A sentence by which the options that it names exclude each other."""
 _UNSAFE = re.compile(r"[;&|<>$`\\\n(){}*?!#]")
 """Characters that a shell would act on: a command with one of them is quoted, never offered for pasting."""
 
@@ -113,6 +119,8 @@ def step_of(says: Sequence[Says], code: str = "") -> Remedy | None:
     first = next((one for one in says if one.kind != "option"), None)
     if first is None:
         return None
+    if _excluding(first):
+        return Remedy(id="message-asks", text=catalogue.text("report.say.message_one_of"), effect="manual")
     looks = first.kind == "hint" and _LOOKS.search(first.quote) is not None
     text = catalogue.text("report.say.message_asks_at" if code and first.kind == "hint" else "report.say.message_asks")
     return Remedy(id="message-asks", text=text, effect="manual", command=first.command, check=looks)
@@ -120,13 +128,23 @@ def step_of(says: Sequence[Says], code: str = "") -> Remedy | None:
 
 def asks(says: Sequence[Says], code: str = "") -> dict[str, str]:
     """The facts that the step of `step_of` names."""
-    return next(({"asks": one.quote, **({"asks_at": code} if code else {})} for one in says if one.kind != "option"), {})
+    first = next((one for one in says if one.kind != "option"), None)
+    if first is None:
+        return {}
+    several = {"asks_one_of": ", ".join(f"`{name}`" for name in _excluding(first))} if _excluding(first) else {}
+    return {"asks": first.quote, **({"asks_at": code} if code else {}), **several}
+
+
+def _excluding(says: Says) -> list[str]:
+    """The options of a sentence of which only one may be given; [] for other sentences."""
+    names = [f"--{found['name']}" for found in _FLAG.finditer(says.quote)] if _ONE_OF.search(says.quote) else []
+    return names if len(names) > 1 else []
 
 
 def _of_sentence(text: str, quote: str) -> list[Says]:
     """The advice of one sentence; a sentence that only asks for something in general is a hint."""
     found = [*_options(text, quote), *_variables(text, quote), *_commands(text, quote)]
-    if not found and _IMPERATIVE.search(text):
+    if not found and (_IMPERATIVE.search(text) or _ONE_OF.search(text)):
         found = [Says(kind="hint", quote=quote)]
     return found
 

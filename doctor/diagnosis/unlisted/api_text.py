@@ -80,6 +80,12 @@ def remedy_llamafactory(package: str, version: str, first: str) -> Remedy:
     return Remedy(id="newer-llamafactory", text=text, effect="manual", price=_FIRST, command=command)
 
 
+def remedy_back(package: str, requirement: str) -> Remedy:
+    """To go back to the range that the installed LLaMA-Factory asks for."""
+    text = catalogue.text("releases.install_back", package=package)
+    return Remedy(id=f"install-{package.lower()}", text=text, effect="manual", price=_FIRST, command=_pip(requirement))
+
+
 def _releases(advice: Advice, wanted: Wanted) -> Text:
     range_ = advice.range
     values = {"package": advice.found.package, "what": _what(wanted), "first": range_.first, "last": range_.last}

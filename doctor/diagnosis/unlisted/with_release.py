@@ -29,7 +29,7 @@ _BY_RELEASE = "hf_stack_api_break"
 """The cause of an unlisted failure over a name that only other releases have."""
 _CONFIDENCE = 0.75
 """The releases are facts; that the name is the reason, and not a broken or shadowed installation, is likely."""
-OF_VERSIONS = ("versions-of-the-release", "older-package", "newer-llamafactory", "version-of-the-model", "upgrade-both")
+OF_VERSIONS = ("versions-of-the-release", "other-release", "older-package", "newer-llamafactory", "version-of-the-model", "upgrade-both")
 """Remedies that speak of versions in general."""
 _GENERIC = (*OF_VERSIONS, "confirm")
 """Those that a known release makes superfluous."""
@@ -44,7 +44,7 @@ def with_release(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) ->
     first = ranked[0] if ranked else None
     if first is None or first.role != "root" or not (first.finding.rule.cause in _CAUSES or is_open(first.finding)):
         return ranked
-    for features in _candidates(first.finding, run, seen):
+    for features in candidates(first.finding, run, seen):
         finding = _told(first.finding, features, run)
         if finding is not None:
             finding = _with_switch(finding, ranked[1:])
@@ -73,22 +73,24 @@ def _required(finding: Finding) -> Finding | None:
     if required is None or is_open(finding):
         return None
     rest = [remedy for remedy in finding.rule.remedies if remedy.id not in _GENERIC]
-    rule = msgspec.structs.replace(
-        finding.rule, remedies=[api_text.remedy_required(*required), *_keeping(required, str(facts.get("found") or "")), *rest]
-    )
-    return msgspec.structs.replace(finding, rule=rule)
+    first = _ways_out(required, str(facts.get("found") or ""))
+    return msgspec.structs.replace(finding, rule=msgspec.structs.replace(finding.rule, remedies=[*first, *rest]))
 
 
-def _keeping(required: tuple[str, str], found: str) -> Iterator[Remedy]:
-    """The other way out of LLaMA-Factory's own check: who installed a newer package for a new model needs a newer LLaMA-Factory."""
+def _ways_out(required: tuple[str, str], found: str) -> list[Remedy]:
+    """The range that a check asks for; before it, where the installed package is newer than LLaMA-Factory allows, a newer LLaMA-Factory.
+
+    Going back serves nobody whose model needs the newer package, a newer LLaMA-Factory serves older models as well.
+    """
     package, requirement = required
-    installed = found.removeprefix(f"{package}==")
+    installed = found.removeprefix(package).lstrip("= ")
     allowing = releases_that_allow(package, installed, requirement.removeprefix(package))
-    if allowing:
-        yield api_text.remedy_llamafactory(package, installed, allowing[0])
+    if not allowing:
+        return [api_text.remedy_required(package, requirement)]
+    return [api_text.remedy_llamafactory(package, installed, allowing[0]), api_text.remedy_back(package, requirement)]
 
 
-def _candidates(finding: Finding, run: Run, seen: LastEvents) -> Iterator[ExceptionFeatures]:
+def candidates(finding: Finding, run: Run, seen: LastEvents) -> Iterator[ExceptionFeatures]:
     """The exception of the finding, those of its chain before it, then its own line."""
     crashes = [one for one in raised(run, seen) if one.crash is not None]
     own = [one for one in crashes if one.where == finding.first.where]

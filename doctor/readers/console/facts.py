@@ -9,6 +9,7 @@ from typing import Any
 
 from doctor.core.facts import info
 from doctor.core.phases import MARKERS, Phase
+from doctor.readers.console import host_memory
 from doctor.support.lazy_regex import lazy_compile
 
 _Make = Callable[[re.Match[str]], dict[str, Any]]
@@ -70,6 +71,22 @@ def _processor(found: re.Match[str]) -> dict[str, Any]:
 
 def _v1_processes(found: re.Match[str]) -> dict[str, Any]:
     return {"world_size": int(found["dp"]) * int(found["cp"]), "device": found["device"], "llamafactory.trainer": "v1"}
+
+
+def _host_memory(kind: str) -> _Make:
+    return lambda found: host_memory.figures(found, kind)
+
+
+def _installed(found: re.Match[str]) -> dict[str, Any]:
+    return {f"versions.{found['name'].replace('-', '_')}": found["version"]}
+
+
+_LISTED = (
+    "llamafactory", "torch", "torch_npu", "torch-npu", "torchvision", "torchaudio", "transformers", "datasets", "accelerate", "peft", "trl",
+    "deepspeed", "bitsandbytes",
+)  # fmt: skip
+"""Packages whose lines in the table of `pip list` are read."""
+_PIP_LIST = r"^\s*(?P<name>[a-z][\w-]{3,20})\s{2,}(?P<version>\d[\w.+]{0,30})(?:\s+\S{1,300})?\s*$"
 
 
 CONSTANT: dict[str, dict[str, Any]] = {
@@ -147,8 +164,11 @@ _ROWS: tuple[tuple[str, str, str | _Make], ...] = (
     ("transformers_version", r'"transformers_version": "([\w.]+)"', "versions.transformers"),
     ("DeepSpeed info", r"DeepSpeed info: version=([\w.]+)", "versions.deepspeed"),
     ("train_loss  ", r"^\s*train_loss\s+=\s+(\d+(?:\.\d+)?)\s*$", "train.loss"),
+    ("eval_loss  ", r"^\s*eval_loss\s+=\s+(\d+(?:\.\d+)?)\s*$", "eval.loss"),
     ("train_runtime  ", r"^\s*train_runtime\s+=\s+(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)\s*$", _runtime),
     ("model_type", r'"model_type": "([\w-]+)"', "model.type"),
+    *((f"{name}  ", _PIP_LIST, _installed) for name in _LISTED),
+    *((word, pattern, _host_memory(kind)) for word, pattern, kind in host_memory.PATTERNS),
 )  # fmt: skip
 """A word of the line, the expression that finds the value, and the fact that has it, or what makes facts of a match."""
 _PATTERNS = {word: (lazy_compile(pattern), _maker(made) if isinstance(made, str) else made) for word, pattern, made in _ROWS}

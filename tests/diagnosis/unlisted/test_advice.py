@@ -129,3 +129,18 @@ def test_what_a_message_asks_for_is_a_step() -> None:
     assert looks is not None
     assert looks.check
     assert step_of(advice_in("list index out of range")) is None
+
+
+def test_options_that_exclude_each_other_are_told_in_plain_words() -> None:
+    """The quoted sentence says what is refused; the step says what to remove."""
+    said = advice_in("You can only use one of --cpu, --multi_gpu, --use_deepspeed at a time.")
+    step = step_of(said)
+    assert step is not None
+    assert step.text.en.startswith("Give only one of {asks_one_of}")
+    assert asks(said)["asks_one_of"] == "`--cpu`, `--multi_gpu`, `--use_deepspeed`"
+    argparse = advice_in("train.py: error: argument --bf16: not allowed with argument --fp16")
+    assert asks(argparse)["asks_one_of"] == "`--bf16`, `--fp16`"
+
+
+def test_one_option_alone_excludes_nothing() -> None:
+    assert "asks_one_of" not in asks(advice_in("You can only use one of the values below for --dtype."))

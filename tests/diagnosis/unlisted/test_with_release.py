@@ -108,9 +108,20 @@ def test_a_version_check_comes_with_its_own_requirement(tmp_path: Path) -> None:
 def test_llamafactorys_own_check_names_the_release_that_allows_what_is_installed(tmp_path: Path) -> None:
     """0.9.2 of March 2025 refuses transformers 4.57.1, whose first LLaMA-Factory is 0.9.4 (their setup.py and pyproject.toml)."""
     pin = "transformers>=4.41.2,<=4.49.0,!=4.46.0,!=4.46.1,!=4.46.2,!=4.46.3,!=4.47.0,!=4.47.1,!=4.48.0"
-    found = told(tmp_path, f"ImportError: {pin} is required for a normal functioning of this module, but found transformers==4.57.1.")
-    assert commands(found)[:2] == [f'pip install "{pin}"', 'pip install "llamafactory>=0.9.4"']
-    assert any("keep transformers 4.57.1" in remedy.text for remedy in found.remedies)
+    last = f"ImportError: {pin} is required for a normal functioning of this module, but found transformers==4.57.1."
+    found = told(tmp_path, last, "/opt/LLaMA-Factory/src/llamafactory/extras/misc.py", "check_version(requirement)")
+    assert commands(found)[:2] == ['pip install "llamafactory>=0.9.4"', f'pip install "{pin}"']
+    assert "keep transformers 4.57.1" in found.remedies[0].text
+    assert found.remedies[1].text.startswith("Or, if your model works with an older transformers")
+
+
+def test_an_installed_package_older_than_the_range_is_brought_into_it(tmp_path: Path) -> None:
+    """No newer LLaMA-Factory allows transformers 4.40 again."""
+    pin = "transformers>=4.49.0,<=4.52.4,!=4.52.0"
+    last = f"ImportError: {pin} is required for a normal functioning of this module, but found transformers==4.40.0."
+    found = told(tmp_path, last, "/opt/LLaMA-Factory/src/llamafactory/extras/misc.py", "check_version(requirement)")
+    assert commands(found)[0] == f'pip install "{pin}"'
+    assert not any("llamafactory>=" in command for command in commands(found))
 
 
 def test_another_programs_pin_says_nothing_of_llamafactory(tmp_path: Path) -> None:
