@@ -65,7 +65,10 @@ def odd_json(data: bytes, dice: Dice) -> bytes:
             return data
         end = "\n"
     changed = _changed(whole, dice)
-    texts = [_json(value) for value in changed]
+    try:
+        texts = [_json(value) for value in changed]
+    except ValueError:  # a value that holds itself
+        return data
     return "".join(text + end for text in texts).encode("utf-8", "replace")
 
 
