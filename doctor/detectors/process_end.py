@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
-from doctor.core.events import Event, LogLine, ProcessEnd
+from doctor.core.events import Crash, Event, LogLine, ProcessEnd
 from doctor.core.run import Run
 from doctor.detectors.base import DetectorBase
 from doctor.rulebook.findings import Evidence, Match
@@ -101,6 +101,10 @@ LITERALS = (
 """At least one occurs in every line the expressions of this file match."""
 
 
+_OF_A_CHILD = "CalledProcessError"
+"""The exception of a launcher whose only child (accelerate's simple launcher) ended."""
+
+
 class LineSignals(NamedTuple):
     """What a line says about the end of a process.
 
@@ -130,7 +134,7 @@ class ProcessEnds(DetectorBase):
     - `first`: the launcher's "first observed failure".
     """
 
-    reads: ClassVar[tuple[type[Event], ...]] = (LogLine, ProcessEnd)
+    reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash, ProcessEnd)
     needs: tuple[str, ...] = ("text",)
     facts: tuple[str, ...] = ("signal", "name", "code", "phase", "confirmed", "reporter", "local_rank", "first", "states")
     literals: tuple[str, ...] = LITERALS
@@ -146,7 +150,9 @@ class ProcessEnds(DetectorBase):
         self._phase: str | None = None
         self._confirmed = self._states = self._forced = False
 
-    def feed(self, event: LogLine | ProcessEnd, run: Run) -> Iterator[Match]:
+    def feed(self, event: LogLine | Crash | ProcessEnd, run: Run) -> Iterator[Match]:
+        if isinstance(event, Crash) and not event.exception.endswith(_OF_A_CHILD):
+            return
         if event.phase not in (None, "start"):  # `start` may also be a log that begins in the middle
             self._phase = event.phase
         if isinstance(event, ProcessEnd):
@@ -172,7 +178,7 @@ class ProcessEnds(DetectorBase):
         phase = run.facts.get("console.last_phase")
         return phase if phase != "start" else None
 
-    def _match(self, run: Run, event: LogLine | ProcessEnd, signal: int | None, text: str, more: dict[str, Any]) -> Match:
+    def _match(self, run: Run, event: LogLine | Crash | ProcessEnd, signal: int | None, text: str, more: dict[str, Any]) -> Match:
         facts = {"signal": signal, "name": SIGNAL_NAMES.get(signal or 0), "phase": self._phase or self._last_phase(run), **more}
         facts = {name: value for name, value in facts.items() if value is not None}
         facts["confirmed"] = self._confirmed

@@ -66,8 +66,8 @@ def with_unknown_failure(
         if found is not None and found.confidence > known:
             return _first(found, ranked)
         return ranked if known and not _has_own_exception(ranked, run, seen) else _first(_failure(run, seen, files), ranked)
-    if status == "unknown" and not any(one.finding.severity != "note" for one in ranked):
-        stated = _first_conclusion(_stated(run, files)) or _alone(run, files)
+    if status == "unknown" and not any(one.finding.severity != "note" and not _of_config(one.finding) for one in ranked):
+        stated = _first_conclusion(_stated(run, seen, files)) or _alone(run, seen, files)
         if stated is not None and stated.rule.symptom == "nonfinite" and _numbers_tell(run):
             return ranked
         return ranked if stated is None else _first(stated, ranked)
@@ -98,9 +98,14 @@ def _has_own_exception(ranked: Sequence[RankedFinding], run: Run, seen: LastEven
 def explains(ranked: RankedFinding) -> bool:
     """Whether a finding is a known reason for the failure; a consequence of the unknown one is none."""
     rule = ranked.finding.rule
-    if rule.fallback or ranked.finding.severity == "note" or ranked.role == "consequence":
+    if rule.fallback or ranked.finding.severity == "note" or ranked.role == "consequence" or _of_config(ranked.finding):
         return False
     return ranked.finding.severity == "error" or explains_an_end(ranked.finding)
+
+
+def _of_config(finding: Finding) -> bool:
+    """Whether it warns of a value in the configuration that ends no run by itself."""
+    return finding.severity == "warning" and finding.rule.symptom == "config" and "exception" not in finding.first.facts
 
 
 def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFinding]:
@@ -114,13 +119,13 @@ def _first(finding: Finding, others: Sequence[RankedFinding]) -> list[RankedFind
 
 def _beside_weak(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
     """What follows from an exception, Python's or a C++ library's, where a finding says no more than that a process ended."""
-    native = (one for one in _stated(run, files) if one.features.native)
+    native = (one for one in _stated(run, seen, files) if one.features.native)
     return _first_conclusion(raised(run, seen), victims=False) or _first_conclusion(native, victims=False)
 
 
 def concluded(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
     """What follows from the earliest exception that is no echo, else from a line that states an error, else from a signal."""
-    return _first_conclusion(raised(run, seen)) or _first_conclusion(_stated(run, files)) or _first_conclusion(_ended(run))
+    return _first_conclusion(raised(run, seen)) or _first_conclusion(_stated(run, seen, files)) or _first_conclusion(_ended(run))
 
 
 def _first_conclusion(candidates: Iterable[Seen], *, victims: bool = True) -> Finding | None:
@@ -146,17 +151,18 @@ def raised(run: Run, seen: LastEvents) -> Iterator[Seen]:
         yield Seen(features_of(crash, run, later), crash.where, crash.text, crash)
 
 
-def _stated(run: Run, files: Sequence[str]) -> Iterator[Seen]:
+def _stated(run: Run, seen: LastEvents, files: Sequence[str]) -> Iterator[Seen]:
     config = config_features(run)
     for where, text in statements(files):
-        yield Seen(telling.features_of_line(text, config), where, text)
+        if text.startswith("{") or not seen.is_outlived(where):  # a record of a step stands above those of later ones
+            yield Seen(telling.features_of_line(text, config), where, text)
 
 
-def _alone(run: Run, files: Sequence[str]) -> Finding | None:
+def _alone(run: Run, seen: LastEvents, files: Sequence[str]) -> Finding | None:
     """What a line that states an error says by itself, where the log holds no step: an excerpt, whose end is not the run's."""
     if run.last_step is not None or run.series:
         return None
-    told = lone_line.strongest([*_stated(run, files)])
+    told = lone_line.strongest([*_stated(run, seen, files)])
     if told is None:
         return None
     rule = _rule(_exception_title(told.features), "error", lone_line.told(told.features))

@@ -23,6 +23,7 @@ class LastEvents:
         """Whether the training went on after the log told of a checkpoint: one that was only begun may be incomplete."""
         self._saved: Where | None = None
         self._last_step = -1
+        self._steps: dict[str, Where] = {}
         self._completed: Where | None = None
 
     @property
@@ -40,10 +41,17 @@ class LastEvents:
         if steps and steps[-1].step >= self._last_step:
             self._last_step, self.exact_steps = steps[-1].step, steps[-1].exact
             self._went_on(steps[-1].where)
+        if steps:
+            self._steps[steps[-1].where.file] = steps[-1].where
         if isinstance(event, Crash):
             self._crash(event)
         elif isinstance(event, Fact) and event.name == "run.completed" and event.value is True:
             self._completed = event.where
+
+    def is_outlived(self, where: Where) -> bool:
+        """Whether the same log holds a training step below this line: what it says did not end the run."""
+        step = self._steps.get(where.file)
+        return step is not None and _is_before(where, step)
 
     def _went_on(self, where: Where) -> None:
         """A step after a traceback in the same log: the program had caught the exception."""

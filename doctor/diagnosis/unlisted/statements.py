@@ -38,8 +38,8 @@ _GIVEN = re.compile(
     r"^\W*(?:\w+=\S|(?:export|pip|cd|df|git|torchrun|deepspeed|accelerate|llamafactory-cli|swift|python\d?) |frame #\d)|[(,=]$|^[\w.]+ = "
 )
 """Commands, assignments, cut source lines and frames of a C++ library: they state nothing."""
-_SETTINGS = re.compile(r"\{\W*['\"]?\w+['\"]?: (?:.*?['\"]\w+['\"]: ){3}.*")
-"""A printed configuration: its keys and values (`'truncation': 'error'`) state nothing."""
+_SETTINGS = re.compile(r"\{(?!.*\b(?:loss|grad_norm)\b)\W*['\"]?\w+['\"]?: (?:.*?['\"]\w+['\"]: ){3}.*")
+"""A printed configuration: its keys and values (`'truncation': 'error'`) state nothing. The record of a step does."""
 _WORDS = 3
 """Words of a line that says something."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from doctor.config.versions import releases_that_allow
+from doctor.core.events import Crash
 from doctor.core.run import Run
 from doctor.diagnosis.unlisted import api_text, telling
 from doctor.diagnosis.unlisted.answer import raised
@@ -49,7 +50,7 @@ def with_release(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) ->
         if finding is not None:
             finding = _with_switch(finding, ranked[1:])
             return [msgspec.structs.replace(first, finding=finding), *ranked[1:]]
-    required = _required(first.finding)
+    required = _required(first.finding, seen)
     return ranked if required is None else [msgspec.structs.replace(first, finding=required), *ranked[1:]]
 
 
@@ -63,7 +64,7 @@ def _with_switch(finding: Finding, others: Sequence[RankedFinding]) -> Finding:
     return msgspec.structs.replace(finding, rule=rule)
 
 
-def _required(finding: Finding) -> Finding | None:
+def _required(finding: Finding, seen: LastEvents) -> Finding | None:
     """The finding with the release that its own message asks for as its first remedy."""
     texts = sorted((piece.text for piece in finding.evidence), key=lambda text: not text.lstrip().startswith("llamafactory "))
     facts = finding.first.facts
@@ -73,11 +74,16 @@ def _required(finding: Finding) -> Finding | None:
     if required is None or is_open(finding):
         return None
     rest = [remedy for remedy in finding.rule.remedies if remedy.id not in _GENERIC]
-    first = _ways_out(required, str(facts.get("found") or ""))
+    first = _ways_out(required, str(facts.get("found") or ""), of_a_stage=any(map(_asks_for_a_stage, seen.tracebacks)))
     return msgspec.structs.replace(finding, rule=msgspec.structs.replace(finding.rule, remedies=[*first, *rest]))
 
 
-def _ways_out(required: tuple[str, str], found: str) -> list[Remedy]:
+def _asks_for_a_stage(chain: Sequence[Crash]) -> bool:
+    """Whether the check is one of a single stage (PPO's of trl), which no release of LLaMA-Factory lifts with its own pins."""
+    return any("train/ppo" in frame.file.replace("\\", "/") for crash in chain for frame in crash.frames)
+
+
+def _ways_out(required: tuple[str, str], found: str, *, of_a_stage: bool) -> list[Remedy]:
     """The range that a check asks for; before it, where the installed package is newer than LLaMA-Factory allows, a newer LLaMA-Factory.
 
     Going back serves nobody whose model needs the newer package, a newer LLaMA-Factory serves older models as well.
@@ -85,7 +91,7 @@ def _ways_out(required: tuple[str, str], found: str) -> list[Remedy]:
     package, requirement = required
     installed = found.removeprefix(package).lstrip("= ")
     allowing = releases_that_allow(package, installed, requirement.removeprefix(package))
-    if not allowing:
+    if not allowing or of_a_stage:
         return [api_text.remedy_required(package, requirement)]
     return [api_text.remedy_llamafactory(package, installed, allowing[0]), api_text.remedy_back(package, requirement)]
 
