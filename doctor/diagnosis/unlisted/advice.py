@@ -21,7 +21,9 @@ _LONGEST = 300
 """Characters of a sentence that are quoted."""
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+(?=[A-Z`'\"(])|\n+|(?<=\w)\s*;\s+")
 _VARIABLE = re.compile(r"(?<![\w/.-])(?P<name>[A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:\s*=\s*|\s+to\s+)[`'\"]?(?P<value>[\w.:/,+-]*\w)", re.ASCII)
-_WANTS = re.compile(r"\b(?:set|setting|export|run|use|using|try|pass|passing|with|add|define|specify|enable|disable|via)\b", re.IGNORECASE)
+_WANTS = re.compile(
+    r"\b(?:needs?|requires?|set|setting|export|run|use|using|try|pass|passing|with|add|define|specify|enable|disable|via)\b", re.IGNORECASE
+)
 _COMMAND = re.compile(
     r"(?P<mark>[`'\"]?)\b(?P<command>"
     r"(?:(?:uv )?pip3?|conda|mamba|(?:sudo )?apt(?:-get)?|brew) install [^`'\"\n]{1,160}|"
@@ -51,6 +53,12 @@ _IMPERATIVE = re.compile(
     re.IGNORECASE,
 )
 """A sentence that asks the reader for something."""
+_OBLIGES = re.compile(
+    r"(?:\b[a-z]+(?:_[a-z]+)+\b|`[^`]{1,60}`|\bbatch size\b|\bnumber of \w+)[^.;]{0,60}?\b(?:must|has to|have to|should|needs? to) "
+    r"(?:also )?(?:be|have|match|equal|divide)\b(?! (?:the same (?:dtype|device|shape)|on the same|implemented|overridden))|"
+    r"\bneeds `\w+=\w+`"
+)
+"""A sentence that says what the value of something named must be; not what a kernel expects of its tensors."""
 _LOOKS = re.compile(
     r"\b(?:check|see|refer|report|open an issue|file a|contact|documentation|docs|traceback|above|below|verify|look|make sure|ensure|rerun|"
     r"re-run|try again|debug)\b",
@@ -122,7 +130,7 @@ def step_of(says: Sequence[Says], code: str = "") -> Remedy | None:
     if _excluding(first):
         return Remedy(id="message-asks", text=catalogue.text("report.say.message_one_of"), effect="manual")
     looks = first.kind == "hint" and _LOOKS.search(first.quote) is not None
-    text = catalogue.text("report.say.message_asks_at" if code and first.kind == "hint" else "report.say.message_asks")
+    text = catalogue.text("report.say.message_asks_at" if _tells(code) and first.kind == "hint" else "report.say.message_asks")
     return Remedy(id="message-asks", text=text, effect="manual", command=first.command, check=looks)
 
 
@@ -132,7 +140,12 @@ def asks(says: Sequence[Says], code: str = "") -> dict[str, str]:
     if first is None:
         return {}
     several = {"asks_one_of": ", ".join(f"`{name}`" for name in _excluding(first))} if _excluding(first) else {}
-    return {"asks": first.quote, **({"asks_at": code} if code else {}), **several}
+    return {"asks": first.quote, **({"asks_at": code} if _tells(code) else {}), **several}
+
+
+def _tells(code: str) -> bool:
+    """Whether a source line shows what the message speaks of; the `raise` itself does not."""
+    return bool(code) and not code.lstrip().startswith("raise")
 
 
 def _excluding(says: Says) -> list[str]:
@@ -144,7 +157,7 @@ def _excluding(says: Says) -> list[str]:
 def _of_sentence(text: str, quote: str) -> list[Says]:
     """The advice of one sentence; a sentence that only asks for something in general is a hint."""
     found = [*_options(text, quote), *_variables(text, quote), *_commands(text, quote)]
-    if not found and (_IMPERATIVE.search(text) or _ONE_OF.search(text)):
+    if not found and any(asking.search(text) for asking in (_IMPERATIVE, _ONE_OF, _OBLIGES)):
         found = [Says(kind="hint", quote=quote)]
     return found
 

@@ -144,3 +144,25 @@ def test_options_that_exclude_each_other_are_told_in_plain_words() -> None:
 
 def test_one_option_alone_excludes_nothing() -> None:
     assert "asks_one_of" not in asks(advice_in("You can only use one of the values below for --dtype."))
+
+
+@pytest.mark.parametrize(
+    ("message", "asked"),
+    [
+        ("When streaming is on, max_steps must be a non-negative integer.", True),
+        ("The global train batch size (7 x 1) must be evenly divisible by the number of generations per prompt (8).", True),
+        ("`num_beams` has to be a multiple of `num_beam_groups`.", True),
+        ("attn_mask must be on the same device as the query", False),
+        ("`query` and `key` must have the same dtype", False),
+        ("The weights must be loaded before.", False),
+    ],
+)
+def test_what_a_value_must_be_is_asked_for(message: str, asked: bool) -> None:
+    """A name and what its value must be; what a kernel expects of tensors asks nothing of the reader."""
+    assert [says.kind for says in advice_in(message)] == (["hint"] if asked else [])
+
+
+def test_an_option_that_is_needed_is_set() -> None:
+    """A legal value of LLaMA-Factory's own option."""
+    (says,) = advice_in("Freeze/Full PPO training needs `reward_model_type=full`.")
+    assert (says.kind, says.name, says.value) == ("option", "reward_model_type", "full")

@@ -1,4 +1,4 @@
-"""What ended no run explains no end: lines above later steps, warnings of a configuration; and launchers that tell how their child ended."""
+"""What ended no run explains no end; and launchers that tell how their child ended."""
 
 from __future__ import annotations
 
