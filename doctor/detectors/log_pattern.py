@@ -93,6 +93,8 @@ class LogPattern(DetectorBase):
     reads: ClassVar[tuple[type[Event], ...]] = (LogLine, Crash)
     needs: tuple[str, ...] = ("text",)
     _compiled: Compiled | None = None
+    _unmatched: str | None = None
+    """The last text in which nothing was found: it comes again where a failure is printed thousands of times."""
 
     def __init__(
         self,
@@ -146,17 +148,20 @@ class LogPattern(DetectorBase):
                 return
         elif self.tracebacks_only:
             return
-        compiled = self.compiled()
+        compiled, text = self.compiled(), event.text
+        if text == self._unmatched:
+            return
         for pattern in compiled.any_of:
-            found = pattern.search(event.text)
+            found = pattern.search(text)
             if (
                 found
                 and self._rises(found)
                 and (self.share is None or self.share.holds(found))
-                and not any(bad.search(event.text) for bad in compiled.none_of)
+                and not any(bad.search(text) for bad in compiled.none_of)
             ):
                 yield self._match(event, found)
                 return
+        self._unmatched = text
 
     def _crash_fits(self, event: Crash) -> bool:
         compiled = self.compiled()
@@ -164,8 +169,10 @@ class LogPattern(DetectorBase):
             return False
         if event.frames and any(pattern.search(event.frames[-1].file) for pattern in compiled.outside):
             return False
+        if not compiled.frames:
+            return True
         places = [f"{frame.file}:{frame.function}: {frame.code}" for frame in event.frames]
-        return not compiled.frames or any(pattern.search(place) for pattern in compiled.frames for place in places)
+        return any(pattern.search(place) for pattern in compiled.frames for place in places)
 
     def _rises(self, found: re.Match[str]) -> bool:
         texts = [found.groupdict().get(name) for name in self.ascending]
