@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
@@ -209,10 +210,11 @@ class _Work(NamedTuple):
         if self.diff:
             write_out(_diff(path, text, made.text), encoding=None)
             differs = made.text != text
-        elif made.text != text:
-            _write(path, made.text)
+        backup = ""
+        if not self.diff and made.text != text:
+            backup = _write(path, made.text).name
             report = run_analysis(path, **self.about)
-        _summarise(path, report, made, self.about["lang"], written=not self.diff)
+        _summarise(path, report, made, self.about["lang"], written=not self.diff, backup=backup)
         return report, differs
 
 
@@ -253,15 +255,17 @@ def _fixed(path: Path, text: str, values: Mapping[str, Any], patch: PatchView | 
     return fixed(ConfigText(str(path), text), values, changes, patch.because if patch else {}, {"versions.llamafactory": version})
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace the file; keep the first original as NAME.orig. Raises DoctorError."""
-    backup = path.with_name(f"{path.name}.orig")
+def _write(path: Path, text: str) -> Path:
+    """Replace the file; keep what it was as NAME.orig, or NAME.orig.2 ... beside other backups. Returns the backup. Raises DoctorError."""
     try:
-        if not backup.exists():
-            backup.write_bytes(path.read_bytes())
+        before = path.read_bytes()
+        names = (path.with_name(f"{path.name}.orig{f'.{number}' if number > 1 else ''}") for number in count(1))
+        backup = next(name for name in names if not name.exists() or (name.is_file() and name.read_bytes() == before))
+        backup.write_bytes(before)
         path.write_bytes(text.encode())
     except OSError as error:
         raise DoctorError(_text("errors.cannot_write", path=error.filename or path, reason=error.strerror or error)) from error
+    return backup
 
 
 def _diff(path: Path, old: str, new: str) -> str:
@@ -270,7 +274,7 @@ def _diff(path: Path, old: str, new: str) -> str:
     return fixes.diff(str(path), old, new)
 
 
-def _summarise(path: Path, report: Report, made: FixedConfig, lang: str, *, written: bool) -> None:
+def _summarise(path: Path, report: Report, made: FixedConfig, lang: str, *, written: bool, backup: str) -> None:
     """What was fixed and what is left, on stderr."""
     for line in made.left:
         typer.echo(f"lfdoctor: {path}: {line.get(lang)}", err=True)
@@ -278,8 +282,8 @@ def _summarise(path: Path, report: Report, made: FixedConfig, lang: str, *, writ
         typer.echo(f"lfdoctor: {path}: {_text('check.would_fix', count=made.count).get(lang)}", err=True)
         return
     remaining = sum(finding.severity != "note" for finding in report.findings)
-    name = "check.fixed_with_backup" if made.count else "check.fixed"
-    said = _text(name, count=made.count, left=remaining, backup=f"{path.name}.orig")
+    name = "check.fixed_with_backup" if backup else "check.fixed"
+    said = _text(name, count=made.count, left=remaining, backup=backup)
     typer.echo(f"lfdoctor: {path}: {said.get(lang)}", err=True)
 
 

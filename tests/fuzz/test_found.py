@@ -132,3 +132,17 @@ def test_the_settings_that_a_program_prints_state_no_failure(tmp_path: Path) -> 
         + "step:1 - train/loss:1.2\n" * 9
     )
     assert [one.rule for one in doctor.analyze(tmp_path).findings if one.severity != "note"] == []
+
+
+def test_every_state_of_a_fixed_file_is_kept(tmp_path: Path) -> None:
+    """Another program's NAME.orig is left alone, and a file that was edited again is kept beside the first one."""
+    config, foreign = tmp_path / "train.yaml", tmp_path / "train.yaml.orig"
+    first = "stage: sft\nmodel_name_or_path: m\ndataset: d\ntemplate: qwen\noutput_dir: o\nmax_seq_length: 512\n"
+    second = first.replace("512", "256")
+    foreign.write_text("of a merge\n")
+    for text in (first, second):
+        config.write_text(text)
+        main(["check", str(config), "--fix"])
+        assert "cutoff_len" in config.read_text()
+    kept = [(tmp_path / name).read_text() for name in ("train.yaml.orig", "train.yaml.orig.2", "train.yaml.orig.3")]
+    assert kept == ["of a merge\n", first, second]
