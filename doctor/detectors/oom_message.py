@@ -11,7 +11,7 @@ from doctor.support.lazy_regex import lazy_compile
 GIB = 2**30
 BYTES_PER_UNIT = {"bytes": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": GIB, "TiB": 2**40}
 """Unit in a message -> bytes."""
-SIZE = r"([\d.]+) ?(bytes|[KMGT]i?B)"
+SIZE = r"(?<![\d.])([\d.]{1,40}) ?(bytes|[KMGT]i?B)"
 CONTEXT_GIB = 1.5
 """Upper bound of a process's memory outside PyTorch's allocator (CUDA context, cuBLAS, NCCL). Measured: 0.3 (RTX 3060) to 1.4 (H100)."""
 
@@ -59,7 +59,7 @@ FIELDS = {name: tuple(lazy_compile(pattern) for pattern in patterns) for name, p
 """Name of a size -> its wordings, newest torch first; the first match is used."""
 PROCESSES = lazy_compile(rf"Process \d+ has {SIZE} memory in use")
 _LISTED = lazy_compile(rf"Process (\d{{1,9}}) has {SIZE} memory in use")
-GPU = lazy_compile(r"\b[GNX]PU ([\x00-\x07]|\d+)[ ;]")
+GPU = lazy_compile(r"\b[GNX]PU ([\x00-\x07]|\d{1,9})[ ;]")
 SHARES = ("wanted_share", "allocated_share", "reserved_share", "others_share")
 """Sizes that also become a fact as a share of the GPU's memory."""
 CONTINUATION_WORDS = ("GiB", "MiB", "reserved in total", "allocated by PyTorch", "already allocated")

@@ -146,3 +146,16 @@ def test_every_state_of_a_fixed_file_is_kept(tmp_path: Path) -> None:
         assert "cutoff_len" in config.read_text()
     kept = [(tmp_path / name).read_text() for name in ("train.yaml.orig", "train.yaml.orig.2", "train.yaml.orig.3")]
     assert kept == ["of a merge\n", first, second]
+
+
+def test_figures_of_thousands_of_digits_in_a_message_are_none(tmp_path: Path) -> None:
+    """Sizes and GPU numbers; searching for sizes in them took minutes."""
+    (tmp_path / "console.log").write_text(
+        f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU {'9' * 5000} has {'8' * 200_000} "
+        f"free; {'7' * 200_000} total capacity; 10.00 GiB is allocated by PyTorch.\n"
+    )
+    begin = time.process_time()
+    report = doctor.analyze(tmp_path)
+    assert time.process_time() - begin < SECONDS
+    assert report.problems == []
+    assert report.verdict == "failed"
