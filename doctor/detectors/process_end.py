@@ -36,17 +36,17 @@ NUMBERED_SIGNALS = tuple(
     lazy_compile(pattern)
     for pattern in (
         # torchrun, every version: "failed (exitcode: -9) local_rank: 0 (pid: 42)" and "  exitcode  : -9 (pid: 42)"
-        r"exit ?code\s*[:=]\s*-(\d+)\b",
+        r"exit ?code\s*[:=]\s*-(\d{1,9})\b",
         # torchrun's block: "traceback : Signal 9 (SIGKILL) received by PID 42"
-        r"Signal (\d+) \(SIG\w+\) received",
+        r"Signal (\d{1,9}) \(SIG\w+\) received",
         # torch.distributed.elastic SignalException: "Process 42 got signal: 1"
-        r"got signal: (\d+)",
+        r"got signal: (\d{1,9})",
         # DeepSpeed's launcher: "exits with return code = -9"; Popen wrappers: "returned -9"
-        r"return(?:ed)? code (?:=|of|:)? ?-(\d+)\b",
+        r"return(?:ed)? code (?:=|of|:)? ?-(\d{1,9})\b",
         # subprocess.CalledProcessError
-        r"died with <Signals\.SIG\w+: (\d+)>",
+        r"died with <Signals\.SIG\w+: (\d{1,9})>",
         # Open MPI, also for Python's faulthandler under mpirun: "Signal: Segmentation fault (11)"
-        r"Signal: [A-Z][\w ]+ \((\d+)\)",
+        r"Signal: [A-Z][\w ]+ \((\d{1,9})\)",
     )
 )
 """Messages with a signal number in their first group."""

@@ -153,6 +153,7 @@ def test_figures_of_thousands_of_digits_in_a_message_are_none(tmp_path: Path) ->
     (tmp_path / "console.log").write_text(
         f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU {'9' * 5000} has {'8' * 200_000} "
         f"free; {'7' * 200_000} total capacity; 10.00 GiB is allocated by PyTorch.\n"
+        f"failed (exitcode: -{'9' * 5000}) local_rank: 0\nexit code: -{'9' * 5000}\nProcess {'6' * 5000} has 2.00 GiB memory in use\n"
     )
     begin = time.process_time()
     report = doctor.analyze(tmp_path)
