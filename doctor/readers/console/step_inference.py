@@ -61,7 +61,9 @@ class StepInference:
         self._fresh = True
 
     def learn(self, name: str, value: Any) -> None:
-        """Use a fact of the training's header."""
+        """Use a fact of the training's header; one larger than any step is none."""
+        if isinstance(value, int | float) and not value <= MAX_STEP:
+            return
         if name == "steps.planned":
             self.total = value
         elif name in PLAN:
