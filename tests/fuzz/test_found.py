@@ -74,7 +74,7 @@ def test_a_configuration_with_values_that_no_figure_holds_is_analyzed(config: st
         config if config.startswith("{") else f"model_name_or_path: m\nstage: sft\nfinetuning_type: lora\ndataset: d\n{config}"
     )
     (tmp_path / "console.log").write_text(
-        f"Num Epochs = {HUGE}\n"
+        f"Num Epochs = {HUGE}\nNum update steps per epoch = {HUGE}\n"
         "{'loss': 1.0, 'learning_rate': 1e-05, 'epoch': 1e308}\n"
         "{'loss': 1.0, 'learning_rate': 1e-05, 'epoch': 2.0}\n"
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. "
