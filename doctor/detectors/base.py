@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from doctor.core.events import Event, Step
+from doctor.core.events import Event
 from doctor.core.run import Run
 from doctor.rulebook.findings import Match
 
@@ -13,13 +13,13 @@ QUIET: Iterator[Match] = iter(())
 """No match; shared, as most events give none."""
 
 
-def has_policy_loss(step: Step) -> bool:
-    """Whether the record is of a policy-gradient trainer (trl's GRPO and RLOO): its loss is no measure of how good the model is.
+def has_policy_loss(metrics: Container[str]) -> bool:
+    """Whether these are metrics of a policy-gradient trainer (trl's GRPO and RLOO): its loss is no measure of how good the model is.
 
     On its own samples the advantages cancel, and what is left is beta times the KL divergence, which grows while the policy learns
     (DeepSeekMath, arXiv 2402.03300, equation 3).
     """
-    return "reward_std" in step.metrics or "eval_reward_std" in step.metrics
+    return "reward_std" in metrics or "eval_reward_std" in metrics
 
 
 @runtime_checkable

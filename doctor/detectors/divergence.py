@@ -105,7 +105,7 @@ class Divergence(DetectorBase):
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None or loss == 0.0 or not math.isfinite(loss) or has_policy_loss(event):
+        if loss is None or loss == 0.0 or not math.isfinite(loss) or has_policy_loss(event.metrics):
             return QUIET
         ended: list[Match] = []
         if event.attempt != self.attempt:

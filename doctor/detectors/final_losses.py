@@ -8,11 +8,8 @@ from typing import ClassVar
 
 from doctor.core.events import Event, Step, Where
 from doctor.core.run import Run
-from doctor.detectors.base import DetectorBase
+from doctor.detectors.base import DetectorBase, has_policy_loss
 from doctor.rulebook.findings import Evidence, Match
-
-_OF_POLICIES = ("reward_std", "eval_reward_std")
-"""Series of trainers whose loss does not measure the model (`has_policy_loss`)."""
 
 _FEW = 2
 """Evaluations that show no course; more of them the curve detectors judge (`overfitting`)."""
@@ -33,7 +30,7 @@ class FinalLosses(DetectorBase):
 
     def finish(self, run: Run) -> Iterator[Match]:
         train, epochs, (value, where) = run.facts.get("train.loss"), run.facts.get("epochs.planned"), _eval_loss(run)
-        if not run.completed or "resumed_from" in run.facts or any(name in run.series for name in _OF_POLICIES):
+        if not run.completed or "resumed_from" in run.facts or has_policy_loss(run.series):
             return
         if not isinstance(train, float) or value is None or where is None or not isinstance(epochs, int | float):
             return

@@ -115,7 +115,7 @@ class LossSpike(DetectorBase):
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None or has_policy_loss(event):
+        if loss is None or has_policy_loss(event.metrics):
             return QUIET
         if event.attempt != self.attempt:
             before = self._judged_early() if self.count < self.arm else []

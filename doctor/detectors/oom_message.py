@@ -57,8 +57,7 @@ _FIELDS = {
 }
 FIELDS = {name: tuple(lazy_compile(pattern) for pattern in patterns) for name, patterns in _FIELDS.items()}
 """Name of a size -> its wordings, newest torch first; the first match is used."""
-PROCESSES = lazy_compile(rf"Process \d+ has {SIZE} memory in use")
-_LISTED = lazy_compile(rf"Process (\d{{1,9}}) has {SIZE} memory in use")
+PROCESSES = lazy_compile(rf"Process (\d{{1,9}}) has {SIZE} memory in use")
 GPU = lazy_compile(r"\b[GNX]PU ([\x00-\x07]|\d{1,9})[ ;]")
 SHARES = ("wanted_share", "allocated_share", "reserved_share", "others_share")
 """Sizes that also become a fact as a share of the GPU's memory."""
@@ -121,6 +120,11 @@ def _generation(text: str, found: Mapping[str, float]) -> str:
     return "legacy" if "total capacity;" in text else "numbers"
 
 
+def _processes(text: str) -> list[tuple[float, int]]:
+    """GiB and id of each process that the message lists."""
+    return [(size, int(hit[1])) for hit in PROCESSES.finditer(text) if (size := _gib(*hit.groups()[1:])) is not None]
+
+
 def _largest_other(text: str, found: dict[str, float]) -> dict[str, Any]:
     """The largest other process that the message lists by its id, and whether what it holds would be enough; {} for a mere context.
 
@@ -128,8 +132,7 @@ def _largest_other(text: str, found: dict[str, float]) -> dict[str, Any]:
     """
     if not {"process", "wanted"} <= found.keys() or "this process has" not in text:
         return {}
-    listed = [(size, int(hit[1])) for hit in _LISTED.finditer(text) if (size := _gib(*hit.groups()[1:])) is not None]
-    size, pid = max(listed, default=(0.0, 0))
+    size, pid = max(_processes(text), default=(0.0, 0))
     if size < CONTEXT_GIB:
         return {}
     return {"other_pid": pid, "other_gib": round(size, 2), "other_enough": size + found.get("free", 0.0) >= found["wanted"]}
@@ -143,7 +146,7 @@ def _others(text: str, found: dict[str, float], facts: dict[str, Any]) -> float 
     context.
     """
     held = found.get("allocated", 0.0) + found.get("reserved", 0.0)
-    listed = [size for hit in PROCESSES.finditer(text) if (size := _gib(*hit.groups())) is not None]
+    listed = [size for size, _ in _processes(text)]
     if listed and "process" not in found and "allocated" in found:
         this_process = min((size for size in listed if size >= held - 0.05), default=None)
         if this_process is not None and this_process <= held + 6 * CONTEXT_GIB:

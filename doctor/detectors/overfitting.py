@@ -103,7 +103,7 @@ class Overfitting(DetectorBase):
             rate = metrics.get("learning_rate")
             if rate is not None and rate > self.lr_peak:
                 self.lr_peak = rate
-        if metrics.keys() == self.usual or has_policy_loss(event):
+        if metrics.keys() == self.usual or has_policy_loss(event.metrics):
             return QUIET
         names = [name for name in metrics if name.startswith("eval_") and name.endswith("loss")]
         if not names:

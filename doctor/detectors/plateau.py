@@ -70,7 +70,7 @@ class Plateau(DetectorBase):
 
     def feed(self, event: Step, run: Run) -> Iterator[Match]:
         loss = event.metrics.get("loss")
-        if loss is None or not math.isfinite(loss) or has_policy_loss(event):
+        if loss is None or not math.isfinite(loss) or has_policy_loss(event.metrics):
             return QUIET
         if event.attempt != self.attempt:
             self._restart(event.attempt)

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from doctor.config.option_names import synonyms
 from doctor.core.run import Run
 from doctor.readers.values import option_value
-from doctor.rulebook.findings import Finding, RankedFinding
-from doctor.rulebook.model import Remedy
+from doctor.rulebook.findings import Finding, RankedFinding, root_of, with_root
+from doctor.rulebook.model import FIRST, Remedy
 from doctor.support.texts import Text
 from doctor.words import catalogue
 
@@ -22,25 +20,19 @@ _ITEM = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _ARGUMENT = re.compile(r"got an unexpected keyword argument '(?P<name>\w+)'")
 _MOST = 4
 """Names that one step tells."""
-_FIRST = 0.1
-"""A price below 1: before what a patch changes."""
 
 
 def with_new_names(ranked: Sequence[RankedFinding], run: Run) -> list[RankedFinding]:
     """The findings; the first, if the parser refused options whose present names are known, with those names as its first remedy."""
-    ranked = list(ranked)
-    first = ranked[0] if ranked else None
-    if first is None or first.role != "root" or first.finding.rule.id not in _RULES:
-        return ranked
-    told = [text for name, value in refused(first.finding, run.config) for text in _new_name(name, value, first.finding)][:_MOST]
+    root = root_of(ranked)
+    if root is None or root.rule.id not in _RULES:
+        return list(ranked)
+    told = [text for name, value in refused(root, run.config) for text in _new_name(name, value, root)][:_MOST]
     if not told:
-        return ranked
+        return list(ranked)
     names = Text(*("; ".join(getattr(one, lang) for one in told) for lang in ("en", "ko", "zh")))
-    remedy = Remedy(id="present-names", text=catalogue.text("planner.present_names", names=names), effect="manual", price=_FIRST)
-    rule = first.finding.rule
-    rest = [one for one in rule.remedies if one.id != "offending-key"]
-    finding = msgspec.structs.replace(first.finding, rule=msgspec.structs.replace(rule, remedies=[remedy, *rest]))
-    return [msgspec.structs.replace(first, finding=finding), *ranked[1:]]
+    remedy = Remedy(id="present-names", text=catalogue.text("planner.present_names", names=names), effect="manual", price=FIRST)
+    return with_root(ranked, root.led_by(remedy, without=("offending-key",)))
 
 
 def refused(finding: Finding, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -18,8 +18,6 @@ known, those above it had a fix that fits the case, but for one; between 0.45 an
 NEAR_VERSION = 0.8
 """The same for causes whose messages all look alike while the release that helped is another each time."""
 _OF_VERSIONS = ("hf_stack_api_break", "package_version_conflict", "model_architecture_unsupported")
-GENERIC = OF_VERSIONS
-"""Remedies that speak of versions in general: a fix that helped somebody goes before them."""
 
 
 def with_similar_step(ranked: Sequence[RankedFinding], similar: Sequence[Sequence[SimilarIssue]]) -> list[RankedFinding]:
@@ -41,6 +39,6 @@ def _with_step(ranked: RankedFinding, issues: Sequence[SimilarIssue]) -> RankedF
         references=[f"https://github.com/{repository}/issues/{number}"],
     )
     own = ranked.finding.rule.remedies
-    place = 1 + max((at for at, one in enumerate(own) if not one.check and one.id not in GENERIC), default=-1)
+    place = 1 + max((at for at, one in enumerate(own) if not one.check and one.id not in OF_VERSIONS), default=-1)
     rule = msgspec.structs.replace(ranked.finding.rule, remedies=[*own[:place], step, *own[place:]])
     return msgspec.structs.replace(ranked, finding=msgspec.structs.replace(ranked.finding, rule=rule))

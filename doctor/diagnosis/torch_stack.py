@@ -14,8 +14,8 @@ from doctor.core.run import Run
 from doctor.diagnosis.unlisted.learned import is_open
 from doctor.diagnosis.unlisted.with_release import OF_VERSIONS
 from doctor.rulebook import data_file
-from doctor.rulebook.findings import Finding, RankedFinding
-from doctor.rulebook.model import Remedy
+from doctor.rulebook.findings import Finding, RankedFinding, root_of, with_root
+from doctor.rulebook.model import FIRST, Remedy
 from doctor.support.package_files import rules_folder
 from doctor.support.release import parse
 from doctor.words import catalogue
@@ -25,8 +25,6 @@ _CAUSES = ("package_version_conflict", "hf_stack_api_break", "native_library_cra
 _PARTNERS = ("torch_npu", "torchvision", "torchaudio")
 _REPLACED = (*OF_VERSIONS, "reinstall-torch-trio", "torch-of-the-npu")
 """Remedies that say the same without a number."""
-_FIRST = 0.1
-"""A price below 1: before what a patch changes."""
 
 
 class Stack(msgspec.Struct, frozen=True):
@@ -40,17 +38,13 @@ class Stack(msgspec.Struct, frozen=True):
 
 def with_torch_stack(ranked: Sequence[RankedFinding], run: Run, tracebacks: Iterable[Sequence[Crash]]) -> list[RankedFinding]:
     """The findings; the first, if it is about packages that do not fit and the log shows such of torch's, with those to install."""
-    ranked = list(ranked)
-    first = ranked[0] if ranked else None
-    stack = mismatch(run.facts) if first is not None else None
-    if first is None or stack is None or first.role != "root" or not (first.finding.rule.cause in _CAUSES or is_open(first.finding)):
-        return ranked
-    if not _names_partner(first.finding, tracebacks):
-        return ranked
-    rule = first.finding.rule
-    rest = [one for one in rule.remedies if one.id not in _REPLACED]
-    rule = msgspec.structs.replace(rule, remedies=[_remedy(stack), *rest])
-    return [msgspec.structs.replace(first, finding=msgspec.structs.replace(first.finding, rule=rule)), *ranked[1:]]
+    root = root_of(ranked)
+    if root is None or not (root.rule.cause in _CAUSES or is_open(root)):
+        return list(ranked)
+    stack = mismatch(run.facts)
+    if stack is None or not _names_partner(root, tracebacks):
+        return list(ranked)
+    return with_root(ranked, root.led_by(_remedy(stack), without=_REPLACED))
 
 
 def mismatch(facts: Mapping[str, Any]) -> Stack | None:
@@ -79,7 +73,7 @@ def _remedy(stack: Stack) -> Remedy:
     text = catalogue.text(
         f"releases.{form}", packages=" ".join(packages), torch=stack.torch, because=stack.because, installed=stack.installed
     )
-    return Remedy(id="torch-stack", text=text, effect="manual", price=_FIRST, command=f"pip install {' '.join(packages)}")
+    return Remedy(id="torch-stack", text=text, effect="manual", price=FIRST, command=f"pip install {' '.join(packages)}")
 
 
 def _names_partner(finding: Finding, tracebacks: Iterable[Sequence[Crash]]) -> bool:

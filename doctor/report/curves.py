@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from doctor.core.events import MAX_STEP
 from doctor.core.run import Run
 from doctor.core.series import Series, downsample
 from doctor.privacy.secrets import clean
@@ -22,10 +23,6 @@ _FIRST = (
 )  # fmt: skip
 _LAST = ("epoch", "total_tokens", "num_input_tokens_seen", "percentage")
 """Counters that only rise: no use as a curve."""
-
-
-_LARGEST = 2**53
-"""A step or second beyond it is none, and no JSON reader keeps it."""
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -56,7 +53,7 @@ def _chosen(measured: dict[str, Series]) -> list[str]:
 
 def _curves(name: str, series: Series, over: Literal["steps", "seconds"]) -> Iterator[Curve]:
     for attempt, (start, stop) in enumerate(_attempts(series.steps)):
-        if max(map(abs, series.steps[start:stop])) > _LARGEST:
+        if max(map(abs, series.steps[start:stop])) > MAX_STEP:
             continue
         at, values = downsample(series.steps[start:stop], series.values[start:stop], POINTS)
         yield Curve(clean(name), attempt, over, at, [_short(value) for value in values])

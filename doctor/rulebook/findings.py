@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from doctor.core.events import Where
-from doctor.rulebook.model import Rule, Severity
+from doctor.rulebook.model import Remedy, Rule, Severity
 from doctor.support.texts import Text
 
 TRIAL_CONFIDENCE = 0.5
@@ -135,6 +136,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         confidence = self.rule.confidence if self.first.confidence is None else self.first.confidence
         return min(confidence, TRIAL_CONFIDENCE) if self.rule.status == "trial" else confidence
 
+    def led_by(self, *remedies: Remedy, without: Container[str] = ()) -> Finding:
+        """The finding with these remedies before the rule's own, of which those with an id in `without` are left out."""
+        rest = [remedy for remedy in self.rule.remedies if remedy.id not in without]
+        return msgspec.structs.replace(self, rule=msgspec.structs.replace(self.rule, remedies=[*remedies, *rest]))
+
 
 class UncheckedRule(msgspec.Struct, frozen=True):
     """A rule that could not be checked, and the first input that is missing for it."""
@@ -149,3 +155,13 @@ class RankedFinding(msgspec.Struct, frozen=True):
     finding: Finding
     role: Role
     explained_by: str | None = None
+
+
+def root_of(ranked: Sequence[RankedFinding]) -> Finding | None:
+    """The finding that the report is about: the first, if it is a root."""
+    return ranked[0].finding if ranked and ranked[0].role == "root" else None
+
+
+def with_root(ranked: Sequence[RankedFinding], root: Finding) -> list[RankedFinding]:
+    """The findings with another one in the place of the first."""
+    return [msgspec.structs.replace(ranked[0], finding=root), *ranked[1:]]

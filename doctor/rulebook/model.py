@@ -13,6 +13,8 @@ Severity = Literal["error", "warning", "note"]
 Section = Literal["memory", "instability", "speed"]
 """A chapter of the guide's troubleshooting."""
 Effect = Literal["neutral", "changes_training", "manual"]
+FIRST = 0.1
+"""A price below 1: such a remedy comes before what a patch changes."""
 Symptom = Literal[
     "out_of_memory", "loss_spike", "divergence", "nonfinite", "zero_loss", "plateau", "overfitting", "gradient",
     "slow", "stall", "killed", "crash", "config", "data", "environment",

@@ -139,7 +139,8 @@ def asks(says: Sequence[Says], code: str = "") -> dict[str, str]:
     first = next((one for one in says if one.kind != "option"), None)
     if first is None:
         return {}
-    several = {"asks_one_of": ", ".join(f"`{name}`" for name in _excluding(first))} if _excluding(first) else {}
+    names = _excluding(first)
+    several = {"asks_one_of": ", ".join(f"`{name}`" for name in names)} if names else {}
     return {"asks": first.quote, **({"asks_at": code} if _tells(code) else {}), **several}
 
 

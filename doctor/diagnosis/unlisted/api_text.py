@@ -9,12 +9,9 @@ from doctor.diagnosis.unlisted.api_advice import Advice, ModelCode
 from doctor.diagnosis.unlisted.api_lookup import Found
 from doctor.diagnosis.unlisted.api_wanted import Wanted
 from doctor.diagnosis.unlisted.places import REMOTE_CODE, SCRIPT
-from doctor.rulebook.model import Remedy
+from doctor.rulebook.model import FIRST, Remedy
 from doctor.support.texts import Text
 from doctor.words import catalogue
-
-_FIRST = 0.1
-"""A price below 1: such a remedy comes before what a patch changes."""
 
 
 def told(advice: Advice, wanted: Wanted) -> Text:
@@ -33,7 +30,7 @@ def told_never(found: Found, wanted: Wanted) -> Text:
 def remedies(advice: Advice) -> list[Remedy]:
     """What to install, the likeliest first."""
     own = Remedy(
-        id=f"install-{advice.found.package}", text=_install(advice), effect="manual", price=_FIRST, command=_pip(advice.requirement)
+        id=f"install-{advice.found.package}", text=_install(advice), effect="manual", price=FIRST, command=_pip(advice.requirement)
     )
     other = _asker_remedy(advice)
     if other is None:
@@ -45,9 +42,9 @@ def remedies_never(found: Found, wanted: Wanted) -> list[Remedy]:
     """To spell it right, or to load the model's own code where the name is a class of a model; else nothing."""
     if found.spelled:
         text = catalogue.text("releases.spelling", spelled=found.spelled, name=wanted.name)
-        return [Remedy(id="spelling", text=text, effect="manual", price=_FIRST)]
+        return [Remedy(id="spelling", text=text, effect="manual", price=FIRST)]
     if wanted.name.endswith(("Tokenizer", "TokenizerFast", "Processor")):
-        return [Remedy(id="remote-code", text=catalogue.text("releases.remote_code"), effect="manual", price=_FIRST)]
+        return [Remedy(id="remote-code", text=catalogue.text("releases.remote_code"), effect="manual", price=FIRST)]
     return []
 
 
@@ -64,26 +61,26 @@ def remedy_for_model(older: ModelCode, wanted: Wanted) -> Remedy:
     form = "install_for_model" if older.certain else "install_for_model_or_newer"
     text = catalogue.text(f"releases.{form}", package=older.package, first=older.first, owner=wanted.owners[0])
     command = _pip(f"{older.package}<{older.first}")
-    return Remedy(id=f"install-{older.package}", text=text, effect="manual", price=_FIRST, command=command)
+    return Remedy(id=f"install-{older.package}", text=text, effect="manual", price=FIRST, command=command)
 
 
 def remedy_required(package: str, requirement: str) -> Remedy:
     """To install what a message asks for."""
     text = catalogue.text("releases.install_required", package=package)
-    return Remedy(id=f"install-{package.lower()}", text=text, effect="manual", price=_FIRST, command=_pip(requirement))
+    return Remedy(id=f"install-{package.lower()}", text=text, effect="manual", price=FIRST, command=_pip(requirement))
 
 
 def remedy_llamafactory(package: str, version: str, first: str) -> Remedy:
     """To keep the installed version, with the first LLaMA-Factory that allows it."""
     text = catalogue.text("releases.update_llamafactory", package=package, version=version, first=first)
     command = _pip(f"llamafactory>={first}") if first[:1].isdigit() else "pip install git+https://github.com/hiyouga/LLaMA-Factory.git"
-    return Remedy(id="newer-llamafactory", text=text, effect="manual", price=_FIRST, command=command)
+    return Remedy(id="newer-llamafactory", text=text, effect="manual", price=FIRST, command=command)
 
 
 def remedy_back(package: str, requirement: str) -> Remedy:
     """To go back to the range that the installed LLaMA-Factory asks for."""
     text = catalogue.text("releases.install_back", package=package)
-    return Remedy(id=f"install-{package.lower()}", text=text, effect="manual", price=_FIRST, command=_pip(requirement))
+    return Remedy(id=f"install-{package.lower()}", text=text, effect="manual", price=FIRST, command=_pip(requirement))
 
 
 def _releases(advice: Advice, wanted: Wanted) -> Text:
@@ -158,7 +155,7 @@ def _asker_remedy(advice: Advice) -> Remedy | None:
     form = "asker_older" if advice.too_old else "llamafactory_newer" if advice.asker == "llamafactory" else "asker_newer"
     version = advice.asking.first if advice.too_old else advice.asking.after or ""
     text = catalogue.text(f"releases.{form}", asker=_shown(advice.asker), version=version)
-    return Remedy(id=f"install-{advice.asker}", text=text, effect="manual", price=_FIRST, command=_pip(requirement))
+    return Remedy(id=f"install-{advice.asker}", text=text, effect="manual", price=FIRST, command=_pip(requirement))
 
 
 def _shown(package: str) -> str:

@@ -20,7 +20,7 @@ from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.learned import is_open
 from doctor.planner.launching import is_llamafactory
 from doctor.rulebook.cause_notes import cause_notes
-from doctor.rulebook.findings import Finding, RankedFinding
+from doctor.rulebook.findings import Finding, RankedFinding, root_of, with_root
 from doctor.rulebook.model import Body, Remedy
 from doctor.support.texts import Text
 
@@ -41,17 +41,15 @@ _OF_MODELS = ("Tokenizer", "TokenizerFast", "Processor")
 
 def with_release(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> list[RankedFinding]:
     """The findings; the first, if it is about a name that some releases lack, with the release to install as its first remedy."""
-    ranked = list(ranked)
-    first = ranked[0] if ranked else None
-    if first is None or first.role != "root" or not (first.finding.rule.cause in _CAUSES or is_open(first.finding)):
-        return ranked
-    for features in candidates(first.finding, run, seen):
-        finding = _told(first.finding, features, run)
+    root = root_of(ranked)
+    if root is None or not (root.rule.cause in _CAUSES or is_open(root)):
+        return list(ranked)
+    for features in candidates(root, run, seen):
+        finding = _told(root, features, run)
         if finding is not None:
-            finding = _with_switch(finding, ranked[1:])
-            return [msgspec.structs.replace(first, finding=finding), *ranked[1:]]
-    required = _required(first.finding, seen)
-    return ranked if required is None else [msgspec.structs.replace(first, finding=required), *ranked[1:]]
+            return with_root(ranked, _with_switch(finding, ranked[1:]))
+    required = _required(root, seen)
+    return list(ranked) if required is None else with_root(ranked, required)
 
 
 def _with_switch(finding: Finding, others: Sequence[RankedFinding]) -> Finding:
@@ -73,9 +71,8 @@ def _required(finding: Finding, seen: LastEvents) -> Finding | None:
     required = next((found for text in texts if (found := required_in(text)) is not None), None)
     if required is None or is_open(finding):
         return None
-    rest = [remedy for remedy in finding.rule.remedies if remedy.id not in _GENERIC]
     first = _ways_out(required, str(facts.get("found") or ""), of_a_stage=any(map(_asks_for_a_stage, seen.tracebacks)))
-    return msgspec.structs.replace(finding, rule=msgspec.structs.replace(finding.rule, remedies=[*first, *rest]))
+    return finding.led_by(*first, without=_GENERIC)
 
 
 def _asks_for_a_stage(chain: Sequence[Crash]) -> bool:
@@ -144,9 +141,8 @@ def _never(finding: Finding, found: Found, wanted: Wanted) -> Finding | None:
 
 
 def _rewritten(finding: Finding, told: Text, first: list[Remedy]) -> Finding:
-    rule = finding.rule
-    rest = [remedy for remedy in rule.remedies if remedy.id not in _GENERIC]
-    rule = msgspec.structs.replace(rule, body=[Body(told.en, told.ko, told.zh)], remedies=[*first, *rest])
+    finding = finding.led_by(*first, without=_GENERIC)
+    rule = msgspec.structs.replace(finding.rule, body=[Body(told.en, told.ko, told.zh)])
     note = cause_notes().get(_BY_RELEASE)
     if is_open(finding) and note is not None:
         rule = msgspec.structs.replace(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from doctor.config import knowledge, versions
 from doctor.core.run import Run
 from doctor.diagnosis.unlisted import api_index
@@ -15,8 +13,8 @@ from doctor.diagnosis.unlisted.last_events import LastEvents
 from doctor.diagnosis.unlisted.places import REMOTE_CODE
 from doctor.diagnosis.unlisted.with_release import OF_VERSIONS, candidates
 from doctor.planner.launching import is_llamafactory
-from doctor.rulebook.findings import RankedFinding
-from doctor.rulebook.model import Remedy
+from doctor.rulebook.findings import RankedFinding, root_of, with_root
+from doctor.rulebook.model import FIRST, Remedy
 from doctor.support.release import parse
 from doctor.words import catalogue
 
@@ -27,8 +25,6 @@ _OF_MODELS = ("Tokenizer", "TokenizerFast", "ForCausalLM", "LMHeadModel", "ChatM
 """How classes end that come with a model."""
 _GENERAL = (*OF_VERSIONS, "confirm", "internal-error")
 """Remedies that speak of versions without naming one: of rules, of causes and of the decision table."""
-_FIRST = 0.1
-"""A price below 1: before what a patch changes."""
 _DISTRIBUTIONS = {
     "bitsandbytes": "bitsandbytes", "peft": "peft", "trl": "trl", "accelerate": "accelerate", "transformers": "transformers",
     "datasets": "datasets", "optimum": "optimum", "gptqmodel": "gptqmodel", "liger_kernel": "liger-kernel", "unsloth": "unsloth",
@@ -43,18 +39,15 @@ def with_update(ranked: Sequence[RankedFinding], run: Run, seen: LastEvents) -> 
 
     A model's own code is never served by a newer library, so its failure stays as it is told.
     """
-    ranked = list(ranked)
-    first = ranked[0] if ranked else None
-    if first is None or first.role != "root" or first.finding.rule.cause not in _CAUSES or not _is_general(first.finding.rule.remedies):
-        return ranked
-    found = [*candidates(first.finding, run, seen)]
+    root = root_of(ranked)
+    if root is None or root.rule.cause not in _CAUSES or not _is_general(root.rule.remedies):
+        return list(ranked)
+    found = [*candidates(root, run, seen)]
     of_model = next((remedy for features in found for remedy in _of_model(features)), None)
     remedy = of_model or next((remedy for features in found[:1] if (remedy := _update(features, run)) is not None), None)
     if remedy is None:
-        return ranked
-    rest = [one for one in first.finding.rule.remedies if of_model is None or one.id != "newer-llamafactory"]
-    rule = msgspec.structs.replace(first.finding.rule, remedies=[remedy, *rest])
-    return [msgspec.structs.replace(first, finding=msgspec.structs.replace(first.finding, rule=rule)), *ranked[1:]]
+        return list(ranked)
+    return with_root(ranked, root.led_by(remedy, without=("newer-llamafactory",) if of_model is not None else ()))
 
 
 def _is_general(remedies: Sequence[Remedy]) -> bool:
@@ -69,7 +62,7 @@ def _of_model(features: ExceptionFeatures) -> Iterator[Remedy]:
     if wanted is None or wanted.kind not in ("attribute", "parameter") or not owner.endswith(_OF_MODELS) or _is_exported(owner):
         return
     text = catalogue.text("releases.class_of_model", owner=owner)
-    yield Remedy(id="transformers-of-the-model", text=text, effect="manual", price=_FIRST)
+    yield Remedy(id="transformers-of-the-model", text=text, effect="manual", price=FIRST)
 
 
 def _is_exported(name: str) -> bool:
@@ -91,7 +84,7 @@ def _update(features: ExceptionFeatures, run: Run) -> Remedy | None:
     form = "update_installed" if installed else "update_failing"
     text = catalogue.text(f"releases.{form}", package=name, installed=installed)
     wanted = f'"{name}<={bound}"' if bound else name
-    return Remedy(id=f"update-{package}", text=text, effect="manual", price=_FIRST, command=f"pip install -U {wanted}")
+    return Remedy(id=f"update-{package}", text=text, effect="manual", price=FIRST, command=f"pip install -U {wanted}")
 
 
 def _bound(package: str, run: Run) -> str:

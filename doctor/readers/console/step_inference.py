@@ -116,8 +116,8 @@ class StepInference:
         return [self._with_step(pending.record, pending.where, pending.time) for pending in records]
 
     def _with_step(self, record: MetricRecord, where: Where, time: float | None) -> Step:
-        exact = record.step is not None and record.step <= MAX_STEP
-        step = record.step if exact and record.step is not None else self._next_step(record)
+        told = record.step if record.step is not None and record.step <= MAX_STEP else None
+        exact, step = told is not None, self._next_step(record) if told is None else told
         if "loss" in record.metrics or exact:
             self._last = step
             self._fresh = False
